@@ -1,0 +1,3 @@
+module github.com/chatr-dev/chatr
+
+go 1.26

@@ -1,0 +1,188 @@
+// Package chat is the stored side of the product: users, presence, rooms, members, messages.
+//
+// A Store keeps them; packages postgres and sqlite implement it, package chattest holds both to one suite.
+// Rules that need only stored facts (who owns a room, who is a member, who has blocked whom) are kept here,
+// inside one statement or transaction, so that two processes cannot break them together.
+package chat
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// What a Store's methods may answer beside internal failures. An error that wraps none of these is internal.
+var (
+	ErrNotFound  = errors.New("not found")
+	ErrExists    = errors.New("already exists")
+	ErrForbidden = errors.New("forbidden")
+	ErrLimit     = errors.New("limit reached")
+)
+
+// Limits of what is stored.
+const (
+	MaxNameRunes   = 64    // a user's display name
+	MaxTitleRunes  = 100   // a room's title
+	MaxTextRunes   = 8_000 // a message's text
+	MaxKeyBytes    = 128   // a message's client key
+	MaxIDBytes     = 128   // a user, room or connection id
+	MaxOwnedRooms  = 100   // rooms a user may own at once
+	MaxMemberships = 500   // rooms a user may be in at once; below the 1000 roles of a connection
+	MaxPage        = 200   // messages of one page of history
+)
+
+// User is a person as the identity provider (or the guest sign-in) described them.
+type User struct {
+	ID       string // carries its provider as a prefix, e.g. "guest_8c2f…"; legacy guests have none
+	Name     string
+	Provider string // "guest", "github", "aad", …
+}
+
+// Presence is a user who is online now.
+type Presence struct {
+	User
+	Idle bool // all of the user's connections are idle
+}
+
+// Connection ties a live connection to its user.
+type Connection struct {
+	ID     string
+	UserID string
+}
+
+// Kind is what a room is.
+type Kind string
+
+// The kinds of room.
+const (
+	KindPublic Kind = "public" // a group chat that everybody may find and join
+	KindDirect Kind = "direct" // between two users; its id starts with "private_"
+)
+
+// MemberState says whether a member has agreed to be one.
+type MemberState string
+
+// The states of a member. An invited member of a direct room hears it but has not yet accepted.
+const (
+	StateJoined  MemberState = "joined"
+	StateInvited MemberState = "invited"
+)
+
+// Member is a user in a room.
+type Member struct {
+	UserID  string
+	Name    string
+	State   MemberState
+	ReadSeq int64 // the newest message this member has read
+}
+
+// Room is a chat. Its id is also the name of its live group.
+type Room struct {
+	ID        string
+	Title     string // empty for a direct room: each side sees the other's name
+	Kind      Kind
+	OwnerID   string
+	CreatedAt time.Time
+	LastSeq   int64    // sequence of the newest message, 0 for none
+	Members   []Member // in order of joining
+}
+
+// Member returns the member with the given user id.
+func (r Room) Member(userID string) (Member, bool) {
+	for _, m := range r.Members {
+		if m.UserID == userID {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Message is one line of a room's history. Sequences count 1, 2, 3 … without gaps per room.
+type Message struct {
+	RoomID     string
+	Seq        int64
+	AuthorID   string
+	AuthorName string
+	Text       string
+	Key        string // made by the client; one author's message with the same key is the same message
+	SentAt     time.Time
+}
+
+// Store keeps the chat of all tenants. Every method takes the tenant first and never reaches beyond it.
+// Methods are safe for concurrent use, also by several processes on one database.
+type Store interface {
+	// SaveUser inserts u or replaces its name and provider.
+	SaveUser(ctx context.Context, tenant string, u User) error
+	// User returns the user, or ErrNotFound.
+	User(ctx context.Context, tenant, id string) (User, error)
+
+	// Connect records a live connection of a known user (else ErrNotFound) and reports whether the user has
+	// come online by it. A new connection is not idle. Recording one twice is fine.
+	Connect(ctx context.Context, tenant string, c Connection) (cameOnline bool, err error)
+	// Disconnect forgets a connection; an unknown one is fine. Its user stays online until SweepOffline.
+	Disconnect(ctx context.Context, tenant, connectionID string) error
+	// SetIdle marks a connection of userID (else ErrNotFound) and reports whether the user's own idleness, which
+	// needs all connections to be idle, is now idle and whether that changed.
+	SetIdle(ctx context.Context, tenant string, c Connection, idle bool) (nowIdle, changed bool, err error)
+	// RefreshIdle recomputes a user's idleness after a connection came or went; results as SetIdle.
+	RefreshIdle(ctx context.Context, tenant, userID string) (nowIdle, changed bool, err error)
+	// SweepOffline turns users offline whose last connection went before the given time and returns them. Each
+	// is returned once, however many processes sweep.
+	SweepOffline(ctx context.Context, tenant string, before time.Time) ([]User, error)
+	// Connections returns the live connections of a user.
+	Connections(ctx context.Context, tenant, userID string) ([]Connection, error)
+	// ClaimConnections returns up to limit connections that nobody has claimed since the given time and marks
+	// them claimed now: the reconciler asks a gateway whether they are still there.
+	ClaimConnections(ctx context.Context, tenant string, before time.Time, limit int) ([]Connection, error)
+	// Online returns everyone online, by name.
+	Online(ctx context.Context, tenant string) ([]Presence, error)
+
+	// CreateRoom creates a public room with its owner as first member. ErrExists if the id was ever used,
+	// ErrLimit if the owner has too many rooms, ErrNotFound if the owner is not a known user.
+	CreateRoom(ctx context.Context, tenant string, r Room) (Room, error)
+	// DirectRoom returns the direct room of two known users (else ErrNotFound), creating it if need be with
+	// from as joined and to as invited member. The id is random, unique per unordered pair, with prefix
+	// "private_". ErrForbidden if either has blocked the other; ErrLimit as for Join. A member who had left
+	// is a member again: from as joined, to as invited.
+	DirectRoom(ctx context.Context, tenant, from, to string) (r Room, created bool, err error)
+	// Room returns a room with its members, or ErrNotFound, also when it has been deleted.
+	Room(ctx context.Context, tenant, id string) (Room, error)
+	// Rooms returns what a user may see: every public room, and the direct rooms the user is in, oldest first.
+	// An empty userID sees public rooms only.
+	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
+	// Memberships returns the ids of the rooms a user is in, in either state.
+	Memberships(ctx context.Context, tenant, userID string) ([]string, error)
+	// Join makes a known user a joined member of a public room, or accepts the invitation to a direct one, and
+	// reports whether that changed anything. ErrNotFound for an unknown room or user, ErrForbidden for a
+	// direct room the user is not in, ErrLimit for too many rooms.
+	Join(ctx context.Context, tenant, roomID, userID string) (changed bool, err error)
+	// Leave ends a membership and reports whether there was one.
+	Leave(ctx context.Context, tenant, roomID, userID string) (left bool, err error)
+	// DeleteRoom deletes a public room for its owner and returns it as it was; ErrNotFound, or ErrForbidden for
+	// anybody else and for direct rooms. Its id is not used again.
+	DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (Room, error)
+
+	// Block keeps other from starting or continuing a direct room with by. Unblock ends that. ErrNotFound for
+	// unknown users.
+	Block(ctx context.Context, tenant, by, other string) error
+	Unblock(ctx context.Context, tenant, by, other string) error
+	// Blocked returns the ids that a user has blocked.
+	Blocked(ctx context.Context, tenant, by string) ([]string, error)
+
+	// AddMessage stores a message with the room's next sequence and reports whether it is new: the same room,
+	// author and key give the stored one back. ErrNotFound for an unknown or deleted room, ErrForbidden when
+	// the author is not a member or has been blocked in a direct room.
+	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)
+	// History returns up to limit (at most MaxPage) messages of a room with a sequence below before (0: the
+	// newest), in ascending order. ErrNotFound, or ErrForbidden unless userID is a member.
+	History(ctx context.Context, tenant, roomID, userID string, before int64, limit int) ([]Message, error)
+	// MarkRead raises a member's ReadSeq, never above the room's LastSeq; a lower one changes nothing.
+	// ErrForbidden unless userID is a member.
+	MarkRead(ctx context.Context, tenant, roomID, userID string, seq int64) error
+
+	// Migrate brings the schema up to date under a lock.
+	Migrate(ctx context.Context) error
+	// Ready returns nil, or why the store cannot be used now (unreachable, schema out of date).
+	Ready(ctx context.Context) error
+	Close() error
+}

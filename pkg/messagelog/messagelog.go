@@ -1,0 +1,42 @@
+// Package messagelog keeps copies of what clients send to groups, for consumers such as the chat history.
+//
+// It is the self-hosted twin of the cloud's event listeners: a hub names the logs that get a copy, a consumer
+// reads a log at least once and remembers what it has stored. A log is a Redis Stream (package redislog) or a
+// table of the embedded store (package sqlitelog). Both are bounded by age and size.
+package messagelog
+
+import (
+	"context"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Entry is one group message as a client sent it. Everything but Data comes from the sender's connection and
+// can be trusted.
+type Entry struct {
+	ID           string // made by the log; grows along the log, unique within it
+	Hub          webpubsub.HubKey
+	Group        string
+	ConnectionID string
+	FromUserID   string // empty for an anonymous sender
+	Time         time.Time
+	Data         webpubsub.Data
+}
+
+// Log is a set of named logs.
+type Log interface {
+	// Append queues e for the named log and calls done once, from a goroutine of the log's: with nil when e
+	// will survive the process, else with the reason. It does not wait; entries of one caller keep their order.
+	Append(name string, e Entry, done func(error))
+
+	// Consume calls handle with the entries of the named log that this consumer group has not confirmed, oldest
+	// first, in batches, until ctx ends. Entries are confirmed when handle returns nil; otherwise the same
+	// batch is handed over again after a pause. Each entry goes to one process of the consumer group at a time;
+	// what a dead process held is handed to another within a minute. Order is kept per group name as long as
+	// one process consumes.
+	Consume(ctx context.Context, name, consumer string, handle func(context.Context, []Entry) error) error
+
+	// Ready returns nil, or why the log cannot take entries now.
+	Ready(ctx context.Context) error
+}

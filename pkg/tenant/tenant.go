@@ -1,0 +1,81 @@
+// Package tenant says whose hub a request is about: a tenant's keys, hub settings and limits.
+//
+// The tenant is found once, at the edge, from the Host header; everything behind carries its name.
+package tenant
+
+import (
+	"strings"
+)
+
+// Tenant owns hubs. Values are not changed once a Source has handed them out; a reload makes new ones.
+type Tenant struct {
+	Name   string   `yaml:"name"`
+	Hosts  []string `yaml:"hosts"` // Host headers that mean this tenant: exact, "*.suffix" or "*"
+	Keys   Keys     `yaml:"keys"`
+	Limits Limits   `yaml:"limits"`
+	Hubs   []Hub    `yaml:"hubs"`
+}
+
+// Keys sign and verify; both are valid at any time, so that one can be replaced while the other is in use.
+// Their bytes are the UTF-8 bytes of the text.
+type Keys struct {
+	Primary   string `yaml:"primary"`
+	Secondary string `yaml:"secondary"`
+}
+
+// All returns the keys that are set, primary first.
+func (k Keys) All() []string {
+	var keys []string
+	for _, key := range []string{k.Primary, k.Secondary} {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// LogValue keeps keys out of logs.
+func (Keys) String() string { return "[keys]" }
+
+// Limits bound what a tenant's clients may use; zero means no limit, except MessageBytes.
+type Limits struct {
+	Connections       int `yaml:"connections"`       // live connections on one node
+	MessagesPerSecond int `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second
+	MessageBytes      int `yaml:"messageBytes"`      // size of a frame or REST body, at most and by default 1 MiB
+}
+
+// Hub holds the settings of one hub.
+type Hub struct {
+	Name             string    `yaml:"name"`
+	Anonymous        bool      `yaml:"anonymous"`        // clients without a token may connect
+	KeepAliveSeconds int       `yaml:"keepAliveSeconds"` // interval of pings, 1 to 120; 0 means 20
+	Handlers         []Handler `yaml:"handlers"`         // the first that matches an event gets it
+	Listeners        []string  `yaml:"listeners"`        // message logs that get a copy of what clients send to groups
+}
+
+// Handler is an application's webhook (protocol/event-handler.md section 1).
+type Handler struct {
+	URL            string   `yaml:"url"`            // may contain {hub} and {event}, not in the host
+	UserEvents     string   `yaml:"userEvents"`     // "*", one name, or a comma list; empty: none
+	SystemEvents   []string `yaml:"systemEvents"`   // of connect, connected, disconnected
+	SkipValidation bool     `yaml:"skipValidation"` // do not ask the handler's consent by OPTIONS first
+}
+
+// Hub returns the settings of the hub named in lower case; a hub that is not listed has defaults.
+func (t *Tenant) Hub(name string) Hub {
+	for _, h := range t.Hubs {
+		if strings.EqualFold(h.Name, name) {
+			return h
+		}
+	}
+	return Hub{Name: name}
+}
+
+// Source knows the tenants now in force. It is safe for concurrent use.
+type Source interface {
+	// ByHost returns the tenant that a Host header (with or without port) means, or nil. An exact host wins
+	// over a suffix, a longer suffix over a shorter one, and any over "*".
+	ByHost(host string) *Tenant
+	// ByName returns the tenant of that name, or nil.
+	ByName(name string) *Tenant
+}

@@ -1,0 +1,42 @@
+// Package cluster reaches connections on every node of a deployment, this one included.
+//
+// A node subscribes to a topic for each hub, group and user it holds and for its own inbox. The subscription is
+// the presence record: a publish says how many nodes heard, Interest says how many would. Nothing is stored,
+// so nothing goes stale; a node that dies takes its subscriptions with it.
+package cluster
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrUnavailable says that the bus cannot reach its server now. What was to be published is not going to be.
+var ErrUnavailable = errors.New("the message bus is unavailable")
+
+// Bus carries payloads between nodes: at most once, in order per topic and publisher, and in one order per
+// topic for all receivers of a node. Methods are safe for concurrent use.
+type Bus interface {
+	// Post queues payload for a topic and returns at once; payloads of one goroutine for one topic keep their
+	// order. done, unless nil, is called once from a goroutine of the bus's: with the number of nodes that
+	// heard, or with ErrUnavailable. It must not block. The payload must not be changed afterwards.
+	Post(topic string, payload []byte, done func(nodes int, err error))
+
+	// Subscribe returns when the subscriptions are in effect everywhere. Topics this node already has are fine.
+	// Unsubscribe returns likewise. A subscription outlives a lost connection: it is made again on return.
+	Subscribe(ctx context.Context, topics ...string) error
+	Unsubscribe(ctx context.Context, topics ...string) error
+
+	// Interest says how many nodes subscribe to a topic.
+	Interest(ctx context.Context, topic string) (nodes int, err error)
+
+	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
+	// included, from one goroutine at a time. deliver must not block and must not keep payload.
+	Run(ctx context.Context, deliver func(topic string, payload []byte)) error
+
+	// Ready returns nil when publishing and all subscriptions work, else why not.
+	Ready() error
+
+	// Lost returns a number that grows each time payloads may have been missed because a connection to the
+	// server was lost, so that reliable connections can be told.
+	Lost() uint64
+}
