@@ -1,0 +1,111 @@
+// Package obs is how a process is observed: its log, its health, its metrics and profiles.
+package obs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Config of the log.
+type Config struct {
+	Level  string `default:"info" help:"least level that is logged: debug (per connection), info (for operators), warn, error"`
+	Format string `default:"auto" help:"json, text, or auto: text on a terminal, else json"`
+}
+
+// NewLogger returns a logger to w. terminal tells whether w is one.
+func NewLogger(w io.Writer, c Config, terminal bool) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return nil, fmt.Errorf("log level %q is unknown; use debug, info, warn or error", c.Level)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch {
+	case c.Format == "json", c.Format == "auto" && !terminal:
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	case c.Format == "text", c.Format == "auto":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("log format %q is unknown; use json, text or auto", c.Format)
+}
+
+// NewRegistry returns a registry with the metrics of the Go runtime and of the process.
+func NewRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// checkTime bounds one readiness check, so that a probe gets an answer while a dependency hangs.
+const checkTime = 2 * time.Second
+
+// Health answers whether a process is ready, and why not. The zero value is ready. It is safe for concurrent use.
+type Health struct {
+	mu     sync.Mutex // guards checks
+	checks []check
+}
+
+type check struct {
+	name  string
+	ready func(context.Context) error
+}
+
+// Add makes readiness depend on ready, which returns nil or a reason that operators may read.
+func (h *Health) Add(name string, ready func(context.Context) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, check{name, ready})
+}
+
+// ServeHTTP answers 200 "ready", or 503 with a line for each thing that is not.
+func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	checks := h.checks
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
+	defer cancel()
+	reasons := make([]error, len(checks))
+	var wg sync.WaitGroup
+	for i, c := range checks {
+		wg.Go(func() { reasons[i] = c.ready(ctx) })
+	}
+	wg.Wait()
+	text := ""
+	for i, err := range reasons {
+		if err != nil {
+			text += fmt.Sprintf("%s: %v\n", checks[i].name, err)
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if text != "" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, text)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// OpsHandler serves /metrics, /healthz (the process answers), /readyz and /debug/pprof. It is for operators and
+// must not be reachable by clients.
+func OpsHandler(reg *prometheus.Registry, ready *Health) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "alive\n") })
+	mux.Handle("GET /readyz", ready)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
