@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"sync"
+)
+
+// ErrPartial says that a question was not answered by all the nodes that heard it.
+var ErrPartial = errors.New("not every node has answered in time")
+
+// Kind is the first byte of each payload on the bus.
+type Kind byte
+
+// The kinds of payload.
+const (
+	Tell   Kind = iota + 1 // to be acted on
+	Ask                    // to be acted on and answered with Answer
+	answer                 // to a question of this node
+)
+
+// NodeIDSize is the length of a node's id. A connection's id begins with the id of the node that made it.
+const NodeIDSize = 8
+
+// Peer is this process on the bus. It has an id, an inbox of its own and the questions it waits for.
+type Peer struct {
+	Bus
+	id string
+
+	mu      sync.Mutex // guards the following
+	next    uint64
+	waiting map[uint64]*question
+}
+
+// question collects answers. Its fields are guarded by Peer.mu.
+type question struct {
+	answers [][]byte
+	want    int           // how many nodes heard; -1 until that is known
+	err     error         // why the question was not heard
+	done    chan struct{} // closed once, by settle
+}
+
+// NewPeer returns a peer with a new random id.
+func NewPeer(bus Bus) *Peer {
+	id := make([]byte, NodeIDSize*3/4)
+	_, _ = rand.Read(id) // never fails
+	return &Peer{Bus: bus, id: base64.RawURLEncoding.EncodeToString(id), waiting: map[uint64]*question{}}
+}
+
+// ID returns the node's id: NodeIDSize characters of [A-Za-z0-9_-].
+func (p *Peer) ID() string { return p.id }
+
+// Inbox returns the topic that only the node of that id subscribes to.
+func Inbox(nodeID string) string { return "node/" + nodeID }
+
+// NewTell returns the start of a payload for Post, with room for n bytes more.
+func NewTell(n int) []byte { return append(make([]byte, 0, n+1), byte(Tell)) }
+
+// Ask publishes body to a topic and returns the answer of each node that heard it, in no order. No node is no
+// error. When ctx ends first it returns the answers so far and ErrPartial.
+func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
+	q := &question{want: -1, done: make(chan struct{})}
+	p.mu.Lock()
+	p.next++
+	id := p.next
+	p.waiting[id] = q
+	p.mu.Unlock()
+
+	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+NodeIDSize+len(body)), byte(Ask))
+	payload = binary.AppendUvarint(payload, id)
+	payload = append(payload, p.id...)
+	p.Post(topic, append(payload, body...), func(nodes int, err error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		q.want, q.err = nodes, err
+		q.settle()
+	})
+
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waiting, id)
+	switch {
+	case q.err != nil:
+		return nil, q.err
+	case q.want < 0 || len(q.answers) < q.want:
+		return q.answers, ErrPartial
+	}
+	return q.answers, nil
+}
+
+// settle wakes the asker once everything is there.
+func (q *question) settle() {
+	select {
+	case <-q.done:
+	default:
+		if q.err != nil || q.want >= 0 && len(q.answers) >= q.want {
+			close(q.done)
+		}
+	}
+}
+
+// Received is a payload of the bus taken apart. Its Body is only valid during the delivery.
+type Received struct {
+	Kind Kind
+	Body []byte
+	from string
+	id   uint64
+}
+
+// Open takes a payload apart. An answer goes to its asker, and ok is false, as it is for what is not a payload.
+func (p *Peer) Open(payload []byte) (r Received, ok bool) {
+	if len(payload) == 0 {
+		return r, false
+	}
+	r.Kind, r.Body = Kind(payload[0]), payload[1:]
+	if r.Kind == Tell {
+		return r, true
+	}
+	id, n := binary.Uvarint(r.Body)
+	if n <= 0 {
+		return r, false
+	}
+	r.id, r.Body = id, r.Body[n:]
+	switch r.Kind {
+	case answer:
+		p.answered(id, r.Body)
+	case Ask:
+		if len(r.Body) >= NodeIDSize {
+			r.from, r.Body = string(r.Body[:NodeIDSize]), r.Body[NodeIDSize:]
+			return r, true
+		}
+	}
+	return r, false
+}
+
+func (p *Peer) answered(id uint64, body []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.waiting[id]; q != nil {
+		q.answers = append(q.answers, append([]byte(nil), body...))
+		q.settle()
+	}
+}
+
+// Answer answers a question.
+func (p *Peer) Answer(r Received, body []byte) {
+	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+len(body)), byte(answer))
+	payload = binary.AppendUvarint(payload, r.id)
+	p.Post(Inbox(r.from), append(payload, body...), nil)
+}

@@ -1,0 +1,26 @@
+package cluster
+
+import (
+	"strconv"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Topic returns the topic of an audience: the inbox of the node that made a connection, else a topic of its own
+// for each hub, group and user. It is unambiguous for any name: a tenant's length stands before it, and a hub has no
+// slash. It is empty for a connection id that no node can have made.
+func Topic(hub webpubsub.HubKey, scope webpubsub.Scope, name string) string {
+	kind := "hub/"
+	switch scope {
+	case webpubsub.ScopeConnection:
+		if len(name) <= NodeIDSize {
+			return ""
+		}
+		return Inbox(name[:NodeIDSize])
+	case webpubsub.ScopeGroup:
+		kind = "group/"
+	case webpubsub.ScopeUser:
+		kind = "user/"
+	}
+	return kind + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + name
+}
