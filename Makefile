@@ -1,0 +1,55 @@
+# make, make build   the page and bin/chatr with the page embedded
+# make run           build, then chatr standalone
+# make test          every test, installing what it needs; what CI runs
+# make bench         Go benchmarks with allocations
+# make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
+# make docs          rewrite the generated documents
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+ARGS ?=
+
+.PHONY: all build run test bench lint docs setup clean
+all: build
+
+build: bin/chatr
+
+bin/chatr: web/dist/index.html FORCE
+	$(GO_BUILD) -o $@ ./cmd/chatr
+
+# The page is built again when anything it is made of is newer.
+web/dist/index.html: web/node_modules/.package-lock.json $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*')
+	cd web && npm run build
+	touch $@
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+run: build
+	bin/chatr standalone $(ARGS)
+
+setup:
+	scripts/setup
+
+test: setup
+	scripts/test
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...
+
+lint: web/node_modules/.package-lock.json
+	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	cd web && npm run lint
+
+docs:
+	go test ./cmd/chatr -run Docs -update
+
+clean:
+	rm -rf bin web/node_modules test-results
+	find web/dist -mindepth 1 -not -name .gitkeep -delete
+
+FORCE:
