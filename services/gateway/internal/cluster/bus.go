@@ -10,19 +10,25 @@ import (
 	"errors"
 )
 
-// ErrUnavailable says that the bus cannot reach its server now. What was to be published is not going to be.
+// ErrUnavailable says that the bus cannot carry payloads now. It makes no second attempt by itself; whether a
+// payload that was under way when a connection broke has been heard is unknown.
 var ErrUnavailable = errors.New("the message bus is unavailable")
 
 // Bus carries payloads between nodes: at most once, in order per topic and publisher, and in one order per
 // topic for all receivers of a node. Methods are safe for concurrent use.
 type Bus interface {
 	// Post queues payload for a topic and returns at once; payloads of one goroutine for one topic keep their
-	// order. done, unless nil, is called once from a goroutine of the bus's: with the number of nodes that
-	// heard, or with ErrUnavailable. It must not block. The payload must not be changed afterwards.
+	// order. done, unless nil, is called once: with the number of nodes that heard, or with an error that is
+	// ErrUnavailable. It must not block. The payload must not be changed afterwards.
+	//
+	// Post may call done, and on memory also deliver, before it returns: hold no lock that these take.
 	Post(topic string, payload []byte, done func(nodes int, err error))
 
 	// Subscribe returns when the subscriptions are in effect everywhere. Topics this node already has are fine.
 	// Unsubscribe returns likewise. A subscription outlives a lost connection: it is made again on return.
+	// While the bus is not ready Subscribe fails with ErrUnavailable; after any error it is unknown whether the
+	// topics are subscribed, and Unsubscribe makes sure that they are not. Neither may be called by deliver or
+	// done, which would wait for themselves.
 	Subscribe(ctx context.Context, topics ...string) error
 	Unsubscribe(ctx context.Context, topics ...string) error
 
@@ -30,13 +36,16 @@ type Bus interface {
 	Interest(ctx context.Context, topic string) (nodes int, err error)
 
 	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
-	// included, from one goroutine at a time. deliver must not block and must not keep payload.
+	// included, from one goroutine at a time. deliver must not block; it may keep payload but must not change
+	// it. Run is called once and returns nil; after it Post and Subscribe fail with ErrUnavailable.
 	Run(ctx context.Context, deliver func(topic string, payload []byte)) error
 
-	// Ready returns nil when publishing and all subscriptions work, else why not.
+	// Ready returns nil when publishing and all subscriptions work, else why not. Post and Subscribe fail at
+	// once while it does not.
 	Ready() error
 
 	// Lost returns a number that grows each time payloads may have been missed because a connection to the
-	// server was lost, so that reliable connections can be told.
+	// server was lost, so that reliable connections can be told. It grows when the subscriptions are in effect
+	// again, before Ready returns nil: from then on nothing more is missed.
 	Lost() uint64
 }
