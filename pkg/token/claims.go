@@ -1,0 +1,185 @@
+package token
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Names under which old JWT libraries write sub and role (auth.md section 2).
+const (
+	nameIdentifier = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
+	roleIdentifier = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+)
+
+// Claims is what a verified token says.
+type Claims struct {
+	Subject   string   // the user id; empty: none
+	Audience  []string // see CheckClientAudience and CheckRESTAudience
+	Roles     []string
+	Groups    []string // see CheckGroups
+	ExpiresAt time.Time
+	NotBefore time.Time // zero when the token does not say
+
+	// All has every claim under its name, as strings: a number as written, an object as its JSON, an array as
+	// its elements. It is what the connect event carries.
+	All map[string][]string
+
+	badGroups bool // webpubsub.group is neither a string nor an array of strings
+}
+
+// CheckGroups reports what is wrong with the groups to join at connect, or nil. A client that brings bad ones
+// is answered 400, where any other fault of a token is 401 (client-json.md section 1).
+func (c Claims) CheckGroups() error {
+	if c.badGroups {
+		return errors.New("claim webpubsub.group must be a string or an array of strings")
+	}
+	for _, group := range c.Groups {
+		if err := webpubsub.CheckGroup(group); err != nil {
+			return fmt.Errorf("claim webpubsub.group: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Claims) times() jwt.Claims {
+	times := jwt.RegisteredClaims{ExpiresAt: numericDate(c.ExpiresAt), NotBefore: numericDate(c.NotBefore)}
+	return &times
+}
+
+func numericDate(t time.Time) *jwt.NumericDate {
+	if t.IsZero() {
+		return nil
+	}
+	return &jwt.NumericDate{Time: t}
+}
+
+// parseClaims reads the claims of a token whose signature is good. Names are matched exactly; of a repeated
+// name the last value counts.
+func parseClaims(raw []byte) (Claims, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+		return Claims{}, errors.New("the token's claims are not a JSON object")
+	}
+	c := Claims{All: make(map[string][]string, len(members))}
+	for name, value := range members {
+		c.All[name] = texts(value)
+	}
+
+	var ok bool
+	if c.Subject, ok = subject(members); !ok {
+		return c, errors.New("claim sub must be a string")
+	}
+	if c.Audience, ok = stringOrArray(members["aud"]); !ok {
+		return c, errors.New("claim aud must be a string or an array of strings")
+	}
+	if c.ExpiresAt, ok = instant(members["exp"]); !ok {
+		return c, errors.New("claim exp must be a number of seconds since 1970")
+	}
+	if c.NotBefore, ok = instant(members["nbf"]); !ok {
+		return c, errors.New("claim nbf must be a number of seconds since 1970")
+	}
+	// A role that is not a string gives nothing, like any unknown role.
+	roles, _ := stringOrArray(members["role"])
+	remapped, _ := stringOrArray(members[roleIdentifier])
+	c.Roles = append(roles, remapped...)
+	c.Groups, ok = stringOrArray(members["webpubsub.group"])
+	c.badGroups = !ok
+	return c, nil
+}
+
+func subject(members map[string]json.RawMessage) (string, bool) {
+	raw, ok := members["sub"]
+	if !ok {
+		raw = members[nameIdentifier]
+	}
+	if absent(raw) {
+		return "", true
+	}
+	return text(raw)
+}
+
+// absent reports whether a member is missing or null, which mean the same.
+func absent(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == 'n' }
+
+// text decodes a JSON string.
+func text(raw json.RawMessage) (string, bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	inner := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inner, '\\') < 0 {
+		return string(bytes.ToValidUTF8(inner, []byte("\ufffd"))), true
+	}
+	var s string
+	return s, json.Unmarshal(raw, &s) == nil
+}
+
+// stringOrArray decodes a string or an array of strings; absent is nil.
+func stringOrArray(raw json.RawMessage) ([]string, bool) {
+	if absent(raw) {
+		return nil, true
+	}
+	if s, ok := text(raw); ok {
+		return []string{s}, true
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil {
+		return nil, false
+	}
+	all := make([]string, 0, len(elements))
+	for _, element := range elements {
+		s, ok := text(element)
+		if !ok {
+			return nil, false
+		}
+		all = append(all, s)
+	}
+	return all, true
+}
+
+// instant decodes seconds since 1970; absent is the zero time. Years after 9999 are refused.
+func instant(raw json.RawMessage) (time.Time, bool) {
+	if absent(raw) {
+		return time.Time{}, true
+	}
+	var seconds float64
+	if json.Unmarshal(raw, &seconds) != nil || seconds < 0 || seconds > 253402300799 {
+		return time.Time{}, false
+	}
+	whole, part := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(part*1e9)), true
+}
+
+// texts returns any JSON value as strings, never nil.
+func texts(raw json.RawMessage) []string {
+	if absent(raw) {
+		return []string{}
+	}
+	if raw[0] != '[' {
+		return []string{oneText(raw)}
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil {
+		return []string{}
+	}
+	all := make([]string, 0, len(elements))
+	for _, element := range elements {
+		all = append(all, oneText(element))
+	}
+	return all
+}
+
+func oneText(raw json.RawMessage) string {
+	if s, ok := text(raw); ok {
+		return s
+	}
+	return string(raw)
+}
