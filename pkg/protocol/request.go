@@ -1,0 +1,122 @@
+package protocol
+
+import (
+	"encoding/base64"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Kind says what a client asks for.
+type Kind uint8
+
+// The requests of client-json.md section 4. The stream and group-state kinds are previews (sections 6 and 7)
+// that are recognised so that they can be declined without closing the connection: a stream request with
+// AppendStreamClosed, a group-state request with a BadRequest ack.
+const (
+	JoinGroup        Kind = iota + 1 // Group
+	LeaveGroup                       // Group
+	SendToGroup                      // Group, data, NoEcho, TTL
+	SendEvent                        // Event, data
+	Ping                             //
+	SequenceAck                      // SequenceID
+	Invoke                           // InvocationID, Event, data if there is any
+	CancelInvocation                 // InvocationID
+	StreamStart                      // Group, StreamID
+	StreamData                       // StreamID
+	StreamEnd                        // StreamID
+	GroupState                       // Group
+)
+
+var kindNames = [...]string{
+	JoinGroup: "joinGroup", LeaveGroup: "leaveGroup", SendToGroup: "sendToGroup", SendEvent: "event", Ping: "ping",
+	SequenceAck: "sequenceAck", Invoke: "invoke", CancelInvocation: "cancelInvocation", StreamStart: "streamStart",
+	StreamData: "streamData", StreamEnd: "streamEnd", GroupState: "groupState",
+}
+
+// String returns the kind as it is spelled on the wire, for logs and metrics; it is one of a closed set.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Request is what one client message asks for. It is meant to be reused: decoding the same group or event name
+// again allocates nothing. It is not safe for concurrent use.
+type Request struct {
+	Kind         Kind
+	Group        string
+	Event        string
+	HasAck       bool // the client wants an ack with AckID
+	AckID        uint64
+	NoEcho       bool
+	TTL          time.Duration
+	SequenceID   uint64
+	InvocationID string
+	StreamID     string
+
+	dataType webpubsub.DataType // zero: no data
+	value    []byte             // the data, as a JSON value if literal
+	literal  bool
+
+	// Kept from request to request, so that the usual one allocates nothing.
+	lastGroup, lastEvent string // valid names
+	scratch              []byte // decoded data
+}
+
+const maxKeptScratch = 4 << 10
+
+func (r *Request) reset() {
+	*r = Request{lastGroup: r.lastGroup, lastEvent: r.lastEvent, scratch: r.scratch[:0]}
+	if cap(r.scratch) > maxKeptScratch {
+		r.scratch = nil
+	}
+}
+
+// SetData makes d the request's data.
+func (r *Request) SetData(d webpubsub.Data) { r.dataType, r.value, r.literal = d.Type, d.Bytes, false }
+
+// HasData reports whether the request carries data: always for sends and events, perhaps for invocations.
+func (r *Request) HasData() bool { return r.dataType != 0 }
+
+// Data returns the request's data; its Type is zero when there is none. The bytes are valid until the frame or
+// the request is used again.
+func (r *Request) Data() webpubsub.Data {
+	if r.literal {
+		var value []byte
+		value, r.scratch = fromLiteral(r.scratch[:0], r.dataType, r.value)
+		return webpubsub.Data{Type: r.dataType, Bytes: value}
+	}
+	return webpubsub.Data{Type: r.dataType, Bytes: r.value}
+}
+
+// AppendMessage appends the envelope of the message that a SendToGroup request means, as sent by fromUserID
+// (may be empty), and returns where the data starts in it. The data is taken over as the client wrote it.
+func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, data int) {
+	dst, data = appendMessageHead(dst, r.Group, fromUserID, r.dataType)
+	if r.literal {
+		dst = append(dst, r.value...)
+	} else {
+		dst = appendDataValue(dst, webpubsub.Data{Type: r.dataType, Bytes: r.value})
+	}
+	return append(dst, '}'), data
+}
+
+// fromLiteral returns the bytes that the JSON value v of type t means: v itself, a part of it, or, if they must
+// be decoded, scratch appended to. It returns the scratch space for the next time.
+func fromLiteral(scratch []byte, t webpubsub.DataType, v []byte) (value, grown []byte) {
+	switch t {
+	case webpubsub.DataText:
+		inner := v[1 : len(v)-1]
+		if !hasEscape(inner) {
+			return inner, scratch
+		}
+		scratch = appendUnescaped(scratch, inner)
+		return scratch, scratch
+	case webpubsub.DataBinary, webpubsub.DataProtobuf:
+		scratch, _ = base64.StdEncoding.AppendDecode(scratch, v[1:len(v)-1]) // was checked when v was accepted
+		return scratch, scratch
+	}
+	return v, scratch
+}

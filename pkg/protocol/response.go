@@ -1,0 +1,33 @@
+package protocol
+
+import "github.com/chatr-dev/chatr/pkg/webpubsub"
+
+// ResponseKind says what a server message is.
+type ResponseKind uint8
+
+// The server messages of client-json.md section 5. UnknownResponse is to be ignored.
+const (
+	UnknownResponse      ResponseKind = iota
+	AckResponse                       // AckID, Failure
+	MessageResponse                   // Group, FromUserID, Data, SequenceID
+	ConnectedResponse                 // Connected
+	DisconnectedResponse              // Reason
+	PongResponse                      //
+	InvokeResponse                    // InvocationID, Failure, Data if there is any
+	StreamClosedResponse              // StreamID, Failure
+)
+
+// Response is one message from the server, as a client sees it.
+type Response struct {
+	Kind         ResponseKind
+	AckID        uint64
+	Failure      *Failure // nil on success
+	Group        string   // empty: from the server
+	FromUserID   string
+	Data         webpubsub.Data
+	SequenceID   uint64 // zero: not numbered
+	Connected    Connected
+	Reason       string
+	InvocationID string
+	StreamID     string
+}

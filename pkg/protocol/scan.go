@@ -1,0 +1,307 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// maxDepth is how deep JSON values may nest.
+const maxDepth = 512
+
+var (
+	errSyntax = errors.New("not valid JSON")
+	errUTF8   = errors.New("not valid UTF-8")
+	errDepth  = errors.New("nested deeper than 512 levels")
+)
+
+// CheckJSON reports what keeps b from being one JSON value that can be sent as json data, or nil.
+func CheckJSON(b []byte) error {
+	s := scanner{b: b}
+	s.space()
+	if _, err := s.value(); err != nil {
+		return err
+	}
+	s.space()
+	if s.i != len(b) {
+		return errSyntax
+	}
+	return nil
+}
+
+// scanner reads JSON (RFC 8259) from b, strictly: it accepts nothing that the grammar does not, and only UTF-8.
+type scanner struct {
+	b []byte
+	i int // next byte
+}
+
+// token is one JSON value: b[start:end], a string with its quotes. The zero token is an absent value.
+type token struct {
+	kind       byte // its first byte, '0' for every number
+	escapes    bool // a string: has backslashes
+	start, end int
+}
+
+func (t token) absent() bool { return t.kind == 0 || t.kind == 'n' } // null means absent for optional members
+
+func (s *scanner) space() {
+	for s.i < len(s.b) {
+		switch s.b[s.i] {
+		case ' ', '\t', '\r', '\n':
+			s.i++
+		default:
+			return
+		}
+	}
+}
+
+// eat skips white space and c, and reports whether c was there.
+func (s *scanner) eat(c byte) bool {
+	s.space()
+	if s.i < len(s.b) && s.b[s.i] == c {
+		s.i++
+		return true
+	}
+	return false
+}
+
+// value reads one value of any kind, starting at its first byte.
+func (s *scanner) value() (token, error) {
+	if s.i >= len(s.b) {
+		return token{}, errSyntax
+	}
+	t := token{kind: s.b[s.i], start: s.i}
+	var err error
+	switch t.kind {
+	case '"':
+		t.escapes, err = s.str()
+	case '{', '[':
+		err = s.nested()
+	default:
+		t.kind, err = s.scalar()
+	}
+	t.end = s.i
+	return t, err
+}
+
+// scalar reads a number, true, false or null, and returns its kind.
+func (s *scanner) scalar() (byte, error) {
+	switch c := s.b[s.i]; c {
+	case 't':
+		return c, s.word("true")
+	case 'f':
+		return c, s.word("false")
+	case 'n':
+		return c, s.word("null")
+	}
+	return '0', s.number()
+}
+
+func (s *scanner) word(w string) error {
+	if len(s.b)-s.i < len(w) || string(s.b[s.i:s.i+len(w)]) != w {
+		return errSyntax
+	}
+	s.i += len(w)
+	return nil
+}
+
+func (s *scanner) number() error {
+	if s.peek() == '-' {
+		s.i++
+	}
+	if s.peek() == '0' {
+		s.i++
+	} else if !s.digits() {
+		return errSyntax
+	}
+	if s.peek() == '.' {
+		s.i++
+		if !s.digits() {
+			return errSyntax
+		}
+	}
+	if c := s.peek(); c == 'e' || c == 'E' {
+		s.i++
+		if c := s.peek(); c == '+' || c == '-' {
+			s.i++
+		}
+		if !s.digits() {
+			return errSyntax
+		}
+	}
+	return nil
+}
+
+// peek returns the next byte, or 0 at the end, which no JSON text contains.
+func (s *scanner) peek() byte {
+	if s.i < len(s.b) {
+		return s.b[s.i]
+	}
+	return 0
+}
+
+func (s *scanner) digits() bool {
+	from := s.i
+	for c := s.peek(); '0' <= c && c <= '9'; c = s.peek() {
+		s.i++
+	}
+	return s.i > from
+}
+
+// nested reads an object or an array. A bit per level says which of them it is in.
+func (s *scanner) nested() error {
+	var objects [maxDepth / 64]uint64
+	depth := 0
+	for {
+		// At the first byte of a value.
+		closed := false
+		switch c := s.peek(); c {
+		case '{', '[':
+			if depth == maxDepth {
+				return errDepth
+			}
+			s.i++
+			setBit(&objects, depth, c == '{')
+			depth++
+			if s.eat(c + 2) { // } and ] stand two after { and [
+				depth--
+				closed = true
+			}
+		case '"':
+			if _, err := s.str(); err != nil {
+				return err
+			}
+			closed = true
+		case 0:
+			return errSyntax
+		default:
+			if _, err := s.scalar(); err != nil {
+				return err
+			}
+			closed = true
+		}
+		for closed { // after a value: its surroundings close, or the next value comes
+			if depth == 0 {
+				return nil
+			}
+			object := bit(&objects, depth-1)
+			switch {
+			case s.eat(','):
+				closed = false
+			case object && s.eat('}'), !object && s.eat(']'):
+				depth--
+			default:
+				return errSyntax
+			}
+		}
+		s.space()
+		if bit(&objects, depth-1) {
+			if s.peek() != '"' {
+				return errSyntax
+			}
+			if _, err := s.str(); err != nil {
+				return err
+			}
+			if !s.eat(':') {
+				return errSyntax
+			}
+			s.space()
+		}
+	}
+}
+
+func bit(set *[maxDepth / 64]uint64, i int) bool { return set[i/64]>>(i%64)&1 != 0 }
+
+func setBit(set *[maxDepth / 64]uint64, i int, on bool) {
+	set[i/64] &^= 1 << (i % 64)
+	if on {
+		set[i/64] |= 1 << (i % 64)
+	}
+}
+
+// str reads a string, starting at its opening quote. An escaped surrogate without its other half is let through,
+// as browsers' JSON has them.
+func (s *scanner) str() (escapes bool, err error) {
+	b, i := s.b, s.i+1
+	for {
+		i += plain(b[i:])
+		if i >= len(b) {
+			return false, errSyntax
+		}
+		switch c := b[i]; {
+		case c == '"':
+			s.i = i + 1
+			return escapes, nil
+		case c == '\\':
+			escapes = true
+			n := escapeLen(b[i:])
+			if n == 0 {
+				return false, errSyntax
+			}
+			i += n
+		case c < ' ':
+			return false, errSyntax
+		default:
+			r, n := utf8.DecodeRune(b[i:])
+			if r == utf8.RuneError && n == 1 {
+				return false, errUTF8
+			}
+			i += n
+		}
+	}
+}
+
+// plain returns how many leading bytes of b are ASCII that stands for itself in a string.
+func plain(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(b)-i >= 8; i += 8 { // eight at a time; the lowest bit found is exact
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := x^ones*'"', x^ones*'\\'
+		special := (x | (x-ones*' ')&^x | (quote-ones)&^quote | (slash-ones)&^slash) & tops
+		if special != 0 {
+			return i + bits.TrailingZeros64(special)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if c := b[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			break
+		}
+	}
+	return i
+}
+
+// escapeLen returns the length of the escape sequence that b starts with, or 0 when it is not one.
+func escapeLen(b []byte) int {
+	if len(b) < 2 {
+		return 0
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if _, ok := hex4(b[2:]); ok {
+			return 6
+		}
+	}
+	return 0
+}
+
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case '0' <= c && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
