@@ -1,0 +1,113 @@
+package tenant
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// Static is a Source whose tenants are given, and given anew on reload. It is safe for concurrent use.
+type Static struct {
+	now atomic.Pointer[index]
+}
+
+// index finds tenants. It is not changed once made.
+type index struct {
+	names    map[string]*Tenant
+	hosts    map[string]*Tenant
+	suffixes map[string]*Tenant // by what follows the * of "*.suffix"
+	fallback *Tenant            // of "*"
+}
+
+// NewStatic returns a Source of tenants, or an error that lists everything wrong with them (see Check).
+func NewStatic(tenants ...Tenant) (*Static, error) {
+	s := new(Static)
+	if err := s.Set(tenants...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Set replaces all tenants at once. When they are not valid it returns an error and changes nothing.
+func (s *Static) Set(tenants ...Tenant) error {
+	if err := Check(tenants...); err != nil {
+		return err
+	}
+	x := &index{names: map[string]*Tenant{}, hosts: map[string]*Tenant{}, suffixes: map[string]*Tenant{}}
+	for _, t := range tenants {
+		x.add(t.clone())
+	}
+	s.now.Store(x)
+	return nil
+}
+
+func (x *index) add(t *Tenant) {
+	x.names[t.Name] = t
+	for _, host := range t.Hosts {
+		host = strings.ToLower(host)
+		suffix, wild := strings.CutPrefix(host, "*")
+		switch {
+		case wild && suffix == "":
+			x.fallback = t
+		case wild:
+			x.suffixes[suffix] = t
+		default:
+			x.hosts[bareHost(host)] = t
+		}
+	}
+}
+
+// clone returns a copy that shares nothing with t.
+func (t Tenant) clone() *Tenant {
+	t.Hosts = slices.Clone(t.Hosts)
+	t.Hubs = slices.Clone(t.Hubs)
+	for i := range t.Hubs {
+		h := &t.Hubs[i]
+		h.Listeners = slices.Clone(h.Listeners)
+		h.Handlers = slices.Clone(h.Handlers)
+		for j := range h.Handlers {
+			h.Handlers[j].SystemEvents = slices.Clone(h.Handlers[j].SystemEvents)
+		}
+	}
+	return &t
+}
+
+// ByName implements Source.
+func (s *Static) ByName(name string) *Tenant {
+	if x := s.now.Load(); x != nil {
+		return x.names[name]
+	}
+	return nil
+}
+
+// ByHost implements Source.
+func (s *Static) ByHost(host string) *Tenant {
+	x := s.now.Load()
+	if x == nil {
+		return nil
+	}
+	host = bareHost(strings.ToLower(host))
+	if t := x.hosts[host]; t != nil {
+		return t
+	}
+	for dot := strings.IndexByte(host, '.'); dot >= 0; {
+		if t := x.suffixes[host[dot:]]; t != nil && dot > 0 {
+			return t
+		}
+		next := strings.IndexByte(host[dot+1:], '.')
+		if next < 0 {
+			break
+		}
+		dot += 1 + next
+	}
+	return x.fallback
+}
+
+// bareHost removes port, brackets and the full stop that may end a name.
+func bareHost(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+}

@@ -1,0 +1,249 @@
+package tenant
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const key = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
+
+func valid(name string, hosts ...string) Tenant {
+	return Tenant{Name: name, Hosts: hosts, Keys: Keys{Primary: key}}
+}
+
+func TestByHost(t *testing.T) {
+	s, err := NewStatic(
+		valid("any", "*"), valid("exact", "chat.example.com", "10.0.0.1", "[::1]"),
+		valid("wide", "*.example.com"), valid("narrow", "*.eu.Example.com"),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{
+		"chat.example.com":      "exact",
+		"CHAT.example.com:8443": "exact",
+		"chat.example.com.":     "exact",
+		"10.0.0.1:80":           "exact",
+		"[::1]:8080":            "exact",
+		"[::1]":                 "exact",
+		"a.example.com":         "wide",
+		"a.b.example.com":       "wide",
+		"x.chat.example.com":    "wide",
+		"eu.example.com":        "wide",
+		"a.eu.example.com:80":   "narrow",
+		"a.b.eu.example.com":    "narrow",
+		"example.com":           "any",
+		".example.com":          "any",
+		"badexample.com":        "any",
+		"example.com.evil":      "any",
+		"":                      "any",
+	} {
+		if got := s.ByHost(host); got == nil || got.Name != want {
+			t.Errorf("host %q: got %v, want %s", host, got, want)
+		}
+	}
+	if got := s.ByName("wide"); got == nil || got.Name != "wide" {
+		t.Errorf("got %v, want wide", got)
+	}
+	if got := s.ByName("Wide"); got != nil {
+		t.Errorf("got %v, want no tenant: names are exact", got)
+	}
+}
+
+func TestHostsWithoutATenant(t *testing.T) {
+	s, err := NewStatic(valid("a", "a.example"), valid("b", "*.b.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"", "b.example", "c.example", "a.example.c", "localhost:8080"} {
+		if got := s.ByHost(host); got != nil {
+			t.Errorf("host %q: got %s, want none", host, got.Name)
+		}
+	}
+	if got := new(Static).ByHost("a"); got != nil {
+		t.Errorf("before Set: got %v, want none", got)
+	}
+}
+
+func TestSetChangesAllOrNothing(t *testing.T) {
+	s, err := NewStatic(valid("a", "a.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Set(valid("b", "b.example"), valid("b", "*")); err == nil {
+		t.Fatal("two tenants of one name: got no error")
+	}
+	if s.ByName("a") == nil || s.ByName("b") != nil {
+		t.Error("a refused set changed tenants")
+	}
+	if err := s.Set(valid("b", "a.example")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ByHost("a.example"); got == nil || got.Name != "b" || s.ByName("a") != nil {
+		t.Errorf("got %v, want the new tenant b only", got)
+	}
+}
+
+func TestTenantsAreCopies(t *testing.T) {
+	mine := valid("a", "*")
+	mine.Hubs = []Hub{{Name: "chat", Handlers: []Handler{{URL: "http://x/", SystemEvents: []string{"connect"}}}}}
+	s, err := NewStatic(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine.Hubs[0].Anonymous = true
+	mine.Hubs[0].Handlers[0].SystemEvents[0] = "connected"
+	hub := s.ByName("a").Hub("CHAT")
+	if hub.Anonymous || hub.Handlers[0].SystemEvents[0] != "connect" {
+		t.Error("the source shares memory with its caller")
+	}
+}
+
+func TestReadersSeeOneSet(t *testing.T) {
+	s, err := NewStatic(valid("t0", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 1000 {
+				if s.ByHost("x") == nil {
+					t.Error("got no tenant while the set was replaced")
+					return
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		if err := s.Set(valid(fmt.Sprint("t", i), "*")); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+}
+
+func TestCheckNamesEachProblem(t *testing.T) {
+	with := func(change func(*Tenant)) Tenant {
+		tn := valid("a", "a.example")
+		change(&tn)
+		return tn
+	}
+	handler := func(h Handler) Tenant {
+		if h.UserEvents == "" && h.SystemEvents == nil {
+			h.UserEvents = "*"
+		}
+		return with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "chat", Handlers: []Handler{h}}} })
+	}
+	const at = "tenants[0].hubs[0].handlers[0]"
+	for _, tc := range []struct {
+		tenants []Tenant
+		want    string
+	}{
+		{nil, "tenants: is empty"},
+		{[]Tenant{valid("", "a")}, "tenants[0].name:"},
+		{[]Tenant{valid("a:b", "a")}, "tenants[0].name:"},
+		{[]Tenant{valid("a", "x"), valid("A", "y")}, `tenants[1].name: "a" is used twice; it is already at tenants[0].name`},
+		{[]Tenant{valid("a")}, "tenants[0].hosts: is empty"},
+		{[]Tenant{valid("a", "x"), valid("b", "X")}, "tenants[1].hosts[0]: \"x\" is used twice"},
+		{[]Tenant{valid("a", "*"), valid("b", "*")}, "tenants[1].hosts[0]: \"*\" is used twice"},
+		{[]Tenant{valid("a", "a.example:80")}, "without port"},
+		{[]Tenant{valid("a", "a.*.example")}, "tenants[0].hosts[0]:"},
+		{[]Tenant{valid("a", "https://a")}, "tenants[0].hosts[0]:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Primary = "" })}, "tenants[0].keys.primary: is empty"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Primary = "shortsecret" })}, "tenants[0].keys.primary: has 11 bytes; at least 32"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Secondary = "shortsecret" })}, "tenants[0].keys.secondary: has 11 bytes"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Limits.Connections = -1 })}, "tenants[0].limits.connections: is -1"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Limits.MessageBytes = 2 << 20 })}, "tenants[0].limits.messageBytes: is 2097152"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "1"}} })}, "tenants[0].hubs[0].name: hub name"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a"}, {Name: "A"}} })}, "tenants[0].hubs[1].name: \"a\" is used twice"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", KeepAliveSeconds: 121}} })}, "tenants[0].hubs[0].keepAliveSeconds: is 121"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Listeners: []string{"a b"}}} })}, "tenants[0].hubs[0].listeners[0]:"},
+		{[]Tenant{handler(Handler{URL: "ftp://secret/"})}, at + ".url: must begin with http"},
+		{[]Tenant{handler(Handler{URL: "tunnel:///secret"})}, at + ".url: must begin with http"},
+		{[]Tenant{handler(Handler{URL: "http://{hub}.secret/"})}, at + ".url: has a parameter in its host"},
+		{[]Tenant{handler(Handler{URL: "http://x/{category}?code=secret"})}, at + ".url: has the unknown parameter {category}"},
+		{[]Tenant{handler(Handler{URL: "http://x/{event?code=secret"})}, at + ".url: has { without }"},
+		{[]Tenant{handler(Handler{URL: "http://x/event}?code=secret"})}, at + ".url: has } without {"},
+		{[]Tenant{handler(Handler{URL: "http:///secret"})}, at + ".url: has no host"},
+		{[]Tenant{handler(Handler{URL: "http://x/%zzsecret"})}, at + ".url: is not a URL"},
+		{[]Tenant{handler(Handler{URL: "http://x/", UserEvents: "a,,b"})}, at + ".userEvents: must be *"},
+		{[]Tenant{handler(Handler{URL: "http://x/", SystemEvents: []string{"connect", "joined"}})}, at + `.systemEvents[1]: "joined" is not a system event`},
+		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Handlers: []Handler{{URL: "http://x/"}}}} })}, at + ": gets no events"},
+	} {
+		err := Check(tc.tenants...)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("got %v, want a problem with %q", err, tc.want)
+			continue
+		}
+		if got := strings.Count(err.Error(), "\n"); got != 0 {
+			t.Errorf("got %v, want one problem", err)
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("got %v, which repeats a key or URL", err)
+		}
+	}
+}
+
+func TestCheckReportsAllProblems(t *testing.T) {
+	bad := valid("a b")
+	bad.Keys = Keys{}
+	bad.Limits.Connections = -5
+	bad.Hubs = []Hub{{Name: "9", KeepAliveSeconds: -1, Handlers: []Handler{{URL: "x"}}}}
+	err := Check(bad, valid("b", "*"), valid("b", "*"))
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	if got, want := strings.Count(err.Error(), "\n")+1, 10; got != want {
+		t.Errorf("got %d problems, want %d:\n%v", got, want, err)
+	}
+}
+
+func TestCheckAccepts(t *testing.T) {
+	tn := valid("default", "*", "a.example", "*.b.example", "127.0.0.1", "::1", "my_service")
+	tn.Keys.Secondary = key
+	tn.Hubs = []Hub{{Name: "Chat", KeepAliveSeconds: 120, Listeners: []string{"history"}, Handlers: []Handler{
+		{URL: "http://127.0.0.1:8081/eventhandler/{event}", UserEvents: "*", SystemEvents: []string{"Connect", "connected"}},
+		{URL: "HTTPS://x/{HUB}/{Event}?code=a%7Bb&h={hub}", UserEvents: "a, b"},
+	}}}
+	if err := Check(tn); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHandlerWants(t *testing.T) {
+	for _, tc := range []struct {
+		pattern, event string
+		want           bool
+	}{
+		{"*", "a", true}, {"", "a", false}, {"a", "a", true}, {"A", "a", true}, {"a", "ab", false},
+		{"a, b ,c", "b", true}, {"a,b", "c", false}, {"connect", "connect", true},
+	} {
+		h := Handler{UserEvents: tc.pattern, SystemEvents: []string{"connected"}}
+		if got := h.WantsUser(tc.event); got != tc.want {
+			t.Errorf("pattern %q, event %q: got %v, want %v", tc.pattern, tc.event, got, tc.want)
+		}
+		if h.WantsSystem("connect") || !h.WantsSystem("Connected") {
+			t.Error("a user pattern and system events are separate")
+		}
+	}
+	h := Handler{UserEvents: "one, two, three"}
+	if allocs := testing.AllocsPerRun(100, func() { h.WantsUser("three") }); allocs != 0 {
+		t.Errorf("got %v allocations, want none", allocs)
+	}
+}
+
+func TestURLFor(t *testing.T) {
+	for template, want := range map[string]string{
+		"http://x/api/{hub}/{event}?code=s3cr3t": "http://x/api/chat/a%2Fb%20c?code=s3cr3t",
+		"http://x/{HUB}?e={Event}":               "http://x/chat?e=a%2Fb%20c",
+		"http://x/fixed":                         "http://x/fixed",
+	} {
+		h := Handler{URL: template}
+		if got := h.URLFor("chat", "a/b c"); got != want {
+			t.Errorf("%s: got %s, want %s", template, got, want)
+		}
+	}
+}
