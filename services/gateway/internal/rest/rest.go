@@ -1,0 +1,159 @@
+// Package rest is the data-plane REST API (protocol/rest-api.md): it reads a request, calls one verb of the node
+// for one audience, and writes the answer.
+//
+// Whose hub a request is about is said by its Host header, and only that tenant's keys open it. The handler
+// matches the raw path, so it must not stand behind a mux that cleans paths, as http.ServeMux does.
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+)
+
+const (
+	verbTime = 10 * time.Second // that the node has for one request
+	bodyTime = 30 * time.Second // that a caller has to send a body
+)
+
+// Verbs is what the API asks of the node; *node.Node has them.
+type Verbs interface {
+	Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Message) error
+	Close(ctx context.Context, a webpubsub.Audience, reason string) error
+	Exists(ctx context.Context, a webpubsub.Audience) (bool, error)
+	Join(ctx context.Context, a webpubsub.Audience, groups ...string) error
+	Leave(ctx context.Context, a webpubsub.Audience, groups ...string) error
+	Grant(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error
+	Revoke(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error
+	Allowed(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) (bool, error)
+	Members(ctx context.Context, hub webpubsub.HubKey, group, after string, limit int) ([]node.Member, error)
+}
+
+// Options change how the API works; the zero value is fine.
+type Options struct {
+	// AcceptedEndpoints are the endpoints that a token's audience may name, such as "https://chat.example.com".
+	// Empty: any, since a token is bound to a path and a key all the same.
+	AcceptedEndpoints []string
+	// PublicEndpoint is the endpoint that generated client tokens are for. Default: that of the request.
+	PublicEndpoint string
+	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
+	MaxTokenLife time.Duration
+}
+
+// Handler serves /api/hubs/… and the health routes. It is safe for concurrent use.
+type Handler struct {
+	node    Verbs
+	tenants tenant.Source
+	options Options
+	log     *slog.Logger
+	seconds *prometheus.HistogramVec
+}
+
+// New returns the handler. Its metrics are registered with metrics.
+func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics prometheus.Registerer) *Handler {
+	if o.MaxTokenLife <= 0 {
+		o.MaxTokenLife = 365 * 24 * time.Hour
+	}
+	h := &Handler{node: n, tenants: tenants, options: o, log: log,
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gateway_rest_request_seconds",
+			Help: "Time to answer a data-plane REST request, by operation and status class.",
+		}, []string{"category", "status"}),
+	}
+	metrics.MustRegister(h.seconds)
+	return h
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	w.Header().Set("Api-Supported-Versions", supportedVersions)
+	w.Header().Set("Cache-Control", "no-store")
+	op, status, body, err := h.answer(w, r)
+	if err != nil {
+		status = h.refuse(w, r, op, err)
+	} else {
+		write(w, r, status, body)
+	}
+	h.seconds.WithLabelValues(op.category, statusClass(status)).Observe(time.Since(start).Seconds())
+}
+
+// answer finds the operation and carries it out. The operation is known also with an error.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation, status int, body any, err error) {
+	if isHealth(r) {
+		return &health, http.StatusOK, nil, nil
+	}
+	op, segments, routeErr := route(r)
+	t := h.tenants.ByHost(r.Host)
+	if t == nil {
+		return op, 0, nil, notFound("no service has this host name", "")
+	}
+	if err := h.authenticate(r, t); err != nil {
+		return op, 0, nil, err
+	}
+	if routeErr != nil {
+		return op, 0, nil, routeErr
+	}
+	q, err := newRequest(w, r, t, op, segments)
+	if err != nil {
+		return op, 0, nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), verbTime)
+	defer cancel()
+	body, err = op.run(h, ctx, q)
+	return op, op.success, body, op.excuse(err)
+}
+
+// authenticate checks the token of a request: signed with a key of the tenant, for this very path.
+func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
+	header := r.Header["Authorization"]
+	if len(header) != 1 {
+		return unauthorized("the request needs one Authorization header with a bearer token")
+	}
+	scheme, raw, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return unauthorized("the Authorization header must be of the form: Bearer {token}")
+	}
+	claims, err := token.NewKeyVerifier(t.Keys.All()...).Verify(r.Context(), strings.TrimSpace(raw))
+	if err != nil {
+		return unauthorized(err.Error())
+	}
+	if err := token.CheckRESTAudience(claims, r, h.options.AcceptedEndpoints); err != nil {
+		return unauthorized(err.Error())
+	}
+	return nil
+}
+
+// isHealth reports whether r asks one of the health routes (rest-api.md section 9). They say that the process
+// answers; whether it should get traffic is said on the operations listener.
+func isHealth(r *http.Request) bool {
+	path := r.URL.EscapedPath()
+	return (path == "/api/health" || path == "/api/v1/health") && (r.Method == http.MethodHead || r.Method == http.MethodGet)
+}
+
+func write(w http.ResponseWriter, r *http.Request, status int, body any) {
+	if body == nil || r.Method == http.MethodHead {
+		w.WriteHeader(status)
+		return
+	}
+	text, err := json.Marshal(body)
+	if err != nil { // only a value that no test has tried
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
+}
+
+func statusClass(status int) string { return string(rune('0'+status/100)) + "xx" }

@@ -1,0 +1,144 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/htmlindex"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// send is R02, R09, R12 and R18 (rest-api.md section 3).
+func (h *Handler) send(ctx context.Context, q *request) (any, error) {
+	a, err := q.selection()
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := q.integer("messageTtlSeconds", 0, int(webpubsub.MaxTTL/time.Second), 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMetadata(q.http.Header); err != nil {
+		return nil, err
+	}
+	data, err := q.data()
+	if err != nil {
+		return nil, err
+	}
+	m := webpubsub.Message{Data: data, TTL: time.Duration(ttl) * time.Second}
+	if a.Scope == group {
+		m.Group = a.Name // seen as from the group, not from the server
+	}
+	return nil, h.node.Send(ctx, a, m)
+}
+
+// data reads the body as its content type says (rest-api.md section 3.1).
+func (q *request) data() (webpubsub.Data, error) {
+	kind, charset, err := contentType(q.http.Header)
+	if err != nil {
+		return webpubsub.Data{}, err
+	}
+	body, err := q.body()
+	if err != nil || kind == webpubsub.DataBinary {
+		return webpubsub.Data{Type: kind, Bytes: body}, err
+	}
+	if body, err = q.decode(body, charset); err != nil {
+		return webpubsub.Data{}, err
+	}
+	if kind == webpubsub.DataJSON && !json.Valid(body) {
+		return webpubsub.Data{}, badRequest("body", "the body is not valid JSON")
+	}
+	return webpubsub.Data{Type: kind, Bytes: body}, nil
+}
+
+func contentType(header http.Header) (kind webpubsub.DataType, charset string, err error) {
+	text := header.Get("Content-Type")
+	if text == "" {
+		return webpubsub.DataBinary, "", nil
+	}
+	media, parameters, err := mime.ParseMediaType(text)
+	if err == nil {
+		switch media {
+		case "application/json":
+			return webpubsub.DataJSON, parameters["charset"], nil
+		case "text/plain":
+			return webpubsub.DataText, parameters["charset"], nil
+		case "application/octet-stream":
+			return webpubsub.DataBinary, "", nil
+		}
+	}
+	return 0, "", &problem{
+		status:  http.StatusUnsupportedMediaType,
+		message: "the content type must be application/json, text/plain or application/octet-stream",
+		target:  "Content-Type",
+	}
+}
+
+// decode returns body as UTF-8, which is what all receivers get. The limit holds for the result too.
+func (q *request) decode(body []byte, charset string) ([]byte, error) {
+	switch strings.ToLower(charset) {
+	case "", "utf-8", "utf8", "us-ascii":
+		if !utf8.Valid(body) {
+			return nil, badRequest("body", "the body is not valid UTF-8")
+		}
+		return body, nil
+	}
+	encoding, err := htmlindex.Get(charset)
+	if name, _ := htmlindex.Name(encoding); err != nil || name == "replacement" {
+		return nil, &problem{
+			status:  http.StatusUnsupportedMediaType,
+			message: "the charset is unknown; utf-8 is always right",
+			target:  "Content-Type",
+		}
+	}
+	decoded, err := encoding.NewDecoder().Bytes(body)
+	if err != nil || bytes.ContainsRune(decoded, utf8.RuneError) {
+		return nil, badRequest("body", "the body is not valid in the charset of its content type")
+	}
+	if len(decoded) > q.limit() {
+		return nil, q.tooLarge()
+	}
+	return decoded, nil
+}
+
+// Limits of message metadata (client-json.md section 3.3).
+const (
+	metadataPrefix   = "X-Webpubsub-Metadata-"
+	maxMetadataKey   = 256
+	maxMetadataValue = 1024
+	maxMetadata      = 8 << 10
+)
+
+// checkMetadata checks the headers that carry metadata of a message.
+func checkMetadata(header http.Header) error {
+	total := 0
+	for name, values := range header {
+		key, ok := strings.CutPrefix(name, metadataPrefix)
+		if !ok {
+			continue
+		}
+		value := values[0]
+		total += len(key) + len(value)
+		switch {
+		case len(values) > 1:
+			return badRequest(name, "metadata %.40q is given %d times; once is allowed", key, len(values))
+		case key == "" || len(key) > maxMetadataKey:
+			return badRequest(name, "a metadata key has %d bytes; 1 to %d are allowed", len(key), maxMetadataKey)
+		case len(value) > maxMetadataValue:
+			return badRequest(name, "metadata %.40q has %d bytes; at most %d are allowed", key, len(value), maxMetadataValue)
+		case strings.IndexFunc(value, func(r rune) bool { return r > 0x7e }) >= 0:
+			return badRequest(name, "metadata %.40q is not ASCII", key)
+		}
+	}
+	if total > maxMetadata {
+		return badRequest(metadataPrefix, "the metadata has %d bytes; at most %d are allowed", total, maxMetadata)
+	}
+	return nil
+}
