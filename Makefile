@@ -1,6 +1,7 @@
 # make, make build   the page and bin/chatr with the page embedded
 # make run           build, then chatr standalone
 # make test          every test, installing what it needs; what CI runs
+# make up, make down   docker compose with keys made in .env; stop it (data stays)
 # make bench         Go benchmarks with allocations
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
@@ -10,7 +11,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: all build run test bench lint docs setup clean
+.PHONY: all build run up down test bench lint docs setup clean
 all: build
 
 build: bin/chatr
@@ -29,6 +30,17 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 
 run: build
 	bin/chatr standalone $(ARGS)
+
+up: .env
+	docker compose up --build --detach --wait
+	@echo "Chatr is at http://localhost:8080"
+
+down:
+	docker compose down
+
+.env:
+	umask 077; for name in CHATR_ACCESS_KEY CHATR_AUTH_SESSION_KEY POSTGRES_PASSWORD; do \
+	  echo "$$name=$$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')"; done > $@
 
 setup:
 	scripts/setup
