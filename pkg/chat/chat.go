@@ -17,6 +17,7 @@ var (
 	ErrExists    = errors.New("already exists")
 	ErrForbidden = errors.New("forbidden")
 	ErrLimit     = errors.New("limit reached")
+	ErrInvalid   = errors.New("invalid") // an argument no store can hold; the text says what would be right
 )
 
 // Limits of what is stored.
@@ -28,7 +29,11 @@ const (
 	MaxIDBytes     = 128   // a user, room or connection id
 	MaxOwnedRooms  = 100   // rooms a user may own at once
 	MaxMemberships = 500   // rooms a user may be in at once; below the 1000 roles of a connection
+	MaxMembers     = 1_000 // members of a room
+	MaxBlocked     = 1_000 // users whom a user may have blocked at once
 	MaxPage        = 200   // messages of one page of history
+	MaxListed      = 1_000 // public rooms of a listing; users swept or connections claimed by one call
+	MaxOnline      = 5_000 // users of a listing of those online
 )
 
 // User is a person as the identity provider (or the guest sign-in) described them.
@@ -56,8 +61,11 @@ type Kind string
 // The kinds of room.
 const (
 	KindPublic Kind = "public" // a group chat that everybody may find and join
-	KindDirect Kind = "direct" // between two users; its id starts with "private_"
+	KindDirect Kind = "direct" // between two users; its id starts with DirectPrefix
 )
+
+// DirectPrefix starts the id of every direct room and of no other.
+const DirectPrefix = "private_"
 
 // MemberState says whether a member has agreed to be one.
 type MemberState string
@@ -73,7 +81,7 @@ type Member struct {
 	UserID  string
 	Name    string
 	State   MemberState
-	ReadSeq int64 // the newest message this member has read
+	ReadSeq int64 // the newest message this member has read; at first the newest there was on joining
 }
 
 // Room is a chat. Its id is also the name of its live group.
@@ -81,7 +89,7 @@ type Room struct {
 	ID        string
 	Title     string // empty for a direct room: each side sees the other's name
 	Kind      Kind
-	OwnerID   string
+	OwnerID   string // who created it
 	CreatedAt time.Time
 	LastSeq   int64    // sequence of the newest message, 0 for none
 	Members   []Member // in order of joining
@@ -102,59 +110,66 @@ type Message struct {
 	RoomID     string
 	Seq        int64
 	AuthorID   string
-	AuthorName string
+	AuthorName string // what the author is called now
 	Text       string
-	Key        string // made by the client; one author's message with the same key is the same message
+	Key        string // made by the client; one author's message with the same key is the same message; empty: none
 	SentAt     time.Time
 }
 
 // Store keeps the chat of all tenants. Every method takes the tenant first and never reaches beyond it.
-// Methods are safe for concurrent use, also by several processes on one database.
+// Methods are safe for concurrent use, also by several processes on one database. Any may return ErrInvalid for
+// an id that is empty, longer than MaxIDBytes, or not text (UTF-8 without NUL). Times are kept to the
+// microsecond.
 type Store interface {
-	// SaveUser inserts u or replaces its name and provider.
+	// SaveUser inserts u or replaces its name and provider. ErrInvalid for a name that is empty, too long or
+	// not text.
 	SaveUser(ctx context.Context, tenant string, u User) error
 	// User returns the user, or ErrNotFound.
 	User(ctx context.Context, tenant, id string) (User, error)
 
 	// Connect records a live connection of a known user (else ErrNotFound) and reports whether the user has
-	// come online by it. A new connection is not idle. Recording one twice is fine.
+	// come online by it. A new connection is not idle and counts as claimed now. Recording one twice changes
+	// nothing; ErrExists if the id is another user's connection.
 	Connect(ctx context.Context, tenant string, c Connection) (cameOnline bool, err error)
 	// Disconnect forgets a connection; an unknown one is fine. Its user stays online until SweepOffline.
 	Disconnect(ctx context.Context, tenant, connectionID string) error
 	// SetIdle marks a connection of userID (else ErrNotFound) and reports whether the user's own idleness, which
 	// needs all connections to be idle, is now idle and whether that changed.
 	SetIdle(ctx context.Context, tenant string, c Connection, idle bool) (nowIdle, changed bool, err error)
-	// RefreshIdle recomputes a user's idleness after a connection came or went; results as SetIdle.
+	// RefreshIdle recomputes a user's idleness after a connection came or went; results as SetIdle. Without any
+	// connection it stays as it is. ErrNotFound for an unknown user.
 	RefreshIdle(ctx context.Context, tenant, userID string) (nowIdle, changed bool, err error)
-	// SweepOffline turns users offline whose last connection went before the given time and returns them. Each
-	// is returned once, however many processes sweep.
+	// SweepOffline turns users offline whose last connection went before the given time and returns them, at
+	// most MaxListed, longest gone first. Each is returned once, however many processes sweep.
 	SweepOffline(ctx context.Context, tenant string, before time.Time) ([]User, error)
 	// Connections returns the live connections of a user.
 	Connections(ctx context.Context, tenant, userID string) ([]Connection, error)
-	// ClaimConnections returns up to limit connections that nobody has claimed since the given time and marks
-	// them claimed now: the reconciler asks a gateway whether they are still there.
+	// ClaimConnections returns up to limit (at most MaxListed) connections that nobody has claimed since the
+	// given time and marks them claimed now: the reconciler asks a gateway whether they are still there.
 	ClaimConnections(ctx context.Context, tenant string, before time.Time, limit int) ([]Connection, error)
-	// Online returns everyone online, by name.
+	// Online returns who is online, by name and then id, at most MaxOnline.
 	Online(ctx context.Context, tenant string) ([]Presence, error)
 
-	// CreateRoom creates a public room with its owner as first member. ErrExists if the id was ever used,
-	// ErrLimit if the owner has too many rooms, ErrNotFound if the owner is not a known user.
+	// CreateRoom creates a public room of r's id, title and owner, who becomes its first member. ErrExists if
+	// the id was ever used, ErrLimit if the owner owns or is in too many rooms, ErrNotFound if the owner is not
+	// a known user, ErrInvalid for a bad title or an id with DirectPrefix.
 	CreateRoom(ctx context.Context, tenant string, r Room) (Room, error)
 	// DirectRoom returns the direct room of two known users (else ErrNotFound), creating it if need be with
-	// from as joined and to as invited member. The id is random, unique per unordered pair, with prefix
-	// "private_". ErrForbidden if either has blocked the other; ErrLimit as for Join. A member who had left
-	// is a member again: from as joined, to as invited.
+	// from as joined and to as invited member. The id is random, unique per unordered pair, with
+	// DirectPrefix. ErrForbidden if either has blocked the other; ErrLimit as for Join. A member who had left
+	// is a member again: from as joined, to as invited; an invited from has accepted by it. ErrInvalid for a
+	// room with oneself.
 	DirectRoom(ctx context.Context, tenant, from, to string) (r Room, created bool, err error)
 	// Room returns a room with its members, or ErrNotFound, also when it has been deleted.
 	Room(ctx context.Context, tenant, id string) (Room, error)
-	// Rooms returns what a user may see: every public room, and the direct rooms the user is in, oldest first.
-	// An empty userID sees public rooms only.
+	// Rooms returns what a user may see: the newest MaxListed public rooms and all rooms the user is in, oldest
+	// first. An empty userID sees public rooms only.
 	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
 	// Memberships returns the ids of the rooms a user is in, in either state.
 	Memberships(ctx context.Context, tenant, userID string) ([]string, error)
 	// Join makes a known user a joined member of a public room, or accepts the invitation to a direct one, and
 	// reports whether that changed anything. ErrNotFound for an unknown room or user, ErrForbidden for a
-	// direct room the user is not in, ErrLimit for too many rooms.
+	// direct room the user is not in, ErrLimit for too many rooms of the user or members of the room.
 	Join(ctx context.Context, tenant, roomID, userID string) (changed bool, err error)
 	// Leave ends a membership and reports whether there was one.
 	Leave(ctx context.Context, tenant, roomID, userID string) (left bool, err error)
@@ -163,26 +178,29 @@ type Store interface {
 	DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (Room, error)
 
 	// Block keeps other from starting or continuing a direct room with by. Unblock ends that. ErrNotFound for
-	// unknown users.
+	// unknown users, ErrInvalid for oneself, ErrLimit for more than MaxBlocked.
 	Block(ctx context.Context, tenant, by, other string) error
 	Unblock(ctx context.Context, tenant, by, other string) error
-	// Blocked returns the ids that a user has blocked.
+	// Blocked returns the ids that a user has blocked, in their order.
 	Blocked(ctx context.Context, tenant, by string) ([]string, error)
 
 	// AddMessage stores a message with the room's next sequence and reports whether it is new: the same room,
-	// author and key give the stored one back. ErrNotFound for an unknown or deleted room, ErrForbidden when
-	// the author is not a member or has been blocked in a direct room.
+	// author and key give the stored one back, also after the author has left. The zero SentAt means now.
+	// ErrNotFound for an unknown or deleted room, ErrForbidden when the author is not a member or has been
+	// blocked in a direct room, ErrInvalid for a text that is empty, too long or not text, or such a key.
 	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)
-	// History returns up to limit (at most MaxPage) messages of a room with a sequence below before (0: the
-	// newest), in ascending order. ErrNotFound, or ErrForbidden unless userID is a member.
+	// History returns up to limit messages of a room with a sequence below before (0: the newest), in ascending
+	// order; a limit that is not 1 to MaxPage means MaxPage. ErrNotFound, or ErrForbidden unless userID is a
+	// member.
 	History(ctx context.Context, tenant, roomID, userID string, before int64, limit int) ([]Message, error)
 	// MarkRead raises a member's ReadSeq, never above the room's LastSeq; a lower one changes nothing.
-	// ErrForbidden unless userID is a member.
+	// ErrNotFound, or ErrForbidden unless userID is a member.
 	MarkRead(ctx context.Context, tenant, roomID, userID string, seq int64) error
 
-	// Migrate brings the schema up to date under a lock.
+	// Migrate brings the schema up to date under a lock. A schema newer than the program is an error.
 	Migrate(ctx context.Context) error
-	// Ready returns nil, or why the store cannot be used now (unreachable, schema out of date).
+	// Ready returns nil, or why the store cannot be used now (unreachable, schema older or newer than the
+	// program's).
 	Ready(ctx context.Context) error
 	Close() error
 }

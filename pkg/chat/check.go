@@ -37,3 +37,66 @@ func invisible(r rune) bool {
 	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) ||
 		unicode.Is(unicode.Cf, r) && r != '\u200d'
 }
+
+// CheckIDs returns ErrInvalid, with the reason, unless every id can be stored: 1 to MaxIDBytes bytes of text.
+// Stores call it with what they are given.
+func CheckIDs(ids ...string) error {
+	for _, id := range ids {
+		if id == "" {
+			return fmt.Errorf("%w: an id is empty; it has 1 to %d bytes", ErrInvalid, MaxIDBytes)
+		}
+		if len(id) > MaxIDBytes {
+			return fmt.Errorf("%w: an id has %d bytes; at most %d are allowed", ErrInvalid, len(id), MaxIDBytes)
+		}
+		if !isText(id) {
+			return fmt.Errorf("%w: an id is not text (UTF-8 without NUL)", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// CheckUser is CheckIDs for what SaveUser is given.
+func CheckUser(u User) error {
+	if err := CheckIDs(u.ID); err != nil {
+		return err
+	}
+	if len(u.Provider) > MaxIDBytes || !isText(u.Provider) {
+		return fmt.Errorf("%w: a provider is a text of at most %d bytes", ErrInvalid, MaxIDBytes)
+	}
+	return checkText("name", u.Name, MaxNameRunes)
+}
+
+// CheckRoom is CheckIDs for what CreateRoom is given.
+func CheckRoom(r Room) error {
+	if err := CheckIDs(r.ID, r.OwnerID); err != nil {
+		return err
+	}
+	if strings.HasPrefix(r.ID, DirectPrefix) {
+		return fmt.Errorf("%w: the id of a public room may not start with %s", ErrInvalid, DirectPrefix)
+	}
+	return checkText("title", r.Title, MaxTitleRunes)
+}
+
+// CheckMessage is CheckIDs for what AddMessage is given.
+func CheckMessage(m Message) error {
+	if err := CheckIDs(m.RoomID, m.AuthorID); err != nil {
+		return err
+	}
+	if len(m.Key) > MaxKeyBytes || !isText(m.Key) {
+		return fmt.Errorf("%w: a message key is a text of at most %d bytes", ErrInvalid, MaxKeyBytes)
+	}
+	return checkText("text", m.Text, MaxTextRunes)
+}
+
+func checkText(what, s string, limit int) error {
+	if n := utf8.RuneCountInString(s); n == 0 || n > limit {
+		return fmt.Errorf("%w: the %s has %d characters; 1 to %d are allowed", ErrInvalid, what, n, limit)
+	}
+	if !isText(s) {
+		return fmt.Errorf("%w: the %s is not text (UTF-8 without NUL)", ErrInvalid, what)
+	}
+	return nil
+}
+
+// isText says whether every store can hold s.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }

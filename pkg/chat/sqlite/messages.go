@@ -1,0 +1,139 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// AddMessage stores a message with the room's next sequence and reports whether it is new.
+func (s *Store) AddMessage(ctx context.Context, tenant string, m chat.Message) (stored chat.Message, created bool, err error) {
+	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckMessage(m)); err != nil {
+		return stored, false, err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := roomKind(ctx, tx, tenant, m.RoomID); err != nil {
+			return err
+		}
+		known, err := messages(ctx, tx, tenant, m.RoomID, `author_id = ?3 AND key = ?4`, m.AuthorID, m.Key)
+		if err != nil {
+			return err
+		}
+		if len(known) > 0 {
+			stored = known[0]
+			return nil
+		}
+		stored, err = insertMessage(ctx, tx, tenant, m)
+		created = true
+		return err
+	})
+	return stored, created && err == nil, annotate(err, "store a message of user %q in room %q", m.AuthorID, m.RoomID)
+}
+
+// insertMessage takes the room's next sequence if the author may write there.
+func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) (chat.Message, error) {
+	err := tx.QueryRowContext(ctx, `
+		UPDATE rooms SET last_seq = last_seq + 1 WHERE tenant = ?1 AND id = ?2
+		AND EXISTS (SELECT 1 FROM members WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3)
+		AND NOT EXISTS (SELECT 1 FROM blocks WHERE tenant = ?1 AND other_id = ?3 AND by_id IN (low_id, high_id))
+		RETURNING last_seq`,
+		tenant, m.RoomID, m.AuthorID).Scan(&m.Seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return chat.Message{}, chat.ErrForbidden
+	}
+	if err != nil {
+		return chat.Message{}, err
+	}
+	m.SentAt = orNow(m.SentAt)
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, nullif(?6, ''), ?7)`,
+		tenant, m.RoomID, m.Seq, m.AuthorID, m.Text, m.Key, m.SentAt.UnixMicro())
+	if err != nil {
+		return chat.Message{}, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT name FROM users WHERE tenant = ?1 AND id = ?2`, tenant, m.AuthorID).Scan(&m.AuthorName)
+	return m, err
+}
+
+// messages returns those of a room, newest first, that meet the condition, which counts its arguments from ?3
+// and may end in a limit.
+func messages(ctx context.Context, q querier, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
+	return collect(ctx, q, scanMessage, `
+		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at
+		FROM messages JOIN users ON users.tenant = messages.tenant AND users.id = author_id
+		WHERE messages.tenant = ?1 AND room_id = ?2 AND `+condition,
+		append([]any{tenant, roomID}, args...)...)
+}
+
+func scanMessage(rows *sql.Rows) (m chat.Message, err error) {
+	var sentAt int64
+	err = rows.Scan(&m.RoomID, &m.Seq, &m.AuthorID, &m.AuthorName, &m.Text, &m.Key, &sentAt)
+	m.SentAt = time.UnixMicro(sentAt).UTC()
+	return m, err
+}
+
+// History returns a page of a room's messages in ascending order.
+func (s *Store) History(ctx context.Context, tenant, roomID, userID string, before int64, limit int) ([]chat.Message, error) {
+	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
+		return nil, err
+	}
+	if limit < 1 || limit > chat.MaxPage {
+		limit = chat.MaxPage
+	}
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	page, err := s.history(ctx, tenant, roomID, userID, before, limit)
+	return page, annotate(err, "load the history of room %q for user %q", roomID, userID)
+}
+
+func (s *Store) history(ctx context.Context, tenant, roomID, userID string, before int64, limit int) ([]chat.Message, error) {
+	tx, err := s.reader.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	if err := needMember(ctx, tx, tenant, roomID, userID); err != nil {
+		return nil, err
+	}
+	page, err := messages(ctx, tx, tenant, roomID, `seq < ?3 ORDER BY seq DESC LIMIT ?4`, before, limit)
+	slices.Reverse(page)
+	return page, err
+}
+
+// needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for who is not a member.
+func needMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string) error {
+	if _, err := roomKind(ctx, tx, tenant, roomID); err != nil {
+		return err
+	}
+	state, err := memberState(ctx, tx, tenant, roomID, userID)
+	if err == nil && state == "" {
+		err = chat.ErrForbidden
+	}
+	return err
+}
+
+// MarkRead raises a member's ReadSeq.
+func (s *Store) MarkRead(ctx context.Context, tenant, roomID, userID string, seq int64) error {
+	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
+		return err
+	}
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if err := needMember(ctx, tx, tenant, roomID, userID); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `
+			UPDATE members SET read_seq = max(read_seq, min(?4,
+				(SELECT last_seq FROM rooms WHERE tenant = ?1 AND id = ?2)))
+			WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3`,
+			tenant, roomID, userID, seq)
+		return err
+	})
+	return annotate(err, "mark room %q read for user %q", roomID, userID)
+}
