@@ -1,0 +1,44 @@
+package redisbus
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	published  prometheus.Counter
+	failed     prometheus.Counter
+	reconnects prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, b *Bus) *metrics {
+	auto := promauto.With(reg)
+	auto.NewCounterFunc(prometheus.CounterOpts{
+		Name: "gateway_bus_received_total", Help: "Payloads and confirmations received from the message bus.",
+	}, func() float64 { return float64(b.received.Load()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_bus_queue_length", Help: "Payloads waiting to be published.",
+	}, func() float64 { return float64(b.posts.len()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_bus_topics", Help: "Topics this node subscribes to.",
+	}, func() float64 { return float64(b.topics.len()) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_bus_ready", Help: "1 when publishing and all subscriptions work, else 0.",
+	}, func() float64 {
+		if b.Ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	return &metrics{
+		published: auto.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_bus_published_total", Help: "Payloads published.",
+		}),
+		failed: auto.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_bus_publish_failures_total", Help: "Payloads that a broken connection or a full queue kept from being published.",
+		}),
+		reconnects: auto.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_bus_reconnects_total", Help: "Attempts to connect to the message bus again.",
+		}),
+	}
+}

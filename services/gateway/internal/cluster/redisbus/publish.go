@@ -1,0 +1,176 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+)
+
+// Bounds of what waits to be published; beyond, Post fails.
+const (
+	maxPosts     = 1 << 16
+	maxPostBytes = 64 << 20
+)
+
+// Bounds of one pipeline. A pipeline has at least one payload, however large.
+const (
+	maxPipeline      = 512
+	maxPipelineBytes = 1 << 20
+)
+
+var errFull = fmt.Errorf("%w: too much is waiting to be published", cluster.ErrUnavailable)
+
+type post struct {
+	channel string
+	payload []byte
+	done    func(nodes int, err error)
+}
+
+// Post queues payload for the publisher. It fails at once while the bus is not ready or the queue is full.
+func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)) {
+	p := post{b.prefix + topic, payload, done}
+	if err := b.posts.add(p); err != nil {
+		b.refuse([]post{p}, err)
+	}
+}
+
+// refuse answers posts that have not been published.
+func (b *Bus) refuse(list []post, err error) {
+	b.metrics.failed.Add(float64(len(list)))
+	for _, p := range list {
+		if p.done != nil {
+			p.done(0, err)
+		}
+	}
+}
+
+// posts is the publisher's queue.
+type posts struct {
+	wake chan struct{} // has a token when list may have something
+
+	mu     sync.Mutex // guards the following
+	closed error      // why nothing can be added
+	list   []post
+	bytes  int // payload bytes in list
+}
+
+func newPosts() posts { return posts{wake: make(chan struct{}, 1)} }
+
+func (q *posts) add(p post) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed != nil:
+		return q.closed
+	case len(q.list) >= maxPosts || q.bytes+len(p.payload) > maxPostBytes:
+		return errFull
+	}
+	q.list = append(q.list, p)
+	q.bytes += len(p.payload)
+	wake(q.wake)
+	return nil
+}
+
+// take returns what is queued and keeps the memory of spare for what comes.
+func (q *posts) take(spare []post) []post {
+	clear(spare)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.list
+	q.list, q.bytes = spare[:0], 0
+	return taken
+}
+
+func (q *posts) open() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = nil
+}
+
+// close refuses whatever comes and returns what was queued, for the caller to answer without a lock.
+func (q *posts) close(err error) []post {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.list
+	q.closed, q.list, q.bytes = err, nil, 0
+	return taken
+}
+
+func (q *posts) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.list)
+}
+
+// publish sends what is queued, pipeline after pipeline, each when the one before has been answered.
+func (s *session) publish() error {
+	pipe := s.bus.client.Pipeline()
+	var batch []post
+	for {
+		select {
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-s.bus.posts.wake:
+		}
+		batch = s.bus.posts.take(batch)
+		for rest := batch; len(rest) > 0; {
+			n := pipelineLen(rest)
+			if err := s.send(pipe, rest[:n]); err != nil {
+				s.bus.refuse(rest[n:], unavailable(err))
+				return err
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// pipelineLen says how many posts fit into one pipeline.
+func pipelineLen(list []post) int {
+	bytes := 0
+	for i, p := range list[:min(len(list), maxPipeline)] {
+		if bytes += len(p.payload); bytes > maxPipelineBytes && i > 0 {
+			return i
+		}
+	}
+	return min(len(list), maxPipeline)
+}
+
+// send publishes list as one pipeline and answers each post. Its error is the first that any of them met.
+func (s *session) send(pipe redis.Pipeliner, list []post) error {
+	for _, p := range list {
+		pipe.Publish(s.ctx, p.channel, p.payload)
+	}
+	answers, err := pipe.Exec(s.ctx)
+	for i, p := range list {
+		answer := answers[i].(*redis.IntCmd)
+		if answer.Err() != nil {
+			s.bus.refuse(list[i:i+1], unavailable(answer.Err()))
+			continue
+		}
+		s.bus.metrics.published.Inc()
+		if p.done != nil {
+			p.done(int(answer.Val()), nil)
+		}
+	}
+	return err
+}
+
+func unavailable(err error) error {
+	if errors.Is(err, cluster.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cluster.ErrUnavailable, err)
+}
+
+// wake puts a token into a channel that has room for one.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

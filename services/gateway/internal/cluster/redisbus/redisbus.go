@@ -1,0 +1,145 @@
+// Package redisbus is the bus of a deployment of several processes: Redis publish/subscribe.
+//
+// All publishes go through one queue into the pipelines of one goroutine; one connection subscribes and is read
+// by a loop of our own. Both live in a session. When anything in it fails, or the server stops answering, the
+// session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
+// subscriptions again and hears a publish of its own before the bus is ready. Nothing is published twice, and
+// nothing is kept for later.
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+)
+
+// Pauses before the next session; they double from the first to the last and vary by half.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// Config says which Redis carries the payloads.
+type Config = redisconn.Config
+
+// Bus is a node's connection to the others through Redis.
+type Bus struct {
+	client  redis.UniversalClient
+	prefix  string // of every channel
+	log     *slog.Logger
+	metrics *metrics
+
+	posts    posts
+	topics   topics
+	received atomic.Uint64 // answers and payloads on the subscribe connection
+	lost     atomic.Uint64
+
+	mu        sync.Mutex            // held while the following change, together with posts and topics
+	down      atomic.Pointer[error] // why the bus is not ready; nil when it is
+	everReady bool
+}
+
+var _ cluster.Bus = (*Bus)(nil)
+
+// New returns a bus that connects when it runs. Its metrics are registered with reg unless that is nil.
+func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
+	client, err := redisconn.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	client.AddHook(dialOnce{})
+	b := &Bus{client: client, prefix: cfg.Prefix + ":", log: log, posts: newPosts(), topics: newTopics()}
+	b.metrics = newMetrics(reg, b)
+	b.setDown(errors.New("not connected yet"))
+	return b, nil
+}
+
+// Run connects, and connects again whenever the connection is lost, until ctx ends. Then it closes the bus.
+func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte)) error {
+	defer b.client.Close()
+	pause, complain := firstPause, true
+	for {
+		wasReady, err := b.session(ctx, deliver)
+		if ctx.Err() != nil {
+			b.setDown(errors.New("stopped"))
+			return nil
+		}
+		if wasReady {
+			pause, complain = firstPause, true
+		}
+		if complain { // once per outage
+			b.log.Warn("message bus unavailable", "err", err)
+			complain = false
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, lastPause)
+		b.metrics.reconnects.Inc()
+	}
+}
+
+// setDown makes all that waits fail with the reason, and all that comes.
+func (b *Bus) setDown(reason error) {
+	err := fmt.Errorf("%w: %w", cluster.ErrUnavailable, reason)
+	b.mu.Lock()
+	b.down.Store(&err)
+	failed := b.posts.close(err)
+	waiting := b.topics.close(err)
+	b.mu.Unlock()
+	b.refuse(failed, err)
+	answerRequests(waiting, err)
+}
+
+// setUp makes the bus ready, unless the session has ended meanwhile.
+func (b *Bus) setUp(s *session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return
+	}
+	if b.everReady {
+		b.lost.Add(1)
+	}
+	s.wasReady, b.everReady = true, true
+	b.posts.open()
+	b.topics.open()
+	b.down.Store(nil)
+	b.log.Info("message bus ready")
+}
+
+// Ready returns nil while a session has all subscriptions, else why not.
+func (b *Bus) Ready() error {
+	if err := b.down.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Lost counts the returns from a lost connection.
+func (b *Bus) Lost() uint64 { return b.lost.Load() }
+
+// Interest asks Redis how many nodes subscribe to the topic.
+func (b *Bus) Interest(ctx context.Context, topic string) (int, error) {
+	if err := b.Ready(); err != nil {
+		return 0, err
+	}
+	channel := b.prefix + topic
+	counts, err := b.client.PubSubNumSub(ctx, channel).Result()
+	if err != nil {
+		return 0, fmt.Errorf("%w: count subscribers: %w", cluster.ErrUnavailable, err)
+	}
+	return int(counts[channel]), nil
+}

@@ -1,0 +1,30 @@
+package redisbus_test
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/bustest"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
+)
+
+func newNetwork(t testing.TB) bustest.Network {
+	server := testkit.Redis(t)
+	return func() cluster.Bus { return newBus(t, server.URL, "chatr") }
+}
+
+func newBus(t testing.TB, url, prefix string) *redisbus.Bus {
+	t.Helper()
+	b, err := redisbus.New(redisbus.Config{URL: url, Prefix: prefix}, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestBus(t *testing.T) { bustest.Run(t, newNetwork) }
+
+func BenchmarkBus(b *testing.B) { bustest.Benchmark(b, newNetwork) }

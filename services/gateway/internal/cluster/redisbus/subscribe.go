@@ -1,0 +1,216 @@
+package redisbus
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// maxTopics bounds one SUBSCRIBE, and so what Redis buffers for us as confirmations.
+const maxTopics = 1000
+
+// Subscribe returns when Redis has confirmed the topics. Requests of many callers share a round trip.
+func (b *Bus) Subscribe(ctx context.Context, topics ...string) error {
+	return b.topics.request(ctx, &request{channels: b.channels(topics)})
+}
+
+// Unsubscribe returns when Redis has confirmed, or at once when there is no connection that subscribes.
+func (b *Bus) Unsubscribe(ctx context.Context, topics ...string) error {
+	return b.topics.request(ctx, &request{channels: b.channels(topics), unsubscribe: true})
+}
+
+func (b *Bus) channels(topics []string) []string {
+	channels := make([]string, len(topics))
+	for i, topic := range topics {
+		channels[i] = b.prefix + topic
+	}
+	return channels
+}
+
+// request is what a caller waits for.
+type request struct {
+	channels    []string
+	unsubscribe bool
+	done        chan error // has room for the one answer
+}
+
+func answerRequests(list []*request, err error) {
+	for _, r := range list {
+		if r.unsubscribe {
+			r.done <- nil // a session that has ended has no subscriptions, and the next will not make these
+		} else {
+			r.done <- err
+		}
+	}
+}
+
+// topics are the channels this node wants, and the requests on their way to Redis in the order they were made.
+type topics struct {
+	wake chan struct{} // has a token when queue may have something
+
+	mu     sync.Mutex // guards the following
+	closed error      // why Subscribe fails
+	live   bool       // a session carries requests out
+	wanted map[string]struct{}
+	queue  []*request
+}
+
+func newTopics() topics {
+	return topics{wake: make(chan struct{}, 1), wanted: map[string]struct{}{}}
+}
+
+func (t *topics) request(ctx context.Context, r *request) error {
+	if len(r.channels) == 0 {
+		return nil
+	}
+	r.done = make(chan error, 1)
+	if wait, err := t.add(r); err != nil || !wait {
+		return err
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// add notes what is wanted from now on and says whether there is something to wait for.
+func (t *topics) add(r *request) (wait bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed != nil && !r.unsubscribe {
+		return false, t.closed
+	}
+	for _, channel := range r.channels {
+		if r.unsubscribe {
+			delete(t.wanted, channel)
+		} else {
+			t.wanted[channel] = struct{}{}
+		}
+	}
+	if !t.live {
+		return false, nil
+	}
+	t.queue = append(t.queue, r)
+	wake(t.wake)
+	return true, nil
+}
+
+// begin puts all that is wanted at the head of a new session's requests.
+func (t *topics) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.live = true
+	if len(t.wanted) > 0 {
+		all := slices.Collect(maps.Keys(t.wanted))
+		t.queue = append(t.queue, &request{channels: all, done: make(chan error, 1)})
+	}
+}
+
+func (t *topics) open() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = nil
+}
+
+// close refuses further Subscribes and returns the unanswered requests, for the caller to answer without a lock.
+func (t *topics) close(err error) []*request {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	taken := t.queue
+	t.closed, t.live, t.queue = err, false, nil
+	return taken
+}
+
+func (t *topics) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.wanted)
+}
+
+// command is one SUBSCRIBE or UNSUBSCRIBE, and the requests that its confirmation completes.
+type command struct {
+	channels    []string
+	unsubscribe bool
+	completes   []*request
+}
+
+// take joins requests of one kind, from the head of the queue, into a command. Without requests it has no channels.
+func (t *topics) take() command {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var c command
+	for len(t.queue) > 0 && len(c.channels) < maxTopics {
+		r := t.queue[0]
+		if len(c.channels) == 0 {
+			c.unsubscribe = r.unsubscribe
+		} else if c.unsubscribe != r.unsubscribe {
+			break
+		}
+		n := min(len(r.channels), maxTopics-len(c.channels))
+		c.channels = append(c.channels, r.channels[:n]...)
+		if r.channels = r.channels[n:]; len(r.channels) > 0 {
+			break // the rest stays at the head
+		}
+		c.completes = append(c.completes, r)
+		t.queue[0] = nil
+		t.queue = t.queue[1:]
+	}
+	return c
+}
+
+// subscribe carries out requests, command after command, each when the one before has been confirmed. Once it
+// has made the subscriptions of earlier sessions again, the bus is ready.
+func (s *session) subscribe() error {
+	if err := s.confirmation(); err != nil { // of the echo channel
+		return err
+	}
+	for ready := false; ; {
+		c := s.bus.topics.take()
+		if len(c.channels) > 0 {
+			err := s.carryOut(c)
+			if err != nil {
+				answerRequests(c.completes, unavailable(err))
+				return err
+			}
+			answerRequests(c.completes, nil)
+			continue
+		}
+		if !ready {
+			if err := s.prove(); err != nil {
+				return err
+			}
+			s.bus.setUp(s)
+			ready = true
+		}
+		select {
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-s.bus.topics.wake:
+		}
+	}
+}
+
+func (s *session) carryOut(c command) error {
+	s.unconfirmed.Store(int64(len(c.channels)))
+	write := s.pubsub.Subscribe
+	if c.unsubscribe {
+		write = s.pubsub.Unsubscribe
+	}
+	if err := write(s.dialCtx, c.channels...); err != nil {
+		return err
+	}
+	return s.confirmation()
+}
+
+// confirmation waits until every channel of the last command has been confirmed.
+func (s *session) confirmation() error {
+	select {
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	case <-s.confirmed:
+		return nil
+	}
+}
