@@ -1,0 +1,235 @@
+// Package api is what a browser asks of the chat over HTTP: who am I, sign me in, which chats and people are there,
+// what was said, and where to connect; and the page itself.
+//
+// It reads the chat.Store and signs client tokens; changes to chats are events and go through package events. Who
+// asks is the signed session cookie, never a parameter. Shapes are those of docs/chat.md, a superset of the
+// original Chatr's. Errors are problem details that hold nothing internal.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/ratelimit"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+)
+
+// Config of the API service. Zero values mean the defaults.
+type Config struct {
+	Tenant     string // whose chat this is; default "default"
+	Hub        string // default "chat"
+	SessionKey string // signs session cookies; at least 32 bytes, the same in every process, never shown
+
+	PublicURL      string // of the page, such as "https://chat.example"; empty: what each request says
+	ClientEndpoint string // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
+	Proxies        int    // reverse proxies in front that append to X-Forwarded-For; 0: none
+
+	NoGuests     bool          // nobody signs in with just a name
+	LegacyGuests bool          // the original Chatr's guests get tokens and read lists without a session
+	IdleAfter    time.Duration // without mouse, key, touch or scroll a page counts as idle; default 60 s
+	GuestsPerMin int           // guest sign-ins of one client address per minute, with bursts of twice that; default 30
+}
+
+const (
+	requestTime = 15 * time.Second
+	tokenTTL    = 5 * time.Minute
+	maxBody     = 16 << 10 // bytes; nothing here takes more than a name
+)
+
+// Deps are what the service works with.
+type Deps struct {
+	Store   chat.Store
+	Gateway *dataplane.Client  // to close the sockets of who signs out
+	Keys    func() tenant.Keys // sign client tokens, primary first
+	Web     fs.FS              // the built page, index.html at its root
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Service is the API service.
+type Service struct {
+	cfg     Config
+	store   chat.Store
+	gateway *dataplane.Client
+	keys    func() tenant.Keys
+	logger  *slog.Logger
+	metrics *metrics
+	guests  *ratelimit.Limiter // by client address
+	page    *page
+	handler http.Handler
+}
+
+// New returns a service that works with deps.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if deps.Store == nil || deps.Gateway == nil || deps.Keys == nil || deps.Web == nil || deps.Logger == nil || deps.Metrics == nil {
+		return nil, errors.New("api: a dependency is missing")
+	}
+	cfg, err := cfg.checked()
+	if err != nil {
+		return nil, err
+	}
+	page, err := loadPage(deps.Web)
+	if err != nil {
+		return nil, fmt.Errorf("load page: %w", err)
+	}
+	s := &Service{
+		cfg:     cfg,
+		store:   deps.Store,
+		gateway: deps.Gateway,
+		keys:    deps.Keys,
+		logger:  deps.Logger,
+		metrics: newMetrics(deps.Metrics),
+		guests:  ratelimit.New(float64(cfg.GuestsPerMin)/60, 2*cfg.GuestsPerMin),
+		page:    page,
+	}
+	s.handler, err = s.routes()
+	return s, err
+}
+
+// checked returns c with its defaults, or what is wrong with it.
+func (c Config) checked() (Config, error) {
+	if c.Tenant == "" {
+		c.Tenant = "default"
+	}
+	if c.Hub == "" {
+		c.Hub = "chat"
+	}
+	if c.IdleAfter <= 0 {
+		c.IdleAfter = time.Minute
+	}
+	if c.GuestsPerMin <= 0 {
+		c.GuestsPerMin = 30
+	}
+	var problems []error
+	if len(c.SessionKey) < 32 {
+		problems = append(problems, fmt.Errorf("the session key has %d bytes; at least 32 are needed", len(c.SessionKey)))
+	}
+	for name, value := range map[string]*string{"public URL": &c.PublicURL, "client endpoint": &c.ClientEndpoint} {
+		normal, err := origin(*value)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s %q: %w", name, *value, err))
+		}
+		*value = normal
+	}
+	return c, errors.Join(problems...)
+}
+
+// origin returns scheme and host of a URL with an http or ws scheme as http(s)://host[:port]; "" stays.
+func origin(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", err
+	}
+	scheme := map[string]string{"http": "http", "https": "https", "ws": "http", "wss": "https"}[strings.ToLower(u.Scheme)]
+	if scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return "", errors.New("must be http(s)://host[:port] or ws(s)://host[:port], with nothing behind")
+	}
+	return scheme + "://" + u.Host, nil
+}
+
+// Handler serves every path that is not the gateway's.
+func (s *Service) Handler() http.Handler { return s.handler }
+
+func (s *Service) routes() (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.auth/me", s.me)
+	mux.HandleFunc("POST /.auth/login/guest", s.loginGuest)
+	mux.HandleFunc("GET /.auth/login/{provider}", s.login)
+	mux.HandleFunc("GET /.auth/logout", s.logout)
+	mux.HandleFunc("GET /api/config", s.config)
+	mux.HandleFunc("POST /api/negotiate", s.negotiate)
+	mux.HandleFunc("GET /api/getToken", s.getToken)
+	mux.HandleFunc("GET /api/users", s.users)
+	mux.HandleFunc("GET /api/blocked", s.blocked)
+	mux.HandleFunc("GET /api/chats", s.chats)
+	mux.HandleFunc("GET /api/chats/{id}", s.chat)
+	mux.HandleFunc("GET /api/chats/{id}/messages", s.messages)
+	mux.HandleFunc("/.auth/", s.unknown)
+	mux.HandleFunc("/api/", s.unknown)
+	mux.HandleFunc("GET /", s.servePage)
+
+	sameOrigin := http.NewCrossOriginProtection()
+	if s.cfg.PublicURL != "" {
+		if err := sameOrigin.AddTrustedOrigin(s.cfg.PublicURL); err != nil {
+			return nil, err
+		}
+	}
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		problem(w, r, http.StatusForbidden, "this request came from another site")
+	}))
+	return httpx.WithRequestID(s.secure(sameOrigin.Handler(s.measure(s.bounded(mux))))), nil
+}
+
+// bounded gives each request a time by which it is answered, whatever the store does.
+func (s *Service) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
+		inner := r.WithContext(ctx)
+		next.ServeHTTP(w, inner)
+		r.Pattern = inner.Pattern // the route, for measure
+	})
+}
+
+// secure sets the headers that keep other sites and injected markup out (security fault 40). No answer of this
+// service may be drawn in a frame, sniffed into another type, or run anything that we have not shipped.
+func (s *Service) secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "+
+			"connect-src 'self' "+webSocket(s.clientEndpoint(r))+"; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if s.https(r) {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Run returns when ctx ends; the service has no work of its own.
+func (s *Service) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Ready returns nil, or why requests cannot be served now.
+func (s *Service) Ready(ctx context.Context) error { return s.store.Ready(ctx) }
+
+func (s *Service) unknown(w http.ResponseWriter, r *http.Request) {
+	problem(w, r, http.StatusNotFound, "there is nothing at this path, or not for this method")
+}
+
+// config tells a page what it needs to know before anybody has signed in.
+func (s *Service) config(w http.ResponseWriter, _ *http.Request) {
+	httpx.WriteJSON(w, http.StatusOK, map[string]any{
+		"hub":              s.cfg.Hub,
+		"idleAfterSeconds": int(s.cfg.IdleAfter / time.Second),
+		"providers":        s.providers(),
+		"legacyGuests":     s.cfg.LegacyGuests,
+		"limits": map[string]int{
+			"name":  chat.MaxNameRunes,
+			"title": chat.MaxTitleRunes,
+			"text":  chat.MaxTextRunes,
+			"key":   chat.MaxKeyBytes,
+			"page":  chat.MaxPage,
+		},
+	})
+}

@@ -1,0 +1,210 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/httpx"
+)
+
+// room is a chat as one person sees it.
+type room struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Owner     string            `json:"owner"`
+	CreatedAt time.Time         `json:"createdAt"`
+	Kind      chat.Kind         `json:"kind"`
+	Members   map[string]member `json:"members"`
+	LastSeq   int64             `json:"lastSeq"`
+	ReadSeq   int64             `json:"readSeq"`
+	State     chat.MemberState  `json:"state"`
+}
+
+type member struct {
+	UserID   string           `json:"userId"`
+	UserName string           `json:"userName"`
+	State    chat.MemberState `json:"state"`
+}
+
+// asSeenBy returns what a person may know of a room, here with its members. A direct room is called after the
+// other one in it.
+func asSeenBy(userID string, r chat.Room) room {
+	v := room{
+		ID:        r.ID,
+		Name:      r.Title,
+		Owner:     r.OwnerID,
+		CreatedAt: r.CreatedAt.UTC(),
+		Kind:      r.Kind,
+		Members:   make(map[string]member, len(r.Members)),
+		LastSeq:   r.LastSeq,
+		State:     "none",
+	}
+	for _, m := range r.Members {
+		v.Members[m.UserID] = member{m.UserID, m.Name, m.State}
+		switch {
+		case m.UserID == userID:
+			v.ReadSeq, v.State = m.ReadSeq, m.State
+		case r.Kind == chat.KindDirect:
+			v.Name = m.Name
+		}
+	}
+	if v.Name == "" {
+		v.Name = "Private chat" // its other member has left
+	}
+	return v
+}
+
+// reader returns the id of who asks for lists, "" for a stranger, whom only legacy guests make possible.
+func (s *Service) reader(r *http.Request) (string, error) {
+	user, err := s.signedIn(r)
+	if err == errSignedOut && s.cfg.LegacyGuests {
+		return "", nil
+	}
+	return user.ID, err
+}
+
+// chats lists what a person may see.
+func (s *Service) chats(w http.ResponseWriter, r *http.Request) {
+	userID, err := s.reader(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	rooms, err := s.store.Rooms(r.Context(), s.cfg.Tenant, userID)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	byID := make(map[string]room, len(rooms))
+	for _, v := range rooms {
+		byID[v.ID] = asSeenBy(userID, v)
+	}
+	writeFresh(w, map[string]any{"chats": byID})
+}
+
+// chat is one of them. A direct room of others is not there for anybody else.
+func (s *Service) chat(w http.ResponseWriter, r *http.Request) {
+	user, id, err := s.roomRequest(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	found, err := s.store.Room(r.Context(), s.cfg.Tenant, id)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if _, in := found.Member(user.ID); !in && found.Kind != chat.KindPublic {
+		s.fail(w, r, chat.ErrNotFound)
+		return
+	}
+	writeFresh(w, asSeenBy(user.ID, found))
+}
+
+// roomRequest returns who asks and for which room.
+func (s *Service) roomRequest(r *http.Request) (user chat.User, id string, err error) {
+	user, err = s.signedIn(r)
+	return user, r.PathValue("id"), err
+}
+
+type line struct {
+	Seq      int64     `json:"seq"`
+	UserID   string    `json:"userId"`
+	UserName string    `json:"userName"`
+	Text     string    `json:"text"`
+	Key      string    `json:"key"`
+	SentAt   time.Time `json:"sentAt"`
+}
+
+type history struct {
+	Messages []line `json:"messages"`
+	Next     int64  `json:"next,omitempty"` // before of the page that comes before this one
+}
+
+// messages is a page of a chat's history: the newest, or the one before a sequence.
+func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
+	user, id, err := s.roomRequest(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	before, ok := number(r, "before", 0, 0, 1<<62)
+	limit, ok2 := number(r, "limit", 50, 1, chat.MaxPage)
+	if !ok || !ok2 {
+		problem(w, r, http.StatusBadRequest, "before must be the sequence of a message, limit a number from 1 to "+strconv.Itoa(chat.MaxPage))
+		return
+	}
+	stored, err := s.store.History(r.Context(), s.cfg.Tenant, id, user.ID, before, int(limit))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	page := history{Messages: make([]line, len(stored))}
+	for i, m := range stored {
+		page.Messages[i] = line{m.Seq, m.AuthorID, m.AuthorName, m.Text, m.Key, m.SentAt.UTC()}
+	}
+	if len(stored) > 0 && stored[0].Seq > 1 { // sequences count from 1 without gaps
+		page.Next = stored[0].Seq
+	}
+	writeFresh(w, page)
+}
+
+// number reads a query parameter between low and high.
+func number(r *http.Request, name string, missing, low, high int64) (int64, bool) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return missing, true
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n >= low && n <= high
+}
+
+type presence struct {
+	UserName     string `json:"userName"`
+	UserProvider string `json:"userProvider"`
+	Idle         bool   `json:"idle"`
+}
+
+// users lists who is online.
+func (s *Service) users(w http.ResponseWriter, r *http.Request) {
+	if _, err := s.reader(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	online, err := s.store.Online(r.Context(), s.cfg.Tenant)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	byID := make(map[string]presence, len(online))
+	for _, p := range online {
+		byID[p.ID] = presence{p.Name, p.Provider, p.Idle}
+	}
+	writeFresh(w, map[string]any{"users": byID})
+}
+
+// blocked lists whom a person has blocked.
+func (s *Service) blocked(w http.ResponseWriter, r *http.Request) {
+	user, err := s.signedIn(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	ids, err := s.store.Blocked(r.Context(), s.cfg.Tenant, user.ID)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if ids == nil {
+		ids = []string{}
+	}
+	writeFresh(w, map[string]any{"blocked": ids})
+}
+
+// writeFresh answers with what nobody may keep.
+func writeFresh(w http.ResponseWriter, v any) {
+	w.Header().Set("Cache-Control", "no-store")
+	httpx.WriteJSON(w, http.StatusOK, v)
+}

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// page is the built web client, in memory: it is small, and ready to be sent.
+type page struct{ files map[string]*asset }
+
+// asset is a file of the page. packed is nil when it would not be smaller.
+type asset struct {
+	plain, packed []byte
+	kind          string
+	tag           string // strong, by content
+	cache         string
+}
+
+// loadPage reads everything in web. Without an index.html the page says that it was not built.
+func loadPage(web fs.FS) (*page, error) {
+	p := &page{files: map[string]*asset{}}
+	err := fs.WalkDir(web, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
+			return err
+		}
+		content, err := fs.ReadFile(web, name)
+		if err == nil {
+			p.files["/"+name] = newAsset(name, content)
+		}
+		return err
+	})
+	return p, err
+}
+
+func newAsset(name string, content []byte) *asset {
+	a := &asset{plain: content, kind: mime.TypeByExtension(path.Ext(name)), cache: "no-cache"}
+	if a.kind == "" {
+		a.kind = "application/octet-stream"
+	}
+	if strings.HasPrefix(name, "assets/") { // Vite puts the content's hash into these names
+		a.cache = "public, max-age=31536000, immutable"
+	}
+	sum := sha256.Sum256(content)
+	a.tag = `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	var packed bytes.Buffer
+	zip, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	_, _ = zip.Write(content)
+	_ = zip.Close()
+	if packed.Len() < len(content)*9/10 {
+		a.packed = packed.Bytes()
+	}
+	return a
+}
+
+// servePage answers GET and HEAD for the page's files. "/" and the original's two pages are the one page.
+func (s *Service) servePage(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Path
+	switch name {
+	case "/", "/login.html":
+		name = "/index.html"
+	}
+	a, found := s.page.files[name]
+	switch {
+	case !found && name == "/index.html":
+		problem(w, r, http.StatusNotFound, "this binary was built without the page; run make build")
+		return
+	case !found:
+		problem(w, r, http.StatusNotFound, "there is nothing at this path")
+		return
+	}
+	a.serve(w, r)
+}
+
+func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", a.kind)
+	h.Set("Cache-Control", a.cache)
+	h.Set("Etag", a.tag)
+	if a.packed != nil {
+		h.Set("Vary", "Accept-Encoding")
+	}
+	if strings.Contains(r.Header.Get("If-None-Match"), a.tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	body := a.plain
+	if a.packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = a.packed
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}

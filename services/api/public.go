@@ -1,0 +1,80 @@
+package api
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// How a request looks from the browser's side of whatever proxies are in front. What a client makes up here, it
+// makes up for its own answer only.
+
+// https reports whether the browser uses https.
+func (s *Service) https(r *http.Request) bool { return strings.HasPrefix(s.publicURL(r), "https:") }
+
+// publicURL returns scheme and host of the page as the browser knows it.
+func (s *Service) publicURL(r *http.Request) string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	switch proto := firstOf(r.Header.Get("X-Forwarded-Proto")); proto {
+	case "http", "https":
+		scheme = proto
+	}
+	host := r.Host
+	if forwarded := firstOf(r.Header.Get("X-Forwarded-Host")); forwarded != "" {
+		host = forwarded
+	}
+	if !hostForm.MatchString(host) { // it goes into a policy header and a URL
+		host = "localhost"
+	}
+	return scheme + "://" + host
+}
+
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[0-9]{1,5})?$|^\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?$`)
+
+func firstOf(list string) string {
+	first, _, _ := strings.Cut(list, ",")
+	return strings.TrimSpace(first)
+}
+
+// clientEndpoint returns where browsers find the gateways, as http(s)://host: the form of a token's audience.
+func (s *Service) clientEndpoint(r *http.Request) string {
+	if s.cfg.ClientEndpoint != "" {
+		return s.cfg.ClientEndpoint
+	}
+	return s.publicURL(r)
+}
+
+// webSocket returns the WebSocket form of an http(s) URL.
+func webSocket(u string) string { return "ws" + strings.TrimPrefix(u, "http") }
+
+// clientAddress returns what sign-ins are counted by: the address that the outermost of our own proxies saw, an
+// IPv6 one without the half that its owner chooses freely.
+func (s *Service) clientAddress(r *http.Request) string {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr
+	}
+	if s.cfg.Proxies > 0 {
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		if at := len(hops) - s.cfg.Proxies; at >= 0 {
+			address = strings.TrimSpace(hops[at])
+		}
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if ip = ip.Unmap(); ip.Is6() {
+		prefix, _ := ip.Prefix(64)
+		return prefix.String()
+	}
+	return ip.String()
+}

@@ -1,0 +1,158 @@
+// Package events is the chat's event handler: what people may do, what it changes, and who is told.
+//
+// Gateways post each connection's events here (protocol/event-handler.md); answers go back by the data-plane REST
+// API. Who acts is always the connection's authenticated user, never something a payload says. An event is
+// answered when everything it asks for has been done, and doing it twice does no harm. Facts live in the
+// chat.Store, so any number of processes may run. The wire is described in docs/chat.md.
+package events
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/ratelimit"
+)
+
+// Config of the events service. Zero values mean the defaults.
+type Config struct {
+	Tenant       string // whose chat this is; default "default"
+	Hub          string // default "chat"
+	LegacyGuests bool   // the original Chatr's guests, whose ids come from their browser, may connect
+
+	Origins         []string      // gateways that may attach, by the host they announce; "*" any; empty: none
+	OfflineGrace    time.Duration // from losing the last connection to being offline; default 5 s
+	CheckInterval   time.Duration // how often a connection is checked to be still there; default 4 s
+	EventsPerSecond int           // of one person, on average, with bursts of four times that; default 10
+}
+
+const (
+	eventTime    = 20 * time.Second // for one event; below what a gateway waits
+	maxEventBody = 64 << 10         // bytes; nobody has to send more than a title
+)
+
+func (c Config) withDefaults() Config {
+	if c.Tenant == "" {
+		c.Tenant = "default"
+	}
+	if c.Hub == "" {
+		c.Hub = "chat"
+	}
+	if c.OfflineGrace <= 0 {
+		c.OfflineGrace = 5 * time.Second
+	}
+	if c.CheckInterval <= 0 {
+		c.CheckInterval = 4 * time.Second
+	}
+	if c.EventsPerSecond <= 0 {
+		c.EventsPerSecond = 10
+	}
+	return c
+}
+
+// Deps are what the service works with.
+type Deps struct {
+	Store   chat.Store
+	Log     messagelog.Log    // what clients sent to groups, for the history
+	Gateway *dataplane.Client // of the same tenant and hub
+	Keys    func() []string   // that gateways may sign events with
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Service is the events service.
+type Service struct {
+	cfg      Config
+	store    chat.Store
+	log      messagelog.Log
+	gateway  *dataplane.Client
+	keys     func() []string
+	logger   *slog.Logger
+	metrics  *metrics
+	limit    *ratelimit.Limiter
+	handlers map[string]handler // by the user event's name
+}
+
+// New returns a service that works with deps.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if deps.Store == nil || deps.Log == nil || deps.Gateway == nil || deps.Keys == nil || deps.Logger == nil || deps.Metrics == nil {
+		return nil, errors.New("events: a dependency is missing")
+	}
+	cfg = cfg.withDefaults()
+	s := &Service{
+		cfg:     cfg,
+		store:   deps.Store,
+		log:     deps.Log,
+		gateway: deps.Gateway,
+		keys:    deps.Keys,
+		logger:  deps.Logger,
+		metrics: newMetrics(deps.Metrics),
+		limit:   ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
+	}
+	s.handlers = map[string]handler{
+		"userConnected":     s.userConnected,
+		"userEnterIdle":     s.userEnterIdle,
+		"userExitIdle":      s.userExitIdle,
+		"createChat":        s.createChat,
+		"joinChat":          s.joinChat,
+		"leaveChat":         s.leaveChat,
+		"deleteChat":        s.deleteChat,
+		"markRead":          s.markRead,
+		"createPrivateChat": s.createPrivateChat,
+		"acceptChat":        s.joinChat,
+		"blockUser":         s.blockUser,
+		"unblockUser":       s.unblockUser,
+	}
+	return s, nil
+}
+
+// Handler serves /eventhandler and what is below it. It must be reachable for gateways only, though events that
+// no gateway signed are refused.
+func (s *Service) Handler() http.Handler {
+	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins, MaxBody: maxEventBody}
+	events := receiver.Handler(s.handle)
+	mux := http.NewServeMux()
+	mux.Handle("/eventhandler", events)
+	mux.Handle("/eventhandler/", events)
+	return mux
+}
+
+// Run keeps presence true and the history complete until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.keepHistory(ctx) })
+	group.Go(func() error { return every(ctx, time.Second, s.sweep) })
+	group.Go(func() error { return every(ctx, s.cfg.CheckInterval/2, s.check) })
+	if err := group.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Ready returns nil, or why events cannot be handled now.
+func (s *Service) Ready(ctx context.Context) error {
+	return errors.Join(s.store.Ready(ctx), s.log.Ready(ctx))
+}
+
+// every calls work now and then at each interval, one call at a time, until ctx ends.
+func every(ctx context.Context, interval time.Duration, work func(context.Context)) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		work(ctx)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+const (
+	checkBatch = 200             // connections claimed at a time
+	checkAgain = 2 * time.Second // between the two looks that make a connection a ghost
+)
+
+// present records a connection and tells who has come. The connection itself always hears of its own user:
+// pages wait for it.
+func (s *Service) present(ctx context.Context, user chat.User, conn string) error {
+	cameOnline, err := s.store.Connect(ctx, s.cfg.Tenant, chat.Connection{ID: conn, UserID: user.ID})
+	if err != nil {
+		return err
+	}
+	if cameOnline {
+		return s.gateway.SendToAll(ctx, onlineMessage(user, false))
+	}
+	idle, err := s.refreshIdle(ctx, user.ID)
+	if err != nil {
+		return err
+	}
+	return s.gateway.SendToConnection(ctx, conn, onlineMessage(user, idle))
+}
+
+// gone forgets a connection. With it may go the only one in use.
+func (s *Service) gone(ctx context.Context, c chat.Connection) error {
+	if err := s.store.Disconnect(ctx, s.cfg.Tenant, c.ID); err != nil || c.UserID == "" {
+		return err
+	}
+	_, err := s.refreshIdle(ctx, c.UserID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (s *Service) refreshIdle(ctx context.Context, userID string) (idle bool, err error) {
+	idle, changed, err := s.store.RefreshIdle(ctx, s.cfg.Tenant, userID)
+	if err != nil || !changed {
+		return idle, err
+	}
+	return idle, s.tellIdle(ctx, userID, idle)
+}
+
+func (s *Service) tellIdle(ctx context.Context, userID string, idle bool) error {
+	event := "userNotIdle"
+	if idle {
+		event = "userIsIdle"
+	}
+	return s.tellAll(ctx, event, userID)
+}
+
+// userEnterIdle and userExitIdle are about the connection they come from. The user is idle when all are.
+func (s *Service) userEnterIdle(ctx context.Context, a *act) error { return s.setIdle(ctx, a, true) }
+func (s *Service) userExitIdle(ctx context.Context, a *act) error  { return s.setIdle(ctx, a, false) }
+
+func (s *Service) setIdle(ctx context.Context, a *act, idle bool) error {
+	conn := chat.Connection{ID: a.conn, UserID: a.user.ID}
+	now, changed, err := s.store.SetIdle(ctx, s.cfg.Tenant, conn, idle)
+	if err != nil || !changed {
+		return err
+	}
+	return s.tellIdle(ctx, a.user.ID, now)
+}
+
+// userConnected is how a page of the original says that it is there, and waits for its own userOnline. Who it is
+// and that it is there is known already. Only a guest of the original gets its name from it, once.
+func (s *Service) userConnected(ctx context.Context, a *act) error {
+	if s.cfg.LegacyGuests && legacyID.MatchString(a.user.ID) && a.user.Name == unnamed(a.user.ID) {
+		return s.nameGuest(ctx, a)
+	}
+	idle, err := s.refreshIdle(ctx, a.user.ID)
+	if err != nil {
+		return err
+	}
+	return s.gateway.SendToConnection(ctx, a.conn, onlineMessage(a.user, idle))
+}
+
+func (s *Service) nameGuest(ctx context.Context, a *act) error {
+	var in struct{ UserName string }
+	if json.Unmarshal(a.event.Body, &in) == nil && in.UserName != "" {
+		name, err := chat.CheckName(in.UserName)
+		if err != nil {
+			return refuse(http.StatusBadRequest, "%v", err)
+		}
+		a.user.Name = name
+		if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
+			return err
+		}
+	}
+	return s.gateway.SendToAll(ctx, onlineMessage(a.user, false))
+}
+
+// sweep turns those offline whose last connection has been gone for the grace period.
+func (s *Service) sweep(ctx context.Context) {
+	users, err := s.store.SweepOffline(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.OfflineGrace))
+	if err != nil {
+		s.complain(ctx, "offline users not found", err)
+		return
+	}
+	for _, u := range users {
+		if err := s.tellAll(ctx, "userOffline", u.ID); err != nil {
+			s.complain(ctx, "offline user not announced", err)
+		}
+	}
+}
+
+// check asks the gateway for connections that nobody has asked for in a while, so that one whose gateway died, or
+// that was live when everything stopped, does not stay in the store for good.
+func (s *Service) check(ctx context.Context) {
+	for ctx.Err() == nil {
+		conns, err := s.store.ClaimConnections(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.CheckInterval), checkBatch)
+		if err != nil {
+			s.complain(ctx, "connections not claimed for checking", err)
+			return
+		}
+		s.checkBatch(ctx, conns)
+		if len(conns) < checkBatch {
+			return
+		}
+	}
+}
+
+// checkBatch drops those of conns that two looks in a row do not find: a gateway that has just come back to its
+// bus may miss one for a moment.
+func (s *Service) checkBatch(ctx context.Context, conns []chat.Connection) {
+	missing := s.missing(ctx, conns)
+	if len(missing) == 0 {
+		return
+	}
+	select {
+	case <-time.After(checkAgain):
+	case <-ctx.Done():
+		return
+	}
+	for _, c := range s.missing(ctx, missing) {
+		s.metrics.ghosts.Inc()
+		if err := s.gone(ctx, c); err != nil {
+			s.complain(ctx, "ghost connection not dropped", err)
+		}
+	}
+}
+
+// missing returns those of conns that the gateway says are not there. What it cannot say counts as there.
+func (s *Service) missing(ctx context.Context, conns []chat.Connection) []chat.Connection {
+	there := make([]bool, len(conns))
+	var group errgroup.Group
+	group.SetLimit(width)
+	for i, c := range conns {
+		group.Go(func() error {
+			exists, err := s.gateway.ConnectionExists(ctx, c.ID)
+			there[i] = exists || err != nil
+			return nil
+		})
+	}
+	_ = group.Wait()
+	var missing []chat.Connection
+	for i, c := range conns {
+		if !there[i] {
+			missing = append(missing, c)
+		}
+	}
+	return missing
+}
+
+// complain logs a failure of work that is tried again by itself, unless it is only that the service stops.
+func (s *Service) complain(ctx context.Context, what string, err error) {
+	if ctx.Err() == nil {
+		s.logger.Error(what, "error", err)
+	}
+}
