@@ -1,0 +1,141 @@
+// Package socket carries WebSocket messages (RFC 6455) between the gateway and one client.
+//
+// The WebSocket library does the handshake; from then on the frames are ours, as the library's reads and writes
+// cost more than all the rest of a delivery (docs/decisions/websocket.md). So this package keeps the whole of
+// RFC 6455 section 5 itself: masking, fragments, control frames, lengths, UTF-8, close codes. Compression is not
+// offered.
+//
+// There is no goroutine per socket but the caller's reader:
+//
+//	if !socket.CheckHandshake(w, r) { return }   // before anything is done for the client
+//	s, err := socket.Accept(w, r, subprotocol)   // answers 101; the HTTP handler can return now
+//	for {
+//		op, payload, err := s.Read()             // Text, Binary, Ping or Pong
+//		…
+//	}
+//
+// Writing is up to the caller: frames are made by AppendFrame, once for however many sockets, and TryWrite hands
+// them to the kernel without ever waiting. What the kernel does not take goes through Write, which waits. One
+// goroutine at a time may write, and after a TryWrite that took a part the rest has to come next. Pongs and close
+// frames are frames like others: the caller answers Ping with a Pong of the same payload.
+package socket
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Socket is an open WebSocket. One goroutine may read and one may write at a time; Close, BeginClose, Activity and
+// RemoteAddr may be called by any.
+type Socket struct {
+	conn net.Conn
+	raw  syscall.RawConn // conn's, or nil when it has none: TLS
+
+	activity atomic.Uint32
+	closing  atomic.Bool // BeginClose was called: data is discarded
+
+	write sync.Mutex // held while writing
+
+	// The reader's.
+	buf        []byte // a message's fragments, free space, unread bytes, free space:
+	msg        int    // buf[:msg]
+	start, end int    // buf[start:end]
+	valid      int    // buf[:valid] is known to be UTF-8
+	op         Opcode // of the message whose fragments are in buf; zero: none
+	quiet      uint8  // reads in a row that an idle buffer would have held
+	limit      int
+	err        *CloseError // what Read returned last
+}
+
+func newSocket(conn net.Conn, unread []byte) *Socket {
+	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes}
+	s.end = copy(s.buf, unread)
+	if sc, ok := conn.(syscall.Conn); ok {
+		s.raw, _ = sc.SyscallConn() // nil on error
+	}
+	return s
+}
+
+// SetLimit sets the size in bytes of the largest message that the client may send; it is
+// webpubsub.MaxMessageBytes before that and for zero. It is the reader's to call.
+func (s *Socket) SetLimit(bytes int64) {
+	s.limit = webpubsub.MaxMessageBytes
+	if bytes > 0 {
+		s.limit = int(min(bytes, math.MaxInt32))
+	}
+}
+
+// RemoteAddr returns the address of the client or the proxy before it.
+func (s *Socket) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
+
+// Activity returns a number that grows (and wraps) as bytes arrive, be it only a part of a message: a socket
+// where it stands still over two pings has lost its client.
+func (s *Socket) Activity() uint32 { return s.activity.Load() }
+
+// BeginClose is for after a close frame was written: from then on Read discards data, and it ends when the client
+// has closed too or wait has passed.
+func (s *Socket) BeginClose(wait time.Duration) {
+	s.closing.Store(true)
+	_ = s.conn.SetReadDeadline(time.Now().Add(wait)) // an error means that Read ends anyway
+}
+
+// Close closes the connection at once, without a close frame. Both Read and Write end.
+func (s *Socket) Close() error {
+	if t, ok := s.conn.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn().Close() // TLS's own would wait up to 5 s to say goodbye, which the close frame has done
+	}
+	return s.conn.Close()
+}
+
+// Refuse closes a socket that was only accepted to say why not: it writes a close frame, waits a moment for the
+// client's and closes the connection (client-json.md 8.2, step 7).
+func (s *Socket) Refuse(code int, reason string) {
+	defer s.Close()
+	if err := s.Write(AppendClose(nil, code, reason), time.Now().Add(refuseTime)); err != nil {
+		return
+	}
+	s.BeginClose(refuseTime)
+	for {
+		if _, _, err := s.Read(); err != nil {
+			return
+		}
+	}
+}
+
+const refuseTime = 5 * time.Second
+
+// Close codes of RFC 6455 that this package gives.
+const (
+	CodeProtocol    = 1002 // a broken frame
+	CodeNoStatus    = 1005 // stands for a close frame without a code; never sent
+	CodeAbnormal    = 1006 // stands for an end without a close frame; never sent
+	CodeInvalidText = 1007
+	CodeTooBig      = 1009
+)
+
+// CloseError is how reading ended.
+type CloseError struct {
+	Code   int
+	Reason string // the client's own words when Remote
+	Remote bool   // the client closed, or its connection broke; else it is to be closed, with Code and Reason
+	cause  error  // of CodeAbnormal
+}
+
+func (e *CloseError) Error() string {
+	switch {
+	case e.cause != nil:
+		return fmt.Sprintf("connection ended: %v", e.cause)
+	case e.Remote:
+		return fmt.Sprintf("closed by the client with %d %q", e.Code, e.Reason)
+	}
+	return fmt.Sprintf("client broke the WebSocket protocol (%d): %s", e.Code, e.Reason)
+}
+
+func (e *CloseError) Unwrap() error { return e.cause }
