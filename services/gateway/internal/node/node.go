@@ -1,16 +1,31 @@
 // Package node is what a client frame or a REST call may ask for: send, close, exists, join, leave, grant, members,
 // for any audience and wherever its connections are.
 //
-// Each verb is a publish to the audience's topic (Tell) or a question to every node that subscribes to it (Ask).
-// What a node is asked for it does to the connections of its package hub.
+// Each verb is told to the audience's topic or asked of every node that subscribes to it. What a node is told or
+// asked it does to its own connections, which package hub holds.
 package node
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/filter"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
 
 // Errors of the verbs. webpubsub.ErrRuleLimit is one more.
@@ -24,55 +39,426 @@ var (
 	ErrUnavailable = cluster.ErrUnavailable
 )
 
+// askTimeout bounds a question to other nodes, and busTimeout a change of subscriptions.
+const (
+	askTimeout = 5 * time.Second
+	busTimeout = 5 * time.Second
+)
+
 // Member is a connection in a group.
 type Member struct{ ConnectionID, UserID string }
 
 // Node is this process among the nodes of a deployment. Methods are safe for concurrent use.
-type Node struct{}
+type Node struct {
+	peer   *cluster.Peer
+	conns  *hub.Registry
+	topics *topics
+	log    *slog.Logger
+	sent   *prometheus.CounterVec
+	asked  sync.WaitGroup // questions of other nodes being answered
+}
+
+// New returns a node that reaches other nodes over bus and holds its connections in conns.
+func New(bus cluster.Bus, conns *hub.Registry, log *slog.Logger, reg prometheus.Registerer) *Node {
+	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log,
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_messages_sent_total",
+			Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})}
+	reg.MustRegister(n.sent)
+	return n
+}
+
+// Run works until ctx ends. Before anything else it subscribes to the node's inbox.
+func (n *Node) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	work.Go(func() { n.topics.run(ctx) })
+	work.Go(func() { n.openInbox(ctx) })
+	err := n.peer.Run(ctx, n.deliver)
+	work.Wait()
+	n.asked.Wait()
+	return err
+}
+
+// openInbox subscribes to the inbox; until that succeeds no connection of this node can be reached by its id.
+func (n *Node) openInbox(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, busTimeout)
+			defer cancel()
+			return n.topics.hold(ctx, cluster.Inbox(n.peer.ID()))
+		}()
+		if err == nil {
+			return
+		}
+		n.log.Warn("subscribe to the inbox", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// NewConnectionID returns an id that no one can guess, for a connection of this node.
+func (n *Node) NewConnectionID() string {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return n.peer.ID() + base64.RawURLEncoding.EncodeToString(random[:])
+}
+
+// Open makes a connection, in its hub, its user's connections and groups, and returns when everybody reaches it.
+func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*hub.Conn, error) {
+	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
+	own := ownTopics(o.Hub, o.UserID)
+	keys := slices.Clone(own)
+	for _, g := range groups {
+		keys = append(keys, cluster.Topic(o.Hub, webpubsub.ScopeGroup, g))
+	}
+	// The inbox is held by the node itself; to hold it again is to wait until it is subscribed.
+	inbox := cluster.Inbox(n.peer.ID())
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	if err := n.topics.hold(ctx, append(keys, inbox)...); err != nil {
+		return nil, fmt.Errorf("subscribe for a new connection: %w", unavailable(err))
+	}
+	n.topics.release(inbox)
+	gone := o.Gone
+	o.Gone = func(c *hub.Conn, closing hub.Closing) {
+		n.closed(c)
+		gone(c, closing)
+	}
+	c := n.conns.Add(o)
+	for _, topic := range own {
+		n.conns.Enlist(c, topic)
+	}
+	for i, g := range groups {
+		_, _ = n.conns.Join(c, keys[len(own)+i], g) // nobody else knows the connection yet
+	}
+	return c, nil
+}
+
+// ownTopics returns the topics that a connection is on for all its life.
+func ownTopics(h webpubsub.HubKey, userID string) []string {
+	topics := []string{cluster.Topic(h, webpubsub.ScopeHub, "")}
+	if userID != "" {
+		topics = append(topics, cluster.Topic(h, webpubsub.ScopeUser, userID))
+	}
+	return topics
+}
+
+// closed gives up the topics of a connection that has ended.
+func (n *Node) closed(c *hub.Conn) {
+	topics := ownTopics(c.Hub, c.UserID)
+	for _, g := range n.conns.Groups(c) {
+		topics = append(topics, cluster.Topic(c.Hub, webpubsub.ScopeGroup, g))
+	}
+	n.topics.release(topics...)
+}
+
+// JoinConn adds a connection of this node to groups and returns when that is in effect everywhere.
+func (n *Node) JoinConn(ctx context.Context, c *hub.Conn, groups ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	keys := groupTopics(c.Hub, groups)
+	if err := n.topics.hold(ctx, keys...); err != nil {
+		return unavailable(err)
+	}
+	var errs []error
+	for i, g := range groups {
+		joined, err := n.conns.Join(c, keys[i], g)
+		if !joined {
+			n.topics.release(keys[i])
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// LeaveConn removes a connection of this node from groups and returns when that is in effect everywhere.
+func (n *Node) LeaveConn(ctx context.Context, c *hub.Conn, groups ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	var keys []string
+	for i, key := range groupTopics(c.Hub, groups) {
+		if n.conns.Leave(c, key, groups[i]) {
+			keys = append(keys, key)
+		}
+	}
+	return unavailable(n.topics.drop(ctx, keys...))
+}
+
+func groupTopics(h webpubsub.HubKey, groups []string) []string {
+	topics := make([]string, len(groups))
+	for i, g := range groups {
+		topics[i] = cluster.Topic(h, webpubsub.ScopeGroup, g)
+	}
+	return topics
+}
+
+// unavailable makes one error of what a bus says when it cannot be reached in time.
+func unavailable(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return ErrUnavailable
+	}
+	return err
+}
+
+// PostToGroup sends what a client's request says to its group and returns at once. done is called once, perhaps before
+// PostToGroup returns; it must not block.
+func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, done func(error)) {
+	o := order{verb: verbMessage}
+	if r.NoEcho {
+		o.except = []string{c.ID}
+	}
+	b := o.header(cluster.NewTell(len(r.Group) + len(c.UserID) + r.DataSize() + 192))
+	b = appendEnvelopeHeader(b, r.DataType(), r.TTL)
+	envelope := len(b)
+	b, data := r.AppendMessage(b, c.UserID)
+	setDataOffset(b, envelope, data)
+	n.sent.WithLabelValues(webpubsub.ScopeGroup.String()).Inc()
+	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, r.Group), b, func(_ int, err error) { done(err) })
+}
+
+// SendToConn sends m to a connection of this node.
+func (n *Node) SendToConn(c *hub.Conn, m webpubsub.Message) {
+	n.conns.Send(c, hub.NewMessage(protocol.NewEnvelope(&m), hub.MessageOptions{}))
+}
 
 // Send sends m to the audience and returns when the bus has it; that nobody receives it is no error.
 func (n *Node) Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Message) error {
-	return ErrUnavailable
+	if a.Scope == webpubsub.ScopeGroup {
+		m.Group = a.Name
+	}
+	o := orderTo(a, verbMessage)
+	b := o.header(cluster.NewTell(len(a.Name) + len(m.Data.Bytes)*4/3 + 192))
+	b = appendEnvelopeHeader(b, m.Data.Type, m.TTL)
+	envelope := len(b)
+	b, data := protocol.AppendMessage(b, &m)
+	setDataOffset(b, envelope, data)
+	n.sent.WithLabelValues(a.Scope.String()).Inc()
+	return n.tell(ctx, a, b)
 }
 
 // Close closes the audience's connections for good, telling them the reason.
 func (n *Node) Close(ctx context.Context, a webpubsub.Audience, reason string) error {
-	return ErrUnavailable
+	o := orderTo(a, verbClose)
+	o.args = []byte(reason)
+	return n.tell(ctx, a, o.encode(cluster.NewTell(len(reason)+128)))
+}
+
+// tell posts to the audience's topic and waits for the bus.
+func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) error {
+	topic := cluster.Topic(a.Hub, a.Scope, a.Name)
+	if topic == "" {
+		return nil
+	}
+	posted := make(chan error, 1)
+	n.peer.Post(topic, payload, func(_ int, err error) { posted <- err })
+	select {
+	case err := <-posted:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// orderTo returns an order for the audience, on whatever node its connections are.
+func orderTo(a webpubsub.Audience, v verb) order {
+	o := order{verb: v, except: a.Except, filter: a.Filter}
+	if a.Scope == webpubsub.ScopeConnection {
+		o.conn, o.target = a.Name, a.Hub
+	}
+	return o
+}
+
+// ask asks the nodes that hold connections of the audience.
+func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v verb, args []byte) ([][]byte, error) {
+	topic := cluster.Topic(a.Hub, a.Scope, a.Name)
+	if topic == "" {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	o := orderTo(a, v)
+	o.args = args
+	return n.peer.Ask(ctx, topic, o.encode(nil))
 }
 
 // Exists reports whether the audience has a connection. Except and Filter are ignored.
 func (n *Node) Exists(ctx context.Context, a webpubsub.Audience) (bool, error) {
-	return false, ErrUnavailable
+	if a.Scope != webpubsub.ScopeConnection {
+		nodes, err := n.peer.Interest(ctx, cluster.Topic(a.Hub, a.Scope, a.Name))
+		return nodes > 0, err
+	}
+	return n.anyYes(n.ask(ctx, webpubsub.Audience{Hub: a.Hub, Scope: a.Scope, Name: a.Name}, verbExists, nil))
+}
+
+// anyYes reports whether one of the answers is yes.
+func (n *Node) anyYes(answers [][]byte, err error) (bool, error) {
+	for _, b := range answers {
+		if status, _ := readStatus(b); status == statusOK {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // Join adds the audience's present connections to groups and returns when a message sent to them afterwards
 // reaches these connections. It returns ErrNotFound when the scope is a connection or a user that is not there.
 func (n *Node) Join(ctx context.Context, a webpubsub.Audience, groups ...string) error {
-	return ErrUnavailable
+	err := n.askAll(ctx, a, verbJoin, appendStrings(nil, groups))
+	if a.Scope != webpubsub.ScopeConnection && a.Scope != webpubsub.ScopeUser && errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // Leave removes the audience's present connections from groups, or from all their groups when none is named.
 func (n *Node) Leave(ctx context.Context, a webpubsub.Audience, groups ...string) error {
-	return ErrUnavailable
+	err := n.askAll(ctx, a, verbLeave, appendStrings(nil, groups))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// askAll returns nil when at least one node did what was asked, and none failed to.
+func (n *Node) askAll(ctx context.Context, a webpubsub.Audience, v verb, args []byte) error {
+	answers, err := n.ask(ctx, a, v, args)
+	if err != nil {
+		return err
+	}
+	err = ErrNotFound
+	for _, b := range answers {
+		switch status, text := readStatus(b); {
+		case status == statusOK && errors.Is(err, ErrNotFound):
+			err = nil
+		case status != statusOK && status != statusNotFound:
+			err = status.err(text)
+		}
+	}
+	return err
 }
 
 // Grant allows a connection p for the literal group. It returns ErrNotFound or webpubsub.ErrRuleLimit.
-func (n *Node) Grant(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error {
-	return ErrUnavailable
+func (n *Node) Grant(ctx context.Context, h webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error {
+	return n.askAll(ctx, connection(h, connID), verbGrant, permissionArgs(p, group))
 }
 
 // Revoke denies a connection p for the literal group, whatever its roles say. It returns ErrNotFound or
 // webpubsub.ErrRuleLimit.
-func (n *Node) Revoke(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error {
-	return ErrUnavailable
+func (n *Node) Revoke(ctx context.Context, h webpubsub.HubKey, connID string, p webpubsub.Permission, group string) error {
+	return n.askAll(ctx, connection(h, connID), verbRevoke, permissionArgs(p, group))
 }
 
 // Allowed reports whether a connection has p for group; a connection that is not there has not.
-func (n *Node) Allowed(ctx context.Context, hub webpubsub.HubKey, connID string, p webpubsub.Permission, group string) (bool, error) {
-	return false, ErrUnavailable
+func (n *Node) Allowed(ctx context.Context, h webpubsub.HubKey, connID string, p webpubsub.Permission, group string) (bool, error) {
+	return n.anyYes(n.ask(ctx, connection(h, connID), verbAllowed, permissionArgs(p, group)))
+}
+
+func connection(h webpubsub.HubKey, id string) webpubsub.Audience {
+	return webpubsub.Audience{Hub: h, Scope: webpubsub.ScopeConnection, Name: id}
+}
+
+func permissionArgs(p webpubsub.Permission, group string) []byte {
+	return appendString([]byte{byte(p)}, group)
 }
 
 // Members returns up to limit connections of the group whose ids are greater than after, by id.
-func (n *Node) Members(ctx context.Context, hub webpubsub.HubKey, group, after string, limit int) ([]Member, error) {
-	return nil, ErrUnavailable
+func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after string, limit int) ([]Member, error) {
+	args := binary.AppendUvarint(appendString(nil, after), uint64(max(limit, 0)))
+	answers, err := n.ask(ctx, webpubsub.Audience{Hub: h, Scope: webpubsub.ScopeGroup, Name: group}, verbMembers, args)
+	if err != nil {
+		return nil, err
+	}
+	var members []Member
+	for _, b := range answers {
+		for r := (reader{rest: b[min(1, len(b)):]}); len(r.rest) > 0 && !r.failed; {
+			members = append(members, Member{ConnectionID: r.string(), UserID: r.string()})
+		}
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ConnectionID, b.ConnectionID) })
+	return members[:min(limit, len(members))], nil
+}
+
+// deliver does what a payload from the bus says.
+func (n *Node) deliver(topic string, payload []byte) {
+	r, ok := n.peer.Open(payload)
+	if !ok {
+		return
+	}
+	o, err := readOrder(r.Body)
+	if err == nil && r.Kind == cluster.Tell {
+		err = n.obey(topic, &o)
+	}
+	if err != nil {
+		n.log.Error("order from another node", "error", err)
+		return
+	}
+	if r.Kind == cluster.Ask {
+		o.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
+		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &o)) })
+	}
+}
+
+// obey does what the node is told.
+func (n *Node) obey(topic string, o *order) error {
+	switch o.verb {
+	case verbMessage:
+		e, expires, err := readEnvelope(o.args)
+		if err != nil {
+			return err
+		}
+		m, err := n.message(o, e, expires)
+		if err != nil {
+			return err
+		}
+		if o.conn == "" {
+			n.conns.Deliver(topic, m)
+		} else if c := n.conn(o); c != nil {
+			n.conns.Send(c, m)
+		}
+	case verbClose:
+		closing := hub.ReasonRequested.Close(string(o.args))
+		if o.conn != "" {
+			if c := n.conn(o); c != nil {
+				n.conns.Close(c, closing)
+			}
+			return nil
+		}
+		selected, err := n.message(o, protocol.Envelope{}, time.Time{})
+		if err != nil {
+			return err
+		}
+		n.conns.CloseList(topic, closing, selected)
+	default:
+		return errOrder
+	}
+	return nil
+}
+
+// message returns e for those whom o selects.
+func (n *Node) message(o *order, e protocol.Envelope, expires time.Time) (*hub.Message, error) {
+	options := hub.MessageOptions{Expires: expires}
+	for _, id := range o.except {
+		if strings.HasPrefix(id, n.peer.ID()) {
+			if c := n.conns.Conn(id); c != nil {
+				options.Except = append(options.Except, c)
+			}
+		}
+	}
+	if o.filter != "" {
+		var err error
+		if options.Filter, err = filter.Parse(o.filter); err != nil {
+			return nil, err
+		}
+	}
+	return hub.NewMessage(e, options), nil
+}
+
+// conn returns the connection that o names, if it is one of o's hub.
+func (n *Node) conn(o *order) *hub.Conn {
+	if c := n.conns.Conn(o.conn); c != nil && c.Hub == o.target {
+		return c
+	}
+	return nil
 }

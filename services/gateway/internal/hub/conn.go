@@ -1,0 +1,146 @@
+package hub
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// MaxGroups is how many groups one connection may be in. The protocol names no limit; memory does.
+const MaxGroups = 10_000
+
+// ConnOptions is what is fixed about a connection.
+type ConnOptions struct {
+	ID     string
+	Hub    webpubsub.HubKey
+	UserID string         // empty: anonymous
+	Codec  protocol.Codec // how frames look
+	// Name is the negotiated subprotocol, which a simple client's event handler may have chosen.
+	Name        string
+	Permissions webpubsub.Permissions
+	KeepAlive   time.Duration // interval of pings, 1 to 120 s; 0: none
+	Owner       any           // what the maker of the connection keeps with it
+	// Gone is called once, from a goroutine that it must not block, when the connection has ended for good.
+	Gone func(*Conn, Closing)
+}
+
+// Conn is one client connection. It outlives its socket when its codec is reliable.
+type Conn struct {
+	ConnOptions
+	w *writer
+
+	// Busy tells that the reader is at work on a request, and cannot hear the client meanwhile.
+	Busy atomic.Bool
+
+	groups map[string]struct{} // guarded by Registry.mu
+	gone   bool                // guarded by Registry.mu
+
+	mu   sync.Mutex // guards Permissions and the following
+	acks ackMemory
+
+	writing
+}
+
+// writing is the part of a connection that only its writer touches.
+type writing struct {
+	state connState
+	sock  *socket.Socket // nil unless state is attached
+	in    []place
+	out   *outbox  // what waits while the client cannot take it; nil while it keeps up
+	kept  *unacked // of a reliable connection
+
+	mixed  uint64 // segment in which frames of several sources wait for it
+	stage  int    // its place among the writer's stages, if staged is the segment
+	staged uint64
+	expiry *time.Timer // of a detached connection
+
+	epoch     uint64 // counts detachments
+	scheduled bool   // for a ping
+	heard     uint32 // the socket's activity at the last ping
+}
+
+type connState uint8
+
+const (
+	stateNew connState = iota // before its first socket
+	stateAttached
+	stateDetached
+	stateGone
+)
+
+// place is where a connection stands in its writer's part of a list.
+type place struct {
+	list *list
+	at   int
+}
+
+// Allows reports whether the connection may do p with group.
+func (c *Conn) Allows(p webpubsub.Permission, group string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Permissions.Allows(p, group)
+}
+
+// Grant allows p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many.
+func (c *Conn) Grant(p webpubsub.Permission, group string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Permissions.Grant(p, group)
+}
+
+// Revoke denies p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many.
+func (c *Conn) Revoke(p webpubsub.Permission, group string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Permissions.Revoke(p, group)
+}
+
+// Acked reports whether a request with that ackId has succeeded before (client-json.md 3.2).
+func (c *Conn) Acked(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acks.has(id)
+}
+
+// Remember notes that the request with that ackId has succeeded.
+func (c *Conn) Remember(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acks.add(id)
+}
+
+// maxAcks is how many ackIds a connection remembers (client-json.md 3.2).
+const maxAcks = 1000
+
+// ackMemory is the last maxAcks ackIds. SDKs count upwards, so that an id is rarely looked for among them.
+type ackMemory struct {
+	ids  []uint64
+	next int
+	max  uint64
+}
+
+func (a *ackMemory) has(id uint64) bool {
+	if id > a.max {
+		return false
+	}
+	for _, known := range a.ids {
+		if known == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *ackMemory) add(id uint64) {
+	a.max = max(a.max, id)
+	if len(a.ids) < maxAcks {
+		a.ids = append(a.ids, id)
+		return
+	}
+	a.ids[a.next] = id
+	a.next = (a.next + 1) % maxAcks
+}

@@ -1,0 +1,156 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// attach gives c a socket and lets what waits go to it.
+func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connected) bool {
+	if c.state == stateGone {
+		return false
+	}
+	if c.sock != nil { // the client has noticed the loss before us (client-json.md 8.2)
+		_ = c.sock.Close()
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
+		c.expiry = nil
+	}
+	waiting := w.waiting(c)
+	c.state, c.sock, c.out = stateAttached, sock, nil
+	c.heard = sock.Activity() - 1
+	w.schedulePing(c)
+	var first []byte
+	if hello := c.Codec.AppendConnected(nil, connected); len(hello) > 0 {
+		first = socket.AppendFrame(nil, opcode(c.Codec.Binary()), hello)
+	}
+	if len(waiting) == 0 {
+		w.send(c, first)
+		return true
+	}
+	w.fallBehind(c, append([]item{{frame: first}}, waiting...))
+	return true
+}
+
+// waiting returns what c has to get on a new socket: all that is unacknowledged, or what came before its first.
+func (w *writer) waiting(c *Conn) (items []item) {
+	if c.kept != nil {
+		c.kept.each(func(seq uint64, m *Message) { items = append(items, item{m: m, seq: seq}) })
+		return items
+	}
+	return c.out.items[c.out.first:]
+}
+
+// detach takes c's socket away, if it is sock.
+func (w *writer) detach(c *Conn, sock *socket.Socket, final bool, closing Closing) {
+	if c.state != stateAttached || c.sock != sock {
+		return
+	}
+	if final || c.kept == nil {
+		w.end(c, closing)
+		return
+	}
+	_ = sock.Close()
+	c.state, c.sock, c.out = stateDetached, nil, nil
+	c.epoch++
+	epoch := c.epoch
+	c.expiry = time.AfterFunc(w.r.recovery, func() { w.push(job{op: opExpire, conn: c, seq: epoch}) })
+}
+
+// close tells the client how its connection ends, and ends it.
+func (w *writer) close(c *Conn, closing Closing) {
+	if c.state != stateAttached || closing.Code == 0 {
+		w.end(c, closing)
+		return
+	}
+	sock, out := c.sock, c.out
+	c.sock = nil // not closed by end: the client is to read what is under way
+	w.end(c, closing)
+
+	var b []byte
+	if text := c.Codec.AppendDisconnected(nil, closing.Text); len(text) > 0 {
+		b = socket.AppendFrame(b, opcode(c.Codec.Binary()), text)
+	}
+	b = socket.AppendClose(b, closing.Code, closing.Text)
+	sock.BeginClose(closeWait)
+	if out != nil {
+		if closing.Reason == ReasonSlow {
+			out.discard(b)
+			return
+		}
+		if drained, ok := out.add(item{frame: b}); !drained && ok {
+			return
+		}
+	}
+	n, err := sock.TryWrite(b)
+	if err == nil && n < len(b) {
+		w.r.drainers.Go(func() { _ = sock.Write(b[n:], time.Now().Add(closeWait)) })
+	}
+}
+
+// end forgets c.
+func (w *writer) end(c *Conn, closing Closing) {
+	if c.state == stateGone {
+		return
+	}
+	c.state = stateGone
+	if c.sock != nil {
+		_ = c.sock.Close()
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	for _, at := range c.in {
+		w.remove(at.list, at.at)
+		w.r.left(at.list, c)
+	}
+	c.in, c.sock, c.out, c.kept = nil, nil, nil, nil
+	w.r.forget(c)
+	w.r.metrics.closed.WithLabelValues(string(closing.Reason)).Inc()
+	c.Gone(c, closing)
+}
+
+// wheelSize is the longest interval of pings, in seconds, and some (client-json.md section 10).
+const wheelSize = 128
+
+// schedulePing puts c where the ticks meet it after its interval, unless it is there already.
+func (w *writer) schedulePing(c *Conn) {
+	if !c.scheduled && c.KeepAlive >= time.Second {
+		c.scheduled = true
+		at := (w.tick + int(c.KeepAlive/time.Second)) % wheelSize
+		w.wheel[at] = append(w.wheel[at], c)
+	}
+}
+
+// keepAlive pings the connections whose interval is over. One that has let the whole time since its last ping
+// pass in silence is cut off, so that a dead peer is found within two intervals.
+func (w *writer) keepAlive() {
+	w.tick = (w.tick + 1) % wheelSize
+	due := w.wheel[w.tick]
+	w.wheel[w.tick] = nil
+	for _, c := range due {
+		c.scheduled = false
+		if c.state != stateAttached {
+			continue
+		}
+		heard := c.sock.Activity()
+		if heard == c.heard && !c.Busy.Load() {
+			w.detach(c, c.sock, false, ReasonPing.Close("No answer to pings."))
+			continue
+		}
+		c.heard = heard
+		w.schedulePing(c)
+		w.ping(c)
+	}
+}
+
+func (w *writer) ping(c *Conn) {
+	if c.out == nil || !w.wait(c, item{frame: pingFrame}) {
+		w.send(c, pingFrame)
+	}
+}
+
+var pingFrame = socket.AppendFrame(nil, socket.Ping, nil)

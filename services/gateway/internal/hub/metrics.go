@@ -1,0 +1,30 @@
+package hub
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	connections prometheus.Gauge
+	delivered   prometheus.Counter
+	bytesOut    prometheus.Counter
+	dropped     *prometheus.CounterVec
+	closed      *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	m := metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_connections", Help: "Connections on this node, detached reliable ones included."}),
+		delivered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_messages_delivered_total", Help: "Copies of messages given to connections."}),
+		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_sent_bytes_total", Help: "Bytes of frames given to connections."}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_messages_dropped_total", Help: "Copies of messages that no connection got, by reason."},
+			[]string{"reason"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_connection_close_total", Help: "Connections that ended for good, by reason."},
+			[]string{"reason"}),
+	}
+	reg.MustRegister(m.connections, m.delivered, m.bytesOut, m.dropped, m.closed)
+	return m
+}

@@ -1,0 +1,124 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// How an outbox is emptied.
+const (
+	maxWrite     = 64 << 10         // bytes of one write, about
+	writeTimeout = 30 * time.Second // a client that takes less in this time is slow
+)
+
+// item is what waits for a connection: a message, with its number on a reliable connection, or a finished frame.
+type item struct {
+	m     *Message
+	seq   uint64
+	frame []byte
+}
+
+func (i item) size() int {
+	if i.m != nil {
+		return len(i.m.envelope.JSON)
+	}
+	return len(i.frame)
+}
+
+// outbox is what waits for a connection that cannot take it now. A goroutine empties it and ends with that.
+type outbox struct {
+	codec protocol.Codec
+	limit int
+
+	mu      sync.Mutex // guards the following
+	items   []item
+	first   int // index of the oldest
+	bytes   int
+	drained bool // the goroutine has ended: what comes now is for the socket
+	scratch encoder
+}
+
+// add queues i. drained reports that nothing waits any more, so that i was not queued; ok that there was room.
+func (o *outbox) add(i item) (drained, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.drained {
+		return true, true
+	}
+	if len(o.items)-o.first >= o.limit || o.bytes+i.size() > maxWaitingBytes {
+		return false, false
+	}
+	if o.first > 64 && o.first > len(o.items)/2 {
+		o.items = append(o.items[:0], o.items[o.first:]...)
+		clear(o.items[len(o.items):cap(o.items)])
+		o.first = 0
+	}
+	o.items = append(o.items, i)
+	o.bytes += i.size()
+	return false, true
+}
+
+// discard forgets what waits but for the first item, which may be the rest of a frame that was begun, and puts
+// frame behind it.
+func (o *outbox) discard(frame []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	begun := o.items[o.first:]
+	if len(begun) > 0 && begun[0].m == nil {
+		begun = begun[:1]
+	} else {
+		begun = nil
+	}
+	o.items, o.first, o.bytes = append(append([]item(nil), begun...), item{frame: frame}), 0, 0
+}
+
+// drain writes until nothing waits.
+func (o *outbox) drain(sock *socket.Socket) error {
+	var buf []byte
+	for {
+		buf = o.take(buf[:0])
+		if len(buf) == 0 {
+			return nil
+		}
+		if err := sock.Write(buf, time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+	}
+}
+
+// take appends what waits to buf, up to about maxWrite bytes. With nothing left the outbox is drained.
+func (o *outbox) take(buf []byte) []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now().UnixMilli()
+	for o.first < len(o.items) && len(buf) < maxWrite {
+		i := o.items[o.first]
+		o.items[o.first] = item{}
+		o.first++
+		o.bytes -= i.size()
+		buf = o.scratch.append(buf, o.codec, i, now)
+	}
+	o.drained = len(buf) == 0
+	return buf
+}
+
+// encoder turns items into frames.
+type encoder struct{ payload []byte }
+
+// append appends i as a frame of codec, or nothing when it has expired.
+func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []byte {
+	switch {
+	case i.m == nil:
+		return append(dst, i.frame...)
+	case i.m.expired(now):
+		return dst
+	case !codec.Reliable():
+		return append(dst, i.m.frame(codec)...)
+	}
+	var binary bool
+	e.payload, binary = codec.AppendMessage(e.payload[:0], i.m.envelope, i.seq)
+	return socket.AppendFrame(dst, opcode(binary), e.payload)
+}

@@ -1,0 +1,53 @@
+package hub
+
+// Reason names why a connection ended or was refused. It is the metric label and log value.
+type Reason string
+
+// The reasons why connections end.
+const (
+	ReasonClient      Reason = "client"      // the client closed it
+	ReasonLost        Reason = "lost"        // the socket went away and, if reliable, was not recovered in time
+	ReasonPing        Reason = "ping"        // no answer to pings
+	ReasonSlow        Reason = "slow"        // more waited for the client than an outbox holds
+	ReasonUnacked     Reason = "unacked"     // more is unacknowledged than a reliable connection may have
+	ReasonMissed      Reason = "missed"      // messages may have been missed while the bus was away
+	ReasonRequested   Reason = "requested"   // the application closed it
+	ReasonDrain       Reason = "drain"       // the node shuts down
+	ReasonProtocol    Reason = "protocol"    // what the client sent is not the protocol
+	ReasonForbidden   Reason = "forbidden"   // a simple client may not send to its group
+	ReasonUpstream    Reason = "upstream"    // the event handler failed a simple client
+	ReasonHandshake   Reason = "handshake"   // accepted, but the upgrade failed
+	ReasonUnavailable Reason = "unavailable" // a simple client's message could not be sent
+	ReasonRecovery    Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
+)
+
+// Close codes (client-json.md section 9).
+const (
+	CodeNormal    = 1000
+	CodeGoingAway = 1001
+	CodePolicy    = 1008 // tells SDKs not to recover
+	CodeInternal  = 1011
+)
+
+// Closing says how a connection ends.
+type Closing struct {
+	Reason Reason
+	Code   int    // of the close frame; 0 means that none is sent
+	Text   string // for the client and for the event handler
+}
+
+// Close returns the closing that the service begins for reason, with the code that makes clients do what is right.
+func (r Reason) Close(text string) Closing {
+	c := Closing{Reason: r, Code: CodeNormal, Text: text}
+	switch r {
+	case ReasonSlow, ReasonUnacked, ReasonMissed, ReasonForbidden, ReasonRecovery:
+		c.Code = CodePolicy
+	case ReasonDrain:
+		c.Code = CodeGoingAway
+	case ReasonUpstream, ReasonUnavailable:
+		c.Code = CodeInternal
+	case ReasonPing, ReasonLost, ReasonHandshake:
+		c.Code = 0
+	}
+	return c
+}

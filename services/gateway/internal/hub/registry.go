@@ -1,0 +1,354 @@
+// Package hub holds the connections of one node and writes to them.
+//
+// Each connection belongs to one of a few writers. A writer is one goroutine with a queue: messages, frames, joins,
+// leaves, sockets that come and go are put into it and take effect in that order, so that what one connection
+// sees has one order, and its state needs no lock. A writer takes all that waits at once, joins the messages that
+// wait for the same list of connections into one buffer, and gives each connection what it has for it in one
+// write that does not block.
+//
+// Delivery never waits for a client: what the kernel does not take goes to an outbox of that connection, and when
+// that is full the connection is closed with ReasonSlow.
+//
+// Hub knows nothing of other nodes; package cluster reaches those.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// Options sets a registry up.
+type Options struct {
+	Writers  int           // 0: one for each CPU
+	Recovery time.Duration // how long a reliable connection may be without socket; 0: 30 s
+}
+
+// Registry is the connections of this node, by id and by list. A list is named by its topic: that of a hub, a user or
+// a group. Methods are safe for concurrent use.
+type Registry struct {
+	recovery time.Duration
+	writers  []*writer
+	metrics  metrics
+	drainers sync.WaitGroup // goroutines that empty outboxes
+
+	mu    sync.RWMutex // guards the following; no queue is waited for under it
+	conns map[string]*Conn
+	lists map[string]*list
+	next  int
+}
+
+// list is a set of connections, divided among the writers.
+type list struct {
+	topic string
+	size  int // guarded by Registry.mu, as are the parts' sizes
+	parts []part
+}
+
+// part is one writer's share of a list. What is not said otherwise is the writer's own.
+type part struct {
+	size  int // guarded by Registry.mu: members whose joining is in the queue count already
+	conns []*Conn
+
+	segment uint64     // the segment that run and mixed are about
+	run     []*Message // what waits for every member
+	mixed   []*Conn    // members for whom other frames wait between
+	slow    bool       // some message is not for every member, by a filter
+}
+
+// NewRegistry returns an empty registry.
+func NewRegistry(o Options, reg prometheus.Registerer) *Registry {
+	if o.Writers == 0 {
+		o.Writers = runtime.GOMAXPROCS(0)
+	}
+	if o.Recovery == 0 {
+		o.Recovery = 30 * time.Second
+	}
+	r := &Registry{recovery: o.Recovery, conns: map[string]*Conn{}, lists: map[string]*list{}, metrics: newMetrics(reg)}
+	for i := range o.Writers {
+		r.writers = append(r.writers, newWriter(r, i))
+	}
+	return r
+}
+
+// Run writes until ctx ends.
+func (r *Registry) Run(ctx context.Context) error {
+	var writers sync.WaitGroup
+	for _, w := range r.writers {
+		writers.Go(func() { w.run(ctx) })
+	}
+	writers.Wait()
+	r.mu.RLock()
+	conns := slices.Collect(maps.Values(r.conns))
+	r.mu.RUnlock()
+	for _, c := range conns { // the writers have ended: their state is ours
+		if c.sock != nil {
+			_ = c.sock.Close()
+		}
+	}
+	r.drainers.Wait()
+	return ctx.Err()
+}
+
+// Add makes a connection that has no socket yet. Messages to it wait for Attach.
+func (r *Registry) Add(o ConnOptions) *Conn {
+	c := &Conn{ConnOptions: o}
+	if o.Codec.Reliable() {
+		c.kept = &unacked{}
+	} else {
+		c.out = &outbox{codec: o.Codec, limit: maxWaiting}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next++
+	c.w = r.writers[r.next%len(r.writers)]
+	r.conns[c.ID] = c
+	r.metrics.connections.Set(float64(len(r.conns)))
+	return c
+}
+
+// forget removes a connection that has ended.
+func (r *Registry) forget(c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone = true
+	delete(r.conns, c.ID)
+	r.metrics.connections.Set(float64(len(r.conns)))
+}
+
+// Conn returns the connection of that id, or nil.
+func (r *Registry) Conn(id string) *Conn {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.conns[id]
+}
+
+// Conns returns all connections, in no order.
+func (r *Registry) Conns() []*Conn {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Values(r.conns))
+}
+
+// Len returns how many connections there are.
+func (r *Registry) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.conns)
+}
+
+// Why a connection cannot join.
+var (
+	ErrGone   = errors.New("the connection has ended")
+	ErrGroups = fmt.Errorf("the connection is in %d groups; more are not allowed", MaxGroups)
+)
+
+// Enlist puts c on the list of its hub's or user's topic, where it stays. The caller does so once for a topic.
+func (r *Registry) Enlist(c *Conn, topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.enlist(c, topic)
+}
+
+// Join puts c on the list of a group's topic: messages delivered to it afterwards reach c. joined is false when c
+// was in the group already, or cannot join for the reason err.
+func (r *Registry) Join(c *Conn, topic, group string) (joined bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch _, in := c.groups[group]; {
+	case c.gone:
+		return false, ErrGone
+	case in:
+		return false, nil
+	case len(c.groups) >= MaxGroups:
+		return false, ErrGroups
+	}
+	if c.groups == nil {
+		c.groups = make(map[string]struct{}, 1)
+	}
+	c.groups[group] = struct{}{}
+	r.enlist(c, topic)
+	return true, nil
+}
+
+func (r *Registry) enlist(c *Conn, topic string) {
+	l := r.lists[topic]
+	if l == nil {
+		l = &list{topic: topic, parts: make([]part, len(r.writers))}
+		r.lists[topic] = l
+	}
+	l.size++
+	l.parts[c.w.index].size++
+	c.w.push(job{op: opJoin, list: l, conn: c})
+}
+
+// Leave takes c off the list of a group's topic and reports whether it was there. What a connection that ends was
+// in, it has not left.
+func (r *Registry) Leave(c *Conn, topic, group string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, in := c.groups[group]; !in || c.gone {
+		return false
+	}
+	delete(c.groups, group)
+	c.w.push(job{op: opLeave, list: r.lists[topic], conn: c})
+	return true
+}
+
+// Groups returns the groups that c is in, or was in when it ended, in no order.
+func (r *Registry) Groups(c *Conn) []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Keys(c.groups))
+}
+
+func (r *Registry) inGroup(c *Conn, group string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, in := c.groups[group]
+	return in
+}
+
+// left counts a member out, and forgets an empty list.
+func (r *Registry) left(l *list, c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.size--
+	l.parts[c.w.index].size--
+	if l.size == 0 && r.lists[l.topic] == l {
+		delete(r.lists, l.topic)
+	}
+}
+
+// Deliver sends m to all on the list of a topic. It waits while the writers have more to do than they should, never
+// for a client.
+func (r *Registry) Deliver(topic string, m *Message) {
+	r.deliver(topic, job{op: opMessage, msg: m})
+}
+
+// CloseList closes all on the list of a topic, except some.
+func (r *Registry) CloseList(topic string, closing Closing, selected *Message) {
+	r.deliver(topic, job{op: opCloseList, msg: selected, x: closing})
+}
+
+func (r *Registry) deliver(topic string, j job) {
+	r.mu.RLock()
+	l := r.lists[topic]
+	var to uint64 // writers, as bits; there are not more than 64
+	if l != nil {
+		for i := range l.parts {
+			if l.parts[i].size > 0 {
+				to |= 1 << i
+			}
+		}
+	}
+	r.mu.RUnlock()
+	j.list = l
+	for i, w := range r.writers {
+		if to&(1<<i) != 0 {
+			w.pushWaiting(j)
+		}
+	}
+}
+
+// Members returns up to limit connections on the list of a topic with ids greater than after, by id.
+func (r *Registry) Members(topic, after string, limit int) []*Conn {
+	var members []*Conn
+	for _, c := range r.on(topic) {
+		if c.ID > after {
+			members = append(members, c)
+		}
+	}
+	slices.SortFunc(members, func(a, b *Conn) int { return strings.Compare(a.ID, b.ID) })
+	return members[:min(limit, len(members))]
+}
+
+// Select returns the connections on the list of a topic that selected is for, in no order.
+func (r *Registry) Select(topic string, selected *Message) []*Conn {
+	return slices.DeleteFunc(r.on(topic), func(c *Conn) bool { return r.excepts(selected, c) })
+}
+
+// on returns the connections on the list of a topic. It waits for the writers to answer.
+func (r *Registry) on(topic string) []*Conn {
+	r.mu.RLock()
+	l := r.lists[topic]
+	answers := make([]chan []*Conn, len(r.writers))
+	if l != nil {
+		for i, w := range r.writers {
+			if l.parts[i].size > 0 {
+				answers[i] = make(chan []*Conn, 1)
+				w.push(job{op: opList, list: l, x: answers[i]})
+			}
+		}
+	}
+	r.mu.RUnlock()
+	var conns []*Conn
+	for i, answer := range answers {
+		if answer != nil {
+			select {
+			case part := <-answer:
+				conns = append(conns, part...)
+			case <-r.writers[i].done:
+			}
+		}
+	}
+	return conns
+}
+
+// Send sends m to one connection.
+func (r *Registry) Send(c *Conn, m *Message) { c.w.pushWaiting(job{op: opMessageTo, conn: c, msg: m}) }
+
+// SendFrame sends the payload of a finished text or binary frame to one connection: an answer to something its
+// socket asked for, which is lost without a socket. The payload is copied.
+func (r *Registry) SendFrame(c *Conn, op socket.Opcode, payload []byte) {
+	c.w.pushFrame(c, op, payload)
+}
+
+// Trim forgets what a reliable connection has acknowledged.
+func (r *Registry) Trim(c *Conn, seq uint64) { c.w.push(job{op: opTrim, conn: c, seq: seq}) }
+
+// Attach gives the connection a socket: its first, or a new one for a reliable connection, whose old socket is
+// closed. The connection says connected, then comes what waits. ok receives false when the connection has ended.
+func (r *Registry) Attach(c *Conn, sock *socket.Socket, connected protocol.Connected) (ok bool) {
+	answer := make(chan bool, 1)
+	c.w.push(job{op: opAttach, conn: c, x: attachment{sock, connected, answer}})
+	select {
+	case ok = <-answer:
+	case <-c.w.done:
+	}
+	return ok
+}
+
+type attachment struct {
+	sock      *socket.Socket
+	connected protocol.Connected
+	answer    chan<- bool
+}
+
+// Detach says that a socket of the connection is gone. When final, or when the connection is not reliable, the
+// connection ends with it; else it waits for another one. It does nothing when the connection has another socket.
+func (r *Registry) Detach(c *Conn, sock *socket.Socket, final bool, closing Closing) {
+	c.w.push(job{op: opDetach, conn: c, x: detachment{sock, final, closing}})
+}
+
+type detachment struct {
+	sock    *socket.Socket
+	final   bool
+	closing Closing
+}
+
+// Close ends a connection for good. PubSub clients are told first (client-json.md 5.4).
+func (r *Registry) Close(c *Conn, closing Closing) {
+	c.w.push(job{op: opClose, conn: c, x: closing})
+}

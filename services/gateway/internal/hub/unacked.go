@@ -1,0 +1,60 @@
+package hub
+
+// Bounds of what waits for one connection (client-json.md sections 8 and 11).
+const (
+	maxWaiting      = 1000
+	maxWaitingBytes = 16 << 20
+)
+
+// unacked is what a reliable connection was sent and has not acknowledged, oldest first: messages with
+// consecutive numbers. The messages are shared with other connections.
+type unacked struct {
+	last  uint64 // number of the newest message ever
+	ring  []*Message
+	first int // index of the oldest
+	n     int
+	bytes int
+}
+
+// add numbers a message and reports whether it could be kept.
+func (u *unacked) add(m *Message) (seq uint64, ok bool) {
+	u.last++
+	u.bytes += len(m.envelope.JSON)
+	if u.n == maxWaiting || u.bytes > maxWaitingBytes {
+		return u.last, false
+	}
+	if u.n == len(u.ring) {
+		u.grow()
+	}
+	u.ring[(u.first+u.n)%len(u.ring)] = m
+	u.n++
+	return u.last, true
+}
+
+func (u *unacked) grow() {
+	ring := make([]*Message, min(max(2*len(u.ring), 8), maxWaiting))
+	for i := range u.n {
+		ring[i] = u.ring[(u.first+i)%len(u.ring)]
+	}
+	u.ring, u.first = ring, 0
+}
+
+// trim forgets the messages up to and including number seq.
+func (u *unacked) trim(seq uint64) {
+	for u.n > 0 && u.last-uint64(u.n)+1 <= seq {
+		u.bytes -= len(u.ring[u.first].envelope.JSON)
+		u.ring[u.first] = nil
+		u.first = (u.first + 1) % len(u.ring)
+		u.n--
+	}
+	if u.n == 0 && len(u.ring) > 64 {
+		u.ring, u.first = nil, 0
+	}
+}
+
+// each calls f with the messages, oldest first.
+func (u *unacked) each(f func(seq uint64, m *Message)) {
+	for i := range u.n {
+		f(u.last-uint64(u.n)+1+uint64(i), u.ring[(u.first+i)%len(u.ring)])
+	}
+}

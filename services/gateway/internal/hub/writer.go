@@ -1,0 +1,526 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// op says what a job is.
+type op uint8
+
+const (
+	opMessage   op = iota // msg to list
+	opMessageTo           // msg to conn
+	opFrame               // the frame at bytes[from:to] to conn
+	opTrim                // seq of conn
+	opJoin                // conn to list; this and what follows divide segments
+	opLeave
+	opList
+	opAttach
+	opDetach
+	opExpire
+	opClose
+	opCloseList
+)
+
+// job is one thing for a writer to do.
+type job struct {
+	op       op
+	from, to uint32
+	list     *list
+	conn     *Conn
+	msg      *Message
+	seq      uint64 // of a trim; the epoch that expires
+	x        any    // what only rare jobs need
+}
+
+// maxQueue is how many jobs may wait before deliveries do. Writers never wait for clients, so that it is reached
+// only when there is more to write than CPU to write it.
+const maxQueue = 16 << 10
+
+// closeWait is how long a client may take to answer a close frame.
+const closeWait = 5 * time.Second
+
+// writer writes to its share of the connections.
+type writer struct {
+	r     *Registry
+	index int
+	wake  chan struct{}
+	done  chan struct{} // closed when the writer has ended
+
+	mu    sync.Mutex // guards the following
+	room  sync.Cond  // the queue has been taken
+	queue []job
+	bytes []byte // of the queue's frames
+	ended bool
+
+	// The writer's own.
+	now       int64
+	segment   uint64
+	touched   []*list
+	anyMixed  bool
+	joined    [protocol.Count][]byte // the run of the list at hand as frames of each codec
+	shared    [protocol.Count][]byte // space for joined
+	scratch   []byte
+	encoder   encoder
+	stages    []stage
+	delivered int
+	written   int
+	wheel     [wheelSize][]*Conn
+	tick      int
+}
+
+// stage gathers what a connection gets from several sources, in order.
+type stage struct {
+	conn *Conn
+	buf  []byte
+}
+
+func newWriter(r *Registry, index int) *writer {
+	w := &writer{r: r, index: index, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w.room.L = &w.mu
+	return w
+}
+
+// push queues j without waiting.
+func (w *writer) push(j job) {
+	w.mu.Lock()
+	w.queue = append(w.queue, j)
+	first := len(w.queue) == 1
+	w.mu.Unlock()
+	if first {
+		w.signal()
+	}
+}
+
+// pushWaiting queues j once the queue is not overlong. Writers must not call it.
+func (w *writer) pushWaiting(j job) {
+	w.mu.Lock()
+	for len(w.queue) >= maxQueue && !w.ended {
+		w.room.Wait()
+	}
+	w.queue = append(w.queue, j)
+	first := len(w.queue) == 1
+	w.mu.Unlock()
+	if first {
+		w.signal()
+	}
+}
+
+func (w *writer) pushFrame(c *Conn, op socket.Opcode, payload []byte) {
+	w.mu.Lock()
+	from := len(w.bytes)
+	w.bytes = socket.AppendFrame(w.bytes, op, payload)
+	w.queue = append(w.queue, job{op: opFrame, conn: c, from: uint32(from), to: uint32(len(w.bytes))})
+	first := len(w.queue) == 1
+	w.mu.Unlock()
+	if first {
+		w.signal()
+	}
+}
+
+func (w *writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run does what is queued until ctx ends.
+func (w *writer) run(ctx context.Context) {
+	defer w.stop()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	var jobs []job
+	var frames []byte
+	for {
+		select {
+		case <-w.wake:
+		case <-ticker.C:
+			w.keepAlive()
+			continue
+		case <-ctx.Done():
+			return
+		}
+		for {
+			w.mu.Lock()
+			jobs, w.queue = w.queue, jobs[:0]
+			frames, w.bytes = w.bytes, frames[:0]
+			w.room.Broadcast()
+			w.mu.Unlock()
+			if len(jobs) == 0 {
+				break
+			}
+			w.do(jobs, frames)
+			clear(jobs)
+			jobs, frames = shrink(jobs, 4096), shrink(frames, 64<<10)
+		}
+	}
+}
+
+// stop lets nobody wait for a writer that has ended.
+func (w *writer) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.room.Broadcast()
+	close(w.done)
+}
+
+// shrink gives space up that a burst has left.
+func shrink[T any](s []T, limit int) []T {
+	if cap(s) > limit {
+		return nil
+	}
+	return s
+}
+
+// do works through jobs: stretches of messages and frames at once, the rest one by one.
+func (w *writer) do(jobs []job, frames []byte) {
+	w.now = time.Now().UnixMilli()
+	for len(jobs) > 0 {
+		n := 0
+		for n < len(jobs) && jobs[n].op < opJoin {
+			n++
+		}
+		if n > 0 {
+			w.write(jobs[:n], frames)
+			jobs = jobs[n:]
+			continue
+		}
+		w.change(jobs[0])
+		jobs = jobs[1:]
+	}
+	w.r.metrics.delivered.Add(float64(w.delivered))
+	w.r.metrics.bytesOut.Add(float64(w.written))
+	w.delivered, w.written = 0, 0
+}
+
+// change does a job that is neither message nor frame.
+func (w *writer) change(j job) {
+	c := j.conn
+	switch j.op {
+	case opJoin:
+		w.join(j.list, c)
+	case opLeave:
+		w.leave(j.list, c)
+	case opList:
+		conns := append([]*Conn(nil), j.list.parts[w.index].conns...)
+		j.x.(chan []*Conn) <- conns
+	case opAttach:
+		a := j.x.(attachment)
+		a.answer <- w.attach(c, a.sock, a.connected)
+	case opDetach:
+		d := j.x.(detachment)
+		w.detach(c, d.sock, d.final, d.closing)
+	case opExpire:
+		if c.state == stateDetached && c.epoch == j.seq {
+			w.end(c, ReasonLost.Close("The connection was not recovered in time."))
+		}
+	case opClose:
+		w.close(c, j.x.(Closing))
+	case opCloseList:
+		conns := append([]*Conn(nil), j.list.parts[w.index].conns...)
+		for _, c := range conns {
+			if !w.r.excepts(j.msg, c) {
+				w.close(c, j.x.(Closing))
+			}
+		}
+	}
+}
+
+func (w *writer) join(l *list, c *Conn) {
+	if c.state == stateGone {
+		w.r.left(l, c)
+		return
+	}
+	p := &l.parts[w.index]
+	c.in = append(c.in, place{l, len(p.conns)})
+	p.conns = append(p.conns, c)
+}
+
+func (w *writer) leave(l *list, c *Conn) {
+	for i, at := range c.in {
+		if at.list == l {
+			c.in[i] = c.in[len(c.in)-1]
+			c.in = c.in[:len(c.in)-1]
+			w.remove(l, at.at)
+			w.r.left(l, c)
+			return
+		}
+	}
+}
+
+// remove takes the member at a place off w's part of a list; the last member takes its place.
+func (w *writer) remove(l *list, at int) {
+	p := &l.parts[w.index]
+	end := len(p.conns) - 1
+	last := p.conns[end]
+	p.conns[at], p.conns[end] = last, nil
+	p.conns = p.conns[:end]
+	for i := range last.in {
+		if last.in[i].list == l {
+			last.in[i].at = at
+		}
+	}
+}
+
+// write does a segment: jobs that are messages, frames and trims. A connection for which messages of one list
+// wait, and nothing else, gets them as one buffer that all such members share; others are mixed and get theirs
+// gathered in the order of the jobs.
+func (w *writer) write(jobs []job, frames []byte) {
+	w.segment++
+	w.touched, w.anyMixed = w.touched[:0], false
+	for i := range jobs {
+		w.gather(&jobs[i])
+	}
+	for _, l := range w.touched {
+		w.writeList(l)
+	}
+	if w.anyMixed {
+		for i := range jobs {
+			w.stageJob(&jobs[i], frames)
+		}
+		w.writeStages()
+	}
+	w.clearRuns()
+}
+
+// gather notes what j means for lists and connections.
+func (w *writer) gather(j *job) {
+	switch j.op {
+	case opTrim:
+		if j.conn.kept != nil {
+			j.conn.kept.trim(j.seq)
+		}
+	case opFrame, opMessageTo:
+		w.mix(j.conn)
+	case opMessage:
+		if j.msg.expired(w.now) {
+			w.r.metrics.dropped.WithLabelValues("expired").Inc()
+			return
+		}
+		p := &j.list.parts[w.index]
+		if p.segment != w.segment {
+			p.segment, p.run, p.mixed, p.slow = w.segment, p.run[:0], p.mixed[:0], false
+			w.touched = append(w.touched, j.list)
+		}
+		p.run = append(p.run, j.msg)
+		p.slow = p.slow || j.msg.filter != nil
+		for _, c := range j.msg.except {
+			if c.w == w {
+				w.mix(c)
+			}
+		}
+	}
+}
+
+func (w *writer) mix(c *Conn) { c.mixed, w.anyMixed = w.segment, true }
+
+// writeList gives the members that are not mixed the messages that wait for the list.
+func (w *writer) writeList(l *list) {
+	p := &l.parts[w.index]
+	clear(w.joined[:])
+	for i := 0; i < len(p.conns); i++ {
+		c := p.conns[i]
+		if c.mixed == w.segment || p.slow || len(w.touched) > 1 && w.inSeveral(c, l) {
+			w.mix(c)
+			p.mixed = append(p.mixed, c)
+			continue
+		}
+		w.writeRun(c, p.run)
+		if c.state == stateGone {
+			i-- // another member has taken its place
+		}
+	}
+}
+
+// inSeveral reports whether messages of another list than l wait for c.
+func (w *writer) inSeveral(c *Conn, l *list) bool {
+	for i := range c.in {
+		if other := c.in[i].list; other != l && other.parts[w.index].segment == w.segment {
+			return true
+		}
+	}
+	return false
+}
+
+// writeRun gives c a run of messages.
+func (w *writer) writeRun(c *Conn, run []*Message) {
+	if c.kept == nil && c.out == nil {
+		w.send(c, w.joinRun(c.Codec, run))
+		w.delivered += len(run)
+		return
+	}
+	w.scratch = shrink(w.scratch, maxWrite)[:0]
+	for _, m := range run {
+		w.scratch = w.add(c, w.scratch, m)
+	}
+	w.send(c, w.scratch)
+}
+
+// joinRun returns the run as frames of codec, made once for all members of the list at hand.
+func (w *writer) joinRun(codec protocol.Codec, run []*Message) []byte {
+	if len(run) == 1 {
+		return run[0].frame(codec)
+	}
+	id := codec.ID()
+	if w.joined[id] == nil {
+		b := w.shared[id][:0]
+		for _, m := range run {
+			b = append(b, m.frame(codec)...)
+		}
+		w.joined[id], w.shared[id] = b, shrink(b, 1<<20)
+	}
+	return w.joined[id]
+}
+
+// add numbers and keeps m if c is reliable, and appends it to buf unless it has to wait.
+func (w *writer) add(c *Conn, buf []byte, m *Message) []byte {
+	if c.state == stateGone {
+		return buf
+	}
+	i := item{m: m}
+	if c.kept != nil {
+		var ok bool
+		if i.seq, ok = c.kept.add(m); !ok {
+			w.close(c, ReasonUnacked.Close("More than 1000 messages or 16 MiB are unacknowledged."))
+			return buf
+		}
+	}
+	w.delivered++
+	if w.wait(c, i) {
+		return buf
+	}
+	return w.encoder.append(buf, c.Codec, i, w.now)
+}
+
+// wait reports whether i is not to be written now: because c has no socket, or i waits in its outbox.
+func (w *writer) wait(c *Conn, i item) bool {
+	if c.out != nil {
+		drained, ok := c.out.add(i)
+		switch {
+		case !ok:
+			w.close(c, ReasonSlow.Close("The client is too slow: more than 1000 messages or 16 MiB wait for it."))
+			return true
+		case !drained:
+			return true
+		}
+		c.out = nil
+	}
+	return c.state != stateAttached
+}
+
+// send writes b without waiting. What the kernel does not take goes to an outbox.
+func (w *writer) send(c *Conn, b []byte) {
+	if len(b) == 0 || c.state != stateAttached {
+		return
+	}
+	w.written += len(b)
+	n, err := c.sock.TryWrite(b)
+	switch {
+	case err != nil:
+		w.detach(c, c.sock, false, ReasonLost.Close(""))
+	case n < len(b):
+		w.fallBehind(c, []item{{frame: append([]byte(nil), b[n:]...)}})
+	}
+}
+
+// fallBehind gives c an outbox and a goroutine that empties it into c's present socket.
+func (w *writer) fallBehind(c *Conn, items []item) {
+	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items)}, c.sock
+	if c.kept != nil {
+		out.limit += maxWaiting // bounded by what is kept; this is for acks
+	}
+	for _, i := range items {
+		out.bytes += i.size()
+	}
+	c.out = out
+	w.r.drainers.Go(func() {
+		if err := out.drain(sock); err != nil {
+			closing := ReasonLost.Close("")
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				closing = ReasonSlow.Close("")
+			}
+			w.r.Detach(c, sock, false, closing)
+		}
+	})
+}
+
+// stageJob gathers what j means for mixed connections.
+func (w *writer) stageJob(j *job, frames []byte) {
+	switch j.op {
+	case opFrame:
+		w.stageFrame(j.conn, frames[j.from:j.to])
+	case opMessageTo:
+		if !j.msg.expired(w.now) {
+			w.stageMessage(j.conn, j.msg)
+		}
+	case opMessage:
+		p := &j.list.parts[w.index]
+		if p.segment != w.segment || j.msg.expired(w.now) {
+			return
+		}
+		for _, c := range p.mixed {
+			if !w.r.excepts(j.msg, c) {
+				w.stageMessage(c, j.msg)
+			}
+		}
+	}
+}
+
+func (w *writer) stageMessage(c *Conn, m *Message) {
+	s := w.stageOf(c)
+	s.buf = w.add(c, s.buf, m)
+}
+
+func (w *writer) stageFrame(c *Conn, frame []byte) {
+	if c.state != stateAttached {
+		return
+	}
+	if c.out != nil && w.wait(c, item{frame: append([]byte(nil), frame...)}) {
+		return
+	}
+	s := w.stageOf(c)
+	s.buf = append(s.buf, frame...)
+}
+
+// stageOf returns c's stage of this segment.
+func (w *writer) stageOf(c *Conn) *stage {
+	if c.staged != w.segment {
+		c.staged, c.stage = w.segment, len(w.stages)
+		if len(w.stages) < cap(w.stages) {
+			w.stages = w.stages[:len(w.stages)+1] // with the space of an earlier stage
+		} else {
+			w.stages = append(w.stages, stage{})
+		}
+		w.stages[c.stage].conn = c
+	}
+	return &w.stages[c.stage]
+}
+
+func (w *writer) writeStages() {
+	for i := range w.stages {
+		s := &w.stages[i]
+		w.send(s.conn, s.buf)
+		*s = stage{buf: shrink(s.buf, maxWrite)[:0]}
+	}
+	w.stages = w.stages[:0]
+}
+
+// clearRuns lets go of the messages of a segment.
+func (w *writer) clearRuns() {
+	for _, l := range w.touched {
+		p := &l.parts[w.index]
+		clear(p.run)
+		clear(p.mixed)
+		p.run, p.mixed = shrink(p.run, 1024)[:0], shrink(p.mixed, 1024)[:0]
+	}
+	clear(w.touched)
+}

@@ -1,0 +1,171 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+)
+
+// topics are what this node subscribes to: each for as long as somebody holds it.
+type topics struct {
+	bus  cluster.Bus
+	log  *slog.Logger
+	wake chan struct{} // something was released
+
+	mu    sync.Mutex // guards the following
+	byKey map[string]*topic
+	idle  map[string]struct{} // released by all, perhaps still subscribed
+}
+
+type topic struct {
+	holders    int
+	subscribed bool
+	busy       chan struct{} // closed when the call to the bus about it has returned; nil: none is under way
+}
+
+func newTopics(bus cluster.Bus, log *slog.Logger) *topics {
+	return &topics{bus: bus, log: log, wake: make(chan struct{}, 1), byKey: map[string]*topic{}, idle: map[string]struct{}{}}
+}
+
+// hold subscribes to keys, unless somebody holds them already, and returns when that is in effect. Each hold is
+// followed by a release, but for one that has failed.
+func (t *topics) hold(ctx context.Context, keys ...string) error {
+	t.mu.Lock()
+	for _, k := range keys {
+		if t.byKey[k] == nil {
+			t.byKey[k] = &topic{}
+		}
+		t.byKey[k].holders++
+	}
+	t.mu.Unlock()
+	err := t.settle(ctx, keys)
+	if err != nil {
+		t.release(keys...)
+	}
+	return err
+}
+
+// release gives up a hold of each key. Subscriptions that nobody holds end in the background.
+func (t *topics) release(keys ...string) {
+	t.mu.Lock()
+	for _, k := range keys {
+		if s := t.byKey[k]; s != nil {
+			if s.holders--; s.holders == 0 {
+				t.idle[k] = struct{}{}
+			}
+		}
+	}
+	t.mu.Unlock()
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run ends the subscriptions that nobody holds until ctx ends. What fails is tried again.
+func (t *topics) run(ctx context.Context) {
+	for {
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+			return
+		}
+		t.mu.Lock()
+		keys := make([]string, 0, len(t.idle))
+		for k := range t.idle {
+			keys = append(keys, k)
+		}
+		clear(t.idle)
+		t.mu.Unlock()
+		err := t.settle(ctx, keys)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		t.log.Debug("end subscriptions", "error", err)
+		t.mu.Lock()
+		for _, k := range keys {
+			t.idle[k] = struct{}{}
+		}
+		t.mu.Unlock()
+		time.AfterFunc(time.Second, func() { t.release() })
+	}
+}
+
+// settle makes the bus agree with the holders of keys: subscribed if there are any, else not. Of the callers that
+// care for the same key one calls the bus while the others wait.
+func (t *topics) settle(ctx context.Context, keys []string) error {
+	for {
+		subscribe, unsubscribe, busy, wait := t.claim(keys)
+		if len(subscribe)+len(unsubscribe) > 0 {
+			err := t.apply(ctx, subscribe, unsubscribe, busy)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// claim marks as busy what has to be done for keys and is not under way, and returns what to wait for besides.
+func (t *topics) claim(keys []string) (subscribe, unsubscribe []string, busy, wait chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	busy = make(chan struct{})
+	for _, k := range keys {
+		s := t.byKey[k]
+		switch {
+		case s == nil || s.busy == busy:
+		case s.busy != nil:
+			wait = s.busy
+		case s.holders > 0 && !s.subscribed:
+			s.busy = busy
+			subscribe = append(subscribe, k)
+		case s.holders == 0 && s.subscribed:
+			s.busy = busy
+			unsubscribe = append(unsubscribe, k)
+		case s.holders == 0:
+			delete(t.byKey, k)
+		}
+	}
+	return subscribe, unsubscribe, busy, wait
+}
+
+func (t *topics) apply(ctx context.Context, subscribe, unsubscribe []string, busy chan struct{}) (err error) {
+	var errOn, errOff error
+	if len(subscribe) > 0 {
+		errOn = t.bus.Subscribe(ctx, subscribe...)
+	}
+	if len(unsubscribe) > 0 {
+		errOff = t.bus.Unsubscribe(ctx, unsubscribe...)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range subscribe {
+		t.byKey[k].subscribed, t.byKey[k].busy = errOn == nil, nil
+	}
+	for _, k := range unsubscribe {
+		t.byKey[k].subscribed, t.byKey[k].busy = errOff != nil, nil
+	}
+	close(busy)
+	if errOn != nil {
+		return errOn
+	}
+	return errOff
+}
+
+// drop gives up a hold of each key and returns when the subscriptions that nobody holds have ended.
+func (t *topics) drop(ctx context.Context, keys ...string) error {
+	t.release(keys...)
+	return t.settle(ctx, keys)
+}

@@ -1,0 +1,164 @@
+package node
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// verb says what a node asks others for.
+type verb byte
+
+const (
+	verbMessage verb = iota + 1 // told; args: an envelope
+	verbClose                   // told; args: the reason's text
+	verbExists                  // asked
+	verbJoin                    // asked; args: groups
+	verbLeave                   // asked; args: groups, none for all
+	verbGrant                   // asked; args: permission, group
+	verbRevoke                  // likewise
+	verbAllowed                 // likewise
+	verbMembers                 // asked; args: after, limit
+)
+
+// order is what travels between nodes. Its strings and bytes point into the payload it was read from.
+type order struct {
+	verb   verb
+	target webpubsub.HubKey // of the connection that is meant, when conn is not empty
+	conn   string           // empty: those on the list of the topic that it came by
+	except []string
+	filter string
+	args   []byte
+}
+
+// header appends an order without its args.
+func (o *order) header(dst []byte) []byte {
+	dst = append(dst, byte(o.verb))
+	dst = appendString(dst, o.conn)
+	if o.conn != "" {
+		dst = appendString(dst, o.target.Tenant)
+		dst = appendString(dst, o.target.Hub)
+	}
+	dst = appendStrings(dst, o.except)
+	return appendString(dst, o.filter)
+}
+
+func (o *order) encode(dst []byte) []byte { return append(o.header(dst), o.args...) }
+
+var errOrder = errors.New("malformed order from another node")
+
+func readOrder(b []byte) (o order, err error) {
+	r := reader{rest: b}
+	o.verb = verb(r.byte())
+	if o.conn = r.string(); o.conn != "" {
+		o.target = webpubsub.HubKey{Tenant: r.string(), Hub: r.string()}
+	}
+	o.except, o.filter = r.strings(), r.string()
+	o.args = r.rest
+	return o, r.err()
+}
+
+// appendEnvelopeHeader appends what stands before an envelope's JSON. The offset of the data, which is only known
+// afterwards, is set by setDataOffset.
+func appendEnvelopeHeader(dst []byte, t webpubsub.DataType, ttl time.Duration) []byte {
+	var expires int64
+	if ttl > 0 {
+		expires = time.Now().Add(ttl).UnixMilli()
+	}
+	dst = binary.AppendVarint(dst, expires)
+	return append(dst, byte(t), 0, 0, 0, 0)
+}
+
+func setDataOffset(b []byte, envelope, data int) {
+	binary.BigEndian.PutUint32(b[envelope-4:], uint32(data))
+}
+
+func readEnvelope(b []byte) (e protocol.Envelope, expires time.Time, err error) {
+	r := reader{rest: b}
+	if ms := r.varint(); ms != 0 {
+		expires = time.UnixMilli(ms)
+	}
+	e.DataType = webpubsub.DataType(r.byte())
+	e.Data = int(binary.BigEndian.Uint32(r.take(4)))
+	if e.JSON = r.rest; e.Data >= len(e.JSON) {
+		r.failed = true
+	}
+	return e, expires, r.err()
+}
+
+func appendString(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+func appendStrings(dst []byte, s []string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	for _, x := range s {
+		dst = appendString(dst, x)
+	}
+	return dst
+}
+
+// reader takes a payload apart. Past its end it gives zeros and fails.
+type reader struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *reader) err() error {
+	if r.failed {
+		return errOrder
+	}
+	return nil
+}
+
+var zeros [8]byte
+
+func (r *reader) take(n int) []byte {
+	if n > len(r.rest) {
+		r.failed, r.rest = true, nil
+		return zeros[:min(n, len(zeros))]
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *reader) byte() byte { return r.take(1)[0] }
+
+func (r *reader) length() int {
+	n, size := binary.Uvarint(r.rest)
+	if size <= 0 || n > uint64(len(r.rest)-size) {
+		r.failed, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return int(n)
+}
+
+func (r *reader) varint() int64 {
+	n, size := binary.Varint(r.rest)
+	if size <= 0 {
+		r.failed, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
+}
+
+func (r *reader) string() string {
+	if n := r.length(); n > 0 {
+		return string(r.take(n))
+	}
+	return ""
+}
+
+func (r *reader) strings() (s []string) {
+	for n := r.length(); n > 0 && !r.failed; n-- {
+		s = append(s, r.string())
+	}
+	return s
+}
