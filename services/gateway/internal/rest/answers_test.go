@@ -276,7 +276,7 @@ func TestDataplaneClient(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	h := rest.New(&recorder{}, tenants{}, rest.Options{}, slog.New(slog.DiscardHandler), registry)
+	h := rest.New(&recorder{}, tenants(), rest.Options{}, slog.New(slog.DiscardHandler), registry)
 	for _, q := range []request{
 		{method: "POST", path: "/api/hubs/chat/:send"},
 		{method: "POST", path: "/api/hubs/chat/:send", token: "none"},
@@ -303,11 +303,52 @@ func TestMetrics(t *testing.T) {
 // What callers send does not reach the log.
 func TestLogsHoldNoPayloadsAndTokens(t *testing.T) {
 	var log strings.Builder
-	h := rest.New(&recorder{}, tenants{}, rest.Options{}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), prometheus.NewRegistry())
+	h := rest.New(&recorder{}, tenants(), rest.Options{}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), prometheus.NewRegistry())
 	json := map[string]string{"Content-Type": "application/json"}
 	request{method: "POST", path: "/api/hubs/chat/groups/SECRET/:send", header: json, body: "SECRET"}.do(t, h)
 	request{method: "POST", path: "/api/hubs/chat/:send", token: "SECRET"}.do(t, h)
 	if got := log.String(); strings.Contains(got, "SECRET") || strings.Count(got, "\n") != 2 {
 		t.Errorf("got log\n%s\nwant two lines without SECRET", got)
+	}
+}
+
+// Whatever is asked, the answer is one of ours, and the node is asked only what holds for a hub, a group, a user.
+func FuzzHandler(f *testing.F) {
+	for _, o := range all {
+		q := o.request()
+		f.Add(q.method, strings.TrimPrefix(q.path, "/api/hubs/"), q.header["Content-Type"], q.body)
+	}
+	f.Add("POST", "chat/groups/%00/:send?filter=%27&excluded=&messageTtlSeconds=1e9", "text/plain; charset=utf-7", "+AGE-")
+	f.Fuzz(func(t *testing.T, method, path, contentType, body string) {
+		r, err := http.NewRequest(method, "http://localhost/api/hubs/"+path, strings.NewReader(body))
+		if err != nil {
+			return // no server could be sent this
+		}
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Authorization", "Bearer "+sign(t, acmeKey, r.URL.String(), time.Minute))
+		n := &recorder{}
+		w := httptest.NewRecorder()
+		newHandler(n, rest.Options{}).ServeHTTP(w, r)
+		switch w.Code {
+		case 200, 202, 204, 400, 401, 404, 405, 415:
+		default:
+			t.Errorf("got status %d %s", w.Code, w.Body)
+		}
+		if len(n.calls) > 1 || len(n.calls) == 1 && !strings.Contains(n.calls[0], " acme/") {
+			t.Errorf("node was asked %q", n.calls)
+		}
+	})
+}
+
+func BenchmarkSend(b *testing.B) {
+	h := newHandler(&recorder{}, rest.Options{})
+	url := "http://localhost/api/hubs/chat/groups/room-7/:send?api-version=2024-12-01"
+	raw := "Bearer " + sign(b, acmeKey, url, time.Hour)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest("POST", url, strings.NewReader(`{"text":"hello"}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", raw)
+		h.ServeHTTP(httptest.NewRecorder(), r)
 	}
 }

@@ -108,6 +108,7 @@ func (h *Handler) logRefusal(r *http.Request, op *operation, p *problem, err err
 	switch {
 	case p.status == http.StatusNotFound:
 		return
+	case r.Context().Err() != nil: // the caller has left
 	case p.status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn
 	case p.status >= http.StatusInternalServerError:

@@ -26,25 +26,17 @@ const (
 	otherKey   = "the primary key of another tenant, long"
 )
 
-// tenants is acme on every host but other.example, which is another tenant's.
-type tenants struct{}
-
-var (
-	acme  = tenant.Tenant{Name: "acme", Keys: tenant.Keys{Primary: acmeKey, Secondary: acmeOldKey}}
-	other = tenant.Tenant{Name: "other", Keys: tenant.Keys{Primary: otherKey}, Limits: tenant.Limits{MessageBytes: 10}}
-)
-
-func (tenants) ByHost(host string) *tenant.Tenant {
-	switch host {
-	case "other.example":
-		return &other
-	case "nobody.example":
-		return nil
+// tenants are acme, and another one on other.example that allows small bodies only.
+func tenants() *tenant.Static {
+	source, err := tenant.NewStatic(
+		tenant.Tenant{Name: "acme", Hosts: []string{"localhost", "127.0.0.1"}, Keys: tenant.Keys{Primary: acmeKey, Secondary: acmeOldKey}},
+		tenant.Tenant{Name: "other", Hosts: []string{"other.example"}, Keys: tenant.Keys{Primary: otherKey}, Limits: tenant.Limits{MessageBytes: 1024}},
+	)
+	if err != nil {
+		panic(err)
 	}
-	return &acme
+	return source
 }
-
-func (tenants) ByName(string) *tenant.Tenant { return nil }
 
 // recorder is a node that notes what it is asked, in one line, and answers as told.
 type recorder struct {
@@ -113,7 +105,7 @@ func text(a webpubsub.Audience) string {
 }
 
 func newHandler(n *recorder, o rest.Options) *rest.Handler {
-	return rest.New(n, tenants{}, o, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+	return rest.New(n, tenants(), o, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
 }
 
 // request is one request of a test; zero values are a good token of acme for this URL and no body.

@@ -197,8 +197,8 @@ func TestTenants(t *testing.T) {
 		status int
 		call   string
 	}{
-		{"0123456789", 202, `[send other/chat hub "" group="" binary "0123456789" ttl=0s]`},
-		{"0123456789x", 400, "[]"},
+		{"x", 202, `[send other/chat hub "" group="" binary "x" ttl=0s]`},
+		{strings.Repeat("x", 1025), 400, "[]"},
 	} {
 		n := &recorder{}
 		w := request{method: "POST", path: "/api/hubs/chat/:send", host: "other.example", body: tt.body,

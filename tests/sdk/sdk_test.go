@@ -1,0 +1,155 @@
+// Package sdk_test runs the official Azure Web PubSub SDKs, unmodified, against a chatr standalone of its own,
+// over http and https. The tests themselves are the *.test.mjs files, run by Node's own test runner.
+package sdk_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestOfficialSDKs(t *testing.T) {
+	install(t)
+	handlers := map[string]int{"handler_1_0": freePort(t), "handler_1_1": freePort(t)}
+	s := start(t, config(handlers))
+
+	node := exec.Command("node", "--test", "--test-reporter=spec")
+	node.Env = append(os.Environ(),
+		"CHATR_HTTP="+s.http,
+		"CHATR_HTTPS="+s.https,
+		"NODE_EXTRA_CA_CERTS="+s.authority,
+		fmt.Sprintf("CHATR_HANDLER_1_0=%d", handlers["handler_1_0"]),
+		fmt.Sprintf("CHATR_HANDLER_1_1=%d", handlers["handler_1_1"]),
+	)
+	if out, err := node.CombinedOutput(); err != nil {
+		t.Errorf("node --test: %v\n%s", err, out)
+	}
+}
+
+// install brings node_modules to what package-lock.json says.
+func install(t *testing.T) {
+	t.Helper()
+	installed, err := os.Stat("node_modules/.package-lock.json")
+	wanted, lockErr := os.Stat("package-lock.json")
+	if lockErr != nil {
+		t.Fatal(lockErr)
+	}
+	if err == nil && !installed.ModTime().Before(wanted.ModTime()) {
+		return
+	}
+	if out, err := exec.Command("npm", "ci", "--no-fund", "--no-audit").CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+}
+
+// config names an event handler for each hub, on a port of this machine.
+func config(handlers map[string]int) string {
+	text := "tenants:\n  - name: default\n    hosts: [\"*\"]\n    hubs:\n"
+	for hub, port := range handlers {
+		text += fmt.Sprintf("      - name: %s\n        handlers:\n          - url: http://127.0.0.1:%d/eventhandler\n"+
+			"            userEvents: \"*\"\n            systemEvents: [connect, connected, disconnected]\n", hub, port)
+	}
+	return text
+}
+
+// service is a running chatr standalone.
+type service struct {
+	http, https string // connection strings
+	authority   string // path of the certificate to trust
+}
+
+// start builds chatr, starts it on free ports with a folder of its own, and returns when it has said where it is.
+// It is stopped at the end of the test, which fails when that does not go well.
+func start(t *testing.T, config string) service {
+	t.Helper()
+	folder := t.TempDir()
+	binary, file, data := filepath.Join(folder, "chatr"), filepath.Join(folder, "chatr.yaml"), filepath.Join(folder, "data")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/chatr").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	chatr := exec.CommandContext(ctx, binary, "standalone", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--data", data, "--config", file)
+	chatr.Cancel = func() error { return chatr.Process.Signal(syscall.SIGTERM) }
+	chatr.WaitDelay = 40 * time.Second
+	var log strings.Builder
+	chatr.Stderr = &log
+	out, err := chatr.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := chatr.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan service, 1)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		said <- addresses(bufio.NewScanner(out), filepath.Join(data, "ca.pem"))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-read
+		err := chatr.Wait()
+		if chatr.ProcessState.ExitCode() != 0 {
+			t.Errorf("chatr standalone ended with %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log of chatr standalone:\n%s", log.String())
+		}
+	})
+	select {
+	case s := <-said:
+		if s.http == "" || s.https == "" {
+			t.Fatalf("chatr standalone printed no connection strings, got %+v", s)
+		}
+		return s
+	case <-time.After(30 * time.Second):
+		t.Fatal("chatr standalone printed no connection strings within 30 s")
+	}
+	return service{}
+}
+
+var connectionString = regexp.MustCompile(`Endpoint=(https?)://\S+;AccessKey=\S+`)
+
+// addresses reads the connection strings from what standalone prints, then the rest, so that it never waits to
+// be read.
+func addresses(lines *bufio.Scanner, authority string) service {
+	s := service{authority: authority}
+	for (s.http == "" || s.https == "") && lines.Scan() {
+		switch found := connectionString.FindStringSubmatch(lines.Text()); {
+		case found == nil:
+		case found[1] == "http":
+			s.http = found[0]
+		default:
+			s.https = found[0]
+		}
+	}
+	go func() {
+		for lines.Scan() {
+		}
+	}()
+	return s
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
