@@ -1,0 +1,32 @@
+// Notifications of the browser, for people whose page is hidden.
+
+import type { Alert } from "./store";
+
+export type Permission = "unsupported" | "default" | "granted" | "denied";
+
+export function permission(): Permission {
+  return "Notification" in window ? Notification.permission : "unsupported";
+}
+
+/** Asks; to be called when somebody has pressed a button for it. */
+export async function askPermission(): Promise<Permission> {
+  return "Notification" in window ? Notification.requestPermission() : "unsupported";
+}
+
+const mostBody = 140;
+
+/** Shows an alert if the page is hidden and may do so. One per chat: a newer one takes the place of an older. */
+export function notify(alert: Alert, onClick: () => void): void {
+  if (!document.hidden || permission() !== "granted") return;
+  try {
+    const body = alert.body.length > mostBody ? `${alert.body.slice(0, mostBody)}…` : alert.body;
+    const shown = new Notification(alert.title, { body, tag: alert.chatId });
+    shown.onclick = () => {
+      window.focus();
+      onClick();
+      shown.close();
+    };
+  } catch {
+    // Some phones allow them from a service worker only; the badge in the title remains.
+  }
+}
