@@ -161,7 +161,7 @@ func (s *Service) routes() (http.Handler, error) {
 	mux.HandleFunc("GET /api/chats/{id}/messages", s.messages)
 	mux.HandleFunc("/.auth/", s.unknown)
 	mux.HandleFunc("/api/", s.unknown)
-	mux.HandleFunc("GET /", s.servePage)
+	mux.HandleFunc("/", s.servePage)
 
 	sameOrigin := http.NewCrossOriginProtection()
 	if s.cfg.PublicURL != "" {

@@ -60,8 +60,13 @@ func newAsset(name string, content []byte) *asset {
 	return a
 }
 
-// servePage answers GET and HEAD for the page's files. "/" and the original's two pages are the one page.
+// servePage answers with the page's files. "/" and the original's two pages are the one page.
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		problem(w, r, http.StatusMethodNotAllowed, "the page is there to be read")
+		return
+	}
 	name := r.URL.Path
 	switch name {
 	case "/", "/login.html":

@@ -12,10 +12,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-const (
-	checkBatch = 200             // connections claimed at a time
-	checkAgain = 2 * time.Second // between the two looks that make a connection a ghost
-)
+// checkBatch is how many connections are claimed for checking at a time.
+const checkBatch = 200
 
 // present records a connection and tells who has come. The connection itself always hears of its own user:
 // pages wait for it.
@@ -126,22 +124,22 @@ func (s *Service) check(ctx context.Context) {
 			s.complain(ctx, "connections not claimed for checking", err)
 			return
 		}
-		s.checkBatch(ctx, conns)
+		s.dropGhosts(ctx, conns)
 		if len(conns) < checkBatch {
 			return
 		}
 	}
 }
 
-// checkBatch drops those of conns that two looks in a row do not find: a gateway that has just come back to its
+// dropGhosts drops those of conns that two looks in a row do not find: a gateway that has just come back to its
 // bus may miss one for a moment.
-func (s *Service) checkBatch(ctx context.Context, conns []chat.Connection) {
+func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) {
 	missing := s.missing(ctx, conns)
 	if len(missing) == 0 {
 		return
 	}
 	select {
-	case <-time.After(checkAgain):
+	case <-time.After(s.cfg.CheckInterval / 2):
 	case <-ctx.Done():
 		return
 	}

@@ -1,0 +1,362 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+)
+
+const testKey = "a key for tests that is long enough, really"
+
+// gateway stands in for the gateways: it holds connections with their groups and rights, delivers what it is
+// asked to send, and posts events as a gateway does.
+type gateway struct {
+	t      *testing.T
+	server *httptest.Server
+	events http.Handler
+
+	mu    sync.Mutex // guards the following
+	conns map[string]*conn
+	down  bool // answers 503 to everything
+}
+
+// conn is a client's connection. Its fields are guarded by the gateway's mutex.
+type conn struct {
+	g      *gateway
+	id     string
+	user   string
+	state  string
+	groups map[string]bool
+	rights map[string]bool
+	got    []received
+	nextID uint64
+}
+
+type received struct {
+	group string // empty: from the server
+	kind  string // content type
+	body  string
+}
+
+func newGateway(t *testing.T) *gateway {
+	g := &gateway{t: t, conns: map[string]*conn{}}
+	g.server = httptest.NewServer(g)
+	t.Cleanup(g.server.Close)
+	return g
+}
+
+func (g *gateway) client() *dataplane.Client {
+	return dataplane.New(g.server.URL, testKey, "chat", dataplane.Options{Retries: -1})
+}
+
+var filterForm = regexp.MustCompile(`^'((?:[^']|'')*)' in groups or userId eq '((?:[^']|'')*)'$`)
+
+// ServeHTTP is the part of the data plane that the service uses.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.down {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	var p []string
+	for _, segment := range strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/api/hubs/chat/"), "/") {
+		plain, _ := url.PathUnescape(segment)
+		p = append(p, plain)
+	}
+	body, _ := io.ReadAll(r.Body)
+	message := received{kind: r.Header.Get("Content-Type"), body: string(body)}
+	switch {
+	case p[len(p)-1] == ":send":
+		filter := filterForm.FindStringSubmatch(r.URL.Query().Get("filter"))
+		if filter == nil && r.URL.Query().Has("filter") {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		for _, c := range g.conns {
+			if !to(c, p) || filter != nil && !c.groups[unquote(filter[1])] && c.user != unquote(filter[2]) {
+				continue
+			}
+			if p[0] == "groups" {
+				message.group = p[1]
+			}
+			c.got = append(c.got, message)
+		}
+		w.WriteHeader(http.StatusAccepted)
+	case r.Method == http.MethodGet && p[0] == "groups":
+		type member struct{ ConnectionID, UserID string }
+		members := []map[string]string{}
+		for _, c := range g.conns {
+			if c.groups[p[1]] {
+				members = append(members, map[string]string{"connectionId": c.id, "userId": c.user})
+			}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"value": members})
+	case p[0] == "groups" && p[2] == "connections":
+		g.change(w, r, p[3], func(c *conn) map[string]bool { return c.groups }, p[1])
+	case p[0] == "permissions":
+		g.change(w, r, p[3], func(c *conn) map[string]bool { return c.rights }, r.URL.Query().Get("targetName"))
+	case r.Method == http.MethodHead && p[0] == "connections":
+		if g.conns[p[1]] == nil {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	default:
+		g.t.Errorf("unexpected data-plane call: %s %s", r.Method, r.URL)
+	}
+}
+
+// change adds a name to, or removes it from, one of a connection's sets.
+func (g *gateway) change(w http.ResponseWriter, r *http.Request, id string, set func(*conn) map[string]bool, name string) {
+	c := g.conns[id]
+	switch {
+	case r.Method == http.MethodDelete:
+		if c != nil {
+			delete(set(c), name)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	case c == nil:
+		w.WriteHeader(http.StatusNotFound)
+	default:
+		set(c)[name] = true
+	}
+}
+
+func to(c *conn, p []string) bool {
+	switch p[0] {
+	case "groups":
+		return c.groups[p[1]]
+	case "users":
+		return c.user == p[1]
+	case "connections":
+		return c.id == p[1]
+	}
+	return true
+}
+
+func unquote(s string) string { return strings.ReplaceAll(s, "''", "'") }
+
+// post brings an event of c to the service, signed.
+func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseRecorder {
+	c.g.t.Helper()
+	c.nextID++
+	e := cloudevents.Event{
+		Type: kind, Name: name, Hub: "chat", ConnectionID: c.id, UserID: c.user, State: c.state, ID: c.nextID,
+		Time: time.Now(), Origin: "gateway", ContentType: contentType, Body: []byte(body),
+	}
+	r, err := cloudevents.NewRequest(c.g.t.Context(), "http://events/eventhandler/"+name, e, testKey)
+	if err != nil {
+		c.g.t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	c.g.events.ServeHTTP(w, r)
+	return w
+}
+
+// open connects a client of a user, as the gateway does.
+func (g *gateway) open(id, user string) *conn {
+	g.t.Helper()
+	c := &conn{g: g, id: id, user: user, groups: map[string]bool{}, rights: map[string]bool{}}
+	w := c.post(cloudevents.Connect, "connect", cloudevents.TypeSystem, `{"claims":{},"query":{},"headers":{},"subprotocols":[],"clientCertificates":[]}`)
+	if w.Code != http.StatusOK {
+		g.t.Fatalf("connect of %s: got %d %s, want 200", user, w.Code, w.Body)
+	}
+	var answer struct{ Groups, Roles []string }
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, group := range answer.Groups {
+		c.groups[group] = true
+	}
+	for _, role := range answer.Roles {
+		room, ok := strings.CutPrefix(role, "webpubsub.sendToGroup.")
+		if !ok {
+			g.t.Errorf("connect of %s gives role %q", user, role)
+		}
+		c.rights[room] = true
+	}
+	c.state = w.Header().Get("ce-connectionState")
+	g.mu.Lock()
+	g.conns[id] = c
+	g.mu.Unlock()
+	if w := c.post(cloudevents.Connected, "connected", cloudevents.TypeSystem, `{}`); w.Code >= 300 {
+		g.t.Fatalf("connected of %s: got %d %s, want success", user, w.Code, w.Body)
+	}
+	return c
+}
+
+// vanish drops the connection without telling anybody.
+func (c *conn) vanish() {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	delete(c.g.conns, c.id)
+}
+
+// close drops the connection and posts disconnected.
+func (c *conn) close() {
+	c.g.t.Helper()
+	c.vanish()
+	if w := c.post(cloudevents.Disconnected, "disconnected", cloudevents.TypeSystem, `{"reason":"Client closed the connection."}`); w.Code >= 300 {
+		c.g.t.Fatalf("disconnected: got %d %s, want success", w.Code, w.Body)
+	}
+}
+
+// event sends a user event and returns the status it was answered with. data is sent as text if it is a string,
+// else as JSON.
+func (c *conn) event(name string, data any) int {
+	c.g.t.Helper()
+	if text, ok := data.(string); ok {
+		return c.post(cloudevents.UserPrefix+name, name, cloudevents.TypeText, text).Code
+	}
+	body, _ := json.Marshal(data)
+	return c.post(cloudevents.UserPrefix+name, name, cloudevents.TypeJSON, string(body)).Code
+}
+
+// must is event for one that has to succeed.
+func (c *conn) must(name string, data any) {
+	c.g.t.Helper()
+	if got := c.event(name, data); got >= 300 {
+		c.g.t.Fatalf("%s %v by %s: got %d, want success; told %q", name, data, c.user, got, c.told("error"))
+	}
+}
+
+// told returns the data of the server messages of one kind that c has got.
+func (c *conn) told(chatEvent string) []string {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	var data []string
+	for _, m := range c.got {
+		var v struct{ ChatEvent, Data string }
+		if m.group == "" && json.Unmarshal([]byte(m.body), &v) == nil && v.ChatEvent == chatEvent {
+			data = append(data, v.Data)
+		}
+	}
+	return data
+}
+
+// notices returns the texts that c has got from a group.
+func (c *conn) notices(group string) []string {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	var texts []string
+	for _, m := range c.got {
+		if m.group == group {
+			texts = append(texts, m.body)
+		}
+	}
+	return texts
+}
+
+// may reports whether c hears a room, and whether it may speak there.
+func (c *conn) may(room string) (hear, speak bool) {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	return c.groups[room], c.rights[room]
+}
+
+// world is the service with a real store and a gateway that is not one.
+type world struct {
+	*gateway
+	t     *testing.T
+	s     *Service
+	store chat.Store
+	logs  *bytes.Buffer
+}
+
+func newWorld(t *testing.T, cfg Config) *world {
+	t.Helper()
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "chat.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := newGateway(t)
+	w := &world{gateway: g, t: t, store: store, logs: &bytes.Buffer{}}
+	cfg.Origins = []string{"gateway"}
+	w.s, err = New(cfg, Deps{
+		Store: store, Log: noLog{}, Gateway: g.client(), Keys: func() []string { return []string{testKey} },
+		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.events = w.s.Handler()
+	for id, name := range map[string]string{"guest_ada": "Ada", "guest_bob": "Bob & Co", "guest_eve": "Eve"} {
+		if err := store.SaveUser(t.Context(), "default", chat.User{ID: id, Name: name, Provider: "guest"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// members returns the ids of a room's members, sorted.
+func (w *world) members(room string) []string {
+	w.t.Helper()
+	r, err := w.store.Room(w.t.Context(), "default", room)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, m := range r.Members {
+		ids[m.UserID] = true
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// online returns the ids of who is online, sorted.
+func (w *world) online() []string {
+	w.t.Helper()
+	list, err := w.store.Online(w.t.Context(), "default")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids := []string{}
+	for _, p := range list {
+		ids = append(ids, p.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// noLog is a message log that nothing is ever in.
+type noLog struct{}
+
+func (noLog) Append(string, messagelog.Entry, func(error)) {}
+func (noLog) Ready(context.Context) error                  { return nil }
+func (noLog) Consume(ctx context.Context, _, _ string, _ func(context.Context, []messagelog.Entry) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// equal fails the test unless got is want.
+func equal[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	g, _ := json.Marshal(got)
+	w, _ := json.Marshal(want)
+	if !bytes.Equal(g, w) {
+		t.Errorf("%s: got %s, want %s", what, g, w)
+	}
+}
