@@ -1,0 +1,132 @@
+package wsclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+)
+
+// read handles what comes on l until it ends.
+func (c *Client) read(l *link, codec protocol.Codec) {
+	defer close(l.done)
+	l.err = &CloseError{Code: int(websocket.StatusAbnormalClosure)}
+	var (
+		buf  bytes.Buffer
+		resp protocol.Response
+		err  error
+	)
+	for err == nil {
+		err = c.readOne(l, codec, &buf, &resp)
+	}
+	_ = l.conn.CloseNow()
+	l.err.err = err
+	var ce websocket.CloseError
+	if errors.As(err, &ce) {
+		l.err.Code, l.err.Reason = int(ce.Code), ce.Reason
+	}
+}
+
+func (c *Client) readOne(l *link, codec protocol.Codec, buf *bytes.Buffer, resp *protocol.Response) error {
+	kind, r, err := l.conn.Reader(context.Background())
+	if err != nil {
+		return err
+	}
+	buf.Reset()
+	if _, err := io.Copy(buf, r); err != nil {
+		return err
+	}
+	if err := codec.DecodeResponse(kind == websocket.MessageBinary, buf.Bytes(), resp); err != nil {
+		return err
+	}
+	c.handle(l, codec, resp)
+	return nil
+}
+
+func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
+	switch r.Kind {
+	case protocol.MessageResponse:
+		c.message(l, codec, r)
+	case protocol.DisconnectedResponse:
+		l.err.System = r.Reason
+	default:
+		c.answer(r)
+	}
+	select {
+	case <-l.first:
+	default:
+		close(l.first)
+	}
+}
+
+// answer gives r to who waits for it.
+func (c *Client) answer(r *protocol.Response) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch r.Kind {
+	case protocol.ConnectedResponse:
+		c.info = r.Connected
+	case protocol.AckResponse:
+		if ack := c.acks[r.AckID]; ack != nil {
+			delete(c.acks, r.AckID)
+			ack <- failure(r)
+		}
+	case protocol.InvokeResponse:
+		if done := c.invokes[r.InvocationID]; done != nil {
+			delete(c.invokes, r.InvocationID)
+			done(r)
+		}
+	case protocol.PongResponse:
+		if len(c.pongs) > 0 {
+			c.pongs[0] <- nil
+			c.pongs = c.pongs[1:]
+		}
+	}
+}
+
+func (c *Client) message(l *link, codec protocol.Codec, r *protocol.Response) {
+	if codec.Reliable() && !c.number(r.SequenceID) {
+		return
+	}
+	m := Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data, SequenceID: r.SequenceID}
+	if c.options.OnMessage != nil {
+		c.options.OnMessage(m)
+		return
+	}
+	m.Data.Bytes = slices.Clone(m.Data.Bytes)
+	select {
+	case c.messages <- m:
+	case <-l.gone:
+	}
+}
+
+// number notes a sequence id and reports whether it is new. It sees to it that it is acknowledged.
+func (c *Client) number(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fresh := id > c.seen
+	if fresh {
+		c.seen = id
+	} else {
+		c.repeated++
+	}
+	if !c.ackTimer && c.options.AckEvery > 0 {
+		c.ackTimer = true
+		time.AfterFunc(c.options.AckEvery, c.ackSeen)
+	}
+	return fresh
+}
+
+func (c *Client) ackSeen() {
+	c.mu.Lock()
+	c.ackTimer = false
+	id := c.seen
+	c.mu.Unlock()
+	_ = c.AckSequence(context.Background(), id) // a lost socket is seen by others; a recovery repeats what was not acknowledged
+}
