@@ -54,17 +54,20 @@ type Node struct {
 	conns  *hub.Registry
 	topics *topics
 	log    *slog.Logger
-	sent   *prometheus.CounterVec
+	sent   [webpubsub.ScopeConnection + 1]prometheus.Counter
 	asked  sync.WaitGroup // questions of other nodes being answered
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns.
 func New(bus cluster.Bus, conns *hub.Registry, log *slog.Logger, reg prometheus.Registerer) *Node {
-	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log,
-		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_messages_sent_total",
-			Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})}
-	reg.MustRegister(n.sent)
+	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log}
+	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_messages_sent_total",
+		Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})
+	reg.MustRegister(sent)
+	for scope := range n.sent {
+		n.sent[scope] = sent.WithLabelValues(webpubsub.Scope(scope).String())
+	}
 	return n
 }
 
@@ -214,7 +217,7 @@ func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, done func(error)) {
 	envelope := len(b)
 	b, data := r.AppendMessage(b, c.UserID)
 	setDataOffset(b, envelope, data)
-	n.sent.WithLabelValues(webpubsub.ScopeGroup.String()).Inc()
+	n.sent[webpubsub.ScopeGroup].Inc()
 	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, r.Group), b, func(_ int, err error) { done(err) })
 }
 
@@ -234,7 +237,7 @@ func (n *Node) Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Messa
 	envelope := len(b)
 	b, data := protocol.AppendMessage(b, &m)
 	setDataOffset(b, envelope, data)
-	n.sent.WithLabelValues(a.Scope.String()).Inc()
+	n.sent[a.Scope].Inc()
 	return n.tell(ctx, a, b)
 }
 

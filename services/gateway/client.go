@@ -1,0 +1,431 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
+)
+
+// client is what the gateway keeps with a connection, across its sockets.
+type client struct {
+	g       *Gateway
+	conn    *hub.Conn
+	session *upstream.Session
+	tenant  string
+	mode    simpleMode
+	flight  flight
+	life    context.Context // ends with the connection
+	end     context.CancelFunc
+}
+
+// gone is called when the connection has ended for good.
+func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
+	c.end()
+	c.g.dismiss(c.tenant)
+	c.session.Closed(closing.Text)
+	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
+}
+
+// reader does what a client asks for over one socket, in the order asked. It never waits for the bus: what is under
+// way is bounded by the connection's flight. An event blocks what comes after it, but for pings and the like.
+type reader struct {
+	*client
+	sock     *socket.Socket
+	req      protocol.Request
+	throttle throttle
+
+	busy   chan struct{} // closed when the event under way has been answered; nil: none is
+	cancel context.CancelFunc
+	invoke string // invocation under way
+}
+
+func newReader(c *client, sock *socket.Socket) *reader { return &reader{client: c, sock: sock} }
+
+// run reads until the socket ends, and tells the connection so.
+func (r *reader) run() {
+	defer r.settle()
+	for {
+		op, payload, err := r.sock.Read()
+		if err != nil {
+			r.ended(err)
+			return
+		}
+		switch op {
+		case socket.Ping:
+			r.g.conns.SendFrame(r.conn, socket.Pong, payload)
+			continue
+		case socket.Pong:
+			continue
+		}
+		r.g.metrics.bytesIn.Add(float64(len(payload)))
+		if limit := r.limits().MessagesPerSecond; limit > 0 {
+			r.blocked(func() { r.throttle.wait(limit) })
+		}
+		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
+			r.g.conns.Close(r.conn, closing)
+			r.sock.Drain()
+			return
+		}
+	}
+}
+
+// limits are those of the connection's tenant now.
+func (r *reader) limits() tenant.Limits {
+	if t := r.g.tenants.ByName(r.tenant); t != nil {
+		return t.Limits
+	}
+	return tenant.Limits{}
+}
+
+// blocked waits for wait to return; meanwhile silence of the client is ours.
+func (r *reader) blocked(wait func()) {
+	r.conn.Busy.Store(true)
+	wait()
+	r.conn.Busy.Store(false)
+}
+
+// ended tells the connection how its socket ended (client-json.md 8.3).
+func (r *reader) ended(err error) {
+	var e *socket.CloseError
+	if !errors.As(err, &e) {
+		e = &socket.CloseError{Code: socket.CodeAbnormal, Remote: true}
+	}
+	switch {
+	case !e.Remote:
+		r.g.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", e.Code, "error", e.Reason)
+		r.g.conns.Close(r.conn, hub.Closing{Reason: hub.ReasonProtocol, Code: e.Code, Text: e.Reason})
+		r.sock.Drain()
+	case e.Code == socket.CodeAbnormal:
+		r.g.conns.Detach(r.conn, r.sock, false, hub.ReasonLost.Close("The connection was lost."))
+	default:
+		_ = r.sock.Write(socket.AppendClose(nil, e.Code, ""), time.Now().Add(time.Second)) // the client may be gone
+		final := e.Code == hub.CodeNormal || e.Code == socket.CodeNoStatus
+		r.g.conns.Detach(r.conn, r.sock, final, hub.Closing{Reason: hub.ReasonClient, Text: "The client closed the connection."})
+	}
+}
+
+// handle does what one message asks for. When it is not ok the connection is to be closed.
+func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool) {
+	if err := r.conn.Codec.Decode(binary, frame, &r.req); err != nil {
+		closing = hub.ReasonProtocol.Close(err.Error())
+		closing.Code = protocol.CloseInvalidPayload
+		if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
+			closing.Code = e.Code
+		}
+		r.g.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", closing.Code)
+		return closing, false
+	}
+	r.g.metrics.requests[r.req.Kind].Inc()
+	switch r.req.Kind { // what is done even while an event is under way
+	case protocol.Ping:
+		r.answer(r.conn.Codec.AppendPong(nil))
+		return closing, true
+	case protocol.SequenceAck:
+		r.g.conns.Trim(r.conn, r.req.SequenceID)
+		return closing, true
+	case protocol.CancelInvocation:
+		if r.busy != nil && r.invoke == r.req.InvocationID {
+			r.cancel()
+		}
+		return closing, true
+	}
+	r.settle()
+	if r.req.HasAck && !r.begin() {
+		return closing, true
+	}
+	switch r.req.Kind {
+	case protocol.JoinGroup, protocol.LeaveGroup:
+		r.regroup()
+	case protocol.SendToGroup:
+		r.sendToGroup()
+	case protocol.SendEvent:
+		if r.mode.group != "" {
+			return r.sendSimple()
+		}
+		r.event()
+	case protocol.Invoke:
+		r.invocation()
+	case protocol.StreamStart, protocol.StreamData, protocol.StreamEnd:
+		r.answer(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID,
+			&protocol.Failure{Name: protocol.BadRequest, Message: "Group streams are not supported; use sendToGroup without stream."}))
+	default:
+		r.finish(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: "Group state is not supported."})
+	}
+	return closing, true
+}
+
+// settle waits until the event under way has been answered.
+func (r *reader) settle() {
+	if r.busy == nil {
+		return
+	}
+	r.blocked(func() { <-r.busy })
+	r.busy, r.cancel, r.invoke = nil, nil, ""
+}
+
+// answer sends a finished message to the client's socket, if there is anything to send.
+func (c *client) answer(payload []byte) {
+	if len(payload) > 0 {
+		op := socket.Text
+		if c.conn.Codec.Binary() {
+			op = socket.Binary
+		}
+		c.g.conns.SendFrame(c.conn, op, payload)
+	}
+}
+
+// ack is the ackId of a request, if it has one.
+type ack struct {
+	id     uint64
+	wanted bool
+}
+
+func (r *reader) ack() ack { return ack{r.req.AckID, r.req.HasAck} }
+
+// begin reports whether a request with an ackId is to be done; if it has been done before it is answered so
+// (client-json.md 3.2). One with the same ackId that is under way is waited for.
+func (r *reader) begin() bool {
+	id := r.req.AckID
+	if r.flight.carries(id) {
+		r.blocked(func() { r.flight.land(id) })
+	}
+	if !r.conn.Acked(id) {
+		return true
+	}
+	r.answer(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
+		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
+	return false
+}
+
+// finish answers a request, with success unless it has failed.
+func (c *client) finish(a ack, failure *protocol.Failure) {
+	if !a.wanted {
+		return
+	}
+	if failure == nil {
+		c.conn.Remember(a.id)
+	}
+	c.answer(c.conn.Codec.AppendAck(nil, a.id, failure))
+}
+
+func forbidden(format string, args ...any) *protocol.Failure {
+	return &protocol.Failure{Name: protocol.Forbidden, Message: fmt.Sprintf(format, args...)}
+}
+
+// internal is the failure that clients see when the service is at fault. They may try again.
+func internal(what string) *protocol.Failure {
+	return &protocol.Failure{Name: protocol.InternalServerError, Message: what}
+}
+
+// regroup joins or leaves a group (client-json.md 4.1, 4.2). The ack comes when the membership is effective.
+func (r *reader) regroup() {
+	group := r.req.Group
+	if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+		r.finish(r.ack(), forbidden("No permission to join or leave group '%s'.", group))
+		return
+	}
+	var err error
+	r.blocked(func() {
+		if r.req.Kind == protocol.JoinGroup {
+			err = r.g.node.JoinConn(r.life, r.conn, group)
+		} else {
+			err = r.g.node.LeaveConn(r.life, r.conn, group)
+		}
+	})
+	switch {
+	case err == nil:
+		r.finish(r.ack(), nil)
+	case errors.Is(err, hub.ErrGroups):
+		r.finish(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
+	default:
+		r.g.log.Warn("change membership", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.finish(r.ack(), internal("The membership could not be changed; please try again."))
+	}
+}
+
+// sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
+func (r *reader) sendToGroup() {
+	if !r.conn.Allows(webpubsub.SendToGroup, r.req.Group) {
+		r.finish(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
+		return
+	}
+	c, a := r.client, r.ack()
+	r.post(a, func(err error) {
+		var failure *protocol.Failure
+		if err != nil {
+			failure = internal("The message could not be sent; please try again.")
+		}
+		c.finish(a, failure)
+	})
+}
+
+// sendSimple is a message of a simple client in sendToGroup mode (client-json.md section 2).
+func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
+	r.req.Group, r.req.NoEcho = r.mode.group, r.mode.noEcho
+	if !r.conn.Allows(webpubsub.SendToGroup, r.mode.group) {
+		return hub.ReasonForbidden.Close(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.group)), false
+	}
+	c := r.client
+	r.post(ack{}, func(err error) {
+		if err != nil {
+			c.g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The message could not be sent; please try again."))
+		}
+	})
+	return closing, true
+}
+
+// post sends the request to its group and the logs, and calls done when all have answered. It waits only while
+// as much is under way as may be.
+func (r *reader) post(a ack, done func(error)) {
+	if !r.flight.tryTakeOff(a) {
+		r.blocked(func() { r.flight.takeOff(a) })
+	}
+	c, listeners := r.client, r.listeners()
+	landed := together(1+len(listeners), func(err error) {
+		if err != nil {
+			c.g.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+		}
+		done(err)
+		c.flight.landed(a)
+	})
+	for _, name := range listeners {
+		r.log(name, landed)
+	}
+	r.g.node.PostToGroup(r.conn, &r.req, landed)
+}
+
+// together returns a function to be called n times, which then calls done with what errors it was called with.
+func together(n int, done func(error)) func(error) {
+	if n == 1 {
+		return done
+	}
+	var mu sync.Mutex
+	var errs []error
+	return func(err error) {
+		mu.Lock()
+		n--
+		errs = append(errs, err)
+		last := n == 0
+		mu.Unlock()
+		if last {
+			done(errors.Join(errs...))
+		}
+	}
+}
+
+// listeners are the message logs that get a copy.
+func (r *reader) listeners() []string {
+	if r.g.messages == nil {
+		return nil
+	}
+	if t := r.g.tenants.ByName(r.tenant); t != nil {
+		return t.Hub(r.conn.Hub.Hub).Listeners
+	}
+	return nil
+}
+
+func (r *reader) log(name string, landed func(error)) {
+	r.g.messages.Append(name, messagelog.Entry{
+		Hub: r.conn.Hub, Group: r.req.Group, ConnectionID: r.conn.ID, FromUserID: r.conn.UserID, Time: time.Now(),
+		Data: r.data(),
+	}, landed)
+}
+
+// data returns a copy of the request's data.
+func (r *reader) data() webpubsub.Data {
+	d := r.req.Data()
+	d.Bytes = bytes.Clone(d.Bytes)
+	return d
+}
+
+// event asks the application (client-json.md 4.4). What it answers goes to the client before the ack.
+func (r *reader) event() {
+	c, a := r.client, r.ack()
+	r.ask(func(ctx context.Context, name string, d webpubsub.Data) {
+		reply, err := c.session.Event(ctx, name, d)
+		switch {
+		case err == nil:
+			if reply != nil {
+				c.g.node.SendToConn(c.conn, webpubsub.Message{Data: *reply})
+			}
+			c.finish(a, nil)
+			return
+		case ctx.Err() != nil: // the connection has ended
+		default:
+			c.g.log.Warn("user event", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "event", name, "error", err)
+		}
+		if c.conn.Codec.ID() == protocol.IDSimple {
+			c.g.conns.Close(c.conn, hub.ReasonUpstream.Close("The application could not handle the message."))
+			return
+		}
+		c.finish(a, internal("The application could not handle the event."))
+	})
+}
+
+// invocation asks the application and sends its answer as an invokeResponse (client-json.md 4.7, event-handler.md
+// 6.3). Invocations of a connection are answered one after another.
+func (r *reader) invocation() {
+	c, id := r.client, r.req.InvocationID
+	r.invoke = id
+	r.ask(func(ctx context.Context, name string, d webpubsub.Data) {
+		reply, err := c.session.Event(ctx, name, d)
+		if ctx.Err() != nil {
+			return // canceled
+		}
+		var answer webpubsub.Data
+		if reply != nil {
+			answer = *reply
+		}
+		c.answer(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
+	})
+}
+
+func invokeFailure(err error) *protocol.Failure {
+	var failure *upstream.Failure
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, upstream.ErrNoHandler):
+		return &protocol.Failure{Name: protocol.NotFound, Message: "No event handler is set for this event."}
+	case !errors.As(err, &failure):
+	case failure.Reason == upstream.ReasonTimeout:
+		return &protocol.Failure{Name: protocol.Timeout, Message: "The application did not answer in time."}
+	case failure.Status >= 400 && failure.Status < 500:
+		text := "The application refused the invocation."
+		if n := len(failure.Body); n > 0 && n <= maxFailureText {
+			text = string(failure.Body)
+		}
+		return &protocol.Failure{Name: protocol.BadRequest, Message: text}
+	}
+	return internal("The application could not handle the invocation.")
+}
+
+// maxFailureText is how much of an application's refusal is repeated to the client.
+const maxFailureText = 1024
+
+// ask calls f with the request's event in a goroutine of its own, so that pings are answered meanwhile.
+func (r *reader) ask(f func(ctx context.Context, name string, d webpubsub.Data)) {
+	name, d := r.req.Event, webpubsub.Data{Type: webpubsub.DataText}
+	if r.req.HasData() {
+		d = r.data()
+	}
+	ctx, cancel := context.WithCancel(r.life)
+	done := make(chan struct{})
+	r.busy, r.cancel = done, cancel
+	go func() { // waited for by settle
+		defer close(done)
+		defer cancel()
+		f(ctx, name, d)
+	}()
+}

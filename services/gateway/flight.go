@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxFlight is how many messages of one connection may be on their way to the bus before its reader waits.
+const maxFlight = 128
+
+// flight is the messages of a connection that the bus has not answered for.
+type flight struct {
+	mu   sync.Mutex // guards the following
+	n    int
+	ids  []uint64   // ackIds among them
+	room *sync.Cond // made when somebody waits
+}
+
+// takeOff counts a message in, waiting for room.
+func (f *flight) takeOff(a ack) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.n >= maxFlight {
+		f.wait()
+	}
+	f.add(a)
+}
+
+// tryTakeOff counts a message in if there is room.
+func (f *flight) tryTakeOff(a ack) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n >= maxFlight {
+		return false
+	}
+	f.add(a)
+	return true
+}
+
+func (f *flight) add(a ack) {
+	f.n++
+	if a.wanted {
+		f.ids = append(f.ids, a.id)
+	}
+}
+
+func (f *flight) wait() {
+	if f.room == nil {
+		f.room = sync.NewCond(&f.mu)
+	}
+	f.room.Wait()
+}
+
+// landed counts a message out.
+func (f *flight) landed(a ack) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n--
+	if i := slices.Index(f.ids, a.id); a.wanted && i >= 0 {
+		f.ids = slices.Delete(f.ids, i, i+1)
+	}
+	if f.room != nil {
+		f.room.Broadcast()
+	}
+}
+
+// carries reports whether a message with that ackId is under way.
+func (f *flight) carries(id uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.ids, id)
+}
+
+// land waits until no message with that ackId is under way.
+func (f *flight) land(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for slices.Contains(f.ids, id) {
+		f.wait()
+	}
+}
+
+// throttle spreads the messages of a connection: a limit's worth may come at once, then as many a second.
+type throttle struct {
+	allowance float64
+	last      time.Time
+}
+
+// wait returns when the next message may be handled.
+func (t *throttle) wait(perSecond int) {
+	now := time.Now()
+	rate := float64(perSecond)
+	if t.last.IsZero() {
+		t.allowance = rate
+	} else {
+		t.allowance = min(rate, t.allowance+now.Sub(t.last).Seconds()*rate)
+	}
+	t.last = now
+	t.allowance--
+	if t.allowance < 0 {
+		time.Sleep(time.Duration(-t.allowance / rate * float64(time.Second)))
+	}
+}

@@ -1,0 +1,249 @@
+// Package gateway is the platform: it holds the clients' WebSockets and serves the data-plane REST API.
+//
+// A gateway is one of any number of nodes that share a bus; none keeps state that a client would have to come back
+// for, but the connections themselves. What clients send goes to groups over the bus, to applications over HTTP
+// (package upstream), and, for hubs with listeners, to message logs.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
+	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
+)
+
+// Config is what operators may set. A zero duration or number means the default.
+type Config struct {
+	DrainTime         time.Duration   `default:"20s" help:"how long connections may take to leave on shutdown"`
+	RecoveryTime      time.Duration   `default:"30s" help:"how long a reliable connection waits for its client to come back"`
+	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it get 503 and Retry-After"`
+	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
+	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
+	Redis             redisbus.Config // an empty URL means that this process is the only node
+	Upstream          upstream.Config
+}
+
+// Deps is what a gateway works with.
+type Deps struct {
+	Tenants tenant.Source
+	Log     messagelog.Log // nil when no hub has listeners
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Bus     cluster.Bus // nil: by Config.Redis
+}
+
+// Gateway is one node. It serves after New and does so until Run's context ends.
+type Gateway struct {
+	cfg      Config
+	tenants  tenant.Source
+	messages messagelog.Log
+	log      *slog.Logger
+	metrics  metrics
+	bus      cluster.Bus
+	conns    *hub.Registry
+	node     *node.Node
+	upstream *upstream.Upstream
+	rest     http.Handler
+	secret   []byte // signs reconnection tokens
+
+	life context.Context // ends when everything stops
+	stop context.CancelFunc
+
+	draining   atomic.Bool
+	handshakes atomic.Int64
+	sockets    sync.WaitGroup // read loops
+
+	mu     sync.Mutex     // guards the following
+	counts map[string]int // connections by tenant
+}
+
+// New returns a gateway. Run must run for it to work.
+func New(cfg Config, d Deps) (*Gateway, error) {
+	if cfg.DrainTime <= 0 {
+		cfg.DrainTime = 20 * time.Second
+	}
+	if cfg.Handshakes <= 0 {
+		cfg.Handshakes = 1000
+	}
+	bus := d.Bus
+	switch {
+	case bus != nil:
+	case cfg.Redis.URL == "":
+		bus = membus.New()
+	default:
+		var err error
+		if bus, err = redisbus.New(cfg.Redis, d.Logger, d.Metrics); err != nil {
+			return nil, fmt.Errorf("open the bus: %w", err)
+		}
+	}
+	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
+		metrics: newMetrics(d.Metrics), counts: map[string]int{}, secret: make([]byte, 32)}
+	_, _ = rand.Read(g.secret) // never fails
+	g.life, g.stop = context.WithCancel(context.Background())
+	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
+	g.node = node.New(bus, g.conns, d.Logger, d.Metrics)
+	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
+	g.rest = rest.New(g.node, d.Tenants, rest.Options{
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint}, d.Logger, d.Metrics)
+	return g, nil
+}
+
+// Handler serves /client…, /clients…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
+// behind a mux that cleans paths.
+func (g *Gateway) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case path == "/client" || strings.HasPrefix(path, "/client/"):
+			g.serveClient(w, r)
+		case strings.HasPrefix(path, "/clients/"):
+			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
+		default:
+			g.rest.ServeHTTP(w, r)
+		}
+	})
+}
+
+// Run works until ctx ends, then lets connections leave and returns when everything has stopped.
+func (g *Gateway) Run(ctx context.Context) error {
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, to carry the goodbyes
+	defer stop()
+	group, inner := errgroup.WithContext(inner)
+	group.Go(func() error { return g.node.Run(inner) })
+	group.Go(func() error { return g.conns.Run(inner) })
+	group.Go(func() error { return g.upstream.Run(inner) })
+	group.Go(func() error { return g.watchBus(inner) })
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+			g.drain()
+		case <-inner.Done(): // something has failed
+		}
+		return nil
+	})
+	err := group.Wait()
+	g.draining.Store(true)
+	g.stop()
+	g.sockets.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// drain asks clients to leave at moments spread over the drain time, and waits until event handlers know.
+func (g *Gateway) drain() {
+	g.draining.Store(true)
+	deadline := time.Now().Add(g.cfg.DrainTime)
+	conns := g.conns.Conns()
+	g.log.Info("draining", "connections", len(conns))
+	leaving := g.cfg.DrainTime / 2 // the rest is for handshakes under way, handlers and slow clients
+	for i, c := range conns {
+		time.Sleep(time.Until(deadline.Add(leaving*time.Duration(i+1)/time.Duration(len(conns)) - g.cfg.DrainTime)))
+		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
+	}
+	for g.handshakes.Load() > 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, c := range g.conns.Conns() {
+		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	left := make(chan struct{})
+	go func() { // ends with the sockets, at the latest when Run closes them
+		g.sockets.Wait()
+		close(left)
+	}()
+	select {
+	case <-left:
+	case <-ctx.Done():
+	}
+	if err := g.upstream.Drain(ctx); err != nil {
+		g.log.Warn("drain", "error", err)
+	}
+}
+
+// watchBus ends the reliable connections that may have missed messages while the bus was away, once it is back: they
+// would go on with numbers that show no gap. The close code makes SDKs start anew, and applications heal from
+// history (docs/decisions/bus-loss.md).
+func (g *Gateway) watchBus(ctx context.Context) error {
+	known := g.bus.Lost()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		lost := g.bus.Lost()
+		if lost == known || g.bus.Ready() != nil {
+			continue
+		}
+		known = lost
+		ended := 0
+		for _, c := range g.conns.Conns() {
+			if c.Codec.Reliable() {
+				ended++
+				g.conns.Close(c, hub.ReasonMissed.Close("Messages may have been missed while the message bus was away."))
+			}
+		}
+		g.log.Warn("messages may have been missed while the bus was away", "ended", ended)
+	}
+}
+
+// Ready returns nil, or why the gateway should get no new clients now.
+func (g *Gateway) Ready(ctx context.Context) error {
+	if g.draining.Load() {
+		return errors.New("draining")
+	}
+	if err := g.bus.Ready(); err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	if g.messages != nil {
+		if err := g.messages.Ready(ctx); err != nil {
+			return fmt.Errorf("message log: %w", err)
+		}
+	}
+	return nil
+}
+
+// admit counts a new connection of t, unless t has as many as it may.
+func (g *Gateway) admit(t *tenant.Tenant) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if limit := t.Limits.Connections; limit > 0 && g.counts[t.Name] >= limit {
+		return false
+	}
+	g.counts[t.Name]++
+	return true
+}
+
+// dismiss counts a connection out.
+func (g *Gateway) dismiss(tenant string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.counts[tenant]--; g.counts[tenant] == 0 {
+		delete(g.counts, tenant)
+	}
+}

@@ -1,0 +1,304 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
+)
+
+// defaultKeepAlive is the interval of pings unless a hub sets another (client-json.md section 10).
+const defaultKeepAlive = 20 * time.Second
+
+// refusal is why a handshake gets no 101.
+type refusal struct {
+	status      int
+	contentType string // empty: plain text
+	body        string
+	retryAfter  int // seconds; 0: none
+}
+
+func refuse(status int, format string, args ...any) *refusal {
+	return &refusal{status: status, body: fmt.Sprintf(format, args...)}
+}
+
+func (f *refusal) Error() string { return f.body }
+
+func (f *refusal) write(w http.ResponseWriter) {
+	h := w.Header()
+	if f.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
+	}
+	if f.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if f.contentType == "" {
+		http.Error(w, f.body, f.status)
+		return
+	}
+	h.Set("Content-Type", f.contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(f.status)
+	_, _ = w.Write([]byte(f.body)) // the client may be gone
+}
+
+// newcomer is a handshake on its way to a connection.
+type newcomer struct {
+	r      *http.Request
+	tenant *tenant.Tenant
+	hub    webpubsub.HubKey
+	config tenant.Hub
+	query  url.Values
+	mode   simpleMode
+	claims token.Claims
+}
+
+// serveClient answers a handshake (client-json.md sections 1 and 8.2).
+func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
+	if !socket.CheckHandshake(w, r) {
+		g.metrics.refused.WithLabelValues("400").Inc()
+		return
+	}
+	defer g.handshakes.Add(-1)
+	var f *refusal
+	if g.handshakes.Add(1) > int64(g.cfg.Handshakes) || g.draining.Load() {
+		f = refuse(http.StatusServiceUnavailable, "this node takes no new connections now; please try again")
+		f.retryAfter = 1
+	} else {
+		f = g.connect(w, r)
+	}
+	if f != nil {
+		g.metrics.refused.WithLabelValues(strconv.Itoa(f.status)).Inc()
+		f.write(w)
+	}
+}
+
+// connect opens or recovers a connection. With a nil refusal w has been answered.
+func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) *refusal {
+	n, f := g.parse(r)
+	if f != nil {
+		return f
+	}
+	if id := n.query.Get("awps_connection_id"); id != "" {
+		g.recover(w, n, id, n.query.Get("awps_reconnection_token"))
+		return nil
+	}
+	var err error
+	if n.mode, err = parseMode(n.query); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	if f := g.authenticate(n); f != nil {
+		return f
+	}
+	if !g.admit(n.tenant) {
+		f := refuse(http.StatusTooManyRequests, "there are %d connections, as many as this tenant may have", n.tenant.Limits.Connections)
+		f.retryAfter = 5
+		return f
+	}
+	return g.open(w, n)
+}
+
+// parse finds out what hub of which tenant is meant.
+func (g *Gateway) parse(r *http.Request) (*newcomer, *refusal) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the query string is malformed")
+	}
+	name, ok := strings.CutPrefix(r.URL.Path, "/client/hubs/")
+	switch {
+	case ok:
+	case r.URL.Path == "/client" || r.URL.Path == "/client/":
+		name = query.Get("hub")
+	default:
+		return nil, refuse(http.StatusNotFound, "there is nothing here; clients connect to /client/hubs/{hub}")
+	}
+	hubName, err := webpubsub.ParseHub(name)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	t := g.tenants.ByHost(r.Host)
+	if t == nil {
+		return nil, refuse(http.StatusNotFound, "no tenant has the host %.100q", r.Host)
+	}
+	return &newcomer{r: r, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: hubName},
+		config: t.Hub(hubName), query: query}, nil
+}
+
+// authenticate finds out who connects (client-json.md 1.4).
+func (g *Gateway) authenticate(n *newcomer) *refusal {
+	raw := n.query.Get("access_token")
+	if raw == "" {
+		scheme, credentials, _ := strings.Cut(n.r.Header.Get("Authorization"), " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			raw = strings.TrimSpace(credentials)
+		}
+	}
+	if raw == "" {
+		if n.config.Anonymous {
+			return nil
+		}
+		return refuse(http.StatusUnauthorized, "an access token is needed, in the query parameter access_token or as Authorization: Bearer; hub %q has no anonymous clients", n.hub.Hub)
+	}
+	claims, err := token.NewKeyVerifier(n.tenant.Keys.All()...).Verify(n.r.Context(), raw)
+	if err == nil {
+		err = token.CheckClientAudience(claims, n.r, n.hub.Hub, g.cfg.AcceptedEndpoints)
+	}
+	if err != nil {
+		return refuse(http.StatusUnauthorized, "%v", err)
+	}
+	if err := claims.CheckGroups(); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	n.claims = claims
+	return nil
+}
+
+// open asks the application and makes the connection. It has been admitted.
+func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
+	id := g.node.NewConnectionID()
+	session := g.upstream.Open(n.hub, id)
+	offered := socket.Offered(n.r)
+	accepted, err := session.Connect(n.r.Context(), n.r, n.claims.Subject, n.claims.All, offered)
+	if err != nil {
+		g.dismiss(n.tenant.Name)
+		return g.refusedUpstream(n, err)
+	}
+	userID, roles, groups := n.claims.Subject, n.claims.Roles, n.claims.Groups
+	if accepted.UserID != nil {
+		userID = *accepted.UserID
+	}
+	if accepted.Roles != nil {
+		roles = accepted.Roles
+	}
+	if accepted.Groups != nil {
+		groups = accepted.Groups
+	}
+	codec, name := selectCodec(accepted.Subprotocol, offered)
+	permissions, ignored := webpubsub.ParseRoles(roles)
+	if ignored > 0 {
+		g.log.Debug("invalid roles are ignored", "hub", n.hub.String(), "connection", id, "roles", ignored)
+	}
+	c := &client{g: g, session: session, tenant: n.tenant.Name, mode: n.mode}
+	c.life, c.end = context.WithCancel(g.life)
+	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Name: name,
+		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone}
+	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {
+		c.end()
+		g.dismiss(n.tenant.Name)
+		session.Closed("The service is unavailable.")
+		g.log.Warn("open connection", "hub", n.hub.String(), "error", err)
+		f := refuse(http.StatusServiceUnavailable, "the service cannot take connections at the moment; please try again")
+		f.retryAfter = 1
+		return f
+	}
+	session.Established(userID, name)
+	sock, err := socket.Accept(w, n.r, name)
+	if err != nil {
+		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", err)
+		g.conns.Close(c.conn, hub.ReasonHandshake.Close("The handshake failed."))
+		return nil
+	}
+	g.metrics.opened.Inc()
+	g.serve(c, sock)
+	return nil
+}
+
+// serve starts the read loop of a socket, which is the connection's from now on.
+func (g *Gateway) serve(c *client, sock *socket.Socket) {
+	if t := g.tenants.ByName(c.tenant); t != nil {
+		sock.SetLimit(int64(t.Limits.MessageBytes))
+	}
+	g.sockets.Go(func() {
+		defer sock.Close()
+		if !g.conns.Attach(c.conn, sock, g.greeting(c.conn)) {
+			sock.Refuse(hub.CodePolicy, "The connection has ended.")
+			return
+		}
+		newReader(c, sock).run()
+	})
+}
+
+func keepAlive(h tenant.Hub) time.Duration {
+	if h.KeepAliveSeconds > 0 {
+		return time.Duration(h.KeepAliveSeconds) * time.Second
+	}
+	return defaultKeepAlive
+}
+
+// refusedUpstream says to the client what the connect handler has said, or that it has failed.
+func (g *Gateway) refusedUpstream(n *newcomer, err error) *refusal {
+	var refused *upstream.Refused
+	switch {
+	case errors.As(err, &refused):
+		f := &refusal{status: refused.Status, contentType: refused.ContentType, body: string(refused.Body)}
+		if f.body == "" {
+			f.contentType, f.body = "", "the application refused the connection"
+		}
+		return f
+	case errors.Is(err, context.Canceled):
+		return refuse(http.StatusInternalServerError, "the client is gone")
+	}
+	g.log.Warn("connect event", "hub", n.hub.String(), "error", err)
+	return refuse(http.StatusInternalServerError, "the application could not be asked about this connection")
+}
+
+// selectCodec follows client-json.md 1.5: what the handler says, else the first offered one that we know.
+func selectCodec(chosen string, offered []string) (codec protocol.Codec, name string) {
+	if chosen = strings.TrimSpace(chosen); chosen != "" {
+		if codec, ok := protocol.ByName(chosen); ok {
+			return codec, chosen
+		}
+		return protocol.Simple, chosen
+	}
+	if codec, ok := protocol.Select(offered); ok {
+		return codec, codec.Name()
+	}
+	return protocol.Simple, ""
+}
+
+// simpleMode is what becomes of the messages of a simple client (client-json.md section 2).
+type simpleMode struct {
+	group  string // empty: they are events
+	noEcho bool
+}
+
+// parseMode reads the parameters of client-json.md 1.3; of repeated ones the last counts.
+func parseMode(q url.Values) (m simpleMode, err error) {
+	mode := last(q["webpubsub_mode"])
+	switch {
+	case mode == "" || strings.EqualFold(mode, "sendEvent"):
+		return m, nil
+	case !strings.EqualFold(mode, "sendToGroup"):
+		return m, fmt.Errorf("webpubsub_mode is %.50q; it must be sendEvent or sendToGroup", mode)
+	}
+	m.group = last(q["group"])
+	if err := webpubsub.CheckGroup(m.group); err != nil {
+		return m, fmt.Errorf("webpubsub_mode=sendToGroup needs the parameter group: %w", err)
+	}
+	switch noEcho := last(q["noEcho"]); {
+	case strings.EqualFold(noEcho, "true"):
+		m.noEcho = true
+	case noEcho != "" && !strings.EqualFold(noEcho, "false"):
+		return m, fmt.Errorf("noEcho is %.50q; it must be true or false", noEcho)
+	}
+	return m, nil
+}
+
+func last(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}

@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+)
+
+type metrics struct {
+	opened    prometheus.Counter
+	recovered prometheus.Counter
+	refused   *prometheus.CounterVec
+	bytesIn   prometheus.Counter
+	requests  []prometheus.Counter // by kind
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	m := metrics{
+		opened: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_connection_open_total", Help: "Connections that were opened."}),
+		recovered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_connection_recover_total", Help: "Reliable connections that got a new socket."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_handshakes_refused_total", Help: "Handshakes that were refused, by status; 101 is a refused recovery."},
+			[]string{"status"}),
+		bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_received_bytes_total", Help: "Bytes of messages received from clients."}),
+	}
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
+	reg.MustRegister(m.opened, m.recovered, m.refused, m.bytesIn, requests)
+	for kind := protocol.Kind(0); kind <= protocol.GroupState; kind++ {
+		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
+	}
+	return m
+}
