@@ -1,0 +1,172 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // a thumbprint by definition
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"mime"
+	"net/http"
+	"net/http/cookiejar"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// nameIdentifier is a second name under which recorded connect events carry sub (event-handler.md section 5.1).
+const nameIdentifier = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
+
+func connectRequest(r *http.Request, claims map[string][]string, offered []string) cloudevents.ConnectRequest {
+	if sub, ok := claims["sub"]; ok {
+		all := map[string][]string{nameIdentifier: sub}
+		for name, values := range claims {
+			all[name] = values
+		}
+		claims = all
+	}
+	return cloudevents.ConnectRequest{
+		Claims: claims, Query: queryWithoutToken(r), Headers: headersWithoutSecrets(r),
+		Subprotocols: offered, ClientCertificates: certificates(r),
+	}
+}
+
+func certificates(r *http.Request) []cloudevents.Certificate {
+	if r.TLS == nil {
+		return nil
+	}
+	var all []cloudevents.Certificate
+	for _, c := range r.TLS.PeerCertificates {
+		sum := sha1.Sum(c.Raw) //nolint:gosec // see above
+		content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+		all = append(all, cloudevents.Certificate{Thumbprint: strings.ToUpper(hex.EncodeToString(sum[:])), Content: string(content)})
+	}
+	return all
+}
+
+// readConnect takes in an answer to connect (event-handler.md section 5.2). Its content type does not matter.
+func (s *Session) readConnect(a answer) (Accepted, *Failure) {
+	var body cloudevents.ConnectResponse
+	if len(bytes.TrimSpace(a.body)) > 0 {
+		if err := json.Unmarshal(a.body, &body); err != nil {
+			return Accepted{}, unusable("the answer to connect is not the JSON it should be: %w", errKind(err))
+		}
+	}
+	for _, group := range body.Groups {
+		if err := webpubsub.CheckGroup(group); err != nil {
+			return Accepted{}, unusable("the answer to connect: %w", err)
+		}
+	}
+	if failure := s.setState(a.state); failure != nil {
+		return Accepted{}, failure
+	}
+	accepted := Accepted{Handled: true, UserID: body.UserID, Roles: body.Roles, Subprotocol: strings.TrimSpace(body.Subprotocol)}
+	if len(body.Groups) > 0 {
+		accepted.Groups = body.Groups
+	}
+	return accepted, nil
+}
+
+// errKind keeps of a JSON error what does not repeat the text.
+func errKind(err error) error {
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+		return errors.New("wrong type of member " + wrong.Field)
+	}
+	return errors.New("malformed")
+}
+
+// readUser takes in an answer to a user event (event-handler.md section 6.2).
+func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
+	var d *webpubsub.Data
+	if len(a.body) > 0 {
+		t, failure := dataType(a)
+		if failure != nil {
+			return nil, failure
+		}
+		d = &webpubsub.Data{Type: t, Bytes: a.body}
+	}
+	if failure := s.setState(a.state); failure != nil {
+		return nil, failure
+	}
+	return d, nil
+}
+
+func dataType(a answer) (webpubsub.DataType, *Failure) {
+	if a.contentType == "" {
+		return webpubsub.DataBinary, nil
+	}
+	media, _, err := mime.ParseMediaType(a.contentType)
+	if err != nil {
+		return 0, unusable("the answer's content type is malformed")
+	}
+	switch media {
+	case cloudevents.TypeText:
+		if !utf8.Valid(a.body) {
+			return 0, unusable("the answer's text is not UTF-8")
+		}
+		return webpubsub.DataText, nil
+	case cloudevents.TypeJSON:
+		if !utf8.Valid(a.body) || !json.Valid(a.body) {
+			return 0, unusable("the answer's JSON is malformed")
+		}
+		return webpubsub.DataJSON, nil
+	case cloudevents.TypeBinary:
+		return webpubsub.DataBinary, nil
+	case cloudevents.TypeProtobuf:
+		return webpubsub.DataProtobuf, nil
+	}
+	return 0, unusable("the answer's content type must be one of %s, %s, %s, %s",
+		cloudevents.TypeText, cloudevents.TypeJSON, cloudevents.TypeBinary, cloudevents.TypeProtobuf)
+}
+
+// setState takes the values of ce-connectionState: none changes nothing, an empty one clears.
+func (s *Session) setState(values []string) *Failure {
+	switch {
+	case len(values) == 0:
+		return nil
+	case len(values) > 1:
+		return unusable("the answer has ce-connectionState %d times", len(values))
+	case len(values[0]) > cloudevents.MaxState:
+		return unusable("the answer's ce-connectionState has %d bytes; at most %d are allowed", len(values[0]), cloudevents.MaxState)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = values[0]
+	return nil
+}
+
+// refuse says what the client gets when connect failed: what the handler answered, if that was an error, else
+// 500 (event-handler.md section 5.3).
+func refuse(f *Failure) *Refused {
+	r := &Refused{Status: f.Status, cause: f}
+	refused := (f.Reason == ReasonClientError || f.Reason == ReasonServerError) && f.Status >= 400 && f.Status <= 599
+	if !refused {
+		r.Status = http.StatusInternalServerError
+	}
+	media, _, err := mime.ParseMediaType(f.ContentType)
+	switch {
+	case refused && len(f.Body) > 0 && (f.ContentType == "" || err == nil && slices.Contains(forwarded, media)) && utf8.Valid(f.Body):
+		r.ContentType, r.Body = f.ContentType, f.Body
+	case refused:
+		r.Body = []byte("the event handler refused the connection\n")
+	default:
+		r.Body = []byte("the event handler could not be asked, or its answer could not be used\n")
+	}
+	if r.ContentType == "" {
+		r.ContentType = "text/plain; charset=utf-8"
+	}
+	return r
+}
+
+// forwarded are the content types of a refusal that clients get to see. A page is not among them: it would run
+// under the name of this service.
+var forwarded = []string{cloudevents.TypeText, cloudevents.TypeJSON, "application/problem+json"}
+
+func newJar() http.CookieJar {
+	jar, _ := cookiejar.New(nil) // without options there is no error
+	return jar
+}

@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// retryDelays come before the second and later attempts of a blocking event (event-handler.md section 7.4).
+var retryDelays = [...]time.Duration{time.Second, 3 * time.Second, 5 * time.Second}
+
+// Sizes of answers in bytes, at most.
+const (
+	maxConnectAnswer = 16 << 20                  // event-handler.md section 5.2
+	maxUserAnswer    = webpubsub.MaxMessageBytes // it becomes a message
+	maxIgnoredAnswer = 64 << 10                  // read only to use the TCP connection again
+	maxRefusal       = 4 << 10                   // of a refusal's text, the rest is cut off
+)
+
+// answer is a handler's answer of status 2xx.
+type answer struct {
+	contentType string
+	body        []byte
+	state       []string // values of ce-connectionState
+}
+
+// call posts e until the handler answers, at most four times, all within ctx. Attempts are the same to the last
+// byte, so that the handler can tell. patience ending stops waiting, but not a request that was sent.
+func (u *Upstream) call(ctx, patience context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
+	for attempt := 0; ; attempt++ {
+		a, failure := u.post(ctx, s, to, k, e, limit)
+		if failure == nil || !failure.retry || attempt == len(retryDelays) || !pause(patience, ctx, retryDelays[attempt]) {
+			return a, failure
+		}
+	}
+}
+
+// pause waits for d and reports true; or false at once when ctx would not last, or as soon as patience ends.
+func pause(patience, ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-patience.Done():
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// post makes one attempt.
+func (u *Upstream) post(ctx context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
+	a, failure := u.tryPost(ctx, s, to, k, e, limit)
+	if failure != nil {
+		u.metrics.failed(k, failure.Reason)
+		u.log.Debug("event failed", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub, "connection", e.ConnectionID,
+			"event", string(k), "reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
+	}
+	u.report(to.host, failure)
+	return a, failure
+}
+
+func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
+	if failure := u.consented(ctx, to); failure != nil {
+		return answer{}, failure
+	}
+	select {
+	case to.host.slots <- struct{}{}:
+		defer func() { <-to.host.slots }()
+	case <-ctx.Done():
+		failure := interrupted(ctx)
+		if failure.Reason == ReasonTimeout {
+			failure.Reason = ReasonBusy
+		}
+		return answer{}, failure
+	}
+	e.Origin = to.origin
+	r, err := cloudevents.NewRequest(ctx, to.url, e, to.keys...)
+	if err != nil {
+		return answer{}, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
+	}
+	s.addCookies(r)
+
+	u.metrics.inFlight.Inc()
+	defer u.metrics.inFlight.Dec()
+	began := time.Now()
+	resp, err := u.client.Do(r)
+	if err != nil {
+		return answer{}, requestFailure(ctx, err)
+	}
+	defer resp.Body.Close()
+	a, failure := read(ctx, resp, limit)
+	u.metrics.took(k, time.Since(began))
+	if failure == nil {
+		s.keepCookies(resp)
+	}
+	return a, failure
+}
+
+// read takes in an answer: of 2xx the whole body, else the beginning of it. limit 0 means that nobody wants it.
+func read(ctx context.Context, resp *http.Response, limit int64) (answer, *Failure) {
+	if status := resp.StatusCode; status < 200 || status > 299 {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // best effort: what counts is the status
+		f := &Failure{Reason: ReasonClientError, Status: status, ContentType: resp.Header.Get("Content-Type"), Body: body}
+		if status >= 500 {
+			f.Reason = ReasonServerError
+		}
+		f.retry = status >= 500 || status == http.StatusRequestTimeout
+		return answer{}, f
+	}
+	a := answer{contentType: resp.Header.Get("Content-Type"), state: resp.Header.Values("ce-connectionState")}
+	if limit == 0 {
+		drainBody(resp, maxIgnoredAnswer)
+		return a, nil
+	}
+	var err error
+	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1)); err != nil {
+		return answer{}, requestFailure(ctx, err)
+	}
+	if int64(len(a.body)) > limit {
+		return answer{}, unusable("the answer has more than %d bytes", limit)
+	}
+	return a, nil
+}
+
+func drainBody(resp *http.Response, limit int64) {
+	io.Copy(io.Discard, io.LimitReader(resp.Body, limit)) //nolint:errcheck // only to use the connection again
+}
+
+func unusable(format string, args ...any) *Failure {
+	return &Failure{Reason: ReasonAnswer, detail: fmt.Errorf(format, args...)}
+}
+
+// requestFailure says why a request got no answer. Timeouts are not retried: the handler may be at work.
+func requestFailure(ctx context.Context, err error) *Failure {
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		return &Failure{Reason: ReasonTimeout}
+	}
+	return &Failure{Reason: ReasonNetwork, detail: withoutURL(err), retry: true}
+}
+
+// interrupted says why ctx ended.
+func interrupted(ctx context.Context) *Failure {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &Failure{Reason: ReasonTimeout}
+	}
+	return &Failure{Reason: ReasonCanceled, detail: ctx.Err()}
+}
+
+// withoutURL removes the URL, which may hold a secret, from an error.
+func withoutURL(err error) error {
+	if u := new(url.Error); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

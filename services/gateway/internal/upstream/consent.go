@@ -1,0 +1,160 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Times of validation (event-handler.md section 3). A handler that cannot be reached is asked again sooner than
+// one that refused: it is probably just starting.
+const (
+	validationTimeout   = 10 * time.Second
+	consentAge          = time.Minute
+	firstBackoff        = time.Second
+	refusedBackoff      = time.Minute
+	unreachableBackoff  = 5 * time.Second
+	maxValidationAnswer = 64 << 10
+)
+
+type consentKey struct {
+	hub webpubsub.HubKey
+	url string
+}
+
+// consent is whether a handler wants events of a hub. One validation runs at a time, whoever waits for it.
+type consent struct {
+	mu      sync.Mutex // guards the following
+	given   bool
+	asked   time.Time     // when the last validation ended
+	failure *Failure      // of the last validation, when not given
+	again   time.Time     // not before, when not given
+	backoff time.Duration // before that
+	running chan struct{} // closed when the validation under way ends; nil: none is
+}
+
+// consented returns nil once the handler has agreed to events. The first call for a handler waits for its
+// answer; later ones return what is known, which is refreshed in the background.
+func (u *Upstream) consented(ctx context.Context, to target) *Failure {
+	if to.validation == "" {
+		return nil
+	}
+	c := u.consent(consentKey{to.hub, to.validation})
+	for {
+		running, begin, failure := c.look()
+		if begin {
+			u.start(func() { u.validate(c, to) })
+		}
+		if running == nil {
+			return failure
+		}
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return interrupted(ctx)
+		case <-u.life.Done():
+			return interrupted(u.life)
+		}
+	}
+}
+
+func (u *Upstream) consent(key consentKey) *consent {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := u.consents[key]
+	if c == nil {
+		c = &consent{}
+		u.consents[key] = c
+	}
+	return c
+}
+
+// look returns what is known now, or a channel to wait on when nothing is. begin tells the caller to start a
+// validation.
+func (c *consent) look() (running chan struct{}, begin bool, failure *Failure) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due := c.given && now.Sub(c.asked) >= consentAge || !c.given && !now.Before(c.again)
+	if due && c.running == nil {
+		c.running, begin = make(chan struct{}), true
+	}
+	switch {
+	case c.given:
+		return nil, begin, nil
+	case c.running != nil:
+		return c.running, begin, nil
+	}
+	return nil, false, c.failure
+}
+
+// validate asks the handler and notes the answer.
+func (u *Upstream) validate(c *consent, to target) {
+	ctx, cancel := context.WithTimeout(u.life, validationTimeout)
+	defer cancel()
+	failure := u.ask(ctx, to, http.MethodOptions)
+	if failure != nil && failure.Status == http.StatusNotFound {
+		failure = u.ask(ctx, to, http.MethodGet)
+	}
+
+	c.mu.Lock()
+	changed := c.note(failure)
+	close(c.running)
+	c.running = nil
+	c.mu.Unlock()
+	if changed && failure != nil {
+		u.log.Warn("event handler does not accept events", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub,
+			"reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
+	}
+}
+
+// note takes in the outcome of a validation and reports whether it is news. A handler that once agreed has not
+// changed its mind because it cannot be reached for a while.
+func (c *consent) note(failure *Failure) (changed bool) {
+	c.asked = time.Now()
+	if failure == nil {
+		changed = !c.given
+		c.given, c.failure, c.backoff = true, nil, 0
+		return changed
+	}
+	unreachable := failure.retry || failure.Reason == ReasonTimeout
+	if c.given && unreachable {
+		return false
+	}
+	changed = c.given || c.failure == nil || c.failure.Reason != failure.Reason
+	limit := refusedBackoff
+	if unreachable {
+		limit = unreachableBackoff
+	}
+	c.backoff = min(max(2*c.backoff, firstBackoff), limit)
+	c.given, c.failure, c.again = false, failure, c.asked.Add(c.backoff)
+	return changed
+}
+
+// ask sends one validation request.
+func (u *Upstream) ask(ctx context.Context, to target, method string) *Failure {
+	r, err := cloudevents.NewValidation(ctx, method, to.validation, to.hub.Hub, to.origin)
+	if err != nil {
+		return &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
+	}
+	resp, err := u.client.Do(r)
+	if err != nil {
+		return requestFailure(ctx, err)
+	}
+	defer resp.Body.Close()
+	drainBody(resp, maxValidationAnswer)
+	switch {
+	case resp.StatusCode >= 500:
+		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, retry: true}
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, detail: fmt.Errorf("abuse protection failed: the answer to %s must be 2xx", method)}
+	case !cloudevents.Allows(resp.Header, to.origin):
+		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, detail: fmt.Errorf("abuse protection failed: WebHook-Allowed-Origin has neither %s nor *", to.origin)}
+	}
+	return nil
+}

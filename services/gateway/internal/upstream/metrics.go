@@ -1,0 +1,62 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// kind is an event as a metric label. User events share one, since clients choose their names.
+type kind string
+
+const (
+	kindConnect      kind = "connect"
+	kindConnected    kind = "connected"
+	kindDisconnected kind = "disconnected"
+	kindUser         kind = "user"
+)
+
+type metrics struct {
+	duration  *prometheus.HistogramVec
+	failures  *prometheus.CounterVec
+	dropped   *prometheus.CounterVec
+	waiting   prometheus.Gauge
+	inFlight  prometheus.Gauge
+	durations map[kind]prometheus.Observer // of duration, looked up once
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "gateway_upstream_duration_seconds",
+			Help:    "Time from posting an event to a handler until its answer was read, per attempt.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100},
+		}, []string{"event"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_failures_total", Help: "Attempts to deliver an event that failed.",
+		}, []string{"event", "reason"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_upstream_dropped_total", Help: "Connected and disconnected events that were given up.",
+		}, []string{"reason"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_upstream_waiting", Help: "Connected and disconnected events not yet delivered.",
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_upstream_in_flight", Help: "Requests to event handlers under way.",
+		}),
+		durations: map[kind]prometheus.Observer{},
+	}
+	for _, k := range []kind{kindConnect, kindConnected, kindDisconnected, kindUser} {
+		m.durations[k] = m.duration.WithLabelValues(string(k))
+	}
+	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight)
+	return m
+}
+
+func (m *metrics) took(k kind, d time.Duration) { m.durations[k].Observe(d.Seconds()) }
+
+func (m *metrics) failed(k kind, r Reason) {
+	m.failures.WithLabelValues(string(k), string(r)).Inc()
+}
+
+func (m *metrics) lost(r Reason, n int) { m.dropped.WithLabelValues(string(r)).Add(float64(n)) }

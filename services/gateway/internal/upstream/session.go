@@ -1,0 +1,344 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// orderWait is how long a user event waits for connected to reach the same handler first.
+const orderWait = 10 * time.Second
+
+// Session is one connection as handlers see it. Its methods are safe for concurrent use; user events are posted
+// one at a time.
+type Session struct {
+	up  *Upstream
+	hub webpubsub.HubKey
+	id  string
+
+	mu          sync.Mutex // guards the following
+	userID      string
+	subprotocol string
+	state       string // connection state, opaque (event-handler.md section 8)
+	lastID      uint64 // ce-id; 0 is that of connect
+	accepted    bool
+	closed      bool
+	jar         http.CookieJar
+	turn        chan struct{} // holds a token while a user event is under way; made by the first
+	events      int           // user events under way or waiting
+	pending     []lifecycle   // not yet delivered, in order: connected, disconnected
+	submitted   bool          // the first of pending is in a host's hands
+	connected   chan struct{} // closed when connected is no longer pending; nil: nobody waits for it
+}
+
+// lifecycle is a connected or disconnected event to deliver.
+type lifecycle struct {
+	kind     kind
+	id       uint64
+	time     time.Time
+	body     []byte
+	attempts int
+	counted  *host // whose limit it counts against
+}
+
+// Open returns the Session of a new connection.
+func (u *Upstream) Open(hub webpubsub.HubKey, connID string) *Session {
+	return &Session{up: u, hub: hub, id: connID}
+}
+
+// Accepted is what a connect event's answer says about the connection.
+type Accepted struct {
+	Handled     bool     // a handler was asked; else everything stays as the token says
+	UserID      *string  // nil: keep the token's
+	Roles       []string // nil: keep the token's
+	Groups      []string // nil: keep the token's
+	Subprotocol string   // empty: not chosen by the handler
+}
+
+// Refused is the error of Connect: the client gets Status and Body instead of an upgrade.
+type Refused struct {
+	Status      int
+	ContentType string
+	Body        []byte
+	cause       error
+}
+
+// Error implements error.
+func (r *Refused) Error() string { return "the connection was refused: " + r.cause.Error() }
+
+// Unwrap returns the Failure that led to it.
+func (r *Refused) Unwrap() error { return r.cause }
+
+// Connect asks the hub's handler whether the connection may be, and what it is to be (event-handler.md section
+// 5). Without a handler the answer is yes. r is the handshake, claims those of its token, offered its
+// subprotocols. An error is a *Refused. A request that was sent is not interrupted by ctx: a handler that has
+// accepted must hear of the end, which Closed tells it.
+func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, claims map[string][]string, offered []string) (Accepted, error) {
+	s.mu.Lock()
+	s.userID = userID
+	s.mu.Unlock()
+	to, ok := s.up.systemTarget(s.hub, string(kindConnect))
+	if !ok {
+		s.accept(nil)
+		return Accepted{}, nil
+	}
+	body, err := json.Marshal(connectRequest(r, claims, offered))
+	if err != nil {
+		return Accepted{}, refuse(&Failure{Reason: ReasonAnswer, detail: err})
+	}
+	e := s.event(cloudevents.Connect, string(kindConnect), 0, time.Now())
+	e.ContentType, e.Body = cloudevents.TypeSystem, body
+
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.up.cfg.ConnectTimeout)
+	defer cancel()
+	a, failure := s.up.call(call, ctx, s, to, kindConnect, e, maxConnectAnswer)
+	if failure != nil {
+		return Accepted{}, refuse(failure)
+	}
+	accepted, failure := s.readConnect(a)
+	if failure != nil {
+		s.up.metrics.failed(kindConnect, failure.Reason)
+		return Accepted{}, refuse(failure)
+	}
+	s.accept(accepted.UserID)
+	return accepted, nil
+}
+
+func (s *Session) accept(userID *string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted = true
+	if userID != nil {
+		s.userID = *userID
+	}
+}
+
+// Established says that the handshake is done: later events carry userID and subprotocol, and the connected
+// event goes out. It does not block.
+func (s *Session) Established(userID, subprotocol string) {
+	s.mu.Lock()
+	s.userID, s.subprotocol = userID, subprotocol
+	s.mu.Unlock()
+	s.queue(kindConnected, []byte("{}"))
+}
+
+// Closed says that the connection is gone for good. When it had been accepted, the disconnected event goes out,
+// after whatever is still under way. It does not block.
+func (s *Session) Closed(reason string) {
+	s.mu.Lock()
+	tell := s.accepted && !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if !tell {
+		return
+	}
+	body, err := json.Marshal(cloudevents.DisconnectedBody{Reason: reason})
+	if err != nil { // a string always has a JSON form
+		body = []byte("{}")
+	}
+	s.queue(kindDisconnected, body)
+}
+
+// Event brings a user event to the hub's handler and returns what the connection is to receive as a message
+// from the server, nil for nothing (event-handler.md section 6). It blocks. Errors are ErrNoHandler or a
+// *Failure.
+func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
+	to, ok := s.up.userTarget(s.hub, name)
+	if !ok {
+		s.up.metrics.failed(kindUser, ReasonNoHandler)
+		return nil, ErrNoHandler
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.up.cfg.EventTimeout)
+	defer cancel()
+	data, failure := s.postUser(ctx, to, name, d)
+	if failure != nil {
+		return nil, failure
+	}
+	return data, nil
+}
+
+func (s *Session) postUser(ctx context.Context, to target, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
+	if failure := s.begin(ctx, to.host); failure != nil {
+		s.up.metrics.failed(kindUser, failure.Reason)
+		return nil, failure
+	}
+	defer s.end()
+	e := s.event(cloudevents.UserPrefix+name, name, s.nextID(), time.Now())
+	e.ContentType, e.Body = contentType(d.Type), d.Bytes
+	a, failure := s.up.call(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
+	if failure != nil {
+		return nil, failure
+	}
+	data, failure := s.readUser(a)
+	if failure != nil {
+		s.up.metrics.failed(kindUser, failure.Reason)
+	}
+	return data, failure
+}
+
+// begin waits until it is a user event's turn: no other of this connection is under way, and connected has
+// reached h if that is where it goes.
+func (s *Session) begin(ctx context.Context, h *host) *Failure {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return &Failure{Reason: ReasonCanceled}
+	}
+	if s.turn == nil {
+		s.turn = make(chan struct{}, 1)
+	}
+	s.events++
+	s.mu.Unlock()
+
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		s.leave()
+		return interrupted(ctx)
+	}
+	if failure := s.awaitConnected(ctx, h); failure != nil {
+		s.end()
+		return failure
+	}
+	return nil
+}
+
+// end gives the turn to the next.
+func (s *Session) end() {
+	<-s.turn
+	s.leave()
+}
+
+// leave lets lifecycle events go that waited for user events.
+func (s *Session) leave() {
+	s.mu.Lock()
+	s.events--
+	s.mu.Unlock()
+	s.submit()
+}
+
+func (s *Session) awaitConnected(ctx context.Context, h *host) *Failure {
+	connected := s.pendingConnected()
+	if connected == nil {
+		return nil
+	}
+	if to, ok := s.up.systemTarget(s.hub, string(kindConnected)); !ok || to.host != h {
+		return nil
+	}
+	timer := time.NewTimer(orderWait)
+	defer timer.Stop()
+	select {
+	case <-connected:
+		return nil
+	case <-timer.C:
+		return &Failure{Reason: ReasonUnordered}
+	case <-ctx.Done():
+		return interrupted(ctx)
+	}
+}
+
+// pendingConnected returns a channel that is closed when connected is no longer pending, or nil if it is not.
+func (s *Session) pendingConnected() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pending) == 0 || s.pending[0].kind != kindConnected {
+		return nil
+	}
+	if s.connected == nil {
+		s.connected = make(chan struct{})
+	}
+	return s.connected
+}
+
+func (s *Session) nextID() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastID++
+	return s.lastID
+}
+
+// event returns an event of this connection, without its body.
+func (s *Session) event(typ, name string, id uint64, at time.Time) cloudevents.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cloudevents.Event{
+		Type: typ, Name: name, Hub: s.hub.Hub, ConnectionID: s.id, ID: id, Time: at,
+		UserID: s.userID, Subprotocol: s.subprotocol, State: s.state,
+	}
+}
+
+// maxCookies of one connection and handler; more are ignored, as are longer ones than maxCookieBytes.
+const (
+	maxCookies     = 20
+	maxCookieBytes = 4096
+)
+
+// keepCookies notes the cookies of an answer for later events of this connection, which lets a handler be
+// sticky (event-handler.md section 4). They go back to the host that set them, whatever the path.
+func (s *Session) keepCookies(resp *http.Response) {
+	cookies := resp.Cookies()
+	if len(cookies) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jar == nil {
+		s.jar = newJar()
+	}
+	for _, c := range cookies {
+		c.Domain, c.Path = "", "/"
+		if len(c.Name)+len(c.Value) > maxCookieBytes || len(s.jar.Cookies(resp.Request.URL)) >= maxCookies {
+			continue
+		}
+		s.jar.SetCookies(resp.Request.URL, []*http.Cookie{c})
+	}
+}
+
+func (s *Session) addCookies(r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jar == nil {
+		return
+	}
+	for _, c := range s.jar.Cookies(r.URL) {
+		r.AddCookie(c)
+	}
+}
+
+func contentType(t webpubsub.DataType) string {
+	switch t {
+	case webpubsub.DataJSON:
+		return cloudevents.TypeJSON
+	case webpubsub.DataBinary:
+		return cloudevents.TypeBinary
+	case webpubsub.DataProtobuf:
+		return cloudevents.TypeProtobuf
+	}
+	return cloudevents.TypeText // also of an invocation without data (event-handler.md section 6.3)
+}
+
+// queryWithoutToken returns the parameters of a handshake that handlers may see.
+func queryWithoutToken(r *http.Request) map[string][]string {
+	query := r.URL.Query()
+	delete(query, "access_token")
+	return query
+}
+
+// headersWithoutSecrets returns the headers of a handshake that handlers may see, Host among them, which the
+// http package keeps apart (event-handler.md section 5.1).
+func headersWithoutSecrets(r *http.Request) map[string][]string {
+	headers := make(map[string][]string, len(r.Header)+1)
+	for name, values := range r.Header {
+		if name != "Authorization" && !strings.HasPrefix(name, "X-Asrs-Internal-") {
+			headers[name] = values
+		}
+	}
+	headers["Host"] = []string{r.Host}
+	return headers
+}

@@ -1,0 +1,277 @@
+// Package upstream calls event handlers: it tells the application what happens to connections and asks it what
+// should happen (protocol/event-handler.md).
+//
+// Events of one connection reach a handler one after another, in order. Connect and user events block their
+// caller, for a limited time. Connected and disconnected do not: they are kept and retried while the handler is
+// down, within limits, and each one given up is counted under a reason. A slow or dead handler costs only those
+// who need it: calls per handler host are bounded.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Config says how handlers are called. A zero field means its default.
+type Config struct {
+	Origin           string        `help:"host name announced to event handlers, without port: the host of the endpoint in applications' connection strings; empty: the tenant's first exact host, else localhost"`
+	ConnectTimeout   time.Duration `default:"10s" help:"how long a handshake may wait for the connect event's answer, retries included"`
+	EventTimeout     time.Duration `default:"100s" help:"how long a user event may wait for its answer, retries included"`
+	LifecycleTimeout time.Duration `default:"30s" help:"how long one attempt to deliver connected or disconnected may take"`
+	LifecycleKeep    time.Duration `default:"1h" help:"how long connected and disconnected are kept and retried while their handler is down"`
+	LifecycleQueue   int           `default:"100000" help:"how many connected and disconnected events may wait for one handler host"`
+	InFlight         int           `default:"256" help:"requests to one handler host at a time"`
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		value   *time.Duration
+		initial time.Duration
+	}{
+		{&c.ConnectTimeout, 10 * time.Second}, {&c.EventTimeout, 100 * time.Second},
+		{&c.LifecycleTimeout, 30 * time.Second}, {&c.LifecycleKeep, time.Hour},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.initial
+		}
+	}
+	if c.LifecycleQueue <= 0 {
+		c.LifecycleQueue = 100_000
+	}
+	if c.InFlight <= 0 {
+		c.InFlight = 256
+	}
+	return c
+}
+
+// Upstream calls the handlers of all hubs. It is safe for concurrent use.
+type Upstream struct {
+	cfg     Config
+	tenants tenant.Source
+	log     *slog.Logger
+	metrics *metrics
+	client  *http.Client
+
+	life context.Context // ends when Run returns; requests that no caller waits for live in it
+	stop context.CancelFunc
+
+	mu       sync.Mutex // guards the following
+	hosts    map[string]*host
+	consents map[consentKey]*consent
+	stopped  bool
+	work     sync.WaitGroup
+	waiting  int           // lifecycle events not yet delivered or given up
+	none     chan struct{} // closed when waiting falls to zero; nil when nobody asked
+}
+
+// New returns an Upstream at work; Run ends it.
+func New(cfg Config, tenants tenant.Source, log *slog.Logger, reg prometheus.Registerer) *Upstream {
+	cfg = cfg.withDefaults()
+	life, stop := context.WithCancel(context.Background())
+	return &Upstream{
+		cfg: cfg, tenants: tenants, log: log, metrics: newMetrics(reg), client: newClient(cfg),
+		life: life, stop: stop,
+		hosts: map[string]*host{}, consents: map[consentKey]*consent{},
+	}
+}
+
+func newClient(cfg Config) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    5 * time.Second,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           4 * cfg.InFlight,
+			MaxIdleConnsPerHost:    cfg.InFlight,
+			IdleConnTimeout:        90 * time.Second,
+			DisableCompression:     true, // sizes are bounded as they arrive
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		// A redirect is an answer like any other that is not 2xx (event-handler.md section 7.4).
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Run returns when ctx has ended and everything under way has stopped; lifecycle events that still wait are
+// given up. Call Drain before ctx ends to have them delivered.
+func (u *Upstream) Run(ctx context.Context) error {
+	<-ctx.Done()
+	u.mu.Lock()
+	u.stopped = true
+	lost := u.waiting
+	u.mu.Unlock()
+	u.stop()
+	u.work.Wait()
+	u.client.CloseIdleConnections()
+	if lost > 0 {
+		u.metrics.lost(reasonStopped, lost)
+		u.log.Warn("lifecycle events were not delivered before the end", "events", lost)
+	}
+	return nil
+}
+
+// Drain returns when no lifecycle event waits any more, or ctx's error when it ends before.
+func (u *Upstream) Drain(ctx context.Context) error {
+	u.mu.Lock()
+	if u.waiting == 0 {
+		u.mu.Unlock()
+		return nil
+	}
+	if u.none == nil {
+		u.none = make(chan struct{})
+	}
+	none := u.none
+	u.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("deliver lifecycle events: %w", ctx.Err())
+	}
+}
+
+// expect counts lifecycle events that wait; n is negative for those that no longer do.
+func (u *Upstream) expect(n int) {
+	u.metrics.waiting.Add(float64(n))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waiting += n
+	if u.waiting == 0 && u.none != nil {
+		close(u.none)
+		u.none = nil
+	}
+}
+
+// start runs f in a goroutine that Run waits for, unless Run has ended.
+func (u *Upstream) start(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.stopped {
+		u.work.Go(f)
+	}
+}
+
+// target is where an event goes.
+type target struct {
+	hub    webpubsub.HubKey
+	url    string
+	host   *host
+	origin string
+	keys   []string
+
+	validation string // URL to ask for consent; empty: not needed
+}
+
+// systemTarget returns the first handler of hub that wants a system event.
+func (u *Upstream) systemTarget(hub webpubsub.HubKey, event string) (target, bool) {
+	return u.choose(hub, event, (*tenant.Handler).WantsSystem)
+}
+
+// userTarget returns the first handler of hub that wants a user event.
+func (u *Upstream) userTarget(hub webpubsub.HubKey, event string) (target, bool) {
+	return u.choose(hub, event, (*tenant.Handler).WantsUser)
+}
+
+func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant.Handler, string) bool) (target, bool) {
+	t := u.tenants.ByName(hub.Tenant)
+	if t == nil {
+		return target{}, false
+	}
+	handlers := t.Hub(hub.Hub).Handlers
+	for i := range handlers {
+		if h := &handlers[i]; wants(h, event) {
+			return u.targetOf(hub, event, t, h)
+		}
+	}
+	return target{}, false
+}
+
+func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) (target, bool) {
+	address, err := url.Parse(h.URLFor(hub.Hub, event))
+	if err != nil { // tenant.Check lets no such template through
+		return target{}, false
+	}
+	to := target{hub: hub, url: address.String(), host: u.host(address.Host), origin: u.origin(t), keys: t.Keys.All()}
+	if !h.SkipValidation {
+		to.validation = h.URLFor(hub.Hub, "validate")
+	}
+	return to, true
+}
+
+// origin is what handlers of t know this service by. It must not come from a client's request, which could make
+// handlers refuse us (event-handler.md section 3).
+func (u *Upstream) origin(t *tenant.Tenant) string {
+	if u.cfg.Origin != "" {
+		return u.cfg.Origin
+	}
+	for _, host := range t.Hosts {
+		if !strings.HasPrefix(host, "*") {
+			return strings.Trim(host, "[]")
+		}
+	}
+	return "localhost"
+}
+
+// Reason says why an event failed or was given up. It is the metric's label and stands in the log.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNoHandler   Reason = "no_handler"   // no handler wants the event
+	ReasonNetwork     Reason = "network"      // the handler cannot be reached
+	ReasonTimeout     Reason = "timeout"      // it did not answer in time
+	ReasonBusy        Reason = "busy"         // too many requests to it were under way
+	ReasonUnordered   Reason = "unordered"    // an earlier event of the connection has not reached it yet
+	ReasonClientError Reason = "client_error" // it answered 3xx or 4xx
+	ReasonServerError Reason = "server_error" // it answered 5xx
+	ReasonValidation  Reason = "validation"   // it does not consent to events from us
+	ReasonAnswer      Reason = "answer"       // it answered 2xx with something that cannot be used
+	ReasonCanceled    Reason = "canceled"     // the caller, or its connection, is gone
+
+	reasonOverflow Reason = "overflow" // of a lifecycle event: too many wait for the host
+	reasonExpired  Reason = "expired"  // of a lifecycle event: kept for too long
+	reasonStopped  Reason = "stopped"  // of a lifecycle event: the process ended
+)
+
+// ErrNoHandler says that no handler wants the event.
+var ErrNoHandler = errors.New("no event handler is set for this event")
+
+// Failure is why an event got no usable answer. Its text is for operators; it has neither payload nor URL.
+type Failure struct {
+	Reason      Reason
+	Status      int    // of the handler's answer; 0: there was none
+	ContentType string // of Body
+	Body        []byte // the beginning of an answer that is not 2xx
+
+	detail error
+	retry  bool // another attempt may succeed
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	text := "the event handler failed: " + string(f.Reason)
+	if f.Status != 0 {
+		text = fmt.Sprintf("%s, status %d", text, f.Status)
+	}
+	if f.detail != nil {
+		text += ": " + f.detail.Error()
+	}
+	return text
+}
+
+// Unwrap returns what caused the failure, if that is known.
+func (f *Failure) Unwrap() error { return f.detail }
