@@ -80,6 +80,12 @@ func (r *Request) SetData(d webpubsub.Data) { r.dataType, r.value, r.literal = d
 // HasData reports whether the request carries data: always for sends and events, perhaps for invocations.
 func (r *Request) HasData() bool { return r.dataType != 0 }
 
+// DataType returns the type of the request's data, zero when there is none.
+func (r *Request) DataType() webpubsub.DataType { return r.dataType }
+
+// DataSize returns how many bytes the data has on the wire, about.
+func (r *Request) DataSize() int { return len(r.value) }
+
 // Data returns the request's data; its Type is zero when there is none. The bytes are valid until the frame or
 // the request is used again.
 func (r *Request) Data() webpubsub.Data {

@@ -1,0 +1,164 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// FuzzDecode holds Decode against the standard library's idea of JSON, and against our own encoding.
+func FuzzDecode(f *testing.F) {
+	for _, frame := range []string{
+		string(sendFrame), string(jsonFrame), `{"type":"ping"}`, `{"type":"sequenceAck","sequenceId":57}`,
+		`{"type":"joinGroup","group":"room-7","ackId":1}`, `{"type":"event","event":"a.b","data":{"a":[1,-2.5e3,null]},"ackId":4}`,
+		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"\/\/8=","ttlSeconds":3,"noEcho":true}`,
+		`{"type":"sendToGroup","group":"g","dataType":"text","data":"\ud83d\ude00\ud83d\"é"}`,
+		`{"type":"invoke","invocationId":"1","target":"event","event":"e"}`, `{"type":"cancelInvocation","invocationId":"1"}`,
+		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`, `{"type":"streamEnd","streamId":"s"}`, `{"type":"setGroupState","group":"g","ackId":9}`,
+	} {
+		f.Add([]byte(frame))
+	}
+	var reused Request // as a connection would
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		err := JSON.Decode(false, frame, &reused)
+		if err != nil {
+			var de *DecodeError
+			if !errors.As(err, &de) || de.Text == "" || !utf8.ValidString(de.Text) {
+				t.Fatalf("error %q", err)
+			}
+			return
+		}
+		if !json.Valid(frame) || !utf8.Valid(frame) {
+			t.Fatalf("accepted %q", frame)
+		}
+		var fresh Request
+		if err := JSON.Decode(true, frame, &fresh); err != nil || !sameRequest(&fresh, &reused) {
+			t.Fatalf("a reused request says %+v, a fresh one %+v, %v", reused, fresh, err)
+		}
+		checkData(t, fresh.Data())
+		var again Request
+		if err := JSON.Decode(false, JSON.AppendRequest(nil, &fresh), &again); err != nil || !sameRequest(&fresh, &again) {
+			t.Fatalf("%s\nbecomes %s\nand that %+v, %v", frame, JSON.AppendRequest(nil, &fresh), again, err)
+		}
+		if fresh.Kind == SendToGroup {
+			out, data := fresh.AppendMessage(nil, "u")
+			checkEnvelope(t, Envelope{JSON: out, DataType: fresh.Data().Type, Data: data}, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
+		}
+	})
+}
+
+func checkData(t *testing.T, d webpubsub.Data) {
+	t.Helper()
+	switch d.Type {
+	case webpubsub.DataText:
+		if !utf8.Valid(d.Bytes) {
+			t.Fatalf("text data %q is not UTF-8", d.Bytes)
+		}
+	case webpubsub.DataJSON:
+		if CheckJSON(d.Bytes) != nil {
+			t.Fatalf("json data %q is not JSON", d.Bytes)
+		}
+	}
+}
+
+// checkEnvelope sees to it that every kind of client reads want from e.
+func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message) {
+	t.Helper()
+	for _, codec := range []Codec{JSON, ReliableJSON} {
+		frame, binary := codec.AppendMessage(nil, e, 1<<64-1)
+		if binary || !json.Valid(frame) || !utf8.Valid(frame) {
+			t.Fatalf("%s: not a JSON frame: %q", codec.Name(), frame)
+		}
+		var r Response
+		if err := codec.DecodeResponse(false, frame, &r); err != nil {
+			t.Fatalf("%s: %q: %v", codec.Name(), frame, err)
+		}
+		got := webpubsub.Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data}
+		if r.Kind != MessageResponse || got.Group != want.Group || got.FromUserID != want.FromUserID || got.Data.Type != want.Data.Type ||
+			!bytes.Equal(got.Data.Bytes, want.Data.Bytes) || (r.SequenceID == 1<<64-1) != codec.Reliable() {
+			t.Fatalf("%s: %q\n got %+v with number %d\nwant %+v", codec.Name(), frame, got, r.SequenceID, want)
+		}
+	}
+	if payload := e.AppendPayload(nil); !bytes.Equal(payload, want.Data.Bytes) {
+		t.Fatalf("%q: a simple client gets %q, want %q", e.JSON, payload, want.Data.Bytes)
+	}
+}
+
+// FuzzEncode sends any names and bytes through every codec.
+func FuzzEncode(f *testing.F) {
+	f.Add("room-7", "ana", []byte("Hello"), uint8(webpubsub.DataText))
+	f.Add("", "", []byte(`{"x":[1]}`), uint8(webpubsub.DataJSON))
+	f.Add("\"\\\n\xff", "é\u2028", []byte("\x00\xff\"\\\xed\xa0\x80😀"), uint8(webpubsub.DataText))
+	f.Add("g", "u", []byte{0, 1, 2, 255}, uint8(webpubsub.DataBinary))
+	f.Fuzz(func(t *testing.T, group, user string, data []byte, kind uint8) {
+		d := webpubsub.Data{Type: webpubsub.DataType(kind%4) + webpubsub.DataText, Bytes: data}
+		if d.Type == webpubsub.DataJSON && (CheckJSON(data) != nil || bytes.Equal(bytes.TrimSpace(data), []byte("null"))) {
+			return
+		}
+		want := webpubsub.Message{Group: mended(group), FromUserID: mended(user), Data: d}
+		switch d.Type {
+		case webpubsub.DataText:
+			want.Data.Bytes = []byte(mended(string(data)))
+		case webpubsub.DataJSON:
+			want.Data.Bytes = bytes.TrimSpace(data) // white space around the value is not the value
+		}
+		e := NewEnvelope(&webpubsub.Message{Group: group, FromUserID: user, Data: d})
+		if d.Type == webpubsub.DataJSON && len(want.Data.Bytes) != len(data) {
+			return
+		}
+		checkEnvelope(t, e, want)
+
+		failure := &Failure{Name: user, Message: group}
+		for frame, want := range map[string]Response{
+			string(JSON.AppendAck(nil, 7, failure)): {Kind: AckResponse, AckID: 7, Failure: &Failure{mended(user), mended(group)}},
+			string(ReliableJSON.AppendConnected(nil, Connected{user, group, user})): {Kind: ConnectedResponse,
+				Connected: Connected{mended(user), mended(group), mended(user)}},
+			string(JSON.AppendDisconnected(nil, group)): {Kind: DisconnectedResponse, Reason: mended(group)},
+		} {
+			var got Response
+			if err := JSON.DecodeResponse(false, []byte(frame), &got); err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%q\n got %+v, %v\nwant %+v", frame, got, err, want)
+			}
+		}
+	})
+}
+
+// mended is s with U+FFFD for each byte that is not UTF-8.
+func mended(s string) string { return string([]rune(s)) }
+
+func FuzzDecodeResponse(f *testing.F) {
+	f.Add(JSON.AppendAck(nil, 3, &Failure{Forbidden, "no"}))
+	f.Add(JSON.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil))
+	f.Add(JSON.AppendStreamClosed(nil, "s", nil))
+	f.Add([]byte(`{"sequenceId":7,"type":"message","from":"group","group":"g","dataType":"binary","data":"AAEC"}`))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		var r Response
+		if err := JSON.DecodeResponse(false, frame, &r); err != nil {
+			return
+		}
+		if !json.Valid(frame) {
+			t.Fatalf("accepted %q", frame)
+		}
+		checkData(t, r.Data)
+	})
+}
+
+func FuzzCheckJSON(f *testing.F) {
+	f.Add([]byte(`{"a":[1,-0.5e+7,true,false,null,"\u00e9\ud83d\\"],"":{}}`))
+	f.Add([]byte(strings.Repeat("[", 600)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		err := CheckJSON(b)
+		if errors.Is(err, errDepth) {
+			return
+		}
+		if got, want := err == nil, json.Valid(b) && utf8.Valid(b); got != want {
+			t.Fatalf("CheckJSON(%q) accepts: %v (%v), want %v", b, got, err, want)
+		}
+	})
+}
