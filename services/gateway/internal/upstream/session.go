@@ -164,12 +164,13 @@ func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*we
 }
 
 func (s *Session) postUser(ctx context.Context, to target, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
-	if failure := s.begin(ctx, to.host); failure != nil {
+	id, failure := s.begin(ctx, to.host)
+	if failure != nil {
 		s.up.metrics.failed(kindUser, failure.Reason)
 		return nil, failure
 	}
 	defer s.end()
-	e := s.event(cloudevents.UserPrefix+name, name, s.nextID(), time.Now())
+	e := s.event(cloudevents.UserPrefix+name, name, id, time.Now())
 	e.ContentType, e.Body = contentType(d.Type), d.Bytes
 	a, failure := s.up.call(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
 	if failure != nil {
@@ -182,14 +183,16 @@ func (s *Session) postUser(ctx context.Context, to target, name string, d webpub
 	return data, failure
 }
 
-// begin waits until it is a user event's turn: no other of this connection is under way, and connected has
-// reached h if that is where it goes.
-func (s *Session) begin(ctx context.Context, h *host) *Failure {
+// begin gives a user event its id and waits for its turn: no other of this connection is under way, and
+// connected has reached h if that is where it goes.
+func (s *Session) begin(ctx context.Context, h *host) (id uint64, failure *Failure) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return &Failure{Reason: ReasonCanceled}
+		return 0, &Failure{Reason: ReasonCanceled}
 	}
+	s.lastID++
+	id = s.lastID
 	if s.turn == nil {
 		s.turn = make(chan struct{}, 1)
 	}
@@ -200,13 +203,13 @@ func (s *Session) begin(ctx context.Context, h *host) *Failure {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
 		s.leave()
-		return interrupted(ctx)
+		return 0, interrupted(ctx)
 	}
 	if failure := s.awaitConnected(ctx, h); failure != nil {
 		s.end()
-		return failure
+		return 0, failure
 	}
-	return nil
+	return id, nil
 }
 
 // end gives the turn to the next.

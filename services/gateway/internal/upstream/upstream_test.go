@@ -663,3 +663,21 @@ func TestTenantsSignWithTheirOwnKeys(t *testing.T) {
 		t.Errorf("got %d validations, want one per tenant", validations)
 	}
 }
+
+func BenchmarkEvent(b *testing.B) {
+	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WebHook-Allowed-Origin", "*")
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer a.Close()
+	u, _ := newUpstream(b, Config{}, handlerOf(a.URL))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		s := u.Open(chat, connID)
+		for pb.Next() {
+			if _, err := s.Event(b.Context(), "e", webpubsub.Text("x")); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
