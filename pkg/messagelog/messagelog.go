@@ -26,8 +26,9 @@ type Entry struct {
 
 // Log is a set of named logs.
 type Log interface {
-	// Append queues e for the named log and calls done once, from a goroutine of the log's: with nil when e
-	// will survive the process, else with the reason. It does not wait; entries of one caller keep their order.
+	// Append queues e for the named log and calls done once, perhaps before it returns: with nil when e will
+	// survive the process, else with the reason. It does not wait, and done must not either; entries of one
+	// caller keep their order. e.Data is not changed afterwards.
 	Append(name string, e Entry, done func(error))
 
 	// Consume calls handle with the entries of the named log that this consumer group has not confirmed, oldest

@@ -1,0 +1,223 @@
+package redislog
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+)
+
+const (
+	batchSize = 100
+	block     = time.Second // how long a read waits for entries, and at most how long Consume outlives its context
+
+	// Entries that their consumer has not touched for deadAfter go to another, which looks at every sweep. A
+	// consumer touches what it has at every renewal.
+	deadAfter = 30 * time.Second
+	sweep     = 10 * time.Second
+	renewal   = 10 * time.Second
+
+	// A consumer without entries that has not been heard of for this long is forgotten.
+	forgetAfter = time.Hour
+
+	firstPause = 100 * time.Millisecond // before trying again; doubles
+	lastPause  = 5 * time.Second
+)
+
+// consumer is one call of Consume: a member of a consumer group.
+type consumer struct {
+	log    *Log
+	name   string // of the log
+	stream string
+	group  string
+	id     string
+	handle func(context.Context, []messagelog.Entry) error
+	swept  time.Time
+}
+
+// Consume reads the named log as a member of a consumer group, from the oldest entry there is. It lasts through
+// a Redis that goes away, and starts again at the oldest entry if Redis has forgotten the group.
+func (l *Log) Consume(ctx context.Context, name, group string, handle func(context.Context, []messagelog.Entry) error) error {
+	c := &consumer{log: l, name: name, stream: l.stream(name), group: group, id: rand.Text(), handle: handle}
+	pause, complain := firstPause, true
+	for ctx.Err() == nil {
+		err := c.round(ctx)
+		switch {
+		case err == nil:
+			pause, complain = firstPause, true
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case complain: // once per outage
+			l.options.Logger.Warn("message log cannot be read", "log", name, "err", err)
+			complain = false
+		}
+		wait(ctx, pause)
+		pause = min(2*pause, lastPause)
+	}
+	return nil
+}
+
+// round takes over what dead consumers have left, when that is due, and else reads what is new.
+func (c *consumer) round(ctx context.Context) error {
+	if time.Since(c.swept) >= sweep {
+		if err := c.takeOver(ctx); err != nil {
+			return c.mend(ctx, err)
+		}
+		c.swept = time.Now()
+		c.forgetDead(ctx)
+		c.log.check(ctx, c.name)
+	}
+	read, err := c.log.client.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: c.group, Consumer: c.id, Streams: []string{c.stream, ">"}, Count: batchSize, Block: block,
+	}).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil {
+		return c.mend(ctx, err)
+	}
+	return c.process(ctx, read[0].Messages)
+}
+
+// mend makes the consumer group if that is what is missing, and returns any other error.
+func (c *consumer) mend(ctx context.Context, err error) error {
+	if !strings.HasPrefix(err.Error(), "NOGROUP") {
+		return err
+	}
+	err = c.log.client.XGroupCreateMkStream(ctx, c.stream, c.group, "0").Err()
+	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") { // another member was faster
+		return fmt.Errorf("make consumer group: %w", err)
+	}
+	return nil
+}
+
+// takeOver processes the entries of consumers that are dead.
+func (c *consumer) takeOver(ctx context.Context) error {
+	for start := "0-0"; ; {
+		messages, next, err := c.log.client.XAutoClaim(ctx, &redis.XAutoClaimArgs{
+			Stream: c.stream, Group: c.group, Consumer: c.id, MinIdle: deadAfter, Start: start, Count: batchSize,
+		}).Result()
+		if err != nil {
+			return err
+		}
+		if err := c.process(ctx, messages); err != nil {
+			return err
+		}
+		if next == "0-0" {
+			return nil
+		}
+		start = next
+	}
+}
+
+// process hands messages over until handle has taken them, and confirms them. If ctx ends before that, they are
+// given back for the next consumer.
+func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	ids := make([]string, len(messages))
+	for i, m := range messages {
+		ids[i] = m.ID
+	}
+	release := c.hold(ctx, ids)
+	err := c.handOver(ctx, c.decode(messages))
+	release()
+	if err != nil {
+		c.giveBack(ctx, ids)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
+	defer cancel()
+	if err := c.log.client.XAck(ctx, c.stream, c.group, ids...).Err(); err != nil {
+		return fmt.Errorf("confirm entries: %w", err)
+	}
+	c.log.metrics.consumed.WithLabelValues(c.name).Add(float64(len(ids)))
+	return nil
+}
+
+// decode leaves out what is no entry of ours: nobody could ever take it, and it would hold up the rest.
+func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
+	entries := make([]messagelog.Entry, 0, len(messages))
+	for _, m := range messages {
+		e, err := decode(m)
+		if err != nil {
+			c.log.options.Logger.Error("message log entry left out", "log", c.name, "err", err)
+			continue
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// handOver calls handle until it has taken entries or ctx ends.
+func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) error {
+	for pause := firstPause; len(entries) > 0; pause = min(2*pause, lastPause) {
+		if c.handle(ctx, entries) == nil { // whoever handles says why not
+			return nil
+		}
+		wait(ctx, pause)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// hold touches entries at every renewal, so that nobody takes them over, until release is called.
+func (c *consumer) hold(ctx context.Context, ids []string) (release func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for wait(ctx, renewal); ctx.Err() == nil; wait(ctx, renewal) {
+			// An error is no reason to stop: the entries are ours until somebody else has them.
+			_ = c.log.client.XClaimJustID(ctx, &redis.XClaimArgs{
+				Stream: c.stream, Group: c.group, Consumer: c.id, Messages: ids,
+			}).Err()
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// giveBack makes entries look long untouched, so that the next consumer takes them over at once.
+func (c *consumer) giveBack(ctx context.Context, ids []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
+	defer cancel()
+	args := []any{"XCLAIM", c.stream, c.group, c.id, 0}
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	args = append(args, "IDLE", (2 * deadAfter).Milliseconds(), "JUSTID")
+	_ = c.log.client.Do(ctx, args...).Err() // else they are taken over later
+}
+
+// forgetDead removes consumers that have nothing and are gone, so that restarts do not add up.
+func (c *consumer) forgetDead(ctx context.Context) {
+	all, err := c.log.client.XInfoConsumers(ctx, c.stream, c.group).Result()
+	if err != nil {
+		return // the next sweep tries again
+	}
+	for _, other := range all {
+		if other.Pending == 0 && other.Idle > forgetAfter {
+			_ = c.log.client.XGroupDelConsumer(ctx, c.stream, c.group, other.Name).Err()
+		}
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
