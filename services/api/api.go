@@ -36,6 +36,8 @@ type Config struct {
 	ClientEndpoint string // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
 	Proxies        int    // reverse proxies in front that append to X-Forwarded-For; 0: none
 
+	SessionTime time.Duration // how long a session lasts; default 30 days
+
 	NoGuests     bool          // nobody signs in with just a name
 	LegacyGuests bool          // the original Chatr's guests get tokens and read lists without a session
 	IdleAfter    time.Duration // without mouse, key, touch or scroll a page counts as idle; default 60 s
@@ -108,6 +110,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = time.Minute
+	}
+	if c.SessionTime <= 0 {
+		c.SessionTime = 30 * 24 * time.Hour
 	}
 	if c.GuestsPerMin <= 0 {
 		c.GuestsPerMin = 30

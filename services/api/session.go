@@ -13,10 +13,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-const (
-	sessionCookie = "chatr_session"
-	sessionTTL    = 30 * 24 * time.Hour
-)
+const sessionCookie = "chatr_session"
 
 // session is what a cookie says: who signed in, and until when that counts. It is signed, not secret.
 type session struct {
@@ -57,8 +54,8 @@ func (s *Service) sign(text string) []byte {
 // begin signs a user in: the cookie is out of reach of scripts, and of other sites' requests but plain links.
 func (s *Service) begin(w http.ResponseWriter, r *http.Request, userID string) {
 	now := time.Now()
-	v := session{Tenant: s.cfg.Tenant, UserID: userID, Issued: now.Unix(), Expires: now.Add(sessionTTL).Unix()}
-	s.setCookie(w, r, s.seal(v), int(sessionTTL/time.Second))
+	v := session{Tenant: s.cfg.Tenant, UserID: userID, Issued: now.Unix(), Expires: now.Add(s.cfg.SessionTime).Unix()}
+	s.setCookie(w, r, s.seal(v), int(s.cfg.SessionTime/time.Second))
 }
 
 // end takes the session's cookie away.

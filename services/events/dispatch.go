@@ -79,6 +79,9 @@ func (s *Service) userEvent(ctx context.Context, e cloudevents.Event, handle han
 	if ok, _ := s.limit.Allow(e.UserID); !ok {
 		return refuse(http.StatusTooManyRequests, "too many events; at most %d a second are taken", s.cfg.EventsPerSecond)
 	}
+	if len(e.Body) > maxEventBody {
+		return refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxEventBody)
+	}
 	user, err := s.store.User(ctx, s.cfg.Tenant, e.UserID)
 	if errors.Is(err, chat.ErrNotFound) {
 		return refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")

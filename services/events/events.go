@@ -37,7 +37,7 @@ type Config struct {
 
 const (
 	eventTime    = 20 * time.Second // for one event; below what a gateway waits
-	maxEventBody = 64 << 10         // bytes; nobody has to send more than a title
+	maxEventBody = 16 << 10         // bytes; nobody has to send more than a title
 )
 
 func (c Config) withDefaults() Config {
@@ -118,7 +118,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Handler serves /eventhandler and what is below it. It must be reachable for gateways only, though events that
 // no gateway signed are refused.
 func (s *Service) Handler() http.Handler {
-	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins, MaxBody: maxEventBody}
+	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins}
 	events := receiver.Handler(s.handle)
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", events)
