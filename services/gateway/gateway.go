@@ -38,7 +38,7 @@ type Config struct {
 	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it get 503 and Retry-After"`
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
-	Redis             redisbus.Config // an empty URL means that this process is the only node
+	Redis             redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
 	Upstream          upstream.Config
 }
 
@@ -217,7 +217,7 @@ func (g *Gateway) Ready(ctx context.Context) error {
 	if g.draining.Load() {
 		return errors.New("draining")
 	}
-	if err := g.bus.Ready(); err != nil {
+	if err := g.node.Ready(); err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
 	if g.messages != nil {

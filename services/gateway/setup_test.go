@@ -232,3 +232,17 @@ func eachPubSub(t *testing.T, test func(t *testing.T, codec string)) {
 		}
 	})
 }
+
+// chat is the hub that tests use.
+var chat = webpubsub.HubKey{Tenant: "default", Hub: "chat"}
+
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	testkit.Eventually(t, 20*time.Second, cond, what)
+}
+
+// isClosed reports whether err is a close with that code.
+func isClosed(err error, code int) bool {
+	var e *wsclient.CloseError
+	return errors.As(err, &e) && e.Code == code
+}

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,11 +57,14 @@ type Node struct {
 	log    *slog.Logger
 	sent   [webpubsub.ScopeConnection + 1]prometheus.Counter
 	asked  sync.WaitGroup // questions of other nodes being answered
+
+	reachable atomic.Bool // the inbox is subscribed
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns.
 func New(bus cluster.Bus, conns *hub.Registry, log *slog.Logger, reg prometheus.Registerer) *Node {
 	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log}
+	n.topics.byKey[cluster.Inbox(n.peer.ID())] = &topic{holders: 1}
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_messages_sent_total",
 		Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})
@@ -71,7 +75,7 @@ func New(bus cluster.Bus, conns *hub.Registry, log *slog.Logger, reg prometheus.
 	return n
 }
 
-// Run works until ctx ends. Before anything else it subscribes to the node's inbox.
+// Run works until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { n.topics.run(ctx) })
@@ -82,23 +86,35 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// openInbox subscribes to the inbox; until that succeeds no connection of this node can be reached by its id.
+// openInbox subscribes to the inbox, which the node holds for ever: without it no connection of this node can be
+// reached by its id, and no answer to a question of its own.
 func (n *Node) openInbox(ctx context.Context) {
+	inbox := []string{cluster.Inbox(n.peer.ID())}
 	for ctx.Err() == nil {
-		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, busTimeout)
-			defer cancel()
-			return n.topics.hold(ctx, cluster.Inbox(n.peer.ID()))
-		}()
+		attempt, cancel := context.WithTimeout(ctx, busTimeout)
+		err := n.topics.settle(attempt, inbox)
+		cancel()
 		if err == nil {
+			n.reachable.Store(true)
 			return
 		}
-		n.log.Warn("subscribe to the inbox", "error", err)
+		n.log.Debug("subscribe to the inbox", "error", err)
 		select {
-		case <-time.After(time.Second):
+		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	}
+}
+
+// Ready returns nil when the node can reach and be reached, else why not.
+func (n *Node) Ready() error {
+	if err := n.peer.Ready(); err != nil {
+		return err
+	}
+	if !n.reachable.Load() {
+		return errors.New("not subscribed yet")
+	}
+	return nil
 }
 
 // NewConnectionID returns an id that no one can guess, for a connection of this node.
