@@ -78,6 +78,7 @@ export interface Options {
 const pageSize = 50;
 const readAfterMs = 1000; // a message is stored a moment after it was delivered
 const toastMs = 6000;
+const mostToasts = 3;
 const slowestRefreshMs = 30_000;
 
 export class Store {
@@ -296,7 +297,13 @@ export class Store {
 
   /** The other person of a direct chat. */
   peerOf(chat: Chat): Member | undefined {
+    if (chat.kind !== "direct") return undefined;
     return [...chat.members.values()].find((m) => m.userId !== this.state.me?.userId);
+  }
+
+  /** Whose colours a chat wears: its own, or those of the person one talks to. */
+  faceOf(chat: Chat): string {
+    return this.peerOf(chat)?.userId ?? chat.id;
   }
 
   unread(chat: Chat): number {
@@ -311,6 +318,7 @@ export class Store {
     const chat = s.chats.get(chatId);
     if (!chat || s.active === chatId) return;
     s.active = chatId;
+    s.toasts = s.toasts.filter((t) => t.chatId !== chatId);
     s.newFrom = this.unread(chat) > 0 ? chat.readSeq + 1 : 0;
     if (chat.state !== "none") {
       this.#addTab(chatId);
@@ -542,7 +550,7 @@ export class Store {
     const name = this.nameOf(userId);
     s.said = s.active === chatId ? `${name}: ${text}` : `New message from ${name}${chat.kind === "public" ? ` in ${chat.name}` : ""}`;
     this.#options.alert?.({ title: chat.kind === "direct" ? name : `${name} in ${chat.name}`, body: line.text, chatId });
-    if (chat.kind === "direct" && s.active !== chatId) this.toast("info", `${name}: ${line.text}`, chatId);
+    if (chat.kind === "direct" && chat.state === "joined" && s.active !== chatId) this.toast("info", `${name}: ${line.text}`, chatId);
   }
 
   /** The newest line of a chat is in view. */
@@ -695,7 +703,7 @@ export class Store {
 
   toast(tone: Toast["tone"], text: string, chatId?: string): void {
     const id = ++this.#toastIds;
-    this.state.toasts.push({ id, tone, text, chatId });
+    this.state.toasts = [...this.state.toasts, { id, tone, text, chatId }].slice(-mostToasts);
     setTimeout(() => this.dismiss(id), toastMs);
   }
 

@@ -48,17 +48,12 @@ export class Timeline {
   older: number | undefined; // `before` of the next older page; undefined: this is the beginning
   private arrivals = 0; // not #arrivals: private names do not reach through a reactive proxy
 
-  /** The highest sequence in use here, guesses included. */
-  get last(): number {
-    return this.messages().reduce((most, m) => (m.position !== Infinity && m.position > most ? m.position : most), 0);
-  }
-
   messages(): MessageLine[] {
     return this.lines.filter((l) => l.kind === "message");
   }
 
   find(id: string): MessageLine | undefined {
-    return this.messages().find((m) => m.id === id);
+    return this.lines.find((l) => l.kind === "message" && l.id === id) as MessageLine | undefined;
   }
 
   /** Takes in the newest page and returns the sequence of the newest message. Starts over if there is a gap before it. */
@@ -118,9 +113,11 @@ export class Timeline {
 
   private push<T extends Line>(line: T): T {
     line.arrival = this.arrivals++;
+    const before = this.lines.at(-1);
     this.lines.push(line);
-    this.sort();
-    return this.lines.find((l) => l.id === line.id) as T; // the reactive one
+    const added = this.lines.at(-1) as T; // the reactive one
+    if (before && byPlace(before, line) > 0) this.sort();
+    return added;
   }
 
   private merge(stored: WireMessage[]): void {

@@ -1,0 +1,374 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { ApiError, type Api, type WireChat, type WireMessage, type WirePerson } from "./api";
+import { Lost, Refused, type Link, type Listener } from "./connection";
+import { Store, type Alert } from "./store";
+
+const me = { userId: "guest_me", userName: "Ada", provider: "guest" };
+
+// The services as far as the store can see them.
+class World {
+  chats: WireChat[] = [];
+  users: [string, WirePerson][] = [[me.userId, { userName: "Ada", userProvider: "guest", idle: false }]];
+  messages: Record<string, WireMessage[]> = {};
+  alerts: Alert[] = [];
+  sent: unknown[] = [];
+  refuse: Error | null = null;
+  down: Error | null = null;
+  hold: Promise<void> = Promise.resolve();
+  listener!: Listener;
+  stopped = false;
+  saved = new Map<string, string>();
+
+  readonly store = new Store({
+    api: {
+      config: async () => ({ idleAfterSeconds: 60, providers: ["guest"], limits: { name: 64, title: 100, text: 8000, page: 200 } }),
+      me: async () => me,
+      signInAsGuest: async () => me,
+      chats: () => this.#answer(() => structuredClone(this.chats)),
+      chat: (id) => this.#answer(() => structuredClone(this.chats.find((c) => c.id === id) as WireChat)),
+      users: () => this.#answer(() => structuredClone(this.users)),
+      blocked: () => this.#answer(() => []),
+      messages: (id, before = Infinity, limit = 50) =>
+        this.#answer(() => {
+          const all = (this.messages[id] ?? []).filter((m) => m.seq < before);
+          const page = all.slice(-limit);
+          return { messages: structuredClone(page), next: page.length < all.length ? page[0]?.seq : undefined };
+        }),
+      negotiate: async () => "ws://nowhere",
+    } satisfies Api,
+    openLink: (_negotiate, listener) => {
+      this.listener = listener;
+      return {
+        start: () => undefined,
+        stop: () => (this.stopped = true),
+        sendEvent: async (name, data) => {
+          this.sent.push([name, data]);
+          if (this.refuse) throw this.refuse;
+        },
+        sendText: async (chatId, text, key) => {
+          this.sent.push(["text", chatId, text, key]);
+          if (this.refuse) throw this.refuse;
+        },
+      } satisfies Link;
+    },
+    storage: { getItem: (k) => this.saved.get(k) ?? null, setItem: (k, v) => void this.saved.set(k, v) },
+    alert: (a) => this.alerts.push(a),
+  });
+
+  async #answer<T>(value: () => T): Promise<T> {
+    const answer = this.down ? null : value(); // as it is when asked, like a database
+    await this.hold;
+    if (this.down) throw this.down;
+    return answer as T;
+  }
+
+  chat(id: string, more: Partial<WireChat> = {}): void {
+    this.chats.push({
+      id, name: id, owner: "guest_bob", kind: "public", state: "joined", lastSeq: 0, readSeq: 0,
+      members: { guest_bob: { userId: "guest_bob", userName: "Bob", state: "joined" }, [me.userId]: { ...me, state: "joined" } },
+      ...more,
+    });
+  }
+
+  async online(): Promise<void> {
+    await this.store.start();
+    this.listener.state("online");
+    await settle();
+  }
+
+  server(event: string, data: unknown): void {
+    this.listener.server(event, typeof data === "string" ? data : JSON.stringify(data));
+  }
+
+  unread(id: string): number {
+    const chat = this.store.state.chats.get(id);
+    return chat ? this.store.unread(chat) : -1;
+  }
+
+  texts(id: string): string[] {
+    return this.store.timeline(id).messages().map((m) => `${m.text}:${m.state}`);
+  }
+}
+
+async function settle(): Promise<void> {
+  await vi.advanceTimersByTimeAsync(0);
+}
+
+function line(seq: number, text: string, key = `k${seq}`, userId = "guest_bob"): WireMessage {
+  return { seq, userId, userName: "Bob", text, key, sentAt: new Date().toISOString() };
+}
+
+let world: World;
+beforeEach(() => {
+  vi.useFakeTimers();
+  world = new World();
+});
+afterEach(() => vi.useRealTimers());
+
+describe("presence", () => {
+  it("follows people coming, going and idling, and ignores unknown ids", async () => {
+    await world.online();
+    const { people } = world.store.state;
+    world.server("userOnline", { userId: "guest_bob", userName: "Bob", userProvider: "guest", idle: false });
+    world.server("userIsIdle", "guest_bob");
+    world.server("userIsIdle", "guest_ghost");
+    expect([...people.values()].map((p) => [p.userName, p.idle])).toEqual([["Ada", false], ["Bob", true]]);
+    world.server("userOffline", "guest_bob");
+    expect([...people.keys()]).toEqual([me.userId]);
+  });
+
+  it("survives malformed messages", async () => {
+    await world.online();
+    for (const data of ["", "null", "[]", "{", "{}", '{"userId":1}', '{"chatId":"x"}']) {
+      for (const e of ["userOnline", "chatCreated", "joinPrivateChat", "memberJoined", "memberLeft", "chatRead", "chatDeleted", "nonsense"]) {
+        world.server(e, data);
+      }
+    }
+    expect(world.store.state.people.size).toBe(1);
+    expect(world.store.state.chats.size).toBe(0);
+  });
+
+  it("does not let an older list overwrite newer news", async () => {
+    await world.store.start();
+    let release = (): void => undefined;
+    world.hold = new Promise((resolve) => (release = resolve));
+    world.listener.state("online"); // asks for the lists, in which Bob is not
+    world.server("userOnline", { userId: "guest_bob", userName: "Bob", userProvider: "guest", idle: false });
+    release();
+    await settle();
+    expect([...world.store.state.people.keys()]).toEqual([me.userId, "guest_bob"]);
+  });
+
+  it("says again that nobody is here when a new connection starts out in use", async () => {
+    await world.online();
+    world.store.setIdle(true);
+    world.listener.state("reconnecting");
+    world.listener.state("online");
+    await settle();
+    expect(world.sent).toEqual([["userEnterIdle", me.userId], ["userEnterIdle", me.userId]]);
+  });
+});
+
+describe("unread", () => {
+  it("counts on with live messages, and tells the server a moment after they were seen", async () => {
+    world.chat("hike", { lastSeq: 12, readSeq: 10 });
+    await world.online();
+    world.listener.said("hike", "guest_bob", "hi", "x");
+    world.listener.said("hike", "guest_bob", "hi", "x"); // sent twice
+    expect(world.unread("hike")).toBe(3);
+    expect(world.store.state.tabs).toEqual(["hike"]);
+
+    world.store.seen("hike");
+    expect(world.unread("hike")).toBe(0);
+    expect(world.sent).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(world.sent).toEqual([["markRead", { chatId: "hike", seq: 13 }]]);
+  });
+
+  it("goes when another of our pages has read it", async () => {
+    world.chat("hike", { lastSeq: 5, readSeq: 1 });
+    await world.online();
+    world.server("chatRead", { chatId: "hike", seq: 5 });
+    expect(world.unread("hike")).toBe(0);
+  });
+
+  it("does not count our own words", async () => {
+    world.chat("hike");
+    await world.online();
+    world.listener.said("hike", me.userId, "from my other page", "x");
+    expect(world.unread("hike")).toBe(0);
+  });
+
+  it("asks for attention with the name we know, not one from a payload", async () => {
+    world.chat("hike");
+    await world.online();
+    world.listener.said("hike", "guest_bob", "hello", "x");
+    expect(world.alerts).toEqual([{ title: "Bob in hike", body: "hello", chatId: "hike" }]);
+  });
+});
+
+describe("sending", () => {
+  beforeEach(async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    await settle();
+  });
+
+  it("shows the message at once and as sent when the server has it", async () => {
+    world.store.send("hike", "hello");
+    expect(world.texts("hike")).toEqual(["hello:sending"]);
+    await settle();
+    expect(world.texts("hike")).toEqual(["hello:sent"]);
+  });
+
+  it("keeps a refused message, and tries again with the same key", async () => {
+    world.refuse = new Refused("no");
+    world.store.send("hike", "hello");
+    await settle();
+    expect(world.texts("hike")).toEqual(["hello:failed"]);
+
+    world.refuse = null;
+    world.store.retry("hike", world.store.timeline("hike").messages()[0]?.id ?? "");
+    await settle();
+    expect(world.texts("hike")).toEqual(["hello:sent"]);
+    const keys = world.sent.map((s) => (s as string[])[3]);
+    expect(keys[0]).toBe(keys[1]);
+  });
+
+  it("sends what was lost again when the connection is back, with the same key", async () => {
+    world.refuse = new Lost("gone");
+    world.listener.state("reconnecting");
+    world.store.send("hike", "written in a tunnel");
+    await settle();
+    expect(world.texts("hike")).toEqual(["written in a tunnel:sending"]);
+    expect(world.sent).toEqual([]);
+
+    world.refuse = null;
+    world.listener.state("online");
+    await settle();
+    expect(world.texts("hike")).toEqual(["written in a tunnel:sent"]);
+    expect(world.sent).toHaveLength(1);
+  });
+
+  it("believes the echo before the acknowledgement", async () => {
+    world.refuse = new Refused("no");
+    world.store.send("hike", "hello");
+    const key = (world.sent[0] as string[])[3];
+    world.listener.said("hike", me.userId, "hello", key);
+    await settle();
+    expect(world.texts("hike")).toEqual(["hello:sent"]);
+  });
+});
+
+describe("after a gap", () => {
+  it("merges what history has with what is here, without doubles", async () => {
+    world.chat("hike", { lastSeq: 1 });
+    world.messages.hike = [line(1, "one")];
+    await world.online();
+    world.store.open("hike");
+    await settle();
+    world.listener.said("hike", "guest_bob", "two", "k2");
+    world.listener.state("reconnecting");
+    world.messages.hike.push(line(2, "two"), line(3, "three"));
+    Object.assign(world.chats[0] ?? {}, { lastSeq: 3 });
+    world.listener.state("online");
+    await settle();
+    expect(world.texts("hike")).toEqual(["one:sent", "two:sent", "three:sent"]);
+    expect(world.store.state.chats.get("hike")?.lastSeq).toBe(3);
+  });
+
+  it("forgets chats that are gone and shows none in their place", async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    world.chats = [];
+    world.listener.state("online");
+    await settle();
+    expect(world.store.state.active).toBeNull();
+    expect(world.store.state.tabs).toEqual([]);
+  });
+
+  it("keeps asking for the lists while the server is away", async () => {
+    world.down = new ApiError(503, "away");
+    await world.online();
+    expect(world.store.state.stale).toBe(true);
+    world.down = null;
+    await vi.advanceTimersByTimeAsync(1000);
+    expect([world.store.state.stale, world.store.state.loaded]).toEqual([false, true]);
+  });
+
+  it("signs out when the session is over", async () => {
+    await world.online();
+    world.down = new ApiError(401, "sign in");
+    await world.store.refresh();
+    expect(world.store.state.phase).toBe("signedOut");
+    expect(world.stopped).toBe(true);
+  });
+});
+
+describe("chats", () => {
+  it("shows a chat that we create, and its refusal in words", async () => {
+    await world.online();
+    await world.store.createChat("Hike");
+    expect([...world.store.state.chats.values()].map((c) => [c.name, c.state, c.owner])).toEqual([["Hike", "joined", me.userId]]);
+    world.refuse = new Refused("the title is too long");
+    await expect(world.store.createChat("x")).rejects.toThrow("the title is too long");
+  });
+
+  it("leaves a chat: its tab goes, the chat stays", async () => {
+    world.chat("hike");
+    world.chat("club");
+    await world.online();
+    world.store.open("club");
+    world.store.open("hike");
+    await world.store.leave("hike");
+    expect(world.store.state.chats.get("hike")?.state).toBe("none");
+    expect(world.store.state.tabs).toEqual(["club"]);
+    expect(world.store.state.active).toBe("club");
+  });
+
+  it("tells members of a chat that it was deleted", async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    world.server("chatDeleted", "hike");
+    expect(world.store.state.chats.has("hike")).toBe(false);
+    expect(world.store.state.toasts.map((t) => t.text)).toEqual(["“hike” was deleted by Bob."]);
+  });
+
+  it("notes who joined, once", async () => {
+    world.chat("hike");
+    await world.online();
+    const joined = { chatId: "hike", userId: "guest_eve", userName: "Eve", state: "joined" };
+    world.server("memberJoined", joined);
+    world.server("memberJoined", joined);
+    expect(world.store.timeline("hike").lines.map((l) => l.kind === "note" && [l.userId, l.what])).toEqual([["guest_eve", "joined"]]);
+  });
+
+  it("remembers the open tabs", async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    const again = new World();
+    again.saved = world.saved;
+    again.chat("hike");
+    await again.online();
+    expect(again.store.state.tabs).toEqual(["hike"]);
+  });
+});
+
+describe("private chats", () => {
+  const invitation = {
+    id: "private_1", name: "Chat with Bob", kind: "direct", peer: { userId: "guest_bob", userName: "Bob" },
+  };
+
+  it("invites: opens for who asked, pending until accepted", async () => {
+    await world.online();
+    await world.store.talkTo("guest_bob");
+    world.server("joinPrivateChat", { ...invitation, grabFocus: true, state: "joined" });
+    const chat = world.store.state.chats.get("private_1");
+    expect(world.store.state.active).toBe("private_1");
+    expect(chat && world.store.peerOf(chat)?.state).toBe("invited");
+    world.server("memberJoined", { chatId: "private_1", userId: "guest_bob", userName: "Bob", state: "joined" });
+    expect(chat && world.store.peerOf(chat)?.state).toBe("joined");
+  });
+
+  it("is invited: is told, without losing the chat that is open", async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    world.server("joinPrivateChat", { ...invitation, grabFocus: false, state: "invited" });
+    expect(world.store.state.active).toBe("hike");
+    expect(world.store.state.tabs).toEqual(["hike", "private_1"]);
+    expect(world.store.state.toasts.map((t) => [t.text, t.chatId])).toEqual([["Bob wants to chat with you.", "private_1"]]);
+    await world.store.accept("private_1");
+    expect(world.store.state.chats.get("private_1")?.state).toBe("joined");
+  });
+
+  it("does not grab the focus of a page that did not ask", async () => {
+    await world.online();
+    world.server("joinPrivateChat", { ...invitation, grabFocus: true, state: "joined" });
+    expect(world.store.state.active).toBeNull();
+  });
+});
