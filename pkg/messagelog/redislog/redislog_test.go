@@ -3,7 +3,6 @@ package redislog_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/messagelog/logtest"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/testkit"
@@ -36,6 +36,14 @@ func open(t testing.TB, url string, o redislog.Options) *redislog.Log {
 	l := redislog.New(client, o)
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	logtest.Run(t, func(t *testing.T) func() messagelog.Log {
+		server := testkit.Redis(t)
+		return func() messagelog.Log { return open(t, server.URL, redislog.Options{}) }
+	})
 }
 
 func said(text string) messagelog.Entry {
@@ -72,10 +80,8 @@ func mustAdd(t testing.TB, l *redislog.Log, name string, texts ...string) {
 type reader struct {
 	stop func()
 
-	mu     sync.Mutex
-	taken  []string
-	refuse error // what handle answers, when not nil
-	calls  int
+	mu    sync.Mutex
+	taken []string
 }
 
 func consume(t testing.TB, l *redislog.Log, name string, r *reader) *reader {
@@ -96,20 +102,10 @@ func consume(t testing.TB, l *redislog.Log, name string, r *reader) *reader {
 func (r *reader) handle(_ context.Context, batch []messagelog.Entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.calls++
-	if r.refuse != nil {
-		return r.refuse
-	}
 	for _, e := range batch {
 		r.taken = append(r.taken, string(e.Data.Bytes))
 	}
 	return nil
-}
-
-func (r *reader) set(refuse error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refuse = refuse
 }
 
 func (r *reader) want(t testing.TB, want ...string) {
@@ -124,95 +120,6 @@ func (r *reader) want(t testing.TB, want ...string) {
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("taken %q, want %q", got, want)
 	}
-}
-
-func TestEntriesArriveUnchanged(t *testing.T) {
-	t.Parallel()
-	l := open(t, testkit.Redis(t).URL, redislog.Options{})
-	want := []messagelog.Entry{
-		said("hello"),
-		{Hub: webpubsub.HubKey{Tenant: "a", Hub: "b"}, Group: "ünïcode 😀", Time: time.Unix(1, 0).UTC(), Data: webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`{"a":[1]}`)}},
-		{Group: "g", Time: time.Unix(1, 0).UTC(), Data: webpubsub.Data{Type: webpubsub.DataBinary, Bytes: []byte("\x00\xff\r\n")}},
-		{Group: "empty", Time: time.Unix(1, 0).UTC(), Data: webpubsub.Data{Type: webpubsub.DataProtobuf, Bytes: []byte{}}},
-	}
-	for _, e := range want {
-		if err := add(t, l, "history", e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got := make(chan messagelog.Entry, len(want))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go l.Consume(ctx, "history", "events", func(_ context.Context, batch []messagelog.Entry) error {
-		for _, e := range batch {
-			got <- e
-		}
-		return nil
-	})
-	last := ""
-	for _, w := range want {
-		select {
-		case e := <-got:
-			if e.ID <= last {
-				t.Errorf("id %q does not come after %q", e.ID, last)
-			}
-			last = e.ID
-			w.ID = e.ID
-			if !reflect.DeepEqual(e, w) {
-				t.Errorf("got %+v, want %+v", e, w)
-			}
-		case <-time.After(patience):
-			t.Fatal("no entry")
-		}
-	}
-}
-
-func TestOrderAndLogsAreKept(t *testing.T) {
-	t.Parallel()
-	l := open(t, testkit.Redis(t).URL, redislog.Options{})
-	const n = 2000
-	var want []string
-	var answers sync.WaitGroup
-	answers.Add(n)
-	for i := range n {
-		text := fmt.Sprint(i)
-		want = append(want, text)
-		l.Append("history", said(text), func(err error) {
-			if err != nil {
-				t.Errorf("Append: %v", err)
-			}
-			answers.Done()
-		})
-	}
-	answers.Wait()
-	mustAdd(t, l, "audit", "other log")
-	consume(t, l, "history", &reader{}).want(t, want...)
-	consume(t, l, "audit", &reader{}).want(t, "other log")
-}
-
-func TestRefusedBatchComesAgain(t *testing.T) {
-	t.Parallel()
-	l := open(t, testkit.Redis(t).URL, redislog.Options{})
-	r := consume(t, l, "history", &reader{refuse: errors.New("no store")})
-	mustAdd(t, l, "history", "one", "two")
-	testkit.Eventually(t, patience, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.calls >= 3 }, "handed over again")
-	r.set(nil)
-	r.want(t, "one", "two")
-
-	r.stop()
-	mustAdd(t, l, "history", "three")
-	consume(t, l, "history", &reader{}).want(t, "three") // and nothing that has been confirmed
-}
-
-func TestUnfinishedBatchGoesToTheNextConsumerInOrder(t *testing.T) {
-	t.Parallel()
-	l := open(t, testkit.Redis(t).URL, redislog.Options{})
-	mustAdd(t, l, "history", "one", "two")
-	r := consume(t, l, "history", &reader{refuse: errors.New("no store")})
-	testkit.Eventually(t, patience, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.calls > 0 }, "handed over")
-	r.stop()
-	mustAdd(t, l, "history", "three")
-	consume(t, l, "history", &reader{}).want(t, "one", "two", "three")
 }
 
 // A consumer that has died gives nothing back; what it held is taken over once it has been silent for long.
@@ -240,30 +147,6 @@ func TestDeadConsumersEntriesAreTakenOver(t *testing.T) {
 		pending, err := raw.XPending(t.Context(), stream, "history").Result()
 		return err == nil && pending.Count == 0
 	}, "everything confirmed")
-}
-
-func TestTwoConsumersShareALog(t *testing.T) {
-	t.Parallel()
-	server := testkit.Redis(t)
-	a, b := open(t, server.URL, redislog.Options{}), open(t, server.URL, redislog.Options{})
-	first, second := consume(t, a, "history", &reader{}), consume(t, b, "history", &reader{})
-	const n = 300
-	for i := range n {
-		mustAdd(t, a, "history", fmt.Sprint(i))
-	}
-	count := func() int {
-		first.mu.Lock()
-		defer first.mu.Unlock()
-		second.mu.Lock()
-		defer second.mu.Unlock()
-		return len(first.taken) + len(second.taken)
-	}
-	testkit.Eventually(t, patience, func() bool { return count() >= n }, "everything taken")
-	first.stop()
-	second.stop()
-	if got := count(); got != n {
-		t.Errorf("%d entries taken, want %d: each by one consumer", got, n)
-	}
 }
 
 func TestServerStopsAndReturns(t *testing.T) {

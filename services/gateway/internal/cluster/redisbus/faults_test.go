@@ -30,6 +30,7 @@ func TestServerStopsAndReturns(t *testing.T) {
 	b.MustSubscribe(t, topics...)
 	b.MustSubscribe(t, "left while down")
 	a.MustPublish(t, topics[0], "before", 1)
+	b.WantHeard(t, bustest.Heard{Topic: topics[0], Payload: "before"})
 	if a.Lost() != 0 || b.Lost() != 0 {
 		t.Errorf("Lost = %d, %d before anything was lost, want 0", a.Lost(), b.Lost())
 	}
