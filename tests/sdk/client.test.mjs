@@ -58,8 +58,8 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
 
           await ana.client.sendToGroup(group, { text: "hi", n: [1.5, null] }, "json");
           for (const { seen } of [ana, bob]) {
-            const { sequenceId, ...message } = await seen.messages.next();
-            assert.deepEqual(message, { kind: "groupData", group, fromUserId: "ana", dataType: "json", data: { text: "hi", n: [1.5, null] } });
+            const { kind, group: from, fromUserId, dataType, data, sequenceId } = await seen.messages.next();
+            assert.deepEqual([kind, from, fromUserId, dataType, data], ["groupData", group, "ana", "json", { text: "hi", n: [1.5, null] }]);
             assert.equal(sequenceId, name === "json" ? undefined : 1);
           }
           await bob.client.sendToGroup(group, "not to me", "text", { noEcho: true });

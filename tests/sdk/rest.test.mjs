@@ -20,7 +20,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
     before(async () => {
       ana = await open({ userId: "ana" });
       bob = await open({ userId: "bob" });
-      simple = await open({ userId: "sim" }, undefined);
+      simple = await open({ userId: "sim" }, null);
     });
     after(async () => {
       for (const socket of [ana, bob, simple]) socket?.ws.terminate();
@@ -217,7 +217,6 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
         assert.match(error.message, /filter/);
         return true;
       });
-      await assert.rejects(service.sendToAll("x", { contentType: "text/html" }), { statusCode: 415 });
       await assert.rejects(service.sendToAll("x", { contentType: "text/plain", messageTtlSeconds: 301 }), { statusCode: 400 });
       await assert.rejects(service.sendToAll("x".repeat((1 << 20) + 1), { contentType: "text/plain" }), { statusCode: 400 });
       await assert.rejects(service.grantPermission(ana.id, "sendToGroup"), { statusCode: 400 });

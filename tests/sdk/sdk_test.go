@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,14 +14,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 func TestOfficialSDKs(t *testing.T) {
 	install(t)
-	handlers := map[string]int{"handler_1_0": freePort(t), "handler_1_1": freePort(t)}
+	handlers := map[string]int{"handler_1_0": testkit.FreePort(t), "handler_1_1": testkit.FreePort(t)}
 	s := start(t, config(handlers))
 
-	node := exec.Command("node", "--test", "--test-reporter=spec")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	node := exec.CommandContext(ctx, "node", "--test", "--test-force-exit", "--test-reporter=spec",
+		"client.test.mjs", "express.test.mjs", "rest.test.mjs")
 	node.Env = append(os.Environ(),
 		"CHATR_HTTP="+s.http,
 		"CHATR_HTTPS="+s.https,
@@ -94,14 +98,17 @@ func start(t *testing.T, config string) service {
 		t.Fatal(err)
 	}
 	said := make(chan service, 1)
-	read := make(chan struct{})
+	allRead := make(chan struct{})
 	go func() {
-		defer close(read)
-		said <- addresses(bufio.NewScanner(out), filepath.Join(data, "ca.pem"))
+		defer close(allRead)
+		lines := bufio.NewScanner(out)
+		said <- addresses(lines, filepath.Join(data, "ca.pem"))
+		for lines.Scan() { // so that it never waits for a reader
+		}
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-read
+		<-allRead
 		err := chatr.Wait()
 		if chatr.ProcessState.ExitCode() != 0 {
 			t.Errorf("chatr standalone ended with %v", err)
@@ -124,8 +131,7 @@ func start(t *testing.T, config string) service {
 
 var connectionString = regexp.MustCompile(`Endpoint=(https?)://\S+;AccessKey=\S+`)
 
-// addresses reads the connection strings from what standalone prints, then the rest, so that it never waits to
-// be read.
+// addresses reads the connection strings from what standalone prints.
 func addresses(lines *bufio.Scanner, authority string) service {
 	s := service{authority: authority}
 	for (s.http == "" || s.https == "") && lines.Scan() {
@@ -137,19 +143,5 @@ func addresses(lines *bufio.Scanner, authority string) service {
 			s.https = found[0]
 		}
 	}
-	go func() {
-		for lines.Scan() {
-		}
-	}()
 	return s
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
