@@ -39,7 +39,7 @@ down:
 	docker compose down
 
 .env:
-	umask 077; for name in CHATR_ACCESS_KEY CHATR_AUTH_SESSION_KEY POSTGRES_PASSWORD; do \
+	@umask 077; for name in CHATR_ACCESS_KEY CHATR_AUTH_SESSION_KEY POSTGRES_PASSWORD; do \
 	  echo "$$name=$$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')"; done > $@
 
 setup:

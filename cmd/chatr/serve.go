@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/obs"
+)
+
+// lastRequests is how long running requests may take to finish once a service has stopped.
+const lastRequests = 5 * time.Second
+
+// process is what every serving command has: its log, metrics, health and listeners.
+type process struct {
+	log     *slog.Logger
+	metrics *prometheus.Registry
+	health  *obs.Health
+}
+
+func newProcess(s *settings, name string) (*process, error) {
+	log, err := obs.NewLogger(os.Stderr, s.Log, isTerminal(os.Stderr))
+	if err != nil {
+		return nil, err
+	}
+	p := &process{log: log.With("service", name), metrics: obs.NewRegistry(), health: &obs.Health{}}
+	version := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "chatr_build_info", Help: "1, with the version as label.",
+		ConstLabels: prometheus.Labels{"version": buildVersion()},
+	})
+	version.Set(1)
+	p.metrics.MustRegister(version)
+	return p, nil
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// service is what the packages below services make.
+type service interface {
+	Run(ctx context.Context) error
+	Ready(ctx context.Context) error
+}
+
+// run serves handler on l and operations on opsListen until ctx ends. The service then drains first, while both
+// still answer: connections that leave cause requests, and probes must see why the process is not ready.
+func (p *process) run(ctx context.Context, s service, handler http.Handler, listen, opsListen string) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen for clients: %w", err)
+	}
+	ops, err := net.Listen("tcp", opsListen)
+	if err != nil {
+		_ = l.Close()
+		return fmt.Errorf("listen for operations: %w", err)
+	}
+	p.log.Info("listening", "address", l.Addr().String(), "operations", ops.Addr().String(), "version", buildVersion())
+
+	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServers()
+	group, groupCtx := errgroup.WithContext(servers)
+	group.Go(func() error { return httpx.Serve(groupCtx, httpx.NewServer(handler), l, lastRequests) })
+	group.Go(func() error {
+		return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), ops, lastRequests)
+	})
+	group.Go(func() error {
+		defer stopServers()
+		return s.Run(mergeDone(ctx, groupCtx))
+	})
+	err = group.Wait()
+	p.log.Info("stopped")
+	return err
+}
+
+// mergeDone returns ctx, ended also when other ends: a server that fails must end the service as well.
+func mergeDone(ctx, other context.Context) context.Context {
+	merged, cancel := context.WithCancel(ctx)
+	context.AfterFunc(other, cancel)
+	return merged
+}
+
+// routed sends the gateway's paths to gateway and all others to api, as every front of the product does.
+func routed(gateway, api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isGatewayPath(r.URL.Path) {
+			gateway.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+func isGatewayPath(path string) bool {
+	for _, root := range []string{"/client", "/clients", "/ws", "/api/hubs"} {
+		if path == root || strings.HasPrefix(path, root+"/") {
+			return true
+		}
+	}
+	return path == "/api/health" || path == "/api/v1/health"
+}
+
+// either returns a if it is set, else b.
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/chat/postgres"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
+	"github.com/chatr-dev/chatr/pkg/messagelog/sqlitelog"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/api"
+	"github.com/chatr-dev/chatr/services/events"
+	"github.com/chatr-dev/chatr/services/gateway"
+	"github.com/chatr-dev/chatr/web"
+)
+
+// services are what standalone runs.
+type services struct {
+	gateway *gateway.Gateway
+	events  *events.Service
+	api     *api.Service
+	health  []func(context.Context) error
+	closers []io.Closer
+}
+
+// Ready returns nil, or why the services cannot be used now.
+func (s *services) Ready(ctx context.Context) error {
+	return errors.Join(s.gateway.Ready(ctx), s.events.Ready(ctx), s.api.Ready(ctx))
+}
+
+func (s *services) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		_ = s.closers[i].Close()
+	}
+}
+
+// all makes every service, on the stores of the data folder unless the settings name others. The chat's services
+// reach the gateway at endpoint.
+func (p *process) all(ctx context.Context, s *settings, tenants *tenant.Static, endpoint string) (all *services, err error) {
+	all = &services{}
+	defer func() {
+		if err != nil {
+			all.close()
+		}
+	}()
+	store, err := p.openStore(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	all.closers = append(all.closers, store)
+	if err := store.Migrate(ctx); err != nil {
+		return nil, err
+	}
+	log, err := p.openLog(s)
+	if err != nil {
+		return nil, err
+	}
+	all.closers = append(all.closers, log)
+	if all.gateway, err = p.newGateway(s, tenants, log); err != nil {
+		return nil, err
+	}
+	client, err := p.newClient(s, tenants, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	if all.events, err = p.newEvents(s, tenants, store, log, client); err != nil {
+		return nil, err
+	}
+	if all.api, err = p.newAPI(s, tenants, store, client); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func (p *process) openStore(ctx context.Context, s *settings) (chat.Store, error) {
+	if s.Postgres.URL != "" {
+		return postgres.Open(ctx, s.Postgres.URL)
+	}
+	return sqlite.Open(filepath.Join(s.Data, "chat.db"))
+}
+
+// closingLog is a message log that holds something open.
+type closingLog interface {
+	messagelog.Log
+	io.Closer
+}
+
+func (p *process) openLog(s *settings) (closingLog, error) {
+	if s.Redis.URL == "" {
+		return sqlitelog.Open(filepath.Join(s.Data, "log.db"), sqlitelog.Options{MaxAge: s.Chat.LogAge, MaxLength: s.Chat.LogLength, Logger: p.log})
+	}
+	client, err := redisconn.Open(s.Redis)
+	if err != nil {
+		return nil, err
+	}
+	return redislog.New(client, redislog.Options{Prefix: s.Redis.Prefix, MaxAge: s.Chat.LogAge, MaxLen: s.Chat.LogLength, Logger: p.log, Metrics: p.metrics}), nil
+}
+
+func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.Log) (*gateway.Gateway, error) {
+	cfg := s.Gateway.Config
+	cfg.Redis = s.Redis
+	g, err := gateway.New(cfg, gateway.Deps{Tenants: tenants, Log: log, Logger: p.log, Metrics: p.metrics})
+	if err != nil {
+		return nil, err
+	}
+	p.health.Add("gateway", g.Ready)
+	return g, nil
+}
+
+// chatTenant is the tenant that the chat belongs to.
+func (s *settings) chatTenant(tenants tenant.Source) (*tenant.Tenant, error) {
+	t := tenants.ByName(s.Chat.Tenant)
+	if t == nil {
+		return nil, fmt.Errorf("chat.tenant %q is not among the tenants of the file", s.Chat.Tenant)
+	}
+	return t, nil
+}
+
+func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string) (*dataplane.Client, error) {
+	t, err := s.chatTenant(tenants)
+	if err != nil {
+		return nil, err
+	}
+	return dataplane.New(endpoint, t.Keys.Primary, s.Chat.Hub, dataplane.Options{}), nil
+}
+
+func (p *process) newEvents(s *settings, tenants tenant.Source, store chat.Store, log messagelog.Log, client *dataplane.Client) (*events.Service, error) {
+	e, err := events.New(events.Config{
+		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, LegacyGuests: s.Auth.LegacyGuests, Origins: []string{"*"},
+	}, events.Deps{
+		Store: store, Log: log, Gateway: client, Logger: p.log, Metrics: p.metrics,
+		Keys: func() []string { return currentKeys(tenants, s.Chat.Tenant).All() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.health.Add("events", e.Ready)
+	return e, nil
+}
+
+func (p *process) newAPI(s *settings, tenants tenant.Source, store chat.Store, client *dataplane.Client) (*api.Service, error) {
+	a, err := api.New(api.Config{
+		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, SessionKey: s.Auth.SessionKey, PublicURL: s.Chat.PublicURL, ClientEndpoint: s.Chat.Endpoint,
+		Proxies: s.Chat.Proxies, NoGuests: !s.Auth.Guests, LegacyGuests: s.Auth.LegacyGuests, IdleAfter: s.Chat.IdleAfter, SessionTime: s.Auth.SessionTime,
+	}, api.Deps{
+		Store: store, Gateway: client, Web: web.Dist(), Logger: p.log, Metrics: p.metrics,
+		Keys: func() tenant.Keys { return currentKeys(tenants, s.Chat.Tenant) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.health.Add("api", a.Ready)
+	return a, nil
+}
+
+// currentKeys are a tenant's keys as last reloaded.
+func currentKeys(tenants tenant.Source, name string) tenant.Keys {
+	if t := tenants.ByName(name); t != nil {
+		return t.Keys
+	}
+	return tenant.Keys{}
+}

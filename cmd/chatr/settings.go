@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/obs"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/gateway"
+)
+
+// settings are all that can be set, for every command: services that share a file ignore what is not theirs.
+// docs/configuration.md is printed from it.
+type settings struct {
+	Listen    string `help:"address for clients, REST and the page; empty: 127.0.0.1:8080 for standalone, :8080 for the others"`
+	TLSListen string `default:"127.0.0.1:8443" help:"standalone: address for https; empty: no https"`
+	OpsListen string `help:"address of /metrics, /healthz, /readyz and /debug/pprof; empty: none for standalone, :9090 for the others"`
+	Data      string `default:"./data" help:"standalone: folder for everything that is kept"`
+
+	AccessKey          string `secret:"true" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
+	AccessKeySecondary string `secret:"true" help:"a second valid key, for replacing the first without dropping anyone"`
+
+	Redis    redisconn.Config
+	Postgres struct {
+		URL string `secret:"true" help:"postgres://user:password@host:5432/database; empty in standalone: SQLite in the data folder"`
+	}
+	Gateway struct {
+		URL string `help:"where the events and API services reach the gateways' REST API, such as http://gateway:8080"`
+		gateway.Config
+	}
+	Auth struct {
+		Guests       bool          `default:"true" help:"people may sign in with a name alone"`
+		LegacyGuests bool          `help:"accept the original Chatr's browser client, which has no sign-in; anybody can then take any unprefixed user id"`
+		SessionKey   string        `secret:"true" help:"signs session cookies; at least 32 characters; standalone makes one"`
+		SessionTime  time.Duration `default:"720h" help:"how long a session lasts"`
+	}
+	Chat struct {
+		Tenant    string        `default:"default" help:"tenant that the chat belongs to"`
+		Hub       string        `default:"chat" help:"hub that the chat uses"`
+		IdleAfter time.Duration `default:"60s" help:"time without mouse, key, touch or scroll until a person is shown as idle"`
+		PublicURL string        `help:"public address of the page, such as https://chat.example.com; empty: what each request says"`
+		Proxies   int           `help:"reverse proxies in front of the API service that append to X-Forwarded-For"`
+		Endpoint  string        `help:"public address of the gateways, such as https://chat.example.com; empty: the one the page was asked under"`
+		LogAge    time.Duration `default:"168h" help:"how long the message log keeps what nobody has read"`
+		LogLength int64         `default:"1000000" help:"how many messages the message log keeps"`
+	}
+	Log     obs.Config
+	Tenants []tenant.Tenant `file:"only" help:"tenants and their hubs, read again when the file changes; see below"`
+}
+
+// minKey is the least length of a key that signs.
+const minKey = 32
+
+// load reads the settings of a command and makes its logger.
+func load(name string, args []string, out io.Writer) (s *settings, file string, err error) {
+	s = &settings{}
+	file, err = config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
+	if err != nil {
+		return nil, "", err
+	}
+	return s, file, s.validate()
+}
+
+// validate reports everything that is wrong for any command.
+func (s *settings) validate() error {
+	var problems []error
+	for name, key := range map[string]string{"accessKey": s.AccessKey, "accessKeySecondary": s.AccessKeySecondary, "auth.sessionKey": s.Auth.SessionKey} {
+		if key != "" && len(key) < minKey {
+			problems = append(problems, fmt.Errorf("%s has %d characters; it needs at least %d", name, len(key), minKey))
+		}
+	}
+	for name, d := range map[string]time.Duration{"gateway.drainTime": s.Gateway.DrainTime, "chat.idleAfter": s.Chat.IdleAfter, "auth.sessionTime": s.Auth.SessionTime} {
+		if d <= 0 {
+			problems = append(problems, fmt.Errorf("%s is %v; it must be more than nothing", name, d))
+		}
+	}
+	if s.AccessKeySecondary != "" && s.AccessKey == "" {
+		problems = append(problems, errors.New("accessKeySecondary is set without accessKey"))
+	}
+	return errors.Join(problems...)
+}
+
+// require reports the settings among these that are empty.
+func require(settings ...[2]string) error {
+	var problems []error
+	for _, s := range settings {
+		if s[1] == "" {
+			problems = append(problems, fmt.Errorf("%s is not set; it is needed unless everything runs in one process (chatr standalone)", s[0]))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func runSettings(_ context.Context, _ []string, out io.Writer) error {
+	config.WriteMarkdown(out, &settings{})
+	return nil
+}

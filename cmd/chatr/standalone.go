@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/obs"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+)
+
+// standaloneDrain bounds the drain time: there is no other node to leave for, and somebody waits at a terminal.
+const standaloneDrain = 2 * time.Second
+
+// Files of the data folder that hold keys.
+const (
+	accessKeyFile  = "access-key"
+	sessionKeyFile = "session-key"
+)
+
+// standalone runs every service in this process. They call each other over loopback HTTP all the same, so that
+// there is one path to test.
+func standalone(ctx context.Context, args []string, out io.Writer) error {
+	s, file, err := load("standalone", args, out)
+	if err != nil {
+		return err
+	}
+	s.Listen = either(s.Listen, "127.0.0.1:8080")
+	s.Gateway.DrainTime = min(s.Gateway.DrainTime, standaloneDrain)
+	lock, err := lockFolder(s.Data)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := s.keepKeys(); err != nil {
+		return err
+	}
+	p, err := newProcess(s, "standalone")
+	if err != nil {
+		return err
+	}
+	door, err := openDoor(s)
+	if err != nil {
+		return err
+	}
+	defer door.close()
+
+	complete := func(n *settings) []tenant.Tenant {
+		n.AccessKey, n.AccessKeySecondary = s.AccessKey, s.AccessKeySecondary
+		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()+"/eventhandler/{event}")
+	}
+	tenants, err := tenant.NewStatic(complete(s)...)
+	if err != nil {
+		return err
+	}
+	services, err := p.all(ctx, s, tenants, "http://"+reachable(door.http.Addr()))
+	if err != nil {
+		return err
+	}
+	defer services.close()
+
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	group, groupCtx := errgroup.WithContext(work)
+	server := httpx.NewServer(routed(services.gateway.Handler(), services.api.Handler()))
+	group.Go(func() error { return httpx.Serve(groupCtx, server, door.http, lastRequests) })
+	if door.https != nil {
+		secure := httpx.NewServer(server.Handler)
+		group.Go(func() error { return httpx.Serve(groupCtx, secure, door.https, lastRequests) })
+	}
+	if door.ops != nil {
+		group.Go(func() error {
+			return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), door.ops, lastRequests)
+		})
+	}
+	group.Go(func() error {
+		return httpx.Serve(groupCtx, httpx.NewServer(services.events.Handler()), door.events, lastRequests)
+	})
+	group.Go(func() error { return services.events.Run(groupCtx) })
+	group.Go(func() error { return services.api.Run(groupCtx) })
+	group.Go(func() error { return reload(groupCtx, file, tenants, complete, args, p.log) })
+	group.Go(func() error {
+		defer stopWork() // the gateway leaves first: its goodbyes need the others
+		return services.gateway.Run(mergeDone(ctx, groupCtx))
+	})
+	group.Go(func() error { return welcome(groupCtx, out, s, door, services) })
+	return group.Wait()
+}
+
+// keepKeys fills in the keys that nobody has given from the data folder.
+func (s *settings) keepKeys() (err error) {
+	if s.AccessKey == "" {
+		if s.AccessKey, err = keptKey(s.Data, accessKeyFile); err != nil {
+			return err
+		}
+	}
+	if s.Auth.SessionKey == "" {
+		s.Auth.SessionKey, err = keptKey(s.Data, sessionKeyFile)
+	}
+	return err
+}
+
+// door is where standalone listens.
+type door struct {
+	http, https, ops net.Listener
+	events           net.Listener // for the gateway only: loopback, any port
+	authority        *authority
+}
+
+func openDoor(s *settings) (d *door, err error) {
+	d = &door{}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.events, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return d, err
+	}
+	if d.http, err = net.Listen("tcp", s.Listen); err != nil {
+		return d, fmt.Errorf("%w; choose another address by --listen", err)
+	}
+	if s.OpsListen != "" {
+		if d.ops, err = net.Listen("tcp", s.OpsListen); err != nil {
+			return d, fmt.Errorf("%w; choose another address by --ops-listen", err)
+		}
+	}
+	if s.TLSListen == "" {
+		return d, nil
+	}
+	l, err := net.Listen("tcp", s.TLSListen)
+	if err != nil {
+		return d, fmt.Errorf("%w; choose another address by --tls-listen, or none by --tls-listen=", err)
+	}
+	d.https, err = d.secure(l, s.Data)
+	return d, err
+}
+
+// secure wraps l for TLS with a certificate of the folder's authority.
+func (d *door) secure(l net.Listener, folder string) (net.Listener, error) {
+	var err error
+	if d.authority, err = openAuthority(folder, time.Now()); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	host, _, _ := net.SplitHostPort(l.Addr().String())
+	certificate, err := d.authority.issue(host, time.Now())
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	// HTTP/1.1 only: WebSockets are not offered over HTTP/2.
+	return tls.NewListener(l, &tls.Config{
+		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	}), nil
+}
+
+func (d *door) close() {
+	for _, l := range []net.Listener{d.http, d.https, d.ops, d.events} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// reachable is an address of this machine that reaches a.
+func reachable(a net.Addr) string {
+	host, port, _ := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// shown is the address to show people: localhost where that is what it means.
+func shown(a net.Addr) string {
+	host, port, _ := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// welcome says, once everything answers, where the product is and how to connect to it.
+func welcome(ctx context.Context, out io.Writer, s *settings, d *door, ready *services) error {
+	for ready.Ready(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	endpoint := "http://" + shown(d.http.Addr())
+	var b strings.Builder
+	fmt.Fprintf(&b, "Chatr is ready at %s\n\nConnection string for Azure Web PubSub SDKs:\n  Endpoint=%s;AccessKey=%s;Version=1.0;\n", endpoint, endpoint, s.AccessKey)
+	if d.https != nil {
+		ca, err := filepath.Abs(d.authority.path)
+		if err != nil {
+			ca = d.authority.path
+		}
+		fmt.Fprintf(&b, "  Endpoint=https://%s;AccessKey=%s;Version=1.0;\n\nThe https certificate is signed by an authority of this installation:\n  %s\nTo trust it in Node.js: NODE_EXTRA_CA_CERTS=%s\n", shown(d.https.Addr()), s.AccessKey, ca, ca)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
