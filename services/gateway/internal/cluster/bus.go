@@ -26,9 +26,9 @@ type Bus interface {
 
 	// Subscribe returns when the subscriptions are in effect everywhere. Topics this node already has are fine.
 	// Unsubscribe returns likewise. A subscription outlives a lost connection: it is made again on return.
-	// While the bus is not ready Subscribe fails with ErrUnavailable; after any error it is unknown whether the
-	// topics are subscribed, and Unsubscribe makes sure that they are not. Neither may be called by deliver or
-	// done, which would wait for themselves.
+	// While the bus is not ready Subscribe fails with ErrUnavailable. After an error, topics that this node did
+	// not have before it does not have either; of several calls about one topic at a time, the outcome is that
+	// of any. Neither may be called by deliver or done, which would wait for themselves.
 	Subscribe(ctx context.Context, topics ...string) error
 	Unsubscribe(ctx context.Context, topics ...string) error
 

@@ -12,12 +12,17 @@ const maxTopics = 1000
 
 // Subscribe returns when Redis has confirmed the topics. Requests of many callers share a round trip.
 func (b *Bus) Subscribe(ctx context.Context, topics ...string) error {
-	return b.topics.request(ctx, &request{channels: b.channels(topics)})
+	r := newRequest(b.channels(topics), false)
+	err := b.topics.request(ctx, r)
+	if err != nil && len(r.fresh) > 0 {
+		_, _ = b.topics.add(newRequest(r.fresh, true)) // nobody waits for it
+	}
+	return err
 }
 
 // Unsubscribe returns when Redis has confirmed, or at once when there is no connection that subscribes.
 func (b *Bus) Unsubscribe(ctx context.Context, topics ...string) error {
-	return b.topics.request(ctx, &request{channels: b.channels(topics), unsubscribe: true})
+	return b.topics.request(ctx, newRequest(b.channels(topics), true))
 }
 
 func (b *Bus) channels(topics []string) []string {
@@ -32,7 +37,12 @@ func (b *Bus) channels(topics []string) []string {
 type request struct {
 	channels    []string
 	unsubscribe bool
+	fresh       []string   // those of channels that were not wanted before
 	done        chan error // has room for the one answer
+}
+
+func newRequest(channels []string, unsubscribe bool) *request {
+	return &request{channels: channels, unsubscribe: unsubscribe, done: make(chan error, 1)}
 }
 
 func answerRequests(list []*request, err error) {
@@ -64,7 +74,6 @@ func (t *topics) request(ctx context.Context, r *request) error {
 	if len(r.channels) == 0 {
 		return nil
 	}
-	r.done = make(chan error, 1)
 	if wait, err := t.add(r); err != nil || !wait {
 		return err
 	}
@@ -86,8 +95,9 @@ func (t *topics) add(r *request) (wait bool, err error) {
 	for _, channel := range r.channels {
 		if r.unsubscribe {
 			delete(t.wanted, channel)
-		} else {
+		} else if _, known := t.wanted[channel]; !known {
 			t.wanted[channel] = struct{}{}
+			r.fresh = append(r.fresh, channel)
 		}
 	}
 	if !t.live {
@@ -104,8 +114,7 @@ func (t *topics) begin() {
 	defer t.mu.Unlock()
 	t.live = true
 	if len(t.wanted) > 0 {
-		all := slices.Collect(maps.Keys(t.wanted))
-		t.queue = append(t.queue, &request{channels: all, done: make(chan error, 1)})
+		t.queue = append(t.queue, newRequest(slices.Collect(maps.Keys(t.wanted)), false))
 	}
 }
 
