@@ -1,8 +1,7 @@
 // Package socket carries WebSocket messages (RFC 6455) between the gateway and one client.
 //
 // The WebSocket library does the handshake; from then on the frames are ours, as the library's reads and writes
-// cost more than all the rest of a delivery (docs/decisions/websocket.md). So this package keeps the whole of
-// RFC 6455 section 5 itself: masking, fragments, control frames, lengths, UTF-8, close codes. Compression is not
+// cost more than all the rest of a delivery. So this package keeps the whole of RFC 6455 section 5 itself: masking, fragments, control frames, lengths, UTF-8, close codes. Compression is not
 // offered.
 //
 // There is no goroutine per socket but the caller's reader:
@@ -21,6 +20,7 @@
 package socket
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math"
 	"net"
@@ -35,8 +35,9 @@ import (
 // Socket is an open WebSocket. One goroutine may read and one may write at a time; Close, BeginClose, Activity and
 // RemoteAddr may be called by any.
 type Socket struct {
-	conn net.Conn
-	raw  syscall.RawConn // conn's, or nil when it has none: TLS
+	conn   net.Conn
+	raw    syscall.RawConn // of the TCP connection; nil when conn hides it, and then TryWrite takes nothing
+	secure bool            // conn is TLS
 
 	activity atomic.Uint32
 	closing  atomic.Bool // BeginClose was called: data is discarded
@@ -57,7 +58,11 @@ type Socket struct {
 func newSocket(conn net.Conn, unread []byte) *Socket {
 	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes}
 	s.end = copy(s.buf, unread)
-	if sc, ok := conn.(syscall.Conn); ok {
+	tcp := conn
+	if t, ok := conn.(*tls.Conn); ok {
+		tcp, s.secure = t.NetConn(), true
+	}
+	if sc, ok := tcp.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn() // nil on error
 	}
 	return s
@@ -88,7 +93,7 @@ func (s *Socket) BeginClose(wait time.Duration) {
 
 // Close closes the connection at once, without a close frame. Both Read and Write end.
 func (s *Socket) Close() error {
-	if t, ok := s.conn.(interface{ NetConn() net.Conn }); ok {
+	if t, ok := s.conn.(*tls.Conn); ok {
 		return t.NetConn().Close() // TLS's own would wait up to 5 s to say goodbye, which the close frame has done
 	}
 	return s.conn.Close()

@@ -61,6 +61,24 @@ func pair(t testing.TB, first ...byte) (*Socket, *peer) {
 	return shake(t, conn, sockets, first)
 }
 
+// securePair is pair over TLS.
+func securePair(t testing.TB) (*Socket, *peer) {
+	server, sockets := serve(t, (*httptest.Server).StartTLS)
+	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", server.Listener.Addr().String(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shake(t, conn, sockets, nil)
+}
+
+// eachTransport runs test over TCP and over TLS.
+func eachTransport(t *testing.T, test func(t *testing.T, s *Socket, p *peer)) {
+	t.Run("tcp", func(t *testing.T) { s, p := pair(t); test(t, s, p) })
+	t.Run("tls", func(t *testing.T) { s, p := securePair(t); test(t, s, p) })
+}
+
 func shake(t testing.TB, conn net.Conn, sockets <-chan *Socket, first []byte) (*Socket, *peer) {
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t, conn, bufio.NewReader(conn)}
@@ -314,79 +332,82 @@ func TestAbnormalEnd(t *testing.T) {
 }
 
 func TestFramesReachTheClient(t *testing.T) {
-	s, p := pair(t)
-	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 200000} {
-		want := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
-		b := AppendFrame(nil, Text, []byte(want))
-		took, err := s.TryWrite(b)
-		if err != nil {
-			t.Fatal(err)
+	eachTransport(t, func(t *testing.T, s *Socket, p *peer) {
+		for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 200000} {
+			want := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
+			b := AppendFrame(nil, Text, []byte(want))
+			took, err := s.TryWrite(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			written := make(chan error, 1)
+			go func() { written <- s.Write(b[took:], time.Now().Add(patience)) }()
+			if op, got := p.frame(); op != Text || string(got) != want {
+				t.Errorf("%d bytes: got %d with %d bytes", n, op, len(got))
+			}
+			if err := <-written; err != nil {
+				t.Fatal(err)
+			}
 		}
-		written := make(chan error, 1)
-		go func() { written <- s.Write(b[took:], time.Now().Add(patience)) }()
-		if op, got := p.frame(); op != Text || string(got) != want {
-			t.Errorf("%d bytes: got %d with %d bytes", n, op, len(got))
-		}
-		if err := <-written; err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // TestTryWriteNeverWaits fills the kernel's buffers for a client that does not read.
 func TestTryWriteNeverWaits(t *testing.T) {
-	s, p := pair(t)
-	frame := AppendFrame(nil, Binary, make([]byte, 32<<10))
-	sent := 0
-	rest := []byte(nil)
-	for rest == nil {
-		n, err := s.TryWrite(frame)
-		if err != nil {
-			t.Fatal(err)
+	eachTransport(t, func(t *testing.T, s *Socket, p *peer) {
+		frame := AppendFrame(nil, Binary, make([]byte, 32<<10))
+		sent := 0
+		rest := []byte(nil)
+		for rest == nil {
+			n, err := s.TryWrite(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sent++; n < len(frame) {
+				rest = frame[n:]
+			}
 		}
-		if sent++; n < len(frame) {
-			rest = frame[n:]
+		if n, err := s.TryWrite(rest); n != 0 && n == len(rest) || err != nil {
+			t.Errorf("a full socket took %d bytes, %v", n, err)
 		}
-	}
-	if n, err := s.TryWrite(rest); n != 0 && n == len(rest) || err != nil {
-		t.Errorf("a full socket took %d bytes, %v", n, err)
-	}
-	start := time.Now()
-	if err := s.Write(make([]byte, 8<<20), start.Add(time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("Write to a full socket: got %v, want %v", err, os.ErrDeadlineExceeded)
-	}
-	_ = p.Close()
+		start := time.Now()
+		if err := s.Write(make([]byte, 8<<20), start.Add(time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write to a full socket: got %v, want %v", err, os.ErrDeadlineExceeded)
+		}
+		_ = p.Close()
+	})
 }
 
 // TestSlowClientGetsEverything reads after the kernel was full.
 func TestSlowClientGetsEverything(t *testing.T) {
-	s, p := pair(t)
-	const size = 32 << 10
-	frame := AppendFrame(nil, Binary, bytes.Repeat([]byte("s"), size))
-	sent := 0
-	var rest []byte
-	for rest == nil {
-		n, err := s.TryWrite(frame)
-		if err != nil {
+	eachTransport(t, func(t *testing.T, s *Socket, p *peer) {
+		const size = 32 << 10
+		frame := AppendFrame(nil, Binary, bytes.Repeat([]byte("s"), size))
+		sent := 0
+		var rest []byte
+		for rest == nil {
+			n, err := s.TryWrite(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sent++; n < len(frame) {
+				rest = frame[n:]
+			}
+		}
+		written := make(chan error, 1)
+		go func() { written <- s.Write(rest, time.Now().Add(patience)) }()
+		for range sent {
+			if op, payload := p.frame(); op != Binary || len(payload) != size {
+				t.Fatalf("got %d with %d bytes, want %d with %d", op, len(payload), Binary, size)
+			}
+		}
+		if err := <-written; err != nil {
 			t.Fatal(err)
 		}
-		if sent++; n < len(frame) {
-			rest = frame[n:]
+		if n, err := s.TryWrite(frame); n == 0 || err != nil { // the deadline of Write must not linger
+			t.Errorf("TryWrite after Write: took %d, %v", n, err)
 		}
-	}
-	written := make(chan error, 1)
-	go func() { written <- s.Write(rest, time.Now().Add(patience)) }()
-	for range sent {
-		if op, payload := p.frame(); op != Binary || len(payload) != size {
-			t.Fatalf("got %d with %d bytes, want %d with %d", op, len(payload), Binary, size)
-		}
-	}
-	if err := <-written; err != nil {
-		t.Fatal(err)
-	}
-	if n, err := s.TryWrite(frame); n == 0 || err != nil { // the deadline of Write must not linger
-		t.Errorf("TryWrite after Write: took %d, %v", n, err)
-	}
+	})
 }
 
 func TestTryWriteReportsALostClient(t *testing.T) {
@@ -430,18 +451,19 @@ func TestAppendClose(t *testing.T) {
 
 // TestRefuse makes sure that a client which is still sending sees the close frame, not a reset.
 func TestRefuse(t *testing.T) {
-	s, p := pair(t)
-	p.send(join(whole(Text, "ignored"), whole(Ping, "ignored"), part(Text, strings.Repeat("x", 100000))))
-	refused := make(chan struct{})
-	go func() { s.Refuse(1008, "no such connection"); close(refused) }()
-	if op, payload := p.frame(); op != Close || string(payload) != "\x03\xf0no such connection" {
-		t.Errorf("got %d %q", op, payload)
-	}
-	p.send(whole(Close, "\x03\xf0"))
-	<-refused
-	if op, payload, err := p.next(); !errors.Is(err, io.EOF) {
-		t.Errorf("after both closed: got %d %q %v, want EOF", op, payload, err)
-	}
+	eachTransport(t, func(t *testing.T, s *Socket, p *peer) {
+		p.send(join(whole(Text, "ignored"), whole(Ping, "ignored"), part(Text, strings.Repeat("x", 100000))))
+		refused := make(chan struct{})
+		go func() { s.Refuse(1008, "no such connection"); close(refused) }()
+		if op, payload := p.frame(); op != Close || string(payload) != "\x03\xf0no such connection" {
+			t.Errorf("got %d %q", op, payload)
+		}
+		p.send(whole(Close, "\x03\xf0"))
+		<-refused
+		if op, payload, err := p.next(); !errors.Is(err, io.EOF) {
+			t.Errorf("after both closed: got %d %q %v, want EOF", op, payload, err)
+		}
+	})
 }
 
 // TestBeginCloseEnds gives a client that never closes its time and no more.
@@ -456,26 +478,27 @@ func TestBeginCloseEnds(t *testing.T) {
 
 // TestDrain lets a client see why its oversized message is not taken.
 func TestDrain(t *testing.T) {
-	s, p := pair(t)
-	s.SetLimit(100)
-	sent := make(chan struct{})
-	go func() { defer close(sent); p.send(whole(Text, strings.Repeat("x", 4<<20))) }()
-	_, _, err := s.Read()
-	var ce *CloseError
-	if !errors.As(err, &ce) || ce.Code != CodeTooBig {
-		t.Fatalf("got %v, want %d", err, CodeTooBig)
-	}
-	if err := s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	drained := make(chan struct{})
-	go func() { defer close(drained); s.BeginClose(patience); s.Drain(); _ = s.Close() }()
-	<-sent
-	if op, payload := p.frame(); op != Close || !strings.Contains(string(payload), "too large") {
-		t.Errorf("got %d %q, want the close frame", op, payload)
-	}
-	_ = p.Close()
-	<-drained
+	eachTransport(t, func(t *testing.T, s *Socket, p *peer) {
+		s.SetLimit(100)
+		sent := make(chan struct{})
+		go func() { defer close(sent); p.send(whole(Text, strings.Repeat("x", 4<<20))) }()
+		_, _, err := s.Read()
+		var ce *CloseError
+		if !errors.As(err, &ce) || ce.Code != CodeTooBig {
+			t.Fatalf("got %v, want %d", err, CodeTooBig)
+		}
+		if err := s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		drained := make(chan struct{})
+		go func() { defer close(drained); s.BeginClose(patience); s.Drain(); _ = s.Close() }()
+		<-sent
+		if op, payload := p.frame(); op != Close || !strings.Contains(string(payload), "too large") {
+			t.Errorf("got %d %q, want the close frame", op, payload)
+		}
+		_ = p.Close()
+		<-drained
+	})
 }
 
 func TestMore(t *testing.T) {
@@ -595,38 +618,6 @@ func TestHTTP2IsRefused(t *testing.T) {
 	_ = resp.Body.Close()
 	if resp.ProtoMajor != 2 || resp.StatusCode != 400 || !strings.Contains(string(body), "HTTP/1.1") {
 		t.Errorf("got %s %d %q, want HTTP/2 and 400", resp.Proto, resp.StatusCode, body)
-	}
-}
-
-func TestTLS(t *testing.T) {
-	server, sockets := serve(t, (*httptest.Server).StartTLS)
-	config := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	config.NextProtos = []string{"http/1.1"}
-	conn, err := tls.Dial("tcp", server.Listener.Addr().String(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, p := shake(t, conn, sockets, nil)
-	p.send(whole(Text, "Hello"))
-	if op, payload, err := s.Read(); op != Text || string(payload) != "Hello" || err != nil {
-		t.Fatalf("got %d %q %v", op, payload, err)
-	}
-	b := AppendFrame(nil, Text, []byte("back"))
-	n, err := s.TryWrite(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Write(b[n:], time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if op, payload := p.frame(); op != Text || string(payload) != "back" {
-		t.Errorf("got %d %q", op, payload)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if op, payload, err := p.next(); err == nil {
-		t.Errorf("after Close: got %d %q", op, payload)
 	}
 }
 

@@ -4,14 +4,20 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// TryWrite hands frames to the kernel with one write(2) that does not wait, and returns how many bytes it took:
-// less than len(b) when the client is slower than we are, when a Write is under way, and always over TLS, whose
-// records cannot be taken half. Then the rest is for Write. An error means that the connection is gone.
+// TryWrite hands frames to the kernel without waiting for room, and returns how many bytes it took: less than len(b)
+// when the client is slower than we are, or when a Write is under way. Then the rest is for Write. An error means that
+// the connection is gone.
 func (s *Socket) TryWrite(b []byte) (n int, err error) {
 	if s.raw == nil || len(b) == 0 || !s.write.TryLock() {
 		return 0, nil
+	}
+	defer s.write.Unlock()
+	if s.secure {
+		return s.tryWriteTLS(b)
 	}
 	a := attempts.Get().(*attempt)
 	a.b = b
@@ -22,7 +28,6 @@ func (s *Socket) TryWrite(b []byte) (n int, err error) {
 	n = a.n
 	a.b, a.n, a.err = nil, 0, nil
 	attempts.Put(a)
-	s.write.Unlock()
 	return n, err
 }
 
@@ -31,13 +36,18 @@ func (s *Socket) TryWrite(b []byte) (n int, err error) {
 func (s *Socket) Write(b []byte, deadline time.Time) error {
 	s.write.Lock()
 	defer s.write.Unlock()
+	_, err := s.writeUntil(b, deadline)
+	return err
+}
+
+func (s *Socket) writeUntil(b []byte, deadline time.Time) (n int, err error) {
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := s.conn.Write(b); err != nil {
-		return err
+	if n, err = s.conn.Write(b); err != nil {
+		return n, err
 	}
-	return s.conn.SetWriteDeadline(time.Time{}) // else TryWrite would fail once it has passed
+	return n, s.conn.SetWriteDeadline(time.Time{}) // once passed it would fail TryWrite, and what TLS itself writes
 }
 
 // attempt is the state of one TryWrite. It is pooled, with its bound method, so that a write allocates nothing and
@@ -70,4 +80,33 @@ func (a *attempt) once(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// Over TLS a record must be written whole, which may mean waiting. So we write as little at a time as the kernel
+// surely takes once it says that it has room: that is a third of its buffer, of which the smallest has 16 KiB. Should
+// it keep us all the same, tlsPatience bounds that, and the connection is lost.
+const (
+	tlsChunk    = 4 << 10
+	tlsPatience = time.Second
+)
+
+func (s *Socket) tryWriteTLS(b []byte) (n int, err error) {
+	for n < len(b) && s.hasRoom() {
+		k, err := s.writeUntil(b[n:min(n+tlsChunk, len(b))], time.Now().Add(tlsPatience))
+		n += k
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// hasRoom reports whether the kernel would take some bytes now, or has an error for us.
+func (s *Socket) hasRoom() bool {
+	poll := [1]unix.PollFd{{Events: unix.POLLOUT}}
+	err := s.raw.Control(func(fd uintptr) {
+		poll[0].Fd = int32(fd)
+		_, _ = unix.Poll(poll[:], 0) // an error leaves Revents empty
+	})
+	return err != nil || poll[0].Revents != 0
 }
