@@ -23,6 +23,10 @@ const (
 	sweep     = 10 * time.Second
 	renewal   = 10 * time.Second
 
+	// One member of a group reads at a time, so that entries are handed over in the log's order. Its turn outlives
+	// it by a little more than deadAfter: whoever is next first takes over what it has left.
+	turnTime = deadAfter + 5*time.Second
+
 	// A consumer without entries that has not been heard of for this long is forgotten.
 	forgetAfter = time.Hour
 
@@ -45,6 +49,7 @@ type consumer struct {
 // a Redis that goes away, and starts again at the oldest entry if Redis has forgotten the group.
 func (l *Log) Consume(ctx context.Context, name, group string, handle func(context.Context, []messagelog.Entry) error) error {
 	c := &consumer{log: l, name: name, stream: l.stream(name), group: group, id: rand.Text(), handle: handle}
+	defer c.endTurn(ctx)
 	pause, complain := firstPause, true
 	for ctx.Err() == nil {
 		err := c.round(ctx)
@@ -64,8 +69,42 @@ func (l *Log) Consume(ctx context.Context, name, group string, handle func(conte
 	return nil
 }
 
-// round takes over what dead consumers have left, when that is due, and else reads what is new.
+// takeTurn gives the turn to ARGV[1], unless somebody else has it, and says whether it did.
+var takeTurn = redis.NewScript(`
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`)
+
+// dropTurn takes it away from ARGV[1].
+var dropTurn = redis.NewScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1`)
+
+func (c *consumer) turnKey() string { return c.stream + ":turn:" + c.group }
+
+// turn takes or keeps the group's turn to read and reports whether c has it.
+func (c *consumer) turn(ctx context.Context) (bool, error) {
+	return takeTurn.Run(ctx, c.log.client, []string{c.turnKey()}, c.id, turnTime.Milliseconds()).Bool()
+}
+
+// endTurn lets another member read at once.
+func (c *consumer) endTurn(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
+	defer cancel()
+	_ = dropTurn.Run(ctx, c.log.client, []string{c.turnKey()}, c.id).Err() // else it ends by itself
+}
+
+// round waits for the turn, takes over what dead consumers have left, when that is due, and else reads what is new.
 func (c *consumer) round(ctx context.Context) error {
+	mine, err := c.turn(ctx)
+	if err != nil {
+		return err
+	}
+	if !mine {
+		wait(ctx, block)
+		return nil
+	}
 	if time.Since(c.swept) >= sweep {
 		if err := c.takeOver(ctx); err != nil {
 			return c.mend(ctx, err)
@@ -171,20 +210,25 @@ func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) err
 	return nil
 }
 
-// hold touches entries at every renewal, so that nobody takes them over, until release is called.
+// hold keeps the turn and touches entries at every renewal, so that nobody takes them over, until release is called.
 func (c *consumer) hold(ctx context.Context, ids []string) (release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for wait(ctx, renewal); ctx.Err() == nil; wait(ctx, renewal) {
-			// An error is no reason to stop: the entries are ours until somebody else has them.
-			_ = c.log.client.XClaimJustID(ctx, &redis.XClaimArgs{
-				Stream: c.stream, Group: c.group, Consumer: c.id, Messages: ids,
-			}).Err()
+			c.touch(ctx, ids)
 		}
 	}()
 	return func() { cancel(); <-ended }
+}
+
+// touch makes entries look as if they had just been read. An error is no reason to stop working on them: they are
+// ours until somebody else has them.
+func (c *consumer) touch(ctx context.Context, ids []string) {
+	_ = c.log.client.XClaimJustID(ctx, &redis.XClaimArgs{
+		Stream: c.stream, Group: c.group, Consumer: c.id, Messages: ids,
+	}).Err()
 }
 
 // giveBack makes entries look long untouched, so that the next consumer takes them over at once.
