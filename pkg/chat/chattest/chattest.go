@@ -51,7 +51,9 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"concurrent sweeps", concurrentSweeps},
 		{"concurrent idleness", concurrentIdleness},
 		{"concurrent disconnects", concurrentDisconnects},
+		{"concurrent returns", concurrentReturns},
 		{"concurrent limits", concurrentLimits},
+		{"concurrent deletion", concurrentDeletion},
 		{"concurrent everything", concurrentEverything},
 		{"cancelled calls", cancelled},
 	} {

@@ -6,19 +6,25 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// simultaneous is how many do the same at once.
-const simultaneous = 50
+// simultaneous is how many do the same at once; what needs luck to go wrong is tried that many rounds.
+const (
+	simultaneous = 50
+	rounds       = 25
+)
 
-// processes opens the database twice and returns one or the other.
+// processes opens the database twice and returns one or the other. Their connections are there already, so that
+// calls meet.
 func (s *suite) processes() func(i int) chat.Store {
+	s.Helper()
 	both := []chat.Store{s.store, s.open()}
-	return func(i int) chat.Store { return both[i%2] }
+	store := func(i int) chat.Store { return both[i%2] }
+	each(s, simultaneous, func(i int) error { return store(i).Ready(s.ctx) })
+	return store
 }
 
 func restart(s *suite) {
@@ -83,22 +89,28 @@ func concurrentResends(s *suite) {
 	store := s.processes()
 	s.users("ann")
 	s.room("r", "ann")
-	var mu sync.Mutex
-	created := 0
-	each(s, simultaneous, func(i int) error {
-		m, isNew, err := store(i).AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "once", Key: "k"})
-		if err == nil && m.Seq != 1 {
-			err = fmt.Errorf("sequence: got %d, want 1", m.Seq)
+	for round := range rounds {
+		stored, created := make([]chat.Message, 8), make([]bool, 8)
+		each(s, len(stored), func(i int) (err error) {
+			stored[i], created[i], err = store(i).AddMessage(s.ctx, tenant,
+				chat.Message{RoomID: "r", AuthorID: "ann", Text: "once", Key: fmt.Sprint(round)})
+			return err
+		})
+		for _, m := range stored {
+			equal(s, "sequence", m.Seq, int64(round+1))
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if isNew {
-			created++
+		equal(s, "messages created", count(created), 1)
+	}
+	equal(s, "last sequence", s.loadRoom("r").LastSeq, rounds)
+}
+
+func count(truths []bool) (n int) {
+	for _, t := range truths {
+		if t {
+			n++
 		}
-		return err
-	})
-	equal(s, "messages created", created, 1)
-	equal(s, "last sequence", s.loadRoom("r").LastSeq, 1)
+	}
+	return n
 }
 
 func concurrentDirectRooms(s *suite) {
@@ -114,14 +126,10 @@ func concurrentDirectRooms(s *suite) {
 		rooms[i], created[i], err = store(i).DirectRoom(s.ctx, tenant, from, to)
 		return err
 	})
-	creations := 0
-	for i, r := range rooms {
+	for _, r := range rooms {
 		equal(s, "id", r.ID, rooms[0].ID)
-		if created[i] {
-			creations++
-		}
 	}
-	equal(s, "rooms created", creations, 1)
+	equal(s, "rooms created", count(created), 1)
 	equal(s, "members", len(s.loadRoom(rooms[0].ID).Members), 2)
 }
 
@@ -147,65 +155,79 @@ func concurrentCreation(s *suite) {
 }
 
 func concurrentSweeps(s *suite) {
-	ids, store := numbered("user", simultaneous), s.processes()
+	ids, store := numbered("user", 10), s.processes()
 	s.users(ids...)
-	for _, id := range ids {
-		s.connect(id, id)
-		s.must(s.store.Disconnect(s.ctx, tenant, id))
-	}
-	var mu sync.Mutex
-	var swept []string
-	each(s, 8, func(i int) error {
-		users, err := store(i).SweepOffline(s.ctx, tenant, ever())
-		mu.Lock()
-		defer mu.Unlock()
-		for _, u := range users {
-			swept = append(swept, u.ID)
+	for range rounds {
+		for _, id := range ids {
+			s.connect(id, id)
+			s.must(s.store.Disconnect(s.ctx, tenant, id))
 		}
-		return err
-	})
-	users, err := s.store.SweepOffline(s.ctx, tenant, ever()) // those that all held back from
-	s.must(err)
-	for _, u := range users {
-		swept = append(swept, u.ID)
+		swept := make([][]chat.User, 9)
+		each(s, 8, func(i int) (err error) {
+			swept[i], err = store(i).SweepOffline(s.ctx, tenant, ever())
+			return err
+		})
+		var err error
+		swept[8], err = s.store.SweepOffline(s.ctx, tenant, ever()) // those that all held back from
+		s.must(err)
+		var got []string
+		for _, u := range slices.Concat(swept...) {
+			got = append(got, u.ID)
+		}
+		slices.Sort(got)
+		equalList(s, "users swept by all", got, ids...)
 	}
-	slices.Sort(swept)
-	equalList(s, "users swept by all", swept, ids...)
 }
 
 // concurrentIdleness has all connections of a user go idle at once: the last one counts, and one change is seen.
 func concurrentIdleness(s *suite) {
-	store, ids := s.processes(), numbered("c", 20)
+	store, ids := s.processes(), numbered("c", 4)
 	s.users("ann")
 	s.connect("ann", ids...)
-	for _, idle := range []bool{true, false} {
-		changes := make([]bool, len(ids))
+	for round := range 2 * rounds {
+		idle := round%2 == 0
+		changed := make([]bool, len(ids))
 		each(s, len(ids), func(i int) (err error) {
-			_, changes[i], err = store(i).SetIdle(s.ctx, tenant, chat.Connection{ID: ids[i], UserID: "ann"}, idle)
+			_, changed[i], err = store(i).SetIdle(s.ctx, tenant, chat.Connection{ID: ids[i], UserID: "ann"}, idle)
 			return err
 		})
-		changed := 0
-		for _, c := range changes {
-			if c {
-				changed++
-			}
-		}
-		equal(s, "changes reported", changed, 1)
+		equal(s, "changes reported", count(changed), 1)
 		s.wantIdle("ann", idle)
 	}
 }
 
-// concurrentDisconnects has all connections of each user go at once: everybody is swept, nobody stays a ghost.
+// concurrentDisconnects has all connections of a user go at once: the user is swept, nobody stays a ghost.
 func concurrentDisconnects(s *suite) {
-	store, ids := s.processes(), numbered("user", 10)
-	s.users(ids...)
-	for _, id := range ids {
-		s.connect(id, id+"a", id+"b", id+"c", id+"d")
+	store, connections := s.processes(), numbered("c", 4)
+	s.users("ann")
+	for range rounds {
+		s.connect("ann", connections...)
+		each(s, len(connections), func(i int) error { return store(i).Disconnect(s.ctx, tenant, connections[i]) })
+		s.wantSwept("ann")
 	}
-	each(s, 4*len(ids), func(i int) error {
-		return store(i).Disconnect(s.ctx, tenant, ids[i/4]+string("abcd"[i%4]))
-	})
-	s.wantSwept(ids...)
+}
+
+// concurrentReturns has a user come back while the last connection goes and everybody sweeps: whoever has a
+// connection is online.
+func concurrentReturns(s *suite) {
+	store := s.processes()
+	s.users("ann")
+	s.connect("ann", "c0")
+	for round := range rounds {
+		each(s, 4, func(i int) (err error) {
+			switch i {
+			case 0:
+				err = store(round).Disconnect(s.ctx, tenant, fmt.Sprint("c", round))
+			case 1:
+				_, err = store(round+1).Connect(s.ctx, tenant, chat.Connection{ID: fmt.Sprint("c", round+1), UserID: "ann"})
+			default:
+				_, err = store(i).SweepOffline(s.ctx, tenant, ever())
+			}
+			return err
+		})
+		s.wantOnline("ann")
+		s.wantSwept()
+	}
 }
 
 func concurrentLimits(s *suite) {
@@ -214,20 +236,57 @@ func concurrentLimits(s *suite) {
 	for i := range chat.MaxOwnedRooms - 1 {
 		s.room(fmt.Sprint("r", i), "ann")
 	}
-	errs := make([]error, 10)
-	each(s, len(errs), func(i int) error {
-		_, errs[i] = store(i).CreateRoom(s.ctx, tenant, chat.Room{ID: fmt.Sprint("more", i), Title: "More", OwnerID: "ann"})
-		return nil
-	})
-	created := 0
-	for _, err := range errs {
-		if err == nil {
+	for round := range rounds {
+		errs := make([]error, 6)
+		each(s, len(errs), func(i int) error {
+			_, errs[i] = store(i).CreateRoom(s.ctx, tenant, chat.Room{ID: fmt.Sprint("more", round, "-", i), Title: "More", OwnerID: "ann"})
+			return nil
+		})
+		created := 0
+		for i, err := range errs {
+			if err != nil {
+				wantError(s, "one room too many", err, chat.ErrLimit)
+				continue
+			}
 			created++
-			continue
+			_, err = s.store.DeleteRoom(s.ctx, tenant, fmt.Sprint("more", round, "-", i), "ann")
+			s.must(err)
 		}
-		wantError(s, "one room too many", err, chat.ErrLimit)
+		equal(s, "rooms created below the limit", created, 1)
 	}
-	equal(s, "rooms created below the limit", created, 1)
+}
+
+// concurrentDeletion has users join and write while the owner deletes the room: no member is left in it, and
+// nothing is written after.
+func concurrentDeletion(s *suite) {
+	store := s.processes()
+	ids := numbered("user", 6)
+	s.users("ann")
+	s.users(ids...)
+	for round := range rounds {
+		room := fmt.Sprint("r", round)
+		s.room(room, "ann")
+		each(s, len(ids)+2, func(i int) (err error) {
+			switch i {
+			case 0:
+				_, err = store(i).DeleteRoom(s.ctx, tenant, room, "ann")
+				return err
+			case 1:
+				_, _, err = store(i).AddMessage(s.ctx, tenant, chat.Message{RoomID: room, AuthorID: "ann", Text: "hello?"})
+			default:
+				_, err = store(i).Join(s.ctx, tenant, room, ids[i-2])
+			}
+			if errors.Is(err, chat.ErrNotFound) {
+				err = nil
+			}
+			return err
+		})
+		for _, id := range ids {
+			rooms, err := s.store.Memberships(s.ctx, tenant, id)
+			s.must(err)
+			equalList(s, "memberships after the deletion", rooms)
+		}
+	}
 }
 
 // concurrentEverything mixes all that writes, over few ids: no call may fail for an internal reason such as a
