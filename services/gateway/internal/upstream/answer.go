@@ -143,7 +143,7 @@ func (s *Session) setState(values []string) *Failure {
 // 500 (event-handler.md section 5.3).
 func refuse(f *Failure) *Refused {
 	r := &Refused{Status: f.Status, cause: f}
-	refused := (f.Reason == ReasonClientError || f.Reason == ReasonServerError) && f.Status >= 400 && f.Status <= 599
+	refused := f.Status >= 400 && f.Status <= 599
 	if !refused {
 		r.Status = http.StatusInternalServerError
 	}

@@ -97,9 +97,9 @@ func (c *consent) look() (running chan struct{}, begin bool, failure *Failure) {
 func (u *Upstream) validate(c *consent, to target) {
 	ctx, cancel := context.WithTimeout(u.life, validationTimeout)
 	defer cancel()
-	failure := u.ask(ctx, to, http.MethodOptions)
-	if failure != nil && failure.Status == http.StatusNotFound {
-		failure = u.ask(ctx, to, http.MethodGet)
+	status, failure := u.ask(ctx, to, http.MethodOptions)
+	if status == http.StatusNotFound {
+		status, failure = u.ask(ctx, to, http.MethodGet)
 	}
 
 	c.mu.Lock()
@@ -109,7 +109,7 @@ func (u *Upstream) validate(c *consent, to target) {
 	c.mu.Unlock()
 	if changed && failure != nil {
 		u.log.Warn("event handler does not accept events", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub,
-			"reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
+			"reason", failure.Reason, "status", status, "detail", failure.detail)
 	}
 }
 
@@ -136,25 +136,26 @@ func (c *consent) note(failure *Failure) (changed bool) {
 	return changed
 }
 
-// ask sends one validation request.
-func (u *Upstream) ask(ctx context.Context, to target, method string) *Failure {
+// ask sends one validation request. The status is for the log: a Failure has only those of answers to events.
+func (u *Upstream) ask(ctx context.Context, to target, method string) (status int, failure *Failure) {
 	r, err := cloudevents.NewValidation(ctx, method, to.validation, to.hub.Hub, to.origin)
 	if err != nil {
-		return &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
+		return 0, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
 	resp, err := u.client.Do(r)
 	if err != nil {
-		return requestFailure(ctx, err)
+		return 0, requestFailure(ctx, err)
 	}
 	defer resp.Body.Close()
 	drainBody(resp, maxValidationAnswer)
+	status = resp.StatusCode
 	switch {
-	case resp.StatusCode >= 500:
-		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, retry: true}
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, detail: fmt.Errorf("abuse protection failed: the answer to %s must be 2xx", method)}
+	case status < 200 || status > 299:
+		failure = &Failure{Reason: ReasonValidation, retry: status >= 500,
+			detail: fmt.Errorf("abuse protection failed: the answer to %s has status %d and must have 2xx", method, status)}
 	case !cloudevents.Allows(resp.Header, to.origin):
-		return &Failure{Reason: ReasonValidation, Status: resp.StatusCode, detail: fmt.Errorf("abuse protection failed: WebHook-Allowed-Origin has neither %s nor *", to.origin)}
+		failure = &Failure{Reason: ReasonValidation,
+			detail: fmt.Errorf("abuse protection failed: WebHook-Allowed-Origin has neither %s nor *", to.origin)}
 	}
-	return nil
+	return status, failure
 }

@@ -11,7 +11,6 @@ import (
 type host struct {
 	name  string
 	slots chan struct{} // a token for each request under way
-	wake  chan struct{} // tells a pausing worker that the host is back
 
 	mu       sync.Mutex // guards the following
 	failures int        // attempts in a row that found no working handler
@@ -37,7 +36,7 @@ func (u *Upstream) host(name string) *host {
 	defer u.mu.Unlock()
 	h := u.hosts[name]
 	if h == nil {
-		h = &host{name: name, slots: make(chan struct{}, u.cfg.InFlight), wake: make(chan struct{}, 1)}
+		h = &host{name: name, slots: make(chan struct{}, u.cfg.InFlight)}
 		u.hosts[name] = h
 	}
 	return h
@@ -48,8 +47,10 @@ func (u *Upstream) report(h *host, failure *Failure) {
 	h.mu.Lock()
 	before := h.failures
 	switch {
-	case failure == nil, failure.Status != 0 && !failure.retry:
+	case failure == nil:
 		h.failures, h.pause, h.dropping = 0, 0, false
+	case failure.Status != 0 && !failure.retry: // it works, and refuses
+		h.failures, h.pause = 0, 0
 	case failure.retry, failure.Reason == ReasonTimeout:
 		h.failures++
 	}
@@ -59,11 +60,7 @@ func (u *Upstream) report(h *host, failure *Failure) {
 	switch {
 	case before >= failing && after == 0:
 		u.log.Info("event handler works again", "handler", h.name)
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
-		u.hire(h)
+		u.hire(h) // the one that pauses need not be waited for
 	case before < failing && after >= failing:
 		u.log.Warn("event handler is failing", "handler", h.name, "reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
 	}
@@ -114,12 +111,10 @@ func (u *Upstream) take(h *host) *Session {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-h.wake:
 		case <-u.life.Done():
 			timer.Stop()
 			return nil
 		}
-		timer.Stop()
 	}
 }
 

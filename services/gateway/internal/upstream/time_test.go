@@ -249,6 +249,28 @@ func TestValidationOfAHandlerThatIsStarting(t *testing.T) {
 	})
 }
 
+func TestAHandlerThatWasAwayIsSoonAskedAgain(t *testing.T) {
+	var start time.Time
+	scripted(t, Config{}, true, func(int, *http.Request) (int, error) {
+		if time.Since(start) < 5*time.Minute {
+			return 0, errDown
+		}
+		return 204, nil
+	}, func(t *testing.T, u *Upstream, s *script) {
+		start = time.Now()
+		for {
+			_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil)
+			if err == nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(start); took > 5*time.Minute+2*unreachableBackoff {
+			t.Errorf("accepted %v after it was back, want soon", took-5*time.Minute)
+		}
+	})
+}
+
 func TestConsentOutlivesAnUnreachableHandlerButNotARefusal(t *testing.T) {
 	var mode string
 	scripted(t, Config{}, true, func(_ int, r *http.Request) (int, error) {
@@ -289,6 +311,7 @@ func TestLifecycleEventsOutliveADeadHandler(t *testing.T) {
 	down := true
 	var mu sync.Mutex
 	scripted(t, Config{}, false, func(int, *http.Request) (int, error) {
+		time.Sleep(time.Second)
 		mu.Lock()
 		defer mu.Unlock()
 		if down {
@@ -337,6 +360,53 @@ func TestLifecycleEventsOutliveADeadHandler(t *testing.T) {
 		}
 		if got := testutil.ToFloat64(u.metrics.waiting); got != 0 {
 			t.Errorf("got %v events waiting, want none", got)
+		}
+	})
+}
+
+func TestAHostThatIsBackIsServedByAllWorkers(t *testing.T) {
+	var back time.Time
+	scripted(t, Config{}, false, func(int, *http.Request) (int, error) {
+		time.Sleep(time.Second)
+		if time.Now().Before(back) {
+			return 0, errDown
+		}
+		return 204, nil
+	}, func(t *testing.T, u *Upstream, s *script) {
+		back = time.Now().Add(5 * time.Minute)
+		for i := range 100 {
+			u.Open(chat, fmt.Sprint("c", i)).Established("ana", "")
+		}
+		if err := u.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(back); took > 2*maxPause {
+			t.Errorf("caught up after %v, want within %v", took, 2*maxPause)
+		}
+	})
+}
+
+func TestAUserEventThatPassesEndsThePause(t *testing.T) {
+	down := true
+	scripted(t, Config{}, false, func(int, *http.Request) (int, error) {
+		if down {
+			return 0, errDown
+		}
+		return 204, nil
+	}, func(t *testing.T, u *Upstream, s *script) {
+		for i := range 50 {
+			u.Open(chat, fmt.Sprint("c", i)).Established("ana", "")
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		down = false
+		back := time.Now()
+		if _, err := u.Open(chat, "other").Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if waiting := testutil.ToFloat64(u.metrics.waiting); time.Since(back) != 0 || waiting > 5 {
+			t.Errorf("got %v events waiting, want at most those whose own retry is due later", waiting)
 		}
 	})
 }
@@ -430,7 +500,11 @@ func TestUserEventsOfAConnectionGoOneByOne(t *testing.T) {
 		if most != 1 {
 			t.Errorf("got %d at a time, want 1", most)
 		}
-		wantSeen(t, s, "0 e/1", "1 e/2", "2 e/3", "3 e/4", "4 e/5")
+		for i, line := range s.take() {
+			if !strings.HasPrefix(line, fmt.Sprint(i, " e/")) {
+				t.Errorf("got %s, want one event a second", line)
+			}
+		}
 	})
 }
 
@@ -451,6 +525,25 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 			}
 			wantSeen(t, s, "0 connected/1", "0 disconnected/2")
 			wantDropped(t, u, ReasonClientError, 1)
+			if u.host("app.example").dropping {
+				t.Error("the next loss would not be logged, though the host worked in between")
+			}
+		})
+	})
+	t.Run("many refused are logged once", func(t *testing.T) {
+		scripted(t, Config{}, false, func(int, *http.Request) (int, error) { return 403, nil }, func(t *testing.T, u *Upstream, s *script) {
+			logged := &logBuffer{}
+			u.log = slog.New(slog.NewTextHandler(logged, nil))
+			for i := range 10 {
+				u.Open(chat, fmt.Sprint("c", i)).Established("ana", "")
+			}
+			if err := u.Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
+			wantDropped(t, u, ReasonClientError, 10)
+			if got := strings.Count(logged.String(), "lifecycle event was given up"); got != 1 {
+				t.Errorf("got %d lines in the log, want 1", got)
+			}
 		})
 	})
 	t.Run("too many requests is not a refusal", func(t *testing.T) {
@@ -476,15 +569,17 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 	})
 	t.Run("overflow", func(t *testing.T) {
 		scripted(t, Config{LifecycleQueue: 10}, false, func(int, *http.Request) (int, error) { return 503, nil }, func(t *testing.T, u *Upstream, s *script) {
-			for i := range 20 {
-				session := u.Open(chat, fmt.Sprint("c", i))
-				session.accept(nil)
-				session.Established("ana", "") // 5 of these may wait
-				if i < 8 {
-					session.Closed("")
-				}
+			sessions := make([]*Session, 20)
+			for i := range sessions {
+				sessions[i] = u.Open(chat, fmt.Sprint("c", i))
+				sessions[i].accept(nil)
+				sessions[i].Established("ana", "")
 			}
-			wantDropped(t, u, reasonOverflow, 18)
+			wantDropped(t, u, reasonOverflow, 15) // the other half is for disconnected
+			for _, session := range sessions[:7] {
+				session.Closed("")
+			}
+			wantDropped(t, u, reasonOverflow, 17)
 			if got := testutil.ToFloat64(u.metrics.waiting); got != 10 {
 				t.Errorf("got %v waiting, want 10", got)
 			}
@@ -492,13 +587,22 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 	})
 	t.Run("stopped", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			u := New(Config{}, newTenants(t, handlerOf("http://app.example")), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-			u.client.Transport = &script{answer: func(int, *http.Request) (int, error) { return 0, errDown }}
+			h := handlerOf("http://app.example")
+			h.SkipValidation = true
+			u := New(Config{}, newTenants(t, h), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			u.client.Transport = &script{answer: func(_ int, r *http.Request) (int, error) {
+				<-r.Context().Done()
+				return 0, r.Context().Err()
+			}}
 			u.Open(chat, connID).Established("ana", "")
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
+			began := time.Now()
 			if err := u.Run(ctx); err != nil {
 				t.Error(err)
+			}
+			if took := time.Since(began); took != 10*time.Second {
+				t.Errorf("Run returned after %v, want 10s: what is under way is interrupted", took)
 			}
 			wantDropped(t, u, reasonStopped, 1)
 			time.Sleep(time.Minute) // whatever retry was planned finds nobody
@@ -546,16 +650,25 @@ func TestAReloadMovesWaitingEvents(t *testing.T) {
 		}
 		tenants := newTenants(t, handler("old.example"))
 		u := New(Config{}, tenants, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		var arrived []string
+		var mu sync.Mutex
+		arrived := map[string]int{}
 		s := &script{start: time.Now(), answer: func(_ int, r *http.Request) (int, error) {
 			if r.URL.Host == "old.example" {
 				return 0, errDown
 			}
-			arrived = append(arrived, r.Header.Get("ce-connectionId")+" at "+r.URL.Host)
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			arrived[r.Header.Get("ce-connectionId")+" at "+r.URL.Host]++
 			return 204, nil
 		}}
 		u.client.Transport = s
-		u.Open(chat, "early").Established("ana", "")
+		want := map[string]int{}
+		for i := range 50 {
+			id := fmt.Sprint("c", i)
+			want[id+" at new.example"] = 1
+			u.Open(chat, id).Established("ana", "")
+		}
 		time.Sleep(time.Minute)
 		if got := len(arrived); got != 0 {
 			t.Fatalf("got %v before the reload, want nothing", arrived)
@@ -563,10 +676,14 @@ func TestAReloadMovesWaitingEvents(t *testing.T) {
 		if err := tenants.Set(*copyOf(tenants, handler("new.example"))); err != nil {
 			t.Fatal(err)
 		}
+		reloaded := time.Now()
 		if err := u.Drain(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if want := []string{"early at new.example"}; !reflect.DeepEqual(arrived, want) {
+		if took := time.Since(reloaded); took > 2*maxPause {
+			t.Errorf("delivered after %v, want within %v: the new host is not to wait like the old", took, 2*maxPause)
+		}
+		if !reflect.DeepEqual(arrived, want) {
 			t.Errorf("got %v, want %v", arrived, want)
 		}
 		ctx, stop := context.WithCancel(t.Context())

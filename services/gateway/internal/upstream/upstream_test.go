@@ -479,6 +479,10 @@ func TestConnectIsNotInterruptedOnceSent(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("ce-type") == cloudevents.Connect {
 			leave() // the client goes away while the handler thinks
+			select {
+			case <-r.Context().Done():
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
