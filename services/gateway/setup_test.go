@@ -134,15 +134,18 @@ func (s *server) dial(address, codec string) *wsclient.Client {
 
 func (s *server) tryDial(address, codec string) (*wsclient.Client, error) {
 	s.t.Helper()
-	o := wsclient.Options{}
-	if codec != "" {
-		o.Subprotocols = []string{codec}
-	}
-	c, err := wsclient.Dial(within(s.t), address, o)
+	c, err := wsclient.Dial(within(s.t), address, wsclient.Options{Subprotocols: offer(codec)})
 	if err == nil {
 		s.t.Cleanup(c.Drop)
 	}
 	return c, err
+}
+
+func offer(codec string) []string {
+	if codec == "" {
+		return nil
+	}
+	return []string{codec}
 }
 
 // join connects user to groups with every role.

@@ -103,12 +103,12 @@ func (b *Bus) setDown(reason error) {
 	answerRequests(waiting, err)
 }
 
-// setUp makes the bus ready, unless the session has ended meanwhile.
-func (b *Bus) setUp(s *session) {
+// setUp makes the bus ready and says so, unless the session has ended meanwhile.
+func (b *Bus) setUp(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.ctx.Err() != nil {
-		return
+		return false
 	}
 	if b.everReady {
 		b.lost.Add(1)
@@ -117,7 +117,7 @@ func (b *Bus) setUp(s *session) {
 	b.posts.open()
 	b.topics.open()
 	b.down.Store(nil)
-	b.log.Info("message bus ready")
+	return true
 }
 
 // Ready returns nil while a session has all subscriptions, else why not.

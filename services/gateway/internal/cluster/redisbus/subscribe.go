@@ -191,8 +191,9 @@ func (s *session) subscribe() error {
 			if err := s.prove(); err != nil {
 				return err
 			}
-			s.bus.setUp(s)
-			ready = true
+			if ready = s.bus.setUp(s); ready {
+				s.bus.log.Info("message bus ready")
+			}
 		}
 		select {
 		case <-s.ctx.Done():

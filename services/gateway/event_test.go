@@ -1,0 +1,249 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+)
+
+func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/echo" {
+				body, _ := io.ReadAll(r.Body)
+				w.Header().Set("Content-Type", "text/plain")
+				_, _ = w.Write(append(body, '!'))
+			}
+		})))
+		var got []string
+		c, err := wsclient.Dial(within(t), s.clientURL("ana", nil), wsclient.Options{Subprotocols: []string{codec},
+			OnMessage: func(m wsclient.Message) { got = append(got, string(m.Data.Bytes)) }})
+		must(t, err)
+		defer c.Drop()
+		must(t, c.SendEvent(within(t), "echo", text("hello")))
+		if len(got) != 1 || got[0] != "hello!" { // the reading goroutine has handed the message over before the ack
+			t.Errorf("got messages %q with the ack, want hello!", got)
+		}
+		must(t, c.SendEvent(within(t), "silent", text("hello")))
+		if len(got) != 1 {
+			t.Errorf("got messages %q, want none for an empty answer", got)
+		}
+	})
+}
+
+func TestFailedEvent(t *testing.T) {
+	fails := handler(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/connect" {
+			http.Error(w, "no", http.StatusBadRequest)
+		}
+	})
+	for name, s := range map[string]setup{"no handler": {}, "handler fails": withHandler(fails)} {
+		t.Run(name, func(t *testing.T) {
+			eachCodec(t, func(t *testing.T, codec string) {
+				s := start(t, s)
+				c := s.join(codec, "ana")
+				if codec == "" {
+					must(t, c.Send(within(t), text("hello")))
+					wantClose(t, c, 1011)
+					return
+				}
+				wantFailure(t, c.SendEvent(within(t), "any", text("hello")), protocol.InternalServerError)
+				must(t, c.Ping(within(t)))
+			})
+		})
+	}
+}
+
+func TestSimpleClientTalksToTheHandler(t *testing.T) {
+	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/message" {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.Copy(w, r.Body)
+		}
+	})))
+	c := s.join("", "ana")
+	must(t, c.Send(within(t), text("hello")))
+	wantMessage(t, c, "hello")
+}
+
+// TestEventHoldsUpOnlyItsConnection has an event that takes until the test is done.
+func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		release := make(chan struct{})
+		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-release
+			}
+		})))
+		c, other := s.join(codec, "ana", "room"), s.join(codec, "ben", "room")
+		results := make(chan error, 2)
+		go func() { results <- c.SendEvent(context.Background(), "slow", text("x")) }()
+		go func() {
+			results <- other.SendToGroup(context.Background(), "room", text("meanwhile"), wsclient.SendOptions{})
+		}()
+		wantMessage(t, c, "meanwhile") // it still receives
+		must(t, <-results)             // the other one is not held up
+		must(t, c.Ping(within(t)))     // nor are its pings
+		close(release)
+		must(t, <-results)
+	})
+}
+
+func TestLifecycleEvents(t *testing.T) {
+	eachCodec(t, func(t *testing.T, codec string) {
+		var mu sync.Mutex
+		var got []string
+		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, r.URL.Path)
+		})))
+		c := s.join(codec, "ana")
+		must(t, c.Close(1000, ""))
+		eventually(t, "connect, connected and disconnected, in order", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return fmt.Sprint(got) == "[/connect /connected /disconnected]"
+		})
+	})
+}
+
+func TestInvocation(t *testing.T) {
+	hang := make(chan struct{})
+	canceled := make(chan struct{})
+	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/sum":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"sum":3}`)
+		case "/bad":
+			http.Error(w, "b is missing", http.StatusBadRequest)
+		case "/hang":
+			close(hang)
+			<-r.Context().Done()
+			close(canceled)
+		}
+	})))
+	c := s.join(protocol.NameReliableJSON, "ana")
+	d, err := c.Invoke(within(t), "sum", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`[1,2]`)})
+	if err != nil || string(d.Bytes) != `{"sum":3}` {
+		t.Errorf("got %q, %v; want the handler's answer", d.Bytes, err)
+	}
+	_, err = c.Invoke(within(t), "bad", text(""))
+	wantFailure(t, err, protocol.BadRequest)
+
+	must(t, c.SendFrame(within(t), false, []byte(`{"type":"invoke","invocationId":"x","target":"event","event":"hang"}`)))
+	<-hang
+	must(t, c.SendFrame(within(t), false, []byte(`{"type":"cancelInvocation","invocationId":"x"}`)))
+	select {
+	case <-canceled:
+	case <-within(t).Done():
+		t.Error("the handler's request goes on after cancelInvocation")
+	}
+	must(t, c.Ping(within(t)))
+}
+
+// memoryLog is a message log that may fail.
+type memoryLog struct {
+	mu      sync.Mutex
+	entries []messagelog.Entry
+	err     error
+}
+
+func (l *memoryLog) Append(_ string, e messagelog.Entry, done func(error)) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.entries = append(l.entries, e)
+	}
+	err := l.err
+	l.mu.Unlock()
+	go done(err)
+}
+
+func (l *memoryLog) Consume(context.Context, string, string, func(context.Context, []messagelog.Entry) error) error {
+	return nil
+}
+
+func (l *memoryLog) Ready(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func TestListenersGetWhatClientsSend(t *testing.T) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		log := &memoryLog{}
+		s := start(t, setup{log: log, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Listeners: []string{"history"}}}}})
+		c := s.join(codec, "ana", "room")
+		before := time.Now()
+		must(t, c.SendToGroup(within(t), "room", text("kept"), wsclient.SendOptions{}))
+		must(t, s.rest().SendToGroup(within(t), "room", text("from the server")))
+		log.mu.Lock()
+		if len(log.entries) != 1 {
+			t.Fatalf("got %d entries, want the client's message only", len(log.entries))
+		}
+		got := log.entries[0]
+		log.err = fmt.Errorf("disk full")
+		log.mu.Unlock()
+		if got.Hub != chat || got.Group != "room" || got.ConnectionID != c.Info().ConnectionID || got.FromUserID != "ana" ||
+			string(got.Data.Bytes) != "kept" || got.Data.Type != webpubsub.DataText || got.Time.Before(before) {
+			t.Errorf("got entry %+v, want what the client sent", got)
+		}
+		wantFailure(t, c.SendToGroup(within(t), "room", text("lost"), wsclient.SendOptions{}), protocol.InternalServerError)
+		if err := s.Ready(within(t)); err == nil {
+			t.Error("got ready, want not with a log that fails")
+		}
+	})
+}
+
+func TestAckIDIsProcessedOnce(t *testing.T) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c, member := s.join(codec, "ana"), s.join(codec, "ben", "room")
+		send := func(id uint64, body string) error {
+			r := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: id}
+			r.SetData(text(body))
+			return c.Do(within(t), r)
+		}
+		must(t, send(5, "first"))
+		wantFailure(t, send(5, "again"), protocol.Duplicate)
+		wantFailure(t, c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: 5}), protocol.Duplicate)
+		must(t, send(3, "lower"))
+		wantMessage(t, member, "first")
+		wantMessage(t, member, "lower")
+	})
+}
+
+func TestFailedRequestMayBeRepeated(t *testing.T) {
+	s := start(t, setup{})
+	c := s.dial(s.clientURL("ana", nil), protocol.NameJSON)
+	join := func() error {
+		return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: 9})
+	}
+	wantFailure(t, join(), protocol.Forbidden)
+	must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.JoinLeaveGroup, "room"))
+	must(t, join())
+}
+
+func TestAThousandAcksAreRemembered(t *testing.T) {
+	s := start(t, setup{})
+	c := s.join(protocol.NameJSON, "ana")
+	join := func(id int) error {
+		return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: uint64(id)})
+	}
+	for id := range 1001 {
+		must(t, join(id+1))
+	}
+	must(t, join(1)) // was forgotten first
+	wantFailure(t, join(3), protocol.Duplicate)
+}

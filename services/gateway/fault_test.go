@@ -1,0 +1,242 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+)
+
+func TestBadFrames(t *testing.T) {
+	for name, tt := range map[string]struct {
+		frame string
+		code  int
+	}{
+		"not JSON":               {`hello`, 1007},
+		"not an object":          {`[1]`, 1007},
+		"no type":                {`{}`, 1007},
+		"unknown type":           {`{"type":"shout"}`, 1007},
+		"no group":               {`{"type":"joinGroup","ackId":1}`, 1007},
+		"group is a number":      {`{"type":"joinGroup","group":7}`, 1007},
+		"negative ackId":         {`{"type":"joinGroup","group":"g","ackId":-1}`, 1007},
+		"no data":                {`{"type":"sendToGroup","group":"g"}`, 1007},
+		"null data":              {`{"type":"sendToGroup","group":"g","data":null}`, 1007},
+		"not base64":             {`{"type":"sendToGroup","group":"g","dataType":"binary","data":"?"}`, 1007},
+		"bad event name":         {`{"type":"event","event":"1","data":1}`, 1007},
+		"ttl out of range":       {`{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":301}`, 1007},
+		"frame of 2 MB":          {`{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", 2<<20) + `"}`, 1009},
+		"text that is not UTF-8": {"{\"type\":\"ping\",\"x\":\"\xff\"}", 1007},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachPubSub(t, func(t *testing.T, codec string) {
+				s := start(t, setup{})
+				bystander := s.join(codec, "ben", "g")
+				c := s.join(codec, "ana", "g")
+				_ = c.SendFrame(within(t), false, []byte(tt.frame)) // the server may close while we write
+				wantClose(t, c, tt.code)
+				if codec == protocol.NameReliableJSON {
+					if err := c.Recover(within(t)); !isClosed(err, 1008) {
+						t.Errorf("got %v, want no recovery after a protocol error", err)
+					}
+				}
+				must(t, bystander.SendToGroup(within(t), "g", text("undisturbed"), wsclient.SendOptions{}))
+				wantMessage(t, bystander, "undisturbed")
+			})
+		})
+	}
+}
+
+func TestUnsupportedRequestsAreDeclined(t *testing.T) {
+	s := start(t, setup{})
+	c := s.join(protocol.NameJSON, "ana")
+	must(t, c.SendFrame(within(t), false, []byte(`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`)))
+	must(t, c.SendFrame(within(t), false, []byte(`{"type":"setGroupState","group":"g","ackId":1}`)))
+	must(t, c.SendFrame(within(t), false, []byte(`{"type":"sequenceAck","sequenceId":99}`)))
+	must(t, c.Ping(within(t)))
+}
+
+func TestTenantsMessageSize(t *testing.T) {
+	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessageBytes: 1000}}})
+	c := s.join(protocol.NameJSON, "ana", "g")
+	must(t, c.SendToGroup(within(t), "g", text(strings.Repeat("x", 800)), wsclient.SendOptions{}))
+	_ = c.SendToGroup(within(t), "g", text(strings.Repeat("x", 1000)), wsclient.SendOptions{})
+	wantClose(t, c, 1009)
+}
+
+func TestMessageRateIsHeldDown(t *testing.T) {
+	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 20}}})
+	c := s.join(protocol.NameJSON, "ana", "g")
+	begin := time.Now()
+	for range 26 {
+		must(t, c.SendToGroup(within(t), "g", text("x"), wsclient.SendOptions{}))
+	}
+	if took := time.Since(begin); took < 200*time.Millisecond {
+		t.Errorf("26 messages took %v, want the last 6 to be held back at 20 a second", took)
+	}
+}
+
+// stuck is a client that says hello and then reads no more.
+func (s *server) stuck(codec string, groups ...string) net.Conn {
+	s.t.Helper()
+	u, err := url.Parse(s.clientURL("stuck", all, groups...))
+	must(s.t, err)
+	conn, err := net.Dial("tcp", u.Host)
+	must(s.t, err)
+	s.t.Cleanup(func() { conn.Close() })
+	must(s.t, conn.(*net.TCPConn).SetReadBuffer(4096))
+	header := ""
+	if codec != "" {
+		header = "Sec-WebSocket-Protocol: " + codec + "\r\n"
+	}
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", u.RequestURI(), u.Host, header)
+	must(s.t, err)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+	must(s.t, err)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		s.t.Fatalf("got status %d, want 101", resp.StatusCode)
+	}
+	return conn
+}
+
+func TestSlowClientCostsOnlyItself(t *testing.T) {
+	eachCodec(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		s.stuck(codec, "room")
+		sender := s.join(protocol.NameJSON, "ben")
+		member, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
+			Subprotocols: offer(codec), AckEvery: time.Millisecond})
+		must(t, err)
+		t.Cleanup(member.Drop)
+		large := strings.Repeat("x", 32<<10)
+		ended := func() bool {
+			exists, err := s.rest().UserExists(within(t), "stuck")
+			return err == nil && !exists
+		}
+		sent := 0
+		for ; !ended(); sent++ {
+			if sent > 3000 {
+				t.Fatal("the stuck client is still connected after 3000 messages")
+			}
+			must(t, sender.SendToGroup(within(t), "room", text(large), wsclient.SendOptions{}))
+			if got := receive(t, member); len(got) != len(large) {
+				t.Fatalf("got a message of %d bytes, want %d", len(got), len(large))
+			}
+		}
+		t.Logf("closed after %d messages", sent)
+	})
+}
+
+func TestDrain(t *testing.T) {
+	disconnected := make(chan string, 10)
+	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/disconnected" {
+			disconnected <- r.Header.Get("Ce-Connectionid")
+		}
+	})))
+	plain, reliable := s.join(protocol.NameJSON, "ana"), s.join(protocol.NameReliableJSON, "ben")
+	want := map[string]bool{plain.Info().ConnectionID: true, reliable.Info().ConnectionID: true}
+	s.stop()
+	eventually(t, "the gateway is no longer ready", func() bool { return s.Ready(within(t)) != nil })
+	_, err := s.tryDial(s.clientURL("late", nil), protocol.NameJSON)
+	var refused *wsclient.HandshakeError
+	if !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || refused.Header.Get("Retry-After") == "" {
+		t.Errorf("got %v while draining, want 503 with Retry-After", err)
+	}
+	wantClose(t, plain, 1001)
+	wantClose(t, reliable, 1001)
+	<-s.done
+	close(disconnected)
+	for id := range disconnected {
+		delete(want, id)
+	}
+	if len(want) > 0 {
+		t.Errorf("handlers did not hear of the end of %v", want)
+	}
+}
+
+func TestBusStopsAndReturns(t *testing.T) {
+	redis := testkit.Redis(t)
+	a, b := start(t, setup{bus: redisBus(t, redis.URL)}), start(t, setup{bus: redisBus(t, redis.URL)})
+	ana, ben := a.join(protocol.NameJSON, "ana", "room"), b.join(protocol.NameJSON, "ben", "room")
+	reliable := b.join(protocol.NameReliableJSON, "cara", "room")
+	redis.Stop()
+	eventually(t, "both nodes say why they are not ready", func() bool {
+		return a.Ready(within(t)) != nil && b.Ready(within(t)) != nil
+	})
+	wantFailure(t, ana.SendToGroup(within(t), "room", text("lost"), wsclient.SendOptions{}), protocol.InternalServerError)
+	wantFailure(t, ana.Join(within(t), "new"), protocol.InternalServerError)
+	if err := a.node.Send(within(t), webpubsub.Audience{Hub: chat}, webpubsub.Message{Data: text("lost")}); err == nil {
+		t.Error("got nil from a send without a bus")
+	}
+	must(t, ben.Ping(within(t)))
+	redis.Start()
+	eventually(t, "both nodes are ready", func() bool { return a.Ready(within(t)) == nil && b.Ready(within(t)) == nil })
+	must(t, ana.SendToGroup(within(t), "room", text("back"), wsclient.SendOptions{}))
+	wantMessage(t, ben, "back")
+	must(t, ana.Join(within(t), "new"))
+	must(t, b.rest().SendToGroup(within(t), "new", text("to the new group")))
+	wantMessage(t, ana, "back")
+	wantMessage(t, ana, "to the new group")
+	wantClose(t, reliable, 1008)
+}
+
+func TestFloodOfRequestsWithoutReading(t *testing.T) {
+	s := start(t, setup{})
+	conn := s.stuck(protocol.NameJSON)
+	frame := clientFrame(t, map[string]any{"type": "joinGroup", "group": "g", "ackId": 1})
+	go func() { // ends when the server closes
+		for {
+			if _, err := conn.Write(frame); err != nil {
+				return
+			}
+		}
+	}()
+	eventually(t, "the client that never reads its acks is closed", func() bool { return s.conns.Len() == 0 })
+}
+
+// clientFrame returns v as a masked text frame; the mask is zero.
+func clientFrame(t *testing.T, v any) []byte {
+	b, err := json.Marshal(v)
+	must(t, err)
+	return append([]byte{0x81, 0x80 | byte(len(b)), 0, 0, 0, 0}, b...)
+}
+
+func TestOrderIsKept(t *testing.T) {
+	eachCodec(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		const n = 300
+		groups := []string{"a", "b", "c"}
+		var clients []*wsclient.Client
+		for range 5 {
+			clients = append(clients, s.join(codec, "ana", groups...))
+		}
+		sender := s.join(protocol.NameJSON, "ben")
+		go func() {
+			for i := range n {
+				r := &protocol.Request{Kind: protocol.SendToGroup, Group: groups[i%3]}
+				r.SetData(text(fmt.Sprint(i)))
+				if sender.Do(context.Background(), r) != nil {
+					return
+				}
+			}
+		}()
+		for _, c := range clients {
+			for i := range n {
+				wantMessage(t, c, fmt.Sprint(i))
+			}
+		}
+	})
+}
