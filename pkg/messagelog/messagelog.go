@@ -33,9 +33,8 @@ type Log interface {
 
 	// Consume calls handle with the entries of the named log that this consumer group has not confirmed, oldest
 	// first, in batches, until ctx ends. Entries are confirmed when handle returns nil; otherwise the same
-	// batch is handed over again after a pause. Each entry goes to one process of the consumer group at a time;
-	// what a dead process held is handed to another within a minute. Order is kept per group name as long as
-	// one process consumes.
+	// batch is handed over again after a pause. One process of the consumer group gets entries at a time, in
+	// the order of the log; what a dead process held is handed to another within a minute.
 	Consume(ctx context.Context, name, consumer string, handle func(context.Context, []Entry) error) error
 
 	// Ready returns nil, or why the log cannot take entries now.

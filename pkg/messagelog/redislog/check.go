@@ -76,12 +76,9 @@ func (c *checks) changed(key string, alarm bool) bool {
 	return true
 }
 
-// check drops what is too old and looks how far behind consumers are, when that is due. Those who append do it
-// as well as those who consume, since an alarm matters most when nobody consumes. What fails is done next time.
+// check drops what is too old and looks how far behind consumers are. Those who append do it as well as those who
+// consume, since an alarm matters most when nobody consumes. What fails is done next time.
 func (l *Log) check(ctx context.Context, name string) {
-	if !l.checks.due(name) {
-		return
-	}
 	groups, err := l.client.XInfoGroups(ctx, l.stream(name)).Result()
 	if err != nil {
 		return

@@ -111,7 +111,9 @@ func (c *consumer) round(ctx context.Context) error {
 		}
 		c.swept = time.Now()
 		c.forgetDead(ctx)
-		c.log.check(ctx, c.name)
+		if c.log.checks.due(c.name) {
+			c.log.check(ctx, c.name)
+		}
 	}
 	read, err := c.log.client.XReadGroup(ctx, &redis.XReadGroupArgs{
 		Group: c.group, Consumer: c.id, Streams: []string{c.stream, ">"}, Count: batchSize, Block: block,

@@ -67,12 +67,13 @@ type Log struct {
 	options Options
 	metrics *metrics
 	checks  checks
-	writer  sync.WaitGroup // the goroutine that appends, while there is something to append
+
+	background sync.WaitGroup // the writer, while there is something to append, and checks
 
 	mu      sync.Mutex // guards the following
 	waiting []item
 	bytes   int  // of data in waiting
-	writing bool // writer runs
+	writing bool // the writer runs
 	closed  bool
 }
 
@@ -99,7 +100,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	l.writer.Wait()
+	l.background.Wait()
 	return l.client.Close()
 }
 
@@ -133,7 +134,7 @@ func (l *Log) enqueue(i item) error {
 	l.bytes += len(i.entry.Data.Bytes)
 	if !l.writing {
 		l.writing = true
-		l.writer.Go(l.write)
+		l.background.Go(l.write)
 	}
 	return nil
 }
@@ -192,7 +193,9 @@ func (l *Log) send(list []item) error {
 		return err
 	}
 	for name := range names {
-		l.check(ctx, name)
+		if l.checks.due(name) {
+			l.background.Go(func() { l.check(ctx, name) })
+		}
 	}
 	return nil
 }

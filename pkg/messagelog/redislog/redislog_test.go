@@ -122,6 +122,27 @@ func (r *reader) want(t testing.TB, want ...string) {
 	}
 }
 
+// Two processes of a consumer group do not overtake each other, so a conversation is stored as it was held.
+func TestTwoMembersKeepTheOrder(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	r := &reader{}
+	for range 2 {
+		consume(t, open(t, server.URL, redislog.Options{}), "history", r)
+	}
+	l := open(t, server.URL, redislog.Options{})
+	var want []string
+	for i := range 50 {
+		part := make([]string, 20)
+		for j := range part {
+			part[j] = fmt.Sprint(i, " ", j)
+		}
+		mustAdd(t, l, "history", part...)
+		want = append(want, part...)
+	}
+	r.want(t, want...)
+}
+
 // A consumer that has died gives nothing back; what it held is taken over once it has been silent for long.
 func TestDeadConsumersEntriesAreTakenOver(t *testing.T) {
 	t.Parallel()
