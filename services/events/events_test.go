@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 const (
@@ -250,26 +252,17 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestGraceAndSweep(t *testing.T) {
-	w := newWorld(t, Config{OfflineGrace: 50 * time.Millisecond})
+	w := newWorld(t, Config{OfflineGrace: 500 * time.Millisecond})
 	bob := w.open("b", "guest_bob")
 	ada := w.open("a1", "guest_ada")
 	ada.close()
 	w.s.sweep(t.Context())
 	equal(t, "within the grace", w.online(), []string{"guest_ada", "guest_bob"})
 	again := w.open("a2", "guest_ada")
-	eventually(t, func() bool { w.s.sweep(t.Context()); return len(w.online()) == 2 })
+	w.s.sweep(t.Context())
+	equal(t, "back within the grace", w.online(), []string{"guest_ada", "guest_bob"})
 	again.close()
-	eventually(t, func() bool { w.s.sweep(t.Context()); return len(w.online()) == 1 })
+	testkit.Eventually(t, 10*time.Second, func() bool { w.s.sweep(t.Context()); return len(w.online()) == 1 }, "Ada is offline")
 	equal(t, "told once", bob.told("userOffline"), []string{"guest_ada"})
 	equal(t, "came online once before that", len(bob.told("userOnline")), 2)
-}
-
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatal("the condition was not met in time")
-		}
-	}
 }

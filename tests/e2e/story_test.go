@@ -4,16 +4,28 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 const tea = "3f2b8c1e-7d5a-4e9b-9c21-0a4f6d8e1b77"
 
+// eachDeployment runs a test on one process, and on two with Redis and Postgres where two people in turn sit on
+// different gateways.
+func eachDeployment(t *testing.T, test func(t *testing.T, s settings)) {
+	t.Run("one process", func(t *testing.T) { test(t, settings{data: t.TempDir()}) })
+	t.Run("two processes", func(t *testing.T) {
+		test(t, settings{redis: testkit.Redis(t).URL, postgres: testkit.Postgres(t, nil)})
+	})
+}
+
 // TestStory is the main job: two people meet, talk, talk in private, go idle, leave, delete; and everything is
 // still there after a restart.
-func TestStory(t *testing.T) {
-	data := t.TempDir()
-	w := start(t, settings{data: data})
+func TestStory(t *testing.T) { eachDeployment(t, story) }
+
+func story(t *testing.T, s settings) {
+	w := start(t, s)
 	ada, bob := w.come("Ada"), w.come("Bob")
 	ada.await("Bob coming online", func(e event) bool { return e.name == "userOnline" && strings.Contains(e.data, bob.id) })
 
@@ -58,12 +70,13 @@ func TestStory(t *testing.T) {
 	ada.await("Bob idle", is("userIsIdle", bob.id))
 	second.do("userExitIdle", bob.id)
 	ada.await("Bob back", is("userNotIdle", bob.id))
+	bob.texts(tea, 3) // what is not stored cannot be read
 	bob.do("markRead", object{"chatId": tea, "seq": 3})
 	second.await("read elsewhere", named("chatRead"))
 
 	equal(t, "before the restart", ada.texts(private.ID, 1), []string{"Bob: just us"})
 	w.stop()
-	w = start(t, settings{data: data})
+	w = start(t, s)
 	ada.w, bob.w = w, w
 	equal(t, "history after the restart", ada.texts(tea, 3), []string{"Bob: Hello!", "Ada: Hello Bob", "Bob: from my phone"})
 	ada.page, bob.page = ada.open(), bob.open()
@@ -138,8 +151,10 @@ func TestOriginalPage(t *testing.T) {
 
 // TestFaultsOfTheOriginal tries what needs the whole system: faults 1, 2, 10, 11, 12, 14, 16, 19, 22, 23, 24, 26, 28
 // and 34 of the project's list, by somebody who is signed in and means ill.
-func TestFaultsOfTheOriginal(t *testing.T) {
-	w := start(t, settings{grace: 50 * time.Millisecond})
+func TestFaultsOfTheOriginal(t *testing.T) { eachDeployment(t, faults) }
+
+func faults(t *testing.T, s settings) {
+	w := start(t, s)
 	ada, bob, eve := w.come("Ada"), w.come("Bob"), w.come("Eve")
 	ada.do("createChat", object{"id": tea, "name": "Tea"})
 	ada.do("createPrivateChat", object{"targetUserId": bob.id})
@@ -197,6 +212,21 @@ func TestFaultsOfTheOriginal(t *testing.T) {
 	refused("speaking in a deleted chat", eve.say(tea, "e2", "still here"))
 	equal(t, "Ada was never idle, dragged along or announced",
 		append(bob.all(is("userIsIdle", ada.id)), append(ada.all(is("userOffline", eve.id)), ada.all(text(tea, "Ada has left"))...)...), nil)
+}
+
+// TestGhostGoes leaves a connection in the store that no gateway has, as one whose gateway was killed does: fault 28.
+func TestGhostGoes(t *testing.T) {
+	eachDeployment(t, func(t *testing.T, s settings) {
+		w := start(t, s)
+		ada, bob := w.come("Ada"), w.signIn("Bob")
+		if _, err := w.store.Connect(t.Context(), "default", chat.Connection{ID: "ghost", UserID: bob.id}); err != nil {
+			t.Fatal(err)
+		}
+		ada.await("Bob's ghost gone", is("userOffline", bob.id))
+		if told := ada.all(is("userOffline", ada.id)); told != nil {
+			t.Errorf("who is there is said to be gone: %v", told)
+		}
+	})
 }
 
 // TestClosedConnectionIsForgotten loses a socket without a goodbye.

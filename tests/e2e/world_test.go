@@ -1,5 +1,5 @@
-// Package e2e runs the services together, as standalone does, and drives them as browsers do: over HTTP with
-// cookies, and over WebSockets.
+// Package e2e runs the services together, in one process as standalone does and as two on Redis and Postgres, and
+// drives them as browsers do: over HTTP with cookies, and over WebSockets.
 package e2e
 
 import (
@@ -19,11 +19,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/chat/postgres"
 	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/sqlitelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/api"
@@ -39,19 +45,23 @@ const (
 
 type object = map[string]any
 
-// settings are what tests change about the services.
+// settings are what tests change about a deployment. The zero value is one process, as standalone is.
 type settings struct {
+	data   string // folder of the SQLite stores; empty: a new one
 	legacy bool   // the original's guests
-	data   string // folder of the store; empty: a new one
 	grace  time.Duration
+
+	redis, postgres string // URLs; with them there are two processes, each with all services
 }
 
-// world is a running deployment of one process.
+// world is a running deployment.
 type world struct {
-	t      *testing.T
-	server *httptest.Server
-	client *dataplane.Client // as an application with the access key
-	stop   func()            // ends everything, once
+	t        *testing.T
+	settings settings
+	servers  []*httptest.Server // the front door of each process
+	store    chat.Store         // as the processes see it
+	stop     func()             // ends everything, once
+	people   int                // who have signed in
 }
 
 func start(t *testing.T, s settings) *world {
@@ -62,9 +72,52 @@ func start(t *testing.T, s settings) *world {
 	if s.grace == 0 {
 		s.grace = 100 * time.Millisecond
 	}
-	logger := slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	metrics := prometheus.NewRegistry()
+	w := &world{t: t, settings: s}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	var closers []io.Closer
+	for range w.processes() {
+		runs, closer := w.startProcess()
+		for _, run := range runs {
+			running.Go(func() {
+				if err := run(ctx); err != nil {
+					t.Errorf("run: %v", err)
+				}
+			})
+		}
+		closers = append(closers, closer...)
+	}
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		for _, server := range w.servers {
+			server.CloseClientConnections()
+			server.Close()
+		}
+		for _, c := range closers {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Cleanup(w.stop)
+	return w
+}
 
+func (w *world) processes() int {
+	if w.settings.redis != "" {
+		return 2
+	}
+	return 1
+}
+
+// startProcess makes all services behind one listener, as standalone does, and returns what has to run and what has
+// to be closed in the end.
+func (w *world) startProcess() (runs []func(context.Context) error, closers []io.Closer) {
+	w.t.Helper()
+	t, s := w.t, w.settings
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	metrics := prometheus.NewRegistry()
 	var gatewayHandler, eventsHandler, apiHandler http.Handler // set before the first request
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
@@ -76,13 +129,16 @@ func start(t *testing.T, s settings) *world {
 			apiHandler.ServeHTTP(w, r)
 		}
 	}))
-	w := &world{t: t, server: server, client: dataplane.New(server.URL, accessKey, "chat", dataplane.Options{})}
-
-	store := must(sqlite.Open(filepath.Join(s.data, "chat.db")))(t)
+	w.servers = append(w.servers, server)
+	client := dataplane.New(server.URL, accessKey, "chat", dataplane.Options{})
+	store, log := w.openStores(logger, metrics)
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	log := must(sqlitelog.Open(filepath.Join(s.data, "log.db"), sqlitelog.Options{Logger: logger}))(t)
+	w.store = store
+
+	config := gateway.Config{DrainTime: 100 * time.Millisecond}
+	config.Redis.URL, config.Redis.Prefix = s.redis, "test"
 	tenants := must(tenant.NewStatic(tenant.Tenant{
 		Name: "default", Hosts: []string{"*"}, Keys: tenant.Keys{Primary: accessKey},
 		Hubs: []tenant.Hub{{
@@ -93,41 +149,37 @@ func start(t *testing.T, s settings) *world {
 			}},
 		}},
 	}))(t)
-	g := must(gateway.New(gateway.Config{DrainTime: 100 * time.Millisecond}, gateway.Deps{Tenants: tenants, Log: log, Logger: logger, Metrics: metrics}))(t)
+	g := must(gateway.New(config, gateway.Deps{Tenants: tenants, Log: log, Logger: logger, Metrics: metrics}))(t)
 	e := must(events.New(
 		events.Config{Origins: []string{"*"}, OfflineGrace: s.grace, CheckInterval: 200 * time.Millisecond, LegacyGuests: s.legacy, EventsPerSecond: 1000},
-		events.Deps{Store: store, Log: log, Gateway: w.client, Keys: func() []string { return []string{accessKey} }, Logger: logger, Metrics: metrics}))(t)
+		events.Deps{Store: store, Log: log, Gateway: client, Keys: func() []string { return []string{accessKey} }, Logger: logger, Metrics: metrics}))(t)
 	a := must(api.New(
 		api.Config{SessionKey: sessionKey, LegacyGuests: s.legacy},
 		api.Deps{
-			Store: store, Gateway: w.client, Keys: func() tenant.Keys { return tenant.Keys{Primary: accessKey} },
+			Store: store, Gateway: client, Keys: func() tenant.Keys { return tenant.Keys{Primary: accessKey} },
 			Web: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}, Logger: logger, Metrics: metrics,
 		}))(t)
 	gatewayHandler, eventsHandler, apiHandler = g.Handler(), e.Handler(), a.Handler()
+	return []func(context.Context) error{g.Run, e.Run}, []io.Closer{log, store}
+}
 
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{g.Run, e.Run} {
-		running.Go(func() {
-			if err := run(ctx); err != nil {
-				t.Errorf("run: %v", err)
-			}
-		})
+// closingLog is a message log that holds something open.
+type closingLog interface {
+	messagelog.Log
+	io.Closer
+}
+
+// openStores opens what a process keeps things in.
+func (w *world) openStores(logger *slog.Logger, metrics prometheus.Registerer) (chat.Store, closingLog) {
+	w.t.Helper()
+	t, s := w.t, w.settings
+	if s.redis == "" {
+		return must(sqlite.Open(filepath.Join(s.data, "chat.db")))(t),
+			must(sqlitelog.Open(filepath.Join(s.data, "log.db"), sqlitelog.Options{Logger: logger}))(t)
 	}
-	w.stop = sync.OnceFunc(func() {
-		cancel()
-		running.Wait()
-		server.CloseClientConnections()
-		server.Close()
-		if err := log.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(w.stop)
-	return w
+	options := must(redis.ParseURL(s.redis))(t)
+	return must(postgres.Open(t.Context(), s.postgres))(t),
+		redislog.New(redis.NewClient(options), redislog.Options{Prefix: "test", Logger: logger, Metrics: metrics})
 }
 
 func must[T any](v T, err error) func(*testing.T) T {
@@ -140,28 +192,22 @@ func must[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// logWriter writes the services' logs to the test's.
-type logWriter struct{ t *testing.T }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	fmt.Fprint(w.t.Output(), string(p))
-	return len(p), nil
-}
-
 // person is somebody with a browser and, once connected, a page.
 type person struct {
 	*page
 	w    *world
 	http *http.Client
+	at   int // the process that serves this person
 	id   string
 	name string
 }
 
-// signIn makes a guest.
+// signIn makes a guest. In a deployment of several processes people are spread over them.
 func (w *world) signIn(name string) *person {
 	w.t.Helper()
 	jar, _ := cookiejar.New(nil)
-	p := &person{w: w, name: name, http: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	p := &person{w: w, name: name, at: w.people % len(w.servers), http: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	w.people++
 	status, body := p.call("POST", "/.auth/login/guest", object{"name": name})
 	if status != http.StatusOK {
 		w.t.Fatalf("sign in as %s: got %d %v, want 200", name, status, body)
@@ -178,7 +224,7 @@ func (p *person) call(method, path string, body any) (int, object) {
 		b, _ := json.Marshal(body)
 		text = strings.NewReader(string(b))
 	}
-	r, err := http.NewRequestWithContext(p.w.t.Context(), method, p.w.server.URL+path, text)
+	r, err := http.NewRequestWithContext(p.w.t.Context(), method, p.w.servers[p.at].URL+path, text)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -339,7 +385,7 @@ func (g *page) say(chatID, key, line string, more ...object) error {
 func (p *person) texts(chatID string, n int) []string {
 	p.w.t.Helper()
 	var lines []string
-	eventually(p.w.t, fmt.Sprintf("%d messages in the history of %s", n, p.name), func() bool {
+	testkit.Eventually(p.w.t, patience, func() bool {
 		lines = nil
 		_, body := p.call("GET", "/api/chats/"+chatID+"/messages", nil)
 		list, _ := body["messages"].([]any)
@@ -347,17 +393,8 @@ func (p *person) texts(chatID string, n int) []string {
 			lines = append(lines, fmt.Sprintf("%s: %s", m.(object)["userName"], m.(object)["text"]))
 		}
 		return len(lines) >= n
-	})
+	}, fmt.Sprintf("%d messages in the history that %s reads", n, p.name))
 	return lines
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 func equal[T any](t *testing.T, what string, got, want T) {
