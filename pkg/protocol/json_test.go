@@ -91,7 +91,7 @@ func TestDecodeTolerates(t *testing.T) {
 		"protobuf":                  {`{"type":"sendToGroup","group":"g","dataType":"Protobuf","data":"CgE="}`, webpubsub.DataProtobuf, "\n\x01"},
 		"metadata alone":            {`{"type":"sendToGroup","group":"g","metadata":{"k":"v"}}`, webpubsub.DataText, ""},
 		"explicit nulls":            {`{"type":"sendToGroup","group":"g","data":1,"ackId":null,"noEcho":null,"stream":null,"metadata":null,"ttlSeconds":null}`, webpubsub.DataJSON, "1"},
-		"deep data":                 {`{"type":"sendToGroup","group":"g","data":` + strings.Repeat("[", 512) + strings.Repeat("]", 512) + `}`, webpubsub.DataJSON, strings.Repeat("[", 512) + strings.Repeat("]", 512)},
+		"deep data":                 {`{"type":"sendToGroup","group":"g","data":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`, webpubsub.DataJSON, strings.Repeat("[", 63) + strings.Repeat("]", 63)},
 		"numbers keep their digits": {`{"type":"sendToGroup","group":"g","data":12345678901234567890.10e-0}`, webpubsub.DataJSON, "12345678901234567890.10e-0"},
 	}
 	for name, test := range tests {
@@ -165,6 +165,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"noEcho string":          {send(`"data":1,"noEcho":"true"`), "noEcho must be"},
 		"ttl 301":                {send(`"data":1,"ttlSeconds":301`), "0 to 300"},
 		"ttl fraction":           {send(`"data":1,"ttlSeconds":0.5`), "ttlSeconds must be"},
+		"metadata string":        {send(`"data":1,"metadata":"x"`), "metadata must be"},
 		"stream string":          {send(`"stream":"7b1c"`), "stream must be an object"},
 		"stream without id":      {send(`"stream":{}`), "streamId has 0 characters"},
 		"event name":             {`{"type":"event","event":"1st","data":1}`, "event name"},
@@ -190,7 +191,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"missing comma":          {send(`"data":[1 2]`), "not valid JSON"},
 		"colon in an array":      {send(`"data":["a":1]`), "not valid JSON"},
 		"key without value":      {send(`"data":{"a"}`), "not valid JSON"},
-		"too deep":               {send(`"data":` + strings.Repeat(`{"a":`, 513) + "1" + strings.Repeat("}", 513)), "deeper than 512"},
+		"too deep":               {send(`"data":` + strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64)), "deeper than 64"},
 		"NUL":                    {"{\"type\":\"ping\"}\x00", "more after its end"},
 	}
 	for name, test := range tests {

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -59,11 +60,16 @@ type object struct {
 func scanObject(b []byte, o *object) error {
 	o.b = b
 	s := scanner{b: b}
-	if !s.eat('{') {
+	s.space()
+	if s.peek() != '{' {
 		return invalid("a message must be one JSON object in UTF-8")
 	}
-	if err := s.members(o); err != nil {
-		return err
+	if err := s.object(o); err != nil {
+		var told *DecodeError
+		if errors.As(err, &told) {
+			return told
+		}
+		return invalid("the message is %s at byte %d", err, s.i)
 	}
 	if s.space(); s.i != len(b) {
 		return invalid("a message must be one JSON object; there is more after its end")
@@ -71,63 +77,25 @@ func scanObject(b []byte, o *object) error {
 	return nil
 }
 
-func (s *scanner) members(o *object) error {
-	if s.eat('}') {
+// note keeps the value of a member that we know.
+func (o *object) note(name, value token) error {
+	m := memberByName(o.name(name))
+	if m == members {
 		return nil
 	}
-	for {
-		s.space()
-		m, err := s.key()
-		if err != nil {
-			return s.invalid(err)
-		}
-		if !s.eat(':') {
-			return s.invalid(errSyntax)
-		}
-		s.space()
-		t, err := s.value()
-		if err != nil {
-			return s.invalid(err)
-		}
-		if m < members {
-			if o.toks[m].kind != 0 {
-				return invalid("the message has %s twice", m)
-			}
-			o.toks[m] = t
-		}
-		if s.eat(',') {
-			continue
-		}
-		if s.eat('}') {
-			return nil
-		}
-		return s.invalid(errSyntax)
+	if o.toks[m].kind != 0 {
+		return invalid("the message has %s twice", m)
 	}
+	o.toks[m] = value
+	return nil
 }
 
-func (s *scanner) invalid(err error) error {
-	return invalid("the message is %s at byte %d", err, s.i)
-}
-
-// key reads a property name and returns which it is, or members for one that we do not know.
-func (s *scanner) key() (member, error) {
-	if s.peek() != '"' {
-		return 0, errSyntax
+func (o *object) name(t token) []byte {
+	s := o.b[t.start+1 : t.end-1]
+	if t.escapes {
+		s = appendUnescaped(nil, s)
 	}
-	start := s.i + 1
-	escapes, err := s.str()
-	if err != nil {
-		return 0, err
-	}
-	name := s.b[start : s.i-1]
-	if escapes {
-		var plain [64]byte // longer ones are unknown anyway
-		if len(name) > len(plain) {
-			return members, nil
-		}
-		name = appendUnescaped(plain[:0], name)
-	}
-	return memberByName(name), nil
+	return s
 }
 
 func memberByName(name []byte) member {
@@ -251,10 +219,7 @@ func (o *object) kind() (Kind, error) {
 		return 0, invalid("the message needs a type, such as joinGroup, sendToGroup or event")
 	}
 	var lower [32]byte
-	name := o.b[t.start+1 : t.end-1]
-	if t.escapes {
-		name = appendUnescaped(nil, name)
-	}
+	name := o.name(t)
 	if len(name) > len(lower) {
 		return 0, invalid("the message has an unknown type of %d bytes", len(name))
 	}
@@ -409,8 +374,11 @@ func (o *object) streamStart(r *Request) error {
 
 // data takes the payload over: as the JSON it is, or decoded when that JSON is not fit for others.
 func (o *object) data(r *Request) (err error) {
-	t := o.toks[mData]
-	if t.kind == 0 && o.toks[mMetadata].kind == '{' { // metadata alone goes with empty text (client-json.md 3.1)
+	t, metadata := o.toks[mData], o.toks[mMetadata]
+	if !metadata.absent() && metadata.kind != '{' {
+		return invalid("metadata must be an object")
+	}
+	if t.kind == 0 && metadata.kind == '{' { // metadata alone goes with empty text (client-json.md 3.1)
 		r.dataType, r.value, r.literal = webpubsub.DataText, []byte(`""`), true
 		return nil
 	}

@@ -7,18 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep JSON values may nest.
-const maxDepth = 512
+// maxDepth is how deep a message may nest, itself included. The .NET SDK's reader gives up beyond, and what one
+// client sends must not break the connection of another.
+const maxDepth = 64
 
 var (
 	errSyntax = errors.New("not valid JSON")
 	errUTF8   = errors.New("not valid UTF-8")
-	errDepth  = errors.New("nested deeper than 512 levels")
+	errDepth  = errors.New("nested deeper than 64 levels")
 )
 
 // CheckJSON reports what keeps b from being one JSON value that can be sent as json data, or nil.
 func CheckJSON(b []byte) error {
-	s := scanner{b: b}
+	s := scanner{b: b, depth: 1} // it will stand in a message
 	s.space()
 	if _, err := s.value(); err != nil {
 		return err
@@ -32,8 +33,9 @@ func CheckJSON(b []byte) error {
 
 // scanner reads JSON (RFC 8259) from b, strictly: it accepts nothing that the grammar does not, and only UTF-8.
 type scanner struct {
-	b []byte
-	i int // next byte
+	b     []byte
+	i     int // next byte
+	depth int // objects and arrays that are open
 }
 
 // token is one JSON value: b[start:end], a string with its quotes. The zero token is an absent value.
@@ -76,8 +78,10 @@ func (s *scanner) value() (token, error) {
 	switch t.kind {
 	case '"':
 		t.escapes, err = s.str()
-	case '{', '[':
-		err = s.nested()
+	case '{':
+		err = s.object(nil)
+	case '[':
+		err = s.array()
 	default:
 		t.kind, err = s.scalar()
 	}
@@ -149,74 +153,72 @@ func (s *scanner) digits() bool {
 	return s.i > from
 }
 
-// nested reads an object or an array. A bit per level says which of them it is in.
-func (s *scanner) nested() error {
-	var objects [maxDepth / 64]uint64
-	depth := 0
+// object reads an object, starting at its brace. Unless o is nil it notes the members in it.
+func (s *scanner) object(o *object) error {
+	if s.depth++; s.depth > maxDepth {
+		return errDepth
+	}
+	s.i++
+	if s.eat('}') {
+		s.depth--
+		return nil
+	}
 	for {
-		// At the first byte of a value.
-		closed := false
-		switch c := s.peek(); c {
-		case '{', '[':
-			if depth == maxDepth {
-				return errDepth
-			}
-			s.i++
-			setBit(&objects, depth, c == '{')
-			depth++
-			if s.eat(c + 2) { // } and ] stand two after { and [
-				depth--
-				closed = true
-			}
-		case '"':
-			if _, err := s.str(); err != nil {
-				return err
-			}
-			closed = true
-		case 0:
+		s.space()
+		if s.peek() != '"' {
 			return errSyntax
-		default:
-			if _, err := s.scalar(); err != nil {
-				return err
-			}
-			closed = true
 		}
-		for closed { // after a value: its surroundings close, or the next value comes
-			if depth == 0 {
-				return nil
-			}
-			object := bit(&objects, depth-1)
-			switch {
-			case s.eat(','):
-				closed = false
-			case object && s.eat('}'), !object && s.eat(']'):
-				depth--
-			default:
-				return errSyntax
-			}
+		name := token{kind: '"', start: s.i}
+		escapes, err := s.str()
+		if err != nil {
+			return err
+		}
+		name.escapes, name.end = escapes, s.i
+		if !s.eat(':') {
+			return errSyntax
 		}
 		s.space()
-		if bit(&objects, depth-1) {
-			if s.peek() != '"' {
-				return errSyntax
-			}
-			if _, err := s.str(); err != nil {
+		value, err := s.value()
+		if err != nil {
+			return err
+		}
+		if o != nil {
+			if err := o.note(name, value); err != nil {
 				return err
 			}
-			if !s.eat(':') {
-				return errSyntax
-			}
-			s.space()
+		}
+		if s.eat('}') {
+			s.depth--
+			return nil
+		}
+		if !s.eat(',') {
+			return errSyntax
 		}
 	}
 }
 
-func bit(set *[maxDepth / 64]uint64, i int) bool { return set[i/64]>>(i%64)&1 != 0 }
-
-func setBit(set *[maxDepth / 64]uint64, i int, on bool) {
-	set[i/64] &^= 1 << (i % 64)
-	if on {
-		set[i/64] |= 1 << (i % 64)
+// array reads an array, starting at its bracket.
+func (s *scanner) array() error {
+	if s.depth++; s.depth > maxDepth {
+		return errDepth
+	}
+	s.i++
+	if s.eat(']') {
+		s.depth--
+		return nil
+	}
+	for {
+		s.space()
+		if _, err := s.value(); err != nil {
+			return err
+		}
+		if s.eat(']') {
+			s.depth--
+			return nil
+		}
+		if !s.eat(',') {
+			return errSyntax
+		}
 	}
 }
 
