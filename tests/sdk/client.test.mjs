@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import * as v1_0 from "web-pubsub-client-1.0";
 import * as v1_1 from "web-pubsub-client-1.1";
-import { endpoints, eventually, Inbox, serviceClient, Wire, within } from "./lib.mjs";
+import { endpoints, eventually, Inbox, JSON_PROTOCOL, RawSocket, serviceClient, Wire, within } from "./lib.mjs";
 
 const EVERYTHING = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
 
@@ -152,6 +152,23 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         assert.equal((await seen.messages.next()).data, "welcome back");
         assert.equal(seen.rejoinFailed.size, 0);
         client.stop();
+      });
+
+      test("a client that does not read costs only itself", async () => {
+        const slow = await RawSocket.open((await service.getClientAccessToken({ userId: "slow", groups: ["flood"] })).url, JSON_PROTOCOL);
+        const [ana, bob] = await Promise.all([start("ana"), start("bob", { groups: ["flood"], protocol: sdk.WebPubSubJsonProtocol() })]);
+        slow.ws.pause();
+        const block = "x".repeat(64 << 10);
+        const total = 600; // more than any buffer between us holds
+        let received = 0;
+        for (let n = 0; n < total; n++) {
+          await ana.client.sendToGroup("flood", block, "text", n % 50 === 49 ? {} : { fireAndForget: true });
+          for (; received < n; received++) assert.equal((await bob.seen.messages.next()).data.length, block.length);
+        }
+        await eventually(async () => !(await service.connectionExists(slow.id)), "the slow client is gone");
+        assert.equal(await service.connectionExists(bob.id), true);
+        slow.ws.terminate();
+        for (const { client } of [ana, bob]) client.stop();
       });
 
       test("a connection closed by the server is not recovered", async () => {

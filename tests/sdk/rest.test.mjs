@@ -1,9 +1,10 @@
 // The service SDK: every method of it, and exactly what clients then see.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { AzureKeyCredential, WebPubSubServiceClient, odata } from "@azure/web-pubsub";
-import { endpoints, eventually, JSON_PROTOCOL, RawSocket, refusal, serviceClient, within } from "./lib.mjs";
+import { endpoints, eventually, JSON_PROTOCOL, RawSocket, refusal, serviceClient, Wire, within } from "./lib.mjs";
 
 const ODD = "a/b +%?#&é:send"; // a group that needs care in URLs
 
@@ -224,6 +225,43 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await ana.settled(), []);
     });
 
+    test("through a proxy of another name", async () => {
+      const proxy = await Wire.to(service.endpoint);
+      const proxied = new WebPubSubServiceClient(connectionString, hub, {
+        allowInsecureConnection: true,
+        reverseProxyEndpoint: proxy.through(service.endpoint),
+      });
+      await proxied.sendToUser("ana", "by proxy", { contentType: "text/plain" });
+      assert.match(await ana.frame(), /"by proxy"/);
+      for (const socket of [ana, bob]) await proxied.group("proxied").addConnection(socket.id);
+      const found = [];
+      for await (const member of await proxied.group("proxied").listConnections({ maxPageSize: 1 })) found.push(member.userId);
+      assert.deepEqual(found.sort(), ["ana", "bob"]);
+      await service.removeConnectionsFromGroups(["proxied"], "");
+      await proxy.close();
+    });
+
+    test("what is wrong closes its sender and nobody else", async () => {
+      const wrongs = {
+        "no JSON": ["{", 1007],
+        "no known type": ['{"type":"fly"}', 1007],
+        "a group that is a number": ['{"type":"joinGroup","group":7}', 1007],
+        "an ackId below zero": ['{"type":"joinGroup","group":"g","ackId":-1}', 1007],
+        "a binary frame without JSON": [Buffer.from([0, 1, 2]), 1007],
+        "two megabytes": ["x".repeat(2 << 20), 1009],
+      };
+      for (const [what, [frame, code]] of Object.entries(wrongs)) {
+        const socket = await open({ userId: "mallory" });
+        socket.ws.on("error", () => {}); // the peer may reset while we still send
+        socket.ws.send(frame);
+        const closed = await within(socket.closed, what);
+        assert.equal(closed.code, code, `${what}: ${closed.reason}`);
+        assert.ok(closed.reason, `${what} is told why`);
+      }
+      assert.deepEqual(await ana.settled(), []);
+      assert.deepEqual(await bob.settled(), []);
+    });
+
     test("another key opens nothing", async () => {
       const stranger = new WebPubSubServiceClient(service.endpoint, new AzureKeyCredential("not the key of this service, but long"), hub, {
         allowInsecureConnection: true,
@@ -236,4 +274,39 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.equal((await refusal(elsewhere.url.replace("/elsewhere", `/${hub}`), JSON_PROTOCOL)).status, 401);
     });
   });
+}
+
+// With a token credential the SDK cannot sign for clients and asks the service to (:generateToken). It insists on
+// TLS. Its token here is one for exactly that request, signed with the access key.
+test("client tokens made by the service", { timeout: 60_000 }, async () => {
+  const { endpoint, accessKey } = parse(endpoints.https);
+  const credential = {
+    getToken: async () => ({
+      token: sign(accessKey, { aud: `${endpoint}/api/hubs/tokens/:generateToken`, exp: Math.floor(Date.now() / 1000) + 300 }),
+      expiresOnTimestamp: Date.now() + 300_000,
+    }),
+  };
+  const service = new WebPubSubServiceClient(endpoint, credential, "tokens");
+  const { url } = await service.getClientAccessToken({
+    userId: "ana",
+    roles: ["webpubsub.sendToGroup.made here"],
+    groups: ["made here"],
+    expirationTimeInMinutes: 5,
+    clientProtocol: "default",
+  });
+  const socket = await RawSocket.open(url, JSON_PROTOCOL);
+  assert.equal(socket.connected.userId, "ana");
+  socket.ws.send('{"type":"sendToGroup","group":"made here","dataType":"text","data":"hi"}');
+  assert.equal(await socket.frame(), '{"type":"message","from":"group","group":"made here","fromUserId":"ana","dataType":"text","data":"hi"}');
+  await socket.close();
+});
+
+function parse(connectionString) {
+  const parts = Object.fromEntries(connectionString.split(";").filter(Boolean).map((part) => part.split(/=(.*)/s)));
+  return { endpoint: parts.Endpoint.replace(/\/$/, ""), accessKey: parts.AccessKey };
+}
+
+function sign(key, claims) {
+  const text = [{ alg: "HS256", typ: "JWT" }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+  return `${text}.${createHmac("sha256", key).update(text).digest("base64url")}`;
 }

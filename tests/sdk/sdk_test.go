@@ -77,7 +77,7 @@ func start(t *testing.T, config string) service {
 	t.Helper()
 	folder := t.TempDir()
 	binary, file, data := filepath.Join(folder, "chatr"), filepath.Join(folder, "chatr.yaml"), filepath.Join(folder, "data")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/chatr").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, "../../cmd/chatr")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

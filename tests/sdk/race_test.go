@@ -1,0 +1,6 @@
+//go:build race
+
+package sdk_test
+
+// buildFlags let the service look for races when its tests do.
+var buildFlags = []string{"-race"}
