@@ -4,6 +4,7 @@
 package tenant
 
 import (
+	"log/slog"
 	"strings"
 )
 
@@ -34,8 +35,14 @@ func (k Keys) All() []string {
 	return keys
 }
 
-// LogValue keeps keys out of logs.
+// String, MarshalText and LogValue keep keys out of logs and listings.
 func (Keys) String() string { return "[keys]" }
+
+// MarshalText implements encoding.TextMarshaler, for JSON and YAML.
+func (k Keys) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// LogValue implements slog.LogValuer.
+func (k Keys) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // Limits bound what a tenant's clients may use; zero means no limit, except MessageBytes.
 type Limits struct {

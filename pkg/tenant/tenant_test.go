@@ -1,7 +1,9 @@
 package tenant
 
 import (
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -244,6 +246,22 @@ func TestURLFor(t *testing.T) {
 		h := Handler{URL: template}
 		if got := h.URLFor("chat", "a/b c"); got != want {
 			t.Errorf("%s: got %s, want %s", template, got, want)
+		}
+	}
+}
+
+func TestKeysDoNotPrint(t *testing.T) {
+	tn := valid("a", "*")
+	var logged strings.Builder
+	log := slog.New(slog.NewJSONHandler(&logged, nil))
+	log.Info("x", "tenant", tn, "keys", tn.Keys)
+	asJSON, err := json.Marshal(tn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{fmt.Sprint(tn), fmt.Sprintf("%+v", &tn), logged.String(), string(asJSON)} {
+		if strings.Contains(text, key) || !strings.Contains(text, "[keys]") {
+			t.Errorf("got %s, want [keys] in place of keys", text)
 		}
 	}
 }
