@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"mime"
 	"net/http"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/text/encoding/htmlindex"
 
+	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -52,8 +52,10 @@ func (q *request) data() (webpubsub.Data, error) {
 	if body, err = q.decode(body, charset); err != nil {
 		return webpubsub.Data{}, err
 	}
-	if kind == webpubsub.DataJSON && !json.Valid(body) {
-		return webpubsub.Data{}, badRequest("body", "the body is not valid JSON")
+	if kind == webpubsub.DataJSON {
+		if err := protocol.CheckJSON(body); err != nil {
+			return webpubsub.Data{}, badRequest("body", "the body is %v", err)
+		}
 	}
 	return webpubsub.Data{Type: kind, Bytes: body}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -110,8 +111,8 @@ func dataType(a answer) (webpubsub.DataType, *Failure) {
 		}
 		return webpubsub.DataText, nil
 	case cloudevents.TypeJSON:
-		if !utf8.Valid(a.body) || !json.Valid(a.body) {
-			return 0, unusable("the answer's JSON is malformed")
+		if err := protocol.CheckJSON(a.body); err != nil {
+			return 0, unusable("the answer is %v", err)
 		}
 		return webpubsub.DataJSON, nil
 	case cloudevents.TypeBinary:
