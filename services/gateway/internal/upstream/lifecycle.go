@@ -19,11 +19,26 @@ func (s *Session) queue(k kind, body []byte) {
 		return
 	}
 	s.up.expect(1)
-	p := lifecycle{kind: k, id: s.nextID(), time: time.Now(), body: body, counted: to.host}
-	s.mu.Lock()
-	s.pending = append(s.pending, p)
-	s.mu.Unlock()
+	if !s.add(lifecycle{kind: k, time: time.Now(), body: body, counted: to.host}) {
+		to.host.dismiss()
+		s.up.expect(-1)
+		return
+	}
 	s.submit()
+}
+
+// add appends p to what is pending and gives it its id. It reports false for a connected that comes after the
+// end, which would make a user appear who is gone.
+func (s *Session) add(p lifecycle) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.kind == kindConnected && s.closed {
+		return false
+	}
+	s.lastID++
+	p.id = s.lastID
+	s.pending = append(s.pending, p)
+	return true
 }
 
 // submit hands the session to the host of its next lifecycle event, unless it is there already. Disconnected

@@ -120,7 +120,7 @@ func (s *Session) accept(userID *string) {
 }
 
 // Established says that the handshake is done: later events carry userID and subprotocol, and the connected
-// event goes out. It does not block.
+// event goes out, unless Closed came first. It does not block.
 func (s *Session) Established(userID, subprotocol string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
@@ -257,13 +257,6 @@ func (s *Session) pendingConnected() chan struct{} {
 		s.connected = make(chan struct{})
 	}
 	return s.connected
-}
-
-func (s *Session) nextID() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastID++
-	return s.lastID
 }
 
 // event returns an event of this connection, without its body.

@@ -474,6 +474,24 @@ func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	}
 }
 
+func TestConnectedNeverFollowsDisconnected(t *testing.T) {
+	a := newApp(t, nil)
+	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
+	s := u.Open(chat, connID)
+	if _, err := s.Connect(t.Context(), handshake(), "ana", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Closed("closed by REST during the handshake")
+	s.Established("ana", "")
+	drain(t, u)
+	if got, want := names(a.events()), "connect/0 disconnected/1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := testutil.ToFloat64(u.metrics.waiting); got != 0 {
+		t.Errorf("got %v events waiting, want none", got)
+	}
+}
+
 func TestConnectIsNotInterruptedOnceSent(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
