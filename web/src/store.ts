@@ -140,10 +140,9 @@ export class Store {
     this.#enter(await this.#options.api.signInAsGuest(name));
   }
 
-  /** Ends the live connection; the session ends with the address this returns. */
-  signOut(): string {
+  /** Ends the live connection for good. */
+  disconnect(): void {
     this.#link?.stop();
-    return "/.auth/logout?post_logout_redirect_uri=/";
   }
 
   setOffline(offline: boolean): void {

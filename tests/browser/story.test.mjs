@@ -1,0 +1,214 @@
+// Two people in two browsers, through everything the page is for. They may sit on different gateways.
+//
+//   CHATR_URL_A, CHATR_URL_B   the page's address for each of them
+//   CHATR_RESTART              optional: POST here kills the server and starts it again
+//   VIEWPORT                   desktop or phone
+//   CHROMIUM                   the browser, default /usr/bin/chromium
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, onPhone, Person, until } from "./person.mjs";
+
+const { CHATR_URL_A, CHATR_URL_B = CHATR_URL_A, CHATR_RESTART } = process.env;
+const run = Math.random().toString(36).slice(2, 6); // the server may have seen this story before
+const river = `Kingfishers ${run}`;
+const other = `Quiet corner ${run}`;
+
+let browser, ada, bob;
+
+before(async () => {
+  assert.ok(CHATR_URL_A, "CHATR_URL_A is not set");
+  browser = await launch();
+  ada = await Person.at(browser, CHATR_URL_A, `Ada ${run}`);
+  bob = await Person.at(browser, CHATR_URL_B, `Bob ${run}`);
+});
+
+after(() => browser?.close());
+
+// Each chapter needs the one before, so the first that fails ends the story.
+let failed = false;
+function chapter(title, tell) {
+  test(title, async () => {
+    assert.ok(!failed, "an earlier chapter failed");
+    failed = true;
+    try {
+      await tell();
+    } catch (err) {
+      await Promise.allSettled([ada?.picture("failed-ada"), bob?.picture("failed-bob")]);
+      throw err;
+    }
+    failed = false;
+  });
+}
+
+chapter("a name that cannot be is refused in words", async () => {
+  const { page } = ada;
+  await page.getByRole("button", { name: "Come in" }).click();
+  await ada.sees("Type a name first");
+  await page.getByLabel("What should people call you?").fill("x".repeat(65));
+  await page.getByRole("button", { name: "Come in" }).click();
+  await ada.sees("at most 64 fit");
+  await ada.picture("1-sign-in");
+});
+
+chapter("both come in and see each other", async () => {
+  await ada.signIn();
+  await bob.signIn();
+  for (const [one, another] of [[ada, bob], [bob, ada]]) {
+    await one.goToPeople();
+    await one.person(another.name).getByText("Online").waitFor();
+    await one.person(one.name).waitFor();
+  }
+  await ada.picture("2-people");
+});
+
+chapter("one creates a chat, the other finds it and joins", async () => {
+  await ada.createChat(river);
+  await bob.openChat(river);
+  await bob.page.getByRole("button", { name: "Join" }).click();
+  await bob.page.getByLabel(`Message to ${river}`).waitFor();
+  await ada.sees(`${bob.name} joined`);
+});
+
+chapter("they talk both ways, and nothing they write is markup", async () => {
+  await ada.say("Did you see it dive?");
+  await bob.hears("Did you see it dive?");
+  await ada.sent("Did you see it dive?");
+  await bob.say("<img src=x onerror=alert(1)><b>Twice!</b>");
+  await ada.hears("<img src=x onerror=alert(1)><b>Twice!</b>");
+  await ada.say("Two lines:\none more");
+  await bob.hears("Two lines:\none more");
+  await ada.picture("3-talk");
+});
+
+chapter("what was not read is counted, also after a reload, until it is read", async () => {
+  const badge = ada.chat(river).locator(".badge");
+  await ada.createChat(other);
+  await bob.say("Are you still there?");
+  await bob.say("It is back!");
+  await ada.goToChats();
+  await badge.getByText("2", { exact: true }).waitFor();
+  if (!onPhone) await ada.page.locator(`[data-tab="${river}"] .badge`).getByText("2").waitFor();
+  await ada.picture("4-unread");
+
+  const id = await roomId(ada, river);
+  const unread = async () => ((chat) => chat.lastSeq - chat.readSeq)(await ada.asks(`/api/chats/${id}`));
+  await until("both messages are stored", async () => (await unread()) === 2);
+  await ada.page.reload();
+  await ada.online();
+  await ada.goToChats();
+  await badge.getByText("2", { exact: true }).waitFor();
+
+  await ada.openChat(river);
+  await ada.hears("It is back!");
+  await badge.waitFor({ state: "detached" });
+  await until("the server knows it is read", async () => (await unread()) === 0);
+});
+
+chapter("a private chat begins with an invitation", async () => {
+  await bob.goToPeople();
+  await bob.person(ada.name).click();
+  await bob.sees(`Waiting for ${ada.name} to accept`);
+  await bob.say("A word in private?");
+  await bob.sent("A word in private?");
+  await bob.picture("5-pending");
+
+  await ada.goToChats();
+  await ada.chat(bob.name).getByText("Wants to chat with you").waitFor();
+  await ada.openChat(bob.name);
+  await ada.hears("A word in private?");
+  await ada.picture("6-invitation");
+  await ada.page.getByRole("button", { name: "Accept" }).click();
+  await ada.say("Of course.");
+  await bob.hears("Of course.");
+  await bob.page.getByText(`Waiting for ${ada.name}`).waitFor({ state: "detached" });
+});
+
+chapter("who does nothing is idle, and who comes back is not", async () => {
+  await bob.goToPeople();
+  await bob.person(ada.name).getByText("Idle").waitFor();
+  await bob.picture("7-idle");
+  await ada.pressMouseOrFinger();
+  await bob.person(ada.name).getByText("Online").waitFor();
+});
+
+chapter("a reload keeps the history", async () => {
+  await bob.openChat(river);
+  await bob.page.reload();
+  await bob.online();
+  for (const text of ["Did you see it dive?", "<img src=x onerror=alert(1)><b>Twice!</b>", "It is back!"]) await bob.hears(text);
+});
+
+if (CHATR_RESTART) chapter("the server dies in the middle of it, and comes back with everything", async () => {
+  await ada.openChat(river);
+  await ada.say("Before the storm");
+  await ada.sent("Before the storm");
+  for (const person of [ada, bob]) person.expectCuts();
+  const restarted = fetch(CHATR_RESTART, { method: "POST" });
+  await ada.sees("Reconnecting");
+  await ada.say("Written in the storm");
+  await ada.picture("8-reconnecting");
+  assert.equal((await restarted).status, 200);
+  for (const person of [ada, bob]) await person.online();
+  await ada.sent("Written in the storm");
+  await bob.hears("Before the storm");
+  await bob.hears("Written in the storm");
+  await bob.say("Still here");
+  await ada.hears("Still here");
+});
+
+if (!onPhone) chapter("everything can be done by keyboard", async () => {
+  const { page } = ada;
+  await ada.openChat(river);
+  await page.keyboard.press("Alt+n");
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await page.keyboard.press("Control+k");
+  await page.getByLabel("Find a chat").and(page.locator(":focus")).waitFor();
+  await page.keyboard.type(other.toLowerCase());
+  await ada.chat(river).waitFor({ state: "detached" });
+  await page.keyboard.press("Tab"); // New chat
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByLabel(`Message to ${other}`).and(page.locator(":focus")).waitFor();
+  await page.keyboard.type("Typed, never clicked");
+  await page.keyboard.press("Enter");
+  await ada.hears("Typed, never clicked");
+  await page.keyboard.press("Alt+ArrowUp");
+  await page.getByLabel("Find a chat").fill("");
+});
+
+chapter("one leaves, and can come back", async () => {
+  await bob.openChat(river);
+  await ada.openChat(river);
+  await bob.page.getByRole("button", { name: "Leave the chat" }).click();
+  await bob.page.getByRole("dialog").getByRole("button", { name: "Leave" }).click();
+  await ada.sees(`${bob.name} left`);
+  await bob.goToChats();
+  await bob.page.getByRole("region", { name: "Open to everyone" }).locator(`[data-chat="${river}"]`).waitFor();
+});
+
+chapter("the owner deletes the chat for everybody", async () => {
+  await ada.page.getByRole("button", { name: "Delete the chat" }).click();
+  await ada.page.getByRole("button", { name: "Delete for everyone" }).click();
+  await ada.goToChats();
+  for (const person of [ada, bob]) await person.chat(river).waitFor({ state: "detached" });
+});
+
+chapter("who signs out is gone", async () => {
+  await ada.page.getByRole("button", { name: "You and your settings" }).click();
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  await ada.page.getByLabel("What should people call you?").waitFor();
+  await bob.goToPeople();
+  await bob.person(ada.name).waitFor({ state: "detached" });
+});
+
+test("nothing happened behind anybody's back", () => {
+  assert.deepEqual({ ada: ada.faults, bob: bob.faults }, { ada: [], bob: [] });
+});
+
+async function roomId(person, name) {
+  const { chats } = await person.asks("/api/chats");
+  return Object.values(chats).find((c) => c.name === name).id;
+}
