@@ -76,7 +76,7 @@ func Postgres(t testing.TB, migrate func(ctx context.Context, url string) error)
 	if migrate != nil {
 		template = "template_test"
 		shared.template.Do(func() {
-			shared.migrated = exec1(ctx, shared.server.URL, "CREATE DATABASE template_test")
+			shared.migrated = execOnce(ctx, shared.server.URL, "CREATE DATABASE template_test")
 			if shared.migrated == nil {
 				shared.migrated = migrate(ctx, databaseURL(shared.server.URL, template))
 			}
@@ -86,19 +86,19 @@ func Postgres(t testing.TB, migrate func(ctx context.Context, url string) error)
 		}
 	}
 	name := fmt.Sprintf("test_%d", shared.count.Add(1))
-	if err := exec1(ctx, shared.server.URL, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	if err := execOnce(ctx, shared.server.URL, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := exec1(ctx, shared.server.URL, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := execOnce(ctx, shared.server.URL, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("drop the test's database: %v", err)
 		}
 	})
 	return databaseURL(shared.server.URL, name)
 }
 
-// exec1 runs one statement on a connection of its own.
-func exec1(ctx context.Context, url, sql string) error {
+// execOnce runs a statement on a connection of its own.
+func execOnce(ctx context.Context, url, sql string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
@@ -155,7 +155,7 @@ func startPostgres(t testing.TB) (*PostgresServer, error) {
 			"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB"},
 		signal: "QUIT", // immediate shutdown: as a crash, but it tidies up its shared memory
 		cred:   cred,
-		ready:  func() error { return exec1(context.Background(), s.URL, "SELECT 1") },
+		ready:  func() error { return execOnce(context.Background(), s.URL, "SELECT 1") },
 	}
 	if err := s.p.start(); err != nil {
 		s.p.remove()

@@ -57,13 +57,13 @@ func ask(t *testing.T, addr, command string) string {
 }
 
 func migrate(ctx context.Context, url string) error {
-	return exec1(ctx, url, "CREATE TABLE things (id int PRIMARY KEY)")
+	return execOnce(ctx, url, "CREATE TABLE things (id int PRIMARY KEY)")
 }
 
 func TestPostgresGivesEachTestItsDatabase(t *testing.T) {
 	ctx := context.Background()
 	first, second, empty := Postgres(t, migrate), Postgres(t, migrate), Postgres(t, nil)
-	if err := exec1(ctx, first, "INSERT INTO things VALUES (1)"); err != nil {
+	if err := execOnce(ctx, first, "INSERT INTO things VALUES (1)"); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := pgx.Connect(ctx, second)
@@ -78,7 +78,7 @@ func TestPostgresGivesEachTestItsDatabase(t *testing.T) {
 	if want := 0; got != want {
 		t.Errorf("rows in another test's database: got %d, want %d", got, want)
 	}
-	if err := exec1(ctx, empty, "SELECT * FROM things"); err == nil {
+	if err := execOnce(ctx, empty, "SELECT * FROM things"); err == nil {
 		t.Error("a database without migration has the table things")
 	}
 }
@@ -90,11 +90,11 @@ func TestPostgresServerStopsAndStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Stop()
-	if err := exec1(ctx, s.URL, "SELECT 1"); err == nil {
+	if err := execOnce(ctx, s.URL, "SELECT 1"); err == nil {
 		t.Fatal("a stopped server answers")
 	}
 	s.Start()
-	if err := exec1(ctx, s.URL, "SELECT * FROM things"); err != nil {
+	if err := execOnce(ctx, s.URL, "SELECT * FROM things"); err != nil {
 		t.Fatalf("after a restart: %v", err)
 	}
 }

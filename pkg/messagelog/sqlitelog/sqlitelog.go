@@ -48,7 +48,7 @@ var schema string
 type Options struct {
 	MaxAge    time.Duration // 7 days if 0
 	MaxLength int64         // entries of a log; 1,000,000 if 0
-	Logger    *slog.Logger  // discards if nil
+	Logger    *slog.Logger  // slog.Default() if nil
 }
 
 // Log is a messagelog.Log in a SQLite file, for one process at a time.
@@ -92,7 +92,7 @@ func Open(path string, o Options) (*Log, error) {
 		o.MaxLength = 1_000_000
 	}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+		o.Logger = slog.Default()
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
