@@ -162,10 +162,16 @@ func interrupted(ctx context.Context) *Failure {
 	return &Failure{Reason: ReasonCanceled, detail: ctx.Err()}
 }
 
-// withoutURL removes the URL, which may hold a secret, from an error.
+// maxDetail bounds an error's text in bytes: the http package repeats answers that it cannot read.
+const maxDetail = 200
+
+// withoutURL removes the URL, which may hold a secret, from an error and cuts off what is too long.
 func withoutURL(err error) error {
 	if u := new(url.Error); errors.As(err, &u) {
-		return u.Err
+		err = u.Err
+	}
+	if text := err.Error(); len(text) > maxDetail {
+		return errors.New(text[:maxDetail] + "…")
 	}
 	return err
 }

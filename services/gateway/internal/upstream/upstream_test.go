@@ -561,7 +561,7 @@ func TestGarbageAndHugeAnswersAreFailures(t *testing.T) {
 		"garbage": func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
-				io.WriteString(conn, "SSH-2.0-nothing to see here\r\n\r\n")
+				io.WriteString(conn, "SSH-2.0-"+strings.Repeat("x", 3000)+"\r\n\r\n")
 				conn.Close()
 			}
 		},
@@ -579,6 +579,9 @@ func TestGarbageAndHugeAnswersAreFailures(t *testing.T) {
 			_, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x"))
 			if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonNetwork {
 				t.Errorf("got %v, want reason %s", err, ReasonNetwork)
+			}
+			if got := len(err.Error()); got > 300 {
+				t.Errorf("got an error of %d bytes, want it short", got)
 			}
 		})
 	}
