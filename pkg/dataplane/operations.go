@@ -16,7 +16,7 @@ import (
 // SendOption narrows or bounds a send.
 type SendOption func(url.Values)
 
-// Except leaves the connections with these ids out.
+// Except leaves the connections with these ids out. They travel in the URL, which has room for about a thousand.
 func Except(connectionIDs ...string) SendOption {
 	return func(q url.Values) { q["excluded"] = append(q["excluded"], connectionIDs...) }
 }

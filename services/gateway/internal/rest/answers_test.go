@@ -1,16 +1,19 @@
 package rest_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -205,6 +208,51 @@ func TestChunkedBodyOverTheLimit(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// A caller that never sends its body gets an answer all the same, and holds nothing up for longer than bodyTime.
+func TestBodyThatNeverArrives(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, token string
+		status      int
+	}{
+		"of an operation with a body": {"/api/hubs/chat/:send", sign(t, acmeKey, "http://localhost/api/hubs/chat/:send", 24*365*100*time.Hour), 408},
+		"without a token":             {"/api/hubs/chat/:send", "none", 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer near.Close()
+				server := &http.Server{Handler: newHandler(&recorder{}, rest.Options{})}
+				go func() { _ = server.Serve(&oneConn{conn: far}) }()
+				defer server.Close()
+				start := time.Now()
+				go fmt.Fprintf(near, "POST %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\npart", tt.path, tt.token)
+				res, err := http.ReadResponse(bufio.NewReader(near), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); res.StatusCode != tt.status || took > 30*time.Second {
+					t.Errorf("got %d after %s, want %d within 30s", res.StatusCode, took, tt.status)
+				}
+			})
+		})
+	}
+}
+
+// oneConn is a listener that yields one connection.
+type oneConn struct{ conn net.Conn }
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.conn != nil {
+		conn := l.conn
+		l.conn = nil
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // Our own client and this API agree on names, statuses and pages.
 func TestDataplaneClient(t *testing.T) {

@@ -25,7 +25,7 @@ var supportedVersions = strings.Join(versions, ", ")
 // request is what a request says, checked.
 type request struct {
 	http    *http.Request
-	w       http.ResponseWriter // for limits on the body only
+	w       http.ResponseWriter // for limits on reading the body only
 	tenant  *tenant.Tenant
 	hub     webpubsub.HubKey
 	hubText string // as the caller wrote it
@@ -172,14 +172,12 @@ func (q *request) limit() int {
 	return webpubsub.MaxMessageBytes
 }
 
-// body reads the whole body, within limit and bodyTime.
+// body reads the whole body, within limit and the deadline set by ServeHTTP.
 func (q *request) body() ([]byte, error) {
 	limit := int64(q.limit())
 	if q.http.ContentLength > limit {
 		return nil, q.tooLarge()
 	}
-	// Not every ResponseWriter has deadlines, but the server's has.
-	_ = http.NewResponseController(q.w).SetReadDeadline(time.Now().Add(bodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(q.w, q.http.Body, limit))
 	var over *http.MaxBytesError
 	switch {
@@ -190,6 +188,7 @@ func (q *request) body() ([]byte, error) {
 	case err != nil:
 		return nil, badRequest("body", "the body could not be read to its end")
 	}
+	setReadDeadline(q.w, time.Time{}) // else the server takes its passing for a caller that has left
 	return body, nil
 }
 

@@ -23,7 +23,7 @@ import (
 
 const (
 	verbTime = 10 * time.Second // that the node has for one request
-	bodyTime = 30 * time.Second // that a caller has to send a body
+	bodyTime = 30 * time.Second // that a caller has to send a body, wanted or not
 )
 
 // Verbs is what the API asks of the node; *node.Node has them.
@@ -79,6 +79,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w.Header().Set("Api-Supported-Versions", supportedVersions)
 	w.Header().Set("Cache-Control", "no-store")
+	if r.ContentLength != 0 {
+		setReadDeadline(w, start.Add(bodyTime))
+	}
 	op, status, body, err := h.answer(w, r)
 	if err != nil {
 		status = h.refuse(w, r, op, err)
@@ -139,6 +142,11 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 func isHealth(r *http.Request) bool {
 	path := r.URL.EscapedPath()
 	return (path == "/api/health" || path == "/api/v1/health") && (r.Method == http.MethodHead || r.Method == http.MethodGet)
+}
+
+// setReadDeadline bounds what is read of the request. A ResponseWriter that knows no deadlines is no server's.
+func setReadDeadline(w http.ResponseWriter, t time.Time) {
+	_ = http.NewResponseController(w).SetReadDeadline(t)
 }
 
 func write(w http.ResponseWriter, r *http.Request, status int, body any) {
