@@ -28,7 +28,7 @@ func (s *Store) CreateRoom(ctx context.Context, tenant string, r chat.Room) (cha
 		if err != nil {
 			return err
 		}
-		inserted, err := exec(ctx, tx, `
+		inserted, err := change(ctx, tx, `
 			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES (?1, ?2, ?3, 'public', ?4, ?5)
 			ON CONFLICT DO NOTHING`,
 			tenant, r.ID, r.Title, r.OwnerID, orNow(r.CreatedAt).UnixMicro())
@@ -90,7 +90,7 @@ func (s *Store) DirectRoom(ctx context.Context, tenant, from, to string) (r chat
 		if blocked {
 			return chat.ErrForbidden
 		}
-		inserted, err := exec(ctx, tx, `
+		inserted, err := change(ctx, tx, `
 			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at, low_id, high_id)
 			VALUES (?1, ?2, '', 'direct', ?3, ?4, min(?3, ?5), max(?3, ?5)) ON CONFLICT DO NOTHING`,
 			tenant, chat.DirectPrefix+strings.ToLower(rand.Text()), from, time.Now().UnixMicro(), to)
@@ -288,7 +288,7 @@ func (s *Store) Leave(ctx context.Context, tenant, roomID, userID string) (left 
 		return false, err
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		deleted, err := exec(ctx, tx, `DELETE FROM members WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3`,
+		deleted, err := change(ctx, tx, `DELETE FROM members WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3`,
 			tenant, roomID, userID)
 		left = deleted > 0
 		return err

@@ -1,6 +1,10 @@
 package sqlite
 
 import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,5 +67,57 @@ func TestOpenReportsABadFile(t *testing.T) {
 		t.Fatal("opened a file in a folder that does not exist")
 	} else if !strings.Contains(err.Error(), path) {
 		t.Errorf("error: got %v, want it to name %s", err, path)
+	}
+}
+
+// TestStoredMessagesSurviveKill kills a process while it stores messages and looks for every one it had reported.
+func TestStoredMessagesSurviveKill(t *testing.T) {
+	if path := os.Getenv("SQLITE_CHILD"); path != "" {
+		storeForever(t, path)
+	}
+	path := filepath.Join(t.TempDir(), "chat.db")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestStoredMessagesSurviveKill$")
+	cmd.Env = append(os.Environ(), "SQLITE_CHILD="+path)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var stored int64
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		fmt.Sscanf(lines.Text(), "stored %d", &stored) //nolint:errcheck // other lines, and the last half one
+		if stored == 300 {
+			cmd.Process.Kill()
+		}
+	}
+	cmd.Wait() //nolint:errcheck // it was killed
+	if stored < 300 {
+		t.Fatalf("messages stored before the kill: got %d, want 300 or more", stored)
+	}
+	page, err := open(t, path).History(t.Context(), "tenant", "r", "ann", stored+1, chat.MaxPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page) != chat.MaxPage || page[len(page)-1].Seq != stored {
+		t.Errorf("history up to message %d: got %d messages, want %d", stored, len(page), chat.MaxPage)
+	}
+}
+
+func storeForever(t *testing.T, path string) {
+	s := open(t, path)
+	if err := s.SaveUser(t.Context(), "tenant", chat.User{ID: "ann", Name: "Ann"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateRoom(t.Context(), "tenant", chat.Room{ID: "r", Title: "Room", OwnerID: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, _, err := s.AddMessage(t.Context(), "tenant", chat.Message{RoomID: "r", AuthorID: "ann", Text: "hello"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("stored", m.Seq)
 	}
 }

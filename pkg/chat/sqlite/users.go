@@ -131,7 +131,7 @@ func (s *Store) Connect(ctx context.Context, tenant string, c chat.Connection) (
 		if owner != c.UserID {
 			return chat.ErrExists
 		}
-		changed, err := exec(ctx, tx, `UPDATE users SET online = 1 WHERE tenant = ?1 AND id = ?2 AND online = 0`, tenant, c.UserID)
+		changed, err := change(ctx, tx, `UPDATE users SET online = 1 WHERE tenant = ?1 AND id = ?2 AND online = 0`, tenant, c.UserID)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (s *Store) SetIdle(ctx context.Context, tenant string, c chat.Connection, i
 		return false, false, err
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		found, err := exec(ctx, tx, `UPDATE connections SET idle = ?4 WHERE tenant = ?1 AND id = ?2 AND user_id = ?3`,
+		found, err := change(ctx, tx, `UPDATE connections SET idle = ?4 WHERE tenant = ?1 AND id = ?2 AND user_id = ?3`,
 			tenant, c.ID, c.UserID, idle)
 		if err != nil {
 			return err
@@ -201,7 +201,7 @@ func (s *Store) RefreshIdle(ctx context.Context, tenant, userID string) (nowIdle
 
 // refreshIdle turns the user's idleness over where an active connection contradicts it or none supports it.
 func refreshIdle(ctx context.Context, tx *sql.Tx, tenant, userID string) (nowIdle, changed bool, err error) {
-	turned, err := exec(ctx, tx, `
+	turned, err := change(ctx, tx, `
 		UPDATE users SET idle = 1 - idle WHERE tenant = ?1 AND id = ?2
 		AND EXISTS (SELECT 1 FROM connections WHERE tenant = ?1 AND user_id = ?2)
 		AND idle = EXISTS (SELECT 1 FROM connections WHERE tenant = ?1 AND user_id = ?2 AND idle = 0)`,

@@ -313,10 +313,10 @@ func sharing(s *suite) {
 	want := texts("room", 300)
 	s.append("log", want[:100]...)
 	s.append("log", want[100:]...)
-	got := lines(s.wait(len(want), one, two))
+	s.wait(len(want), one, two)
 	one.stop()
 	two.stop()
-	got = lines(s.wait(len(want), one, two)) // with what came meanwhile
+	got := lines(s.wait(len(want), one, two)) // with what came meanwhile
 	slices.Sort(got)
 	sorted := lines(want)
 	slices.Sort(sorted)
