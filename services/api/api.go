@@ -202,7 +202,7 @@ func (s *Service) secure(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if s.https(r) {
+		if strings.HasPrefix(s.cfg.PublicURL, "https:") { // not for a trial's localhost, which serves http too
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		next.ServeHTTP(w, r)

@@ -93,6 +93,8 @@ type browser struct {
 	w    *world
 	http *http.Client
 	id   string // of the user signed in
+
+	cookie string // of the session; a jar does not send a Secure one to our plain test server
 }
 
 func (w *world) browser() *browser {
@@ -104,14 +106,15 @@ func (w *world) browser() *browser {
 }
 
 // guest is a browser with a guest signed in.
-func (w *world) guest(name string) *browser {
+func (w *world) guest(name string, headers ...string) *browser {
 	w.t.Helper()
 	b := w.browser()
-	status, body, _ := b.do("POST", "/.auth/login/guest", object{"name": name})
+	status, body, res := b.do("POST", "/.auth/login/guest", object{"name": name}, headers...)
 	if status != 200 {
 		w.t.Fatalf("sign in as %s: got %d %v, want 200", name, status, body)
 	}
 	b.id = body["clientPrincipal"].(object)["userId"].(string)
+	b.cookie = res.Cookies()[0].Name + "=" + res.Cookies()[0].Value
 	return b
 }
 
@@ -188,6 +191,17 @@ func TestSigningInAndOut(t *testing.T) {
 	equal[any](t, "after", me, object{"clientPrincipal": nil})
 }
 
+func TestCookieOverHTTPS(t *testing.T) {
+	w := newWorld(t, Config{})
+	_, _, res := w.browser().do("POST", "/.auth/login/guest", object{"name": "Ada"}, "X-Forwarded-Proto", "https")
+	cookie := res.Cookies()[0]
+	equal(t, "cookie", []any{cookie.Name, cookie.Secure, cookie.Path, cookie.Domain}, []any{"__Host-chatr_session", true, "/", ""})
+	equal(t, "https is not forced on who also serves http", res.Header.Get("Strict-Transport-Security"), "")
+	public := newWorld(t, Config{PublicURL: "https://chat.example"})
+	_, _, res = public.browser().do("GET", "/", nil)
+	equal(t, "https is kept to", res.Header.Get("Strict-Transport-Security"), "max-age=31536000")
+}
+
 func TestGuestByForm(t *testing.T) {
 	w := newWorld(t, Config{})
 	b := w.browser()
@@ -254,8 +268,8 @@ func TestNegotiate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.cfg)
-			b := w.guest("Ada")
-			status, body, res := b.do("POST", "/api/negotiate", nil, c.headers...)
+			b := w.guest("Ada", c.headers...)
+			status, body, res := b.do("POST", "/api/negotiate", nil, append(c.headers, "Cookie", b.cookie)...)
 			equal(t, "status", status, 200)
 			got, _ := body["url"].(string)
 			want := c.want

@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -60,7 +61,7 @@ func asPrincipal(u chat.User) *principal {
 func (s *Service) me(w http.ResponseWriter, r *http.Request) {
 	user, err := s.signedIn(r)
 	switch {
-	case err == errSignedOut:
+	case errors.Is(err, errSignedOut):
 		writePrincipal(w, nil)
 	case err != nil:
 		s.fail(w, r, err)

@@ -1,10 +1,11 @@
 package api
 
 import (
+	"errors"
 	"net/http"
-	"regexp"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
@@ -36,9 +37,6 @@ func (s *Service) clientToken(r *http.Request, userID string) (endpoint, signed 
 	return endpoint, signed, err
 }
 
-// legacyID is what a guest of the original may be called: no provider prefix, so it cannot name a signed-in user.
-var legacyID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
-
 // getToken is negotiate for pages of the original, which name the user they want to be. With a session that can
 // only be the session's own. Errors are plain text, as those pages show them.
 func (s *Service) getToken(w http.ResponseWriter, r *http.Request) {
@@ -53,10 +51,10 @@ func (s *Service) getToken(w http.ResponseWriter, r *http.Request) {
 	case err == nil && user.ID != userID:
 		http.Error(w, "userId must be that of the signed-in user", http.StatusForbidden)
 		return
-	case err == errSignedOut && !(s.cfg.LegacyGuests && legacyID.MatchString(userID)):
+	case errors.Is(err, errSignedOut) && !(s.cfg.LegacyGuests && chat.IsLegacyID(userID)):
 		http.Error(w, "sign in first", http.StatusUnauthorized)
 		return
-	case err != nil && err != errSignedOut:
+	case err != nil && !errors.Is(err, errSignedOut):
 		s.fail(w, r, err)
 		return
 	}

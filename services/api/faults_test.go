@@ -58,7 +58,7 @@ func TestFault01SessionsCannotBeForged(t *testing.T) {
 		"good":             good,
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/api/negotiate", nil)
-		r.AddCookie(&http.Cookie{Name: sessionCookie, Value: value})
+		r.AddCookie(&http.Cookie{Name: "chatr_session", Value: value})
 		answer := httptest.NewRecorder()
 		w.s.Handler().ServeHTTP(answer, r)
 		want := 401

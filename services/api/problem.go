@@ -27,7 +27,7 @@ func problem(w http.ResponseWriter, r *http.Request, status int, detail string) 
 func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var body *httpx.BodyError
 	switch {
-	case err == errSignedOut:
+	case errors.Is(err, errSignedOut):
 		problem(w, r, http.StatusUnauthorized, "sign in first")
 	case errors.As(err, &body):
 		problem(w, r, body.Status, body.Text)

@@ -13,7 +13,15 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-const sessionCookie = "chatr_session"
+// cookieName returns what the session's cookie is called. Over https the name has a prefix that browsers give
+// meaning to: no other host and no http page can have set it. Over http it must be another name, since browsers
+// keep an http page from replacing a cookie that https has set.
+func (s *Service) cookieName(r *http.Request) string {
+	if s.https(r) {
+		return "__Host-chatr_session"
+	}
+	return "chatr_session"
+}
 
 // session is what a cookie says: who signed in, and until when that counts. It is signed, not secret.
 type session struct {
@@ -63,7 +71,7 @@ func (s *Service) end(w http.ResponseWriter, r *http.Request) { s.setCookie(w, r
 
 func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{
-		Name:     sessionCookie,
+		Name:     s.cookieName(r),
 		Value:    value,
 		Path:     "/",
 		MaxAge:   maxAge,
@@ -78,7 +86,7 @@ var errSignedOut = errors.New("signed out")
 
 // signedIn returns who asks.
 func (s *Service) signedIn(r *http.Request) (chat.User, error) {
-	cookie, err := r.Cookie(sessionCookie)
+	cookie, err := r.Cookie(s.cookieName(r))
 	if err != nil {
 		return chat.User{}, errSignedOut
 	}

@@ -2,13 +2,14 @@ package events
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/fnv"
+	"iter"
 	"net/http"
-	"regexp"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,11 +29,7 @@ func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents
 	if err != nil {
 		return cloudevents.Response{}, err
 	}
-	rooms, err := s.store.Memberships(ctx, s.cfg.Tenant, user.ID)
-	if err != nil {
-		return cloudevents.Response{}, err
-	}
-	muted, err := s.mutedRooms(ctx, user.ID, rooms)
+	rooms, muted, err := s.rooms(ctx, user.ID)
 	if err != nil {
 		return cloudevents.Response{}, err
 	}
@@ -43,7 +40,7 @@ func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents
 		}
 	}
 	body, err := json.Marshal(cloudevents.ConnectResponse{Groups: rooms, Roles: roles})
-	state := fingerprint(rooms)
+	state := strings.Join(marks(rooms, muted), "")
 	return cloudevents.Response{Status: http.StatusOK, ContentType: "application/json", Body: body, State: &state}, err
 }
 
@@ -55,31 +52,39 @@ func (s *Service) knownUser(ctx context.Context, id string) (chat.User, error) {
 	}
 	user, err := s.store.User(ctx, s.cfg.Tenant, id)
 	switch {
-	case err == nil && (s.cfg.LegacyGuests || !legacyID.MatchString(id)):
+	case err == nil && (s.cfg.LegacyGuests || !chat.IsLegacyID(id)):
 		return user, nil
 	case err != nil && !errors.Is(err, chat.ErrNotFound):
 		return chat.User{}, err
-	case !s.cfg.LegacyGuests || !legacyID.MatchString(id):
+	case !s.cfg.LegacyGuests || !chat.IsLegacyID(id):
 		return chat.User{}, refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
 	}
 	user = chat.User{ID: id, Name: unnamed(id), Provider: "guest"}
 	return user, s.store.SaveUser(ctx, s.cfg.Tenant, user)
 }
 
-var legacyID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
-
 // unnamed is what a guest of the original is called until the page tells a name.
 func unnamed(id string) string { return "Guest " + id[max(0, len(id)-4):] }
 
-// fingerprint is the connection state from connect to connected: which rooms the connection was given.
-func fingerprint(rooms []string) string {
-	sorted := slices.Sorted(slices.Values(rooms))
-	h := fnv.New64a()
-	for _, room := range sorted {
-		_, _ = h.Write([]byte(room))
-		_, _ = h.Write([]byte{0})
+// rooms returns the rooms a user is in, and in which of them the user may not speak.
+func (s *Service) rooms(ctx context.Context, userID string) (rooms []string, muted map[string]bool, err error) {
+	if rooms, err = s.store.Memberships(ctx, s.cfg.Tenant, userID); err != nil {
+		return nil, nil, err
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	muted, err = s.mutedRooms(ctx, userID, rooms)
+	return rooms, muted, err
+}
+
+// marks returns a short mark of each room and whether it is muted. They are the connection's state from connect to
+// connected: what the connection was given. Even chat.MaxMemberships of them fit.
+func marks(rooms []string, muted map[string]bool) []string {
+	list := make([]string, len(rooms))
+	for i, room := range rooms {
+		h := fnv.New32a()
+		_, _ = fmt.Fprintf(h, "%s %v", room, muted[room])
+		list[i] = fmt.Sprintf("%08x", h.Sum32())
+	}
+	return list
 }
 
 // connected makes a connection part of its user's presence.
@@ -91,17 +96,42 @@ func (s *Service) connected(ctx context.Context, e cloudevents.Event) error {
 	if err := s.present(ctx, user, e.ConnectionID); err != nil {
 		return err
 	}
-	// A room joined in another tab between connect and now found no connection of this name in the store.
-	rooms, err := s.store.Memberships(ctx, s.cfg.Tenant, user.ID)
-	if err != nil || fingerprint(rooms) == e.State {
+	return s.catchUp(ctx, e)
+}
+
+// catchUp puts right what has changed between connect and now, when no other event knew of the connection: it gets
+// the rooms that have come. If one has gone, or has been muted, the client has to connect again.
+func (s *Service) catchUp(ctx context.Context, e cloudevents.Event) error {
+	rooms, muted, err := s.rooms(ctx, e.UserID)
+	if err != nil {
 		return err
 	}
-	for _, room := range rooms {
-		if err := s.enter(ctx, room, user.ID, []string{e.ConnectionID}); err != nil {
+	given, now := slices.Collect(chunks(e.State)), marks(rooms, muted)
+	for _, mark := range given {
+		if !slices.Contains(now, mark) {
+			return s.gateway.CloseConnection(ctx, e.ConnectionID, "the person's chats have changed; connect again")
+		}
+	}
+	for i, mark := range now {
+		if slices.Contains(given, mark) {
+			continue
+		}
+		if err := s.enter(ctx, rooms[i], e.UserID, []string{e.ConnectionID}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// chunks takes a connection state apart into its marks.
+func chunks(state string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for ; len(state) >= 8; state = state[8:] {
+			if !yield(state[:8]) {
+				return
+			}
+		}
+	}
 }
 
 // disconnected forgets a connection. Its user goes offline by sweep, unless another connection comes in time.
@@ -135,31 +165,61 @@ func (s *Service) connections(ctx context.Context, userID string) ([]string, err
 	return ids, err
 }
 
-// enter lets connections of a user hear a room and speak in it, unless the user may not speak there.
+// enter lets connections of a user hear a room and speak in it, as far as the user may. What the user may is looked
+// at again afterwards: who is blocked or taken out of the room in between must not get in by hurrying.
 func (s *Service) enter(ctx context.Context, roomID, userID string, conns []string) error {
-	muted, err := s.mutedRooms(ctx, userID, []string{roomID})
+	_, speak, err := s.access(ctx, roomID, userID)
 	if err != nil {
 		return err
 	}
-	return each(ctx, conns, func(ctx context.Context, conn string) error {
-		if !muted[roomID] {
+	err = each(ctx, conns, func(ctx context.Context, conn string) error {
+		if speak {
 			if err := s.gateway.Grant(ctx, conn, webpubsub.SendToGroup, roomID); err != nil {
 				return err
 			}
 		}
 		return s.gateway.AddConnectionToGroup(ctx, roomID, conn)
 	})
+	if err != nil {
+		return err
+	}
+	hear, still, err := s.access(ctx, roomID, userID)
+	switch {
+	case err != nil:
+		return err
+	case !hear:
+		return s.exit(ctx, roomID, conns)
+	case speak && !still:
+		return s.mute(ctx, roomID, conns)
+	}
+	return nil
+}
+
+// access reports whether a user may hear a room and speak in it.
+func (s *Service) access(ctx context.Context, roomID, userID string) (hear, speak bool, err error) {
+	rooms, err := s.store.Memberships(ctx, s.cfg.Tenant, userID)
+	if err != nil || !slices.Contains(rooms, roomID) {
+		return false, false, err
+	}
+	muted, err := s.mutedRooms(ctx, userID, []string{roomID})
+	return err == nil, err == nil && !muted[roomID], err
 }
 
 // exit takes both away.
 func (s *Service) exit(ctx context.Context, roomID string, conns []string) error {
+	if err := s.mute(ctx, roomID, conns); err != nil {
+		return err
+	}
 	return each(ctx, conns, func(ctx context.Context, conn string) error {
-		return errors.Join(s.mute(ctx, roomID, conn), s.gateway.RemoveConnectionFromGroup(ctx, roomID, conn))
+		return s.gateway.RemoveConnectionFromGroup(ctx, roomID, conn)
 	})
 }
 
-func (s *Service) mute(ctx context.Context, roomID, conn string) error {
-	return s.gateway.Revoke(ctx, conn, webpubsub.SendToGroup, roomID)
+// mute takes the right to speak away.
+func (s *Service) mute(ctx context.Context, roomID string, conns []string) error {
+	return each(ctx, conns, func(ctx context.Context, conn string) error {
+		return s.gateway.Revoke(ctx, conn, webpubsub.SendToGroup, roomID)
+	})
 }
 
 // each does work for every connection, several at a time, and returns the first error. A connection that has gone

@@ -1,12 +1,14 @@
 package events
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
@@ -124,6 +126,83 @@ func TestRoomJoinedBetweenConnectAndConnected(t *testing.T) {
 	late.post("azure.webpubsub.sys.connected", "connected", "application/json", `{}`)
 	hear, speak := late.may(room1)
 	equal(t, "hears and speaks", []bool{hear, speak}, []bool{true, true})
+}
+
+func TestRoomLostBetweenConnectAndConnected(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.open("a1", "guest_ada").must("createChat", object{"id": room1, "name": "Tea"})
+	late := &conn{g: w.gateway, id: "a2", user: "guest_ada", groups: map[string]bool{room1: true}, rights: map[string]bool{room1: true}}
+	answer := late.post("azure.webpubsub.sys.connect", "connect", "application/json", `{}`)
+	late.state = answer.Header().Get("ce-connectionState")
+	w.mu.Lock()
+	w.conns["a2"] = late
+	w.mu.Unlock()
+	if _, err := w.store.Leave(t.Context(), "default", room1, "guest_ada"); err != nil { // as another tab does now
+		t.Fatal(err)
+	}
+	late.post("azure.webpubsub.sys.connected", "connected", "application/json", `{}`)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conns["a2"] != nil {
+		t.Error("the connection is left in a room that its user has left")
+	}
+}
+
+// hurried is a store in which something happens right after a user's memberships, or blocked users, were read.
+type hurried struct {
+	chat.Store
+	then, blockedThen func()
+}
+
+func (h *hurried) Blocked(ctx context.Context, tenant, userID string) ([]string, error) {
+	ids, err := h.Store.Blocked(ctx, tenant, userID)
+	if then := h.blockedThen; then != nil && userID == "guest_bob" {
+		h.blockedThen = nil
+		then()
+	}
+	return ids, err
+}
+
+func (h *hurried) Memberships(ctx context.Context, tenant, userID string) ([]string, error) {
+	rooms, err := h.Store.Memberships(ctx, tenant, userID)
+	if then := h.then; then != nil {
+		h.then = nil
+		then()
+	}
+	return rooms, err
+}
+
+func TestNobodyGetsInByHurrying(t *testing.T) {
+	for name, meanwhile := range map[string]func(w *world, owner *conn){
+		"deleted": func(w *world, owner *conn) { owner.must("deleteChat", room1) },
+		"left":    func(w *world, owner *conn) { w.open("e2", "guest_eve").must("leaveChat", room1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			store := &hurried{Store: w.store}
+			w.s.store = store
+			owner, eve := w.open("a", "guest_ada"), w.open("e", "guest_eve")
+			owner.must("createChat", object{"id": room1, "name": "Tea"})
+			store.then = func() { meanwhile(w, owner) }
+			eve.must("joinChat", room1)
+			hear, speak := eve.may(room1)
+			equal(t, "hears and speaks", []bool{hear, speak}, []bool{false, false})
+		})
+	}
+}
+
+func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
+	w := newWorld(t, Config{})
+	store := &hurried{Store: w.store}
+	w.s.store = store
+	bob, eve := w.open("b", "guest_bob"), w.open("e", "guest_eve")
+	eve.must("createPrivateChat", object{"targetUserId": "guest_bob"})
+	private := in[object](t, bob.told("joinPrivateChat")[0])["id"].(string)
+	store.blockedThen = func() { bob.must("blockUser", object{"userId": "guest_eve"}) }
+	eve.must("joinChat", private)
+	if _, speak := eve.may(private); speak {
+		t.Error("eve may speak to who has blocked her")
+	}
 }
 
 func TestBlocking(t *testing.T) {

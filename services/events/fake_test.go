@@ -105,7 +105,6 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.WriteHeader(http.StatusAccepted)
 	case r.Method == http.MethodGet && p[0] == "groups":
-		type member struct{ ConnectionID, UserID string }
 		members := []map[string]string{}
 		for _, c := range g.conns {
 			if c.groups[p[1]] {
@@ -117,6 +116,9 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.change(w, r, p[3], func(c *conn) map[string]bool { return c.groups }, p[1])
 	case p[0] == "permissions":
 		g.change(w, r, p[3], func(c *conn) map[string]bool { return c.rights }, r.URL.Query().Get("targetName"))
+	case r.Method == http.MethodDelete && p[0] == "connections" && len(p) == 2:
+		delete(g.conns, p[1])
+		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodHead && p[0] == "connections":
 		if g.conns[p[1]] == nil {
 			w.WriteHeader(http.StatusNotFound)

@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -12,8 +11,9 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// checkBatch is how many connections are claimed for checking at a time.
-const checkBatch = 200
+// checkBatch is how many connections are claimed for checking at a time: with the default interval, 250 a second of
+// one process.
+const checkBatch = 500
 
 // present records a connection and tells who has come. The connection itself always hears of its own user:
 // pages wait for it.
@@ -76,7 +76,7 @@ func (s *Service) setIdle(ctx context.Context, a *act, idle bool) error {
 // userConnected is how a page of the original says that it is there, and waits for its own userOnline. Who it is
 // and that it is there is known already. Only a guest of the original gets its name from it, once.
 func (s *Service) userConnected(ctx context.Context, a *act) error {
-	if s.cfg.LegacyGuests && legacyID.MatchString(a.user.ID) && a.user.Name == unnamed(a.user.ID) {
+	if s.cfg.LegacyGuests && chat.IsLegacyID(a.user.ID) && a.user.Name == unnamed(a.user.ID) {
 		return s.nameGuest(ctx, a)
 	}
 	idle, err := s.refreshIdle(ctx, a.user.ID)
@@ -88,15 +88,16 @@ func (s *Service) userConnected(ctx context.Context, a *act) error {
 
 func (s *Service) nameGuest(ctx context.Context, a *act) error {
 	var in struct{ UserName string }
-	if json.Unmarshal(a.event.Body, &in) == nil && in.UserName != "" {
-		name, err := chat.CheckName(in.UserName)
-		if err != nil {
-			return refuse(http.StatusBadRequest, "%v", err)
-		}
-		a.user.Name = name
-		if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
-			return err
-		}
+	if err := a.decode(&in); err != nil {
+		return err
+	}
+	name, err := chat.CheckName(in.UserName)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	a.user.Name = name
+	if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
+		return err
 	}
 	return s.gateway.SendToAll(ctx, onlineMessage(a.user, false))
 }
@@ -115,8 +116,9 @@ func (s *Service) sweep(ctx context.Context) {
 	}
 }
 
-// check asks the gateway for connections that nobody has asked for in a while, so that one whose gateway died, or
-// that was live when everything stopped, does not stay in the store for good.
+// check asks the gateway for the connections that nobody has asked for the longest, so that one whose gateway died,
+// or that was live when everything stopped, does not stay in the store for good. Where there are ghosts there may
+// be more, so it goes on; else the rest can wait for the next round.
 func (s *Service) check(ctx context.Context) {
 	for ctx.Err() == nil {
 		conns, err := s.store.ClaimConnections(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.CheckInterval), checkBatch)
@@ -124,31 +126,32 @@ func (s *Service) check(ctx context.Context) {
 			s.complain(ctx, "connections not claimed for checking", err)
 			return
 		}
-		s.dropGhosts(ctx, conns)
-		if len(conns) < checkBatch {
+		if ghosts := s.dropGhosts(ctx, conns); ghosts == 0 || len(conns) < checkBatch {
 			return
 		}
 	}
 }
 
-// dropGhosts drops those of conns that two looks in a row do not find: a gateway that has just come back to its
-// bus may miss one for a moment.
-func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) {
+// dropGhosts drops those of conns that two looks in a row do not find, and returns how many: a gateway that has just
+// come back to its bus may miss one for a moment.
+func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) int {
 	missing := s.missing(ctx, conns)
 	if len(missing) == 0 {
-		return
+		return 0
 	}
 	select {
 	case <-time.After(s.cfg.CheckInterval / 2):
 	case <-ctx.Done():
-		return
+		return 0
 	}
-	for _, c := range s.missing(ctx, missing) {
-		s.metrics.ghosts.Inc()
+	missing = s.missing(ctx, missing)
+	s.metrics.ghosts.Add(float64(len(missing)))
+	for _, c := range missing {
 		if err := s.gone(ctx, c); err != nil {
 			s.complain(ctx, "ghost connection not dropped", err)
 		}
 	}
+	return len(missing)
 }
 
 // missing returns those of conns that the gateway says are not there. What it cannot say counts as there.
