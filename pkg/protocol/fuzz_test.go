@@ -41,6 +41,7 @@ func FuzzDecode(f *testing.F) {
 		if err := JSON.Decode(true, frame, &fresh); err != nil || !sameRequest(&fresh, &reused) {
 			t.Fatalf("a reused request says %+v, a fresh one %+v, %v", reused, fresh, err)
 		}
+		checkNames(t, &fresh)
 		checkData(t, fresh.Data())
 		var again Request
 		if err := JSON.Decode(false, JSON.AppendRequest(nil, &fresh), &again); err != nil || !sameRequest(&fresh, &again) {
@@ -51,6 +52,18 @@ func FuzzDecode(f *testing.F) {
 			checkEnvelope(t, Envelope{JSON: out, DataType: fresh.Data().Type, Data: data}, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
 		}
 	})
+}
+
+// checkNames sees to it that a request has the names that its kind needs.
+func checkNames(t *testing.T, r *Request) {
+	t.Helper()
+	needsGroup := r.Kind == JoinGroup || r.Kind == LeaveGroup || r.Kind == SendToGroup || r.Kind == StreamStart || r.Kind == GroupState
+	if err := webpubsub.CheckGroup(r.Group); (err == nil) != needsGroup {
+		t.Fatalf("%v has the group %q", r.Kind, r.Group)
+	}
+	if err := webpubsub.CheckEvent(r.Event); (err == nil) != (r.Kind == SendEvent || r.Kind == Invoke) {
+		t.Fatalf("%v has the event %q", r.Kind, r.Event)
+	}
 }
 
 func checkData(t *testing.T, d webpubsub.Data) {

@@ -144,6 +144,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"type twice":             {`{"type":"ping","type":"ping"}`, "type twice"},
 		"group missing":          {`{"type":"joinGroup"}`, "joinGroup needs a group"},
 		"group number":           {`{"type":"joinGroup","group":7}`, "group must be a string"},
+		"group empty":            {`{"type":"joinGroup","group":""}`, "empty or only white space"},
+		"event empty":            {`{"type":"event","event":"","data":1}`, "event name"},
 		"group blank":            {`{"type":"joinGroup","group":" "}`, "only white space"},
 		"group long":             {`{"type":"joinGroup","group":"` + strings.Repeat("é", 1025) + `"}`, "1025 characters"},
 		"group half a pair":      {`{"type":"joinGroup","group":"\ud800"}`, "half a surrogate pair"},
