@@ -96,7 +96,6 @@ func (s *server) stuck(codec string, groups ...string) net.Conn {
 	conn, err := net.Dial("tcp", u.Host)
 	must(s.t, err)
 	s.t.Cleanup(func() { conn.Close() })
-	must(s.t, conn.(*net.TCPConn).SetReadBuffer(4096))
 	header := ""
 	if codec != "" {
 		header = "Sec-WebSocket-Protocol: " + codec + "\r\n"

@@ -113,8 +113,12 @@ func (w *writer) pushWaiting(j job) {
 	}
 }
 
+// pushFrame queues a frame like pushWaiting, so that no client's requests outrun the answers.
 func (w *writer) pushFrame(c *Conn, op socket.Opcode, payload []byte) {
 	w.mu.Lock()
+	for len(w.queue) >= maxQueue && !w.ended {
+		w.room.Wait()
+	}
 	from := len(w.bytes)
 	w.bytes = socket.AppendFrame(w.bytes, op, payload)
 	w.queue = append(w.queue, job{op: opFrame, conn: c, from: uint32(from), to: uint32(len(w.bytes))})
