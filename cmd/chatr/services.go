@@ -132,9 +132,25 @@ func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string)
 	return dataplane.New(endpoint, t.Keys.Primary, s.Chat.Hub, dataplane.Options{}), nil
 }
 
+// origins are the gateways that may attach to the events service, by the host they announce: those that are
+// configured, else what gateways with the same settings announce.
+func (s *settings) origins(t *tenant.Tenant) []string {
+	switch {
+	case len(s.Chat.Origins) > 0:
+		return s.Chat.Origins
+	case s.Gateway.Upstream.Origin != "":
+		return []string{s.Gateway.Upstream.Origin}
+	}
+	return []string{t.Origin()}
+}
+
 func (p *process) newEvents(s *settings, tenants tenant.Source, store chat.Store, log messagelog.Log, client *dataplane.Client) (*events.Service, error) {
+	t, err := s.chatTenant(tenants)
+	if err != nil {
+		return nil, err
+	}
 	e, err := events.New(events.Config{
-		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, LegacyGuests: s.Auth.LegacyGuests, Origins: []string{"*"},
+		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, LegacyGuests: s.Auth.LegacyGuests, Origins: s.origins(t),
 	}, events.Deps{
 		Store: store, Log: log, Gateway: client, Logger: p.log, Metrics: p.metrics,
 		Keys: func() []string { return currentKeys(tenants, s.Chat.Tenant).All() },

@@ -43,6 +43,7 @@ type settings struct {
 	Chat struct {
 		Tenant    string        `default:"default" help:"tenant that the chat belongs to"`
 		Hub       string        `default:"chat" help:"hub that the chat uses"`
+		Origins   []string      `help:"gateways that the events service listens to, by the host name they announce (gateway.upstream.origin); *: any; empty: what gateways with the same settings announce"`
 		IdleAfter time.Duration `default:"60s" help:"time without mouse, key, touch or scroll until a person is shown as idle"`
 		PublicURL string        `help:"public address of the page, such as https://chat.example.com; empty: what each request says"`
 		Proxies   int           `help:"reverse proxies in front of the API service that append to X-Forwarded-For"`

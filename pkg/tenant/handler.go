@@ -118,3 +118,14 @@ func checkUserEvents(pattern string) error {
 	}
 	return nil
 }
+
+// Origin is the host name by which event handlers know the tenant's service unless it is configured otherwise: its
+// first exact host, else localhost, as in the connection string that chatr standalone prints.
+func (t *Tenant) Origin() string {
+	for _, host := range t.Hosts {
+		if !strings.HasPrefix(host, "*") {
+			return strings.Trim(host, "[]")
+		}
+	}
+	return "localhost"
+}

@@ -218,12 +218,7 @@ func (u *Upstream) origin(t *tenant.Tenant) string {
 	if u.cfg.Origin != "" {
 		return u.cfg.Origin
 	}
-	for _, host := range t.Hosts {
-		if !strings.HasPrefix(host, "*") {
-			return strings.Trim(host, "[]")
-		}
-	}
-	return "localhost"
+	return t.Origin()
 }
 
 // Reason says why an event failed or was given up. It is the metric's label and stands in the log.
