@@ -1,0 +1,387 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/filter"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// harness is a registry at work and a server that gives connections real sockets.
+type harness struct {
+	*Registry
+	t     testing.TB
+	http  *httptest.Server
+	socks chan *socket.Socket
+	gone  chan Closing
+}
+
+func newHarness(t testing.TB, o Options) *harness {
+	h := &harness{Registry: NewRegistry(o, prometheus.NewRegistry()), t: t, socks: make(chan *socket.Socket, 1), gone: make(chan Closing, 1000)}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = h.Run(ctx)
+	}()
+	h.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := socket.Accept(w, r, "")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		h.socks <- s
+	}))
+	t.Cleanup(func() {
+		stop()
+		<-done
+		h.http.Close()
+	})
+	return h
+}
+
+// connect returns a connection that is on the list "list", and its client's end.
+func (h *harness) connect(id string, codec protocol.Codec) (*Conn, *websocket.Conn) {
+	h.t.Helper()
+	client, _, err := websocket.Dial(context.Background(), h.http.URL, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	client.SetReadLimit(-1)
+	h.t.Cleanup(func() { _ = client.CloseNow() })
+	c := h.add(id, codec)
+	if !h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: id}) {
+		h.t.Fatal("got a connection that has ended")
+	}
+	if codec != protocol.Simple {
+		h.read(client) // connected
+	}
+	return c, client
+}
+
+func (h *harness) add(id string, codec protocol.Codec) *Conn {
+	c := h.Add(ConnOptions{ID: id, UserID: id, Codec: codec, Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
+	if _, err := h.Join(c, "list", "list"); err != nil {
+		h.t.Fatal(err)
+	}
+	return c
+}
+
+func (h *harness) read(client *websocket.Conn) string {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, b, err := client.Read(ctx)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func message(text string, o MessageOptions) *Message {
+	return NewMessage(protocol.NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text(text)}), o)
+}
+
+var eachCodec = map[string]protocol.Codec{"simple": protocol.Simple, "json": protocol.JSON, "reliable": protocol.ReliableJSON}
+
+// TestEverySourceKeepsItsPlace mixes messages to lists, to the connection and answers, so that they wait together.
+func TestEverySourceKeepsItsPlace(t *testing.T) {
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{Writers: 1})
+			c, client := h.connect("c", codec)
+			other, _ := h.connect("other", codec)
+			_, _ = h.Join(c, "second", "second")
+			nobody, err := filter.Parse("userId eq 'nobody'")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const n = 500
+			go func() {
+				for i := range n {
+					m := message(fmt.Sprintf("<%d>", i), MessageOptions{Except: []*Conn{other}})
+					switch i % 5 {
+					case 0:
+						h.Deliver("list", m)
+					case 1:
+						h.Deliver("second", m)
+					case 2:
+						h.Send(c, m)
+					case 3:
+						h.SendFrame(c, socket.Text, []byte(fmt.Sprintf("<%d>", i)))
+					case 4:
+						h.Deliver("list", message("not for c", MessageOptions{Except: []*Conn{c}}))
+						h.Deliver("list", message("not for c", MessageOptions{Filter: nobody}))
+						h.Deliver("list", m)
+					}
+				}
+			}()
+			for i := range n {
+				if got, want := h.read(client), fmt.Sprintf("<%d>", i); !strings.Contains(got, want) {
+					t.Fatalf("got %q, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatComesBeforeTheSocketWaits(t *testing.T) {
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{})
+			c := h.add("c", codec)
+			for i := range 100 {
+				h.Deliver("list", message(fmt.Sprintf("<%d>", i), MessageOptions{}))
+			}
+			client, _, err := websocket.Dial(context.Background(), h.http.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.CloseNow()
+			h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
+			if codec != protocol.Simple {
+				if got := h.read(client); !strings.Contains(got, `"connected"`) {
+					t.Errorf("got %s first, want connected", got)
+				}
+			}
+			for i := range 100 {
+				if got, want := h.read(client), fmt.Sprintf("<%d>", i); !strings.Contains(got, want) {
+					t.Fatalf("got %q, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestLeftConnectionsGetNothing(t *testing.T) {
+	h := newHarness(t, Options{Writers: 2})
+	var conns []*Conn
+	var clients []*websocket.Conn
+	for i := range 20 {
+		c, client := h.connect(fmt.Sprint(i), protocol.JSON)
+		conns, clients = append(conns, c), append(clients, client)
+	}
+	for i, c := range conns {
+		switch {
+		case i%3 == 0 && !h.Leave(c, "list", "list"):
+			t.Errorf("connection %d: got that it was not on the list", i)
+		case i%3 == 1:
+			h.Close(c, ReasonRequested.Close("bye"))
+		}
+	}
+	if h.Leave(conns[0], "list", "list") {
+		t.Error("got that a connection left twice")
+	}
+	h.Deliver("list", message("for the rest", MessageOptions{}))
+	for i, c := range conns {
+		if i%3 != 2 {
+			h.Send(c, message("for one", MessageOptions{}))
+		}
+	}
+	for i, want := range []string{"for one", "bye", "for the rest"} {
+		for ; i < len(conns); i += 3 {
+			if got := h.read(clients[i]); !strings.Contains(got, want) {
+				t.Errorf("connection %d: got %s, want %s", i, got, want)
+			}
+		}
+	}
+	if got := len(h.Members("list", "", 100)); got != 6 {
+		t.Errorf("got %d members, want 6", got)
+	}
+}
+
+func TestSilentSocketIsCutOff(t *testing.T) {
+	h := newHarness(t, Options{})
+	c := h.Add(ConnOptions{ID: "c", Codec: protocol.JSON, KeepAlive: time.Second,
+		Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
+	conn := h.handshake()
+	h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
+	got, _ := io.ReadAll(conn)
+	if n := bytes.Count(got, []byte{0x89, 0}); n != 1 {
+		t.Errorf("got %d pings before the end, want 1", n)
+	}
+	if closing := <-h.gone; closing.Reason != ReasonPing {
+		t.Errorf("got reason %s, want %s", closing.Reason, ReasonPing)
+	}
+}
+
+func TestReliableBuffer(t *testing.T) {
+	var u unacked
+	m := message("x", MessageOptions{})
+	for want := range uint64(maxWaiting) {
+		if seq, ok := u.add(m); seq != want+1 || !ok {
+			t.Fatalf("got number %d, %v; want %d", seq, ok, want+1)
+		}
+	}
+	if _, ok := u.add(m); ok {
+		t.Error("got room for more than 1000 messages")
+	}
+	u = unacked{}
+	next := uint64(1)
+	for round := range 100 { // trims that wrap around the ring
+		for range 30 {
+			u.add(m)
+		}
+		u.trim(uint64(round * 30))
+		u.trim(uint64(round*30 - 5)) // older values are harmless
+		next = uint64(round*30) + 1
+		u.each(func(seq uint64, _ *Message) {
+			if seq != next {
+				t.Fatalf("got number %d, want %d", seq, next)
+			}
+			next++
+		})
+	}
+	u.trim(1 << 60)
+	if u.n != 0 || u.bytes != 0 {
+		t.Errorf("got %d messages and %d bytes after everything was acknowledged", u.n, u.bytes)
+	}
+	large := message(strings.Repeat("x", 1<<20), MessageOptions{})
+	for i := range 17 {
+		if _, ok := u.add(large); ok != (i < 15) { // 16 are a little more than 16 MiB
+			t.Errorf("message %d of 1 MiB: got kept %v", i+1, ok)
+		}
+	}
+}
+
+// sink connects a client that reads and forgets, without allocating.
+func (h *harness) sink(id string, codec protocol.Codec) *Conn {
+	h.t.Helper()
+	conn := h.handshake()
+	go func() { // ends with the connection
+		b := make([]byte, 1<<16)
+		for {
+			if _, err := conn.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	c := h.add(id, codec)
+	h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: id})
+	return c
+}
+
+// handshake opens a socket and leaves what comes over it to the caller.
+func (h *harness) handshake() net.Conn {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.http.Listener.Addr().String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	return conn
+}
+
+// fanOut sends rounds of messages to receivers and returns when they have been written.
+type fanOut struct {
+	*harness
+	conns []*Conn
+	seq   uint64
+}
+
+func newFanOut(t testing.TB, codec protocol.Codec, receivers int) *fanOut {
+	f := &fanOut{harness: newHarness(t, Options{Writers: 1})}
+	for i := range receivers {
+		f.conns = append(f.conns, f.sink(fmt.Sprint(i), codec))
+	}
+	return f
+}
+
+func (f *fanOut) round(messages []*Message) {
+	for _, m := range messages {
+		f.Deliver("list", m)
+	}
+	f.seq += uint64(len(messages))
+	for _, c := range f.conns {
+		f.Trim(c, f.seq)
+	}
+	<-f.written()
+}
+
+// written returns a channel that is closed when the writer has done everything before.
+func (f *fanOut) written() <-chan []*Conn {
+	answer := make(chan []*Conn, 1)
+	f.writers[0].push(job{op: opList, list: &list{parts: make([]part, 1)}, x: answer})
+	return answer
+}
+
+func TestNoAllocationPerReceiver(t *testing.T) {
+	const receivers = 200
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			cost := func(receivers int) float64 {
+				f := newFanOut(t, codec, receivers)
+				m := []*Message{message("x", MessageOptions{}), message("y", MessageOptions{Except: f.conns[:1]})}
+				for range 10 {
+					f.round(m)
+				}
+				return testing.AllocsPerRun(20, func() { f.round(m) })
+			}
+			one, many := cost(1), cost(receivers)
+			if perReceiver := (many - one) / receivers; perReceiver > 0.05 {
+				t.Errorf("got %.2f allocations per receiver (%v for %d, %v for 1), want none", perReceiver, many, receivers, one)
+			}
+		})
+	}
+}
+
+func BenchmarkFanOut(b *testing.B) {
+	for _, name := range []string{"simple", "json", "reliable"} {
+		for _, burst := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/burst=%d", name, burst), func(b *testing.B) {
+				const receivers = 200
+				f := newFanOut(b, eachCodec[name], receivers)
+				messages := make([]*Message, burst)
+				for i := range messages {
+					messages[i] = message(strings.Repeat("x", 128), MessageOptions{})
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					f.round(messages)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*burst*receivers), "ns/delivery")
+			})
+		}
+	}
+}
+
+func TestCloseIsQueuedBehindMessages(t *testing.T) {
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{})
+			c, client := h.connect("c", codec)
+			h.Deliver("list", message("last words", MessageOptions{}))
+			h.Close(c, ReasonRequested.Close(strings.Repeat("é", 100)))
+			if got := h.read(client); !strings.Contains(got, "last words") {
+				t.Errorf("got %s, want the message first", got)
+			}
+			if codec != protocol.Simple {
+				if got := h.read(client); !strings.Contains(got, `"disconnected"`) {
+					t.Errorf("got %s, want disconnected", got)
+				}
+			}
+			_, _, err := client.Read(context.Background())
+			if got := websocket.CloseStatus(err); got != CodeNormal {
+				t.Errorf("got close %d, want %d", got, CodeNormal)
+			}
+			testkit.Eventually(t, 10*time.Second, func() bool { return h.Len() == 0 }, "the connection is forgotten")
+		})
+	}
+}
