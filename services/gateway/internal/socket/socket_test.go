@@ -39,7 +39,7 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 		if !CheckHandshake(w, r) {
 			return
 		}
-		s, err := Accept(w, r, "test.v1")
+		s, err := Accept(wrapped{w}, r, "test.v1")
 		if err != nil {
 			t.Errorf("Accept: %v", err)
 			return
@@ -50,6 +50,11 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 	t.Cleanup(server.Close)
 	return server, sockets
 }
+
+// wrapped is a ResponseWriter as middleware leaves it.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // pair connects a socket and a peer. first is sent together with the handshake.
 func pair(t testing.TB, first ...byte) (*Socket, *peer) {
@@ -605,6 +610,38 @@ func TestHandshakeErrors(t *testing.T) {
 		if test.status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
 			t.Errorf("%s: the answer does not name version 13", name)
 		}
+	}
+}
+
+// TestServerDeadlinesAreForgotten keeps a socket open for longer than the server's limits for requests.
+func TestServerDeadlinesAreForgotten(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	server, sockets := serve(t, func(s *httptest.Server) {
+		s.Config.ReadTimeout, s.Config.WriteTimeout, s.Config.IdleTimeout = limit, limit, limit
+		s.Start()
+	})
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, p := shake(t, conn, sockets, nil)
+	late := time.AfterFunc(2*limit, func() { p.send(whole(Text, "late")) })
+	defer late.Stop()
+	if op, payload, err := s.Read(); op != Text || string(payload) != "late" || err != nil {
+		t.Fatalf("got %d %q %v", op, payload, err)
+	}
+	frame := AppendFrame(nil, Text, []byte("still"))
+	if n, err := s.TryWrite(frame); n != len(frame) || err != nil {
+		t.Errorf("TryWrite: took %d of %d, %v", n, len(frame), err)
+	}
+}
+
+func TestOffered(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Add("Sec-WebSocket-Protocol", "a, b,,c ")
+	r.Header.Add("Sec-WebSocket-Protocol", "d")
+	if got, want := strings.Join(Offered(r), "|"), "a|b|c|d"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
