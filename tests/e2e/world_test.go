@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
@@ -28,6 +27,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/sqlitelog"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -58,10 +58,10 @@ type settings struct {
 type world struct {
 	t        *testing.T
 	settings settings
-	servers  []*httptest.Server // the front door of each process
-	store    chat.Store         // as the processes see it
-	stop     func()             // ends everything, once
-	people   int                // who have signed in
+	urls     []string   // the front door of each process
+	store    chat.Store // as the processes see it
+	stop     func()     // ends everything, once
+	people   int        // who have signed in
 }
 
 func start(t *testing.T, s settings) *world {
@@ -77,7 +77,7 @@ func start(t *testing.T, s settings) *world {
 	var running sync.WaitGroup
 	var closers []io.Closer
 	for range w.processes() {
-		runs, closer := w.startProcess()
+		runs, more := w.startProcess()
 		for _, run := range runs {
 			running.Go(func() {
 				if err := run(ctx); err != nil {
@@ -85,15 +85,11 @@ func start(t *testing.T, s settings) *world {
 				}
 			})
 		}
-		closers = append(closers, closer...)
+		closers = append(closers, more...)
 	}
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
-		for _, server := range w.servers {
-			server.CloseClientConnections()
-			server.Close()
-		}
 		for _, c := range closers {
 			if err := c.Close(); err != nil {
 				t.Error(err)
@@ -129,7 +125,7 @@ func (w *world) startProcess() (runs []func(context.Context) error, closers []io
 			apiHandler.ServeHTTP(w, r)
 		}
 	}))
-	w.servers = append(w.servers, server)
+	w.urls = append(w.urls, server.URL)
 	client := dataplane.New(server.URL, accessKey, "chat", dataplane.Options{})
 	store, log := w.openStores(logger, metrics)
 	if err := store.Migrate(t.Context()); err != nil {
@@ -160,8 +156,13 @@ func (w *world) startProcess() (runs []func(context.Context) error, closers []io
 			Web: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}, Logger: logger, Metrics: metrics,
 		}))(t)
 	gatewayHandler, eventsHandler, apiHandler = g.Handler(), e.Handler(), a.Handler()
-	return []func(context.Context) error{g.Run, e.Run}, []io.Closer{log, store}
+	return []func(context.Context) error{g.Run, e.Run}, []io.Closer{closer(server.CloseClientConnections), closer(server.Close), log, store}
 }
+
+// closer is a Close that cannot fail.
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
 
 // closingLog is a message log that holds something open.
 type closingLog interface {
@@ -177,9 +178,9 @@ func (w *world) openStores(logger *slog.Logger, metrics prometheus.Registerer) (
 		return must(sqlite.Open(filepath.Join(s.data, "chat.db")))(t),
 			must(sqlitelog.Open(filepath.Join(s.data, "log.db"), sqlitelog.Options{Logger: logger}))(t)
 	}
-	options := must(redis.ParseURL(s.redis))(t)
+	client := must(redisconn.Open(redisconn.Config{URL: s.redis, Prefix: "test"}))(t)
 	return must(postgres.Open(t.Context(), s.postgres))(t),
-		redislog.New(redis.NewClient(options), redislog.Options{Prefix: "test", Logger: logger, Metrics: metrics})
+		redislog.New(client, redislog.Options{Prefix: "test", Logger: logger, Metrics: metrics})
 }
 
 func must[T any](v T, err error) func(*testing.T) T {
@@ -206,7 +207,7 @@ type person struct {
 func (w *world) signIn(name string) *person {
 	w.t.Helper()
 	jar, _ := cookiejar.New(nil)
-	p := &person{w: w, name: name, at: w.people % len(w.servers), http: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	p := &person{w: w, name: name, at: w.people % len(w.urls), http: &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	w.people++
 	status, body := p.call("POST", "/.auth/login/guest", object{"name": name})
 	if status != http.StatusOK {
@@ -224,7 +225,7 @@ func (p *person) call(method, path string, body any) (int, object) {
 		b, _ := json.Marshal(body)
 		text = strings.NewReader(string(b))
 	}
-	r, err := http.NewRequestWithContext(p.w.t.Context(), method, p.w.servers[p.at].URL+path, text)
+	r, err := http.NewRequestWithContext(p.w.t.Context(), method, p.w.urls[p.at]+path, text)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
