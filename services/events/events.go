@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,6 +81,9 @@ type Service struct {
 	metrics  *metrics
 	limit    *ratelimit.Limiter
 	handlers map[string]handler // by the user event's name
+
+	mu     sync.Mutex      // guards the following
+	untold map[string]bool // users of whose presence a change could not be told; true: they went offline by it
 }
 
 // New returns a service that works with deps.
@@ -96,6 +100,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		keys:    deps.Keys,
 		logger:  deps.Logger,
 		metrics: newMetrics(deps.Metrics),
+		untold:  map[string]bool{},
 		limit:   ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
 	}
 	s.handlers = map[string]handler{
@@ -130,7 +135,7 @@ func (s *Service) Handler() http.Handler {
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepHistory(ctx) })
-	group.Go(func() error { return every(ctx, time.Second, s.sweep) })
+	group.Go(func() error { return every(ctx, time.Second, s.keepPresence) })
 	group.Go(func() error { return every(ctx, s.cfg.CheckInterval/2, s.check) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err

@@ -289,7 +289,7 @@ func TestFault23UserEventsAreNoSystemEvents(t *testing.T) {
 	for _, name := range []string{"disconnected", "connected", "connect"} {
 		equal(t, name, eve.event(name, object{"reason": "x"}), http.StatusNotFound)
 	}
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "online", w.online(), []string{"guest_eve"})
 }
 
@@ -306,16 +306,16 @@ func TestFault26And27ConnectionsAreCounted(t *testing.T) {
 	bob := w.open("b", "guest_bob")
 	one, two := w.open("a1", "guest_ada"), w.open("a2", "guest_ada")
 	one.close()
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "one tab of two", w.online(), []string{"guest_ada", "guest_bob"})
 	two.close()
 	two.close() // told twice
-	w.s.sweep(t.Context())
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "told once", bob.told("userOffline"), []string{"guest_ada"})
 	three := w.open("a3", "guest_ada")
 	two.close() // late
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "a late disconnected of an old socket", w.online(), []string{"guest_ada", "guest_bob"})
 	three.close()
 }
@@ -327,7 +327,7 @@ func TestFault28GhostsGo(t *testing.T) {
 	ada.vanish() // its gateway died, nobody says disconnected
 	eve := w.open("e", "guest_eve")
 	w.s.check(t.Context())
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "online", w.online(), []string{"guest_bob", "guest_eve"})
 	equal(t, "told", bob.told("userOffline"), []string{"guest_ada"})
 	equal(t, "what happens while the gateway cannot say", func() []string {
@@ -345,7 +345,7 @@ func TestFault29DisconnectLeavesMembershipsAlone(t *testing.T) {
 	ada := w.open("a", "guest_ada")
 	ada.must("createChat", object{"id": room1, "name": "Tea"})
 	ada.close()
-	w.s.sweep(t.Context())
+	w.s.keepPresence(t.Context())
 	equal(t, "members", w.members(room1), []string{"guest_ada"})
 	back := w.open("a2", "guest_ada")
 	hear, speak := back.may(room1)
@@ -369,6 +369,22 @@ func TestFault30ConcurrentJoins(t *testing.T) {
 	wg.Wait()
 	equal(t, "members", w.members(room1), []string{"guest_ada", "guest_bob", "guest_eve"})
 	equal(t, "notices", len(owner.notices(room1)), 2)
+}
+
+func TestFault31PresenceIsToldLate(t *testing.T) {
+	w := newWorld(t, Config{OfflineGrace: time.Nanosecond})
+	down := func(now bool) { w.mu.Lock(); w.down = now; w.mu.Unlock() }
+	bob, ada := w.open("b", "guest_bob"), w.open("a", "guest_ada")
+	down(true)
+	ada.vanish()
+	ada.post(cloudevents.Disconnected, "disconnected", "application/json", `{}`)
+	w.s.keepPresence(t.Context())
+	w.s.keepPresence(t.Context())
+	equal(t, "while the gateway is away", bob.told("userOffline"), nil)
+	down(false)
+	w.s.keepPresence(t.Context())
+	w.s.keepPresence(t.Context())
+	equal(t, "once, when it is back", bob.told("userOffline"), []string{"guest_ada"})
 }
 
 func TestFault33UnknownUserJoinsNothing(t *testing.T) {

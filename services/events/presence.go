@@ -3,12 +3,14 @@ package events
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 // checkBatch is how many connections are claimed for checking at a time: with the default interval, 250 a second of
@@ -23,7 +25,7 @@ func (s *Service) present(ctx context.Context, user chat.User, conn string) erro
 		return err
 	}
 	if cameOnline {
-		return s.gateway.SendToAll(ctx, onlineMessage(user, false))
+		return s.tellPresence(ctx, user.ID, false, onlineMessage(user, false))
 	}
 	idle, err := s.refreshIdle(ctx, user.ID)
 	if err != nil {
@@ -57,7 +59,21 @@ func (s *Service) tellIdle(ctx context.Context, userID string, idle bool) error 
 	if idle {
 		event = "userIsIdle"
 	}
-	return s.tellAll(ctx, event, userID)
+	return s.tellPresence(ctx, userID, false, message(event, userID))
+}
+
+// tellPresence tells everybody about a user, who is offline now or not. If that fails it is owed, and made good by
+// keepPresence: presence changes also when nobody can be told, and there is no second event.
+func (s *Service) tellPresence(ctx context.Context, userID string, offline bool, d webpubsub.Data) error {
+	err := s.gateway.SendToAll(ctx, d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.untold[userID] = offline
+	} else {
+		delete(s.untold, userID)
+	}
+	return err
 }
 
 // userEnterIdle and userExitIdle are about the connection they come from. The user is idle when all are.
@@ -99,21 +115,63 @@ func (s *Service) nameGuest(ctx context.Context, a *act) error {
 	if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
 		return err
 	}
-	return s.gateway.SendToAll(ctx, onlineMessage(a.user, false))
+	return s.tellPresence(ctx, a.user.ID, false, onlineMessage(a.user, false))
+}
+
+// keepPresence turns those offline who have been gone for long enough, and tells what could not be told before.
+func (s *Service) keepPresence(ctx context.Context) {
+	if err := s.tellOwed(ctx); err != nil {
+		s.complain(ctx, "presence not announced", err)
+	}
+	if err := s.sweep(ctx); err != nil {
+		s.complain(ctx, "people not swept offline", err)
+	}
 }
 
 // sweep turns those offline whose last connection has been gone for the grace period.
-func (s *Service) sweep(ctx context.Context) {
+func (s *Service) sweep(ctx context.Context) error {
 	users, err := s.store.SweepOffline(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.OfflineGrace))
-	if err != nil {
-		s.complain(ctx, "offline users not found", err)
-		return
-	}
 	for _, u := range users {
-		if err := s.tellAll(ctx, "userOffline", u.ID); err != nil {
-			s.complain(ctx, "offline user not announced", err)
+		err = errors.Join(err, s.tellPresence(ctx, u.ID, true, message("userOffline", u.ID)))
+	}
+	return err
+}
+
+// tellOwed tells how those users are now of whom a change could not be told, until one cannot be told either.
+func (s *Service) tellOwed(ctx context.Context) error {
+	s.mu.Lock()
+	owed := maps.Clone(s.untold)
+	s.mu.Unlock()
+	for id, offline := range owed {
+		conns, err := s.store.Connections(ctx, s.cfg.Tenant, id)
+		switch {
+		case err != nil:
+		case len(conns) > 0:
+			err = s.tellOnline(ctx, id)
+		case offline:
+			err = s.tellPresence(ctx, id, true, message("userOffline", id))
+		default: // about to go offline, which sweep will tell
+			s.mu.Lock()
+			delete(s.untold, id)
+			s.mu.Unlock()
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (s *Service) tellOnline(ctx context.Context, userID string) error {
+	user, err := s.store.User(ctx, s.cfg.Tenant, userID)
+	if err != nil {
+		return err
+	}
+	idle, _, err := s.store.RefreshIdle(ctx, s.cfg.Tenant, userID)
+	if err != nil {
+		return err
+	}
+	return s.tellPresence(ctx, userID, false, onlineMessage(user, idle))
 }
 
 // check asks the gateway for the connections that nobody has asked for the longest, so that one whose gateway died,
