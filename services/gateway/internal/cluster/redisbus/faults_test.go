@@ -3,14 +3,18 @@ package redisbus_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/bustest"
-	"github.com/redis/go-redis/v9"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
 )
 
 // soon is how long the bus may take to notice and to return: two beats, a timeout and a pause.
@@ -66,6 +70,39 @@ func TestServerStopsAndReturns(t *testing.T) {
 			t.Error("a payload that was refused was heard")
 		}
 	}
+}
+
+// A session has no end of its own: it lasts longer than every timeout, beat after beat.
+func TestIdleSessionLasts(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	reg := prometheus.NewRegistry()
+	b, err := redisbus.New(redisbus.Config{URL: server.URL, Prefix: "chatr"}, slog.New(slog.DiscardHandler), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := bustest.Start(t, b)
+	const beats = 4 // of two seconds, beside the confirmation and the payload that made the bus ready
+	testkit.Eventually(t, time.Minute, func() bool { return metric(t, reg, "gateway_bus_received_total") >= 2+beats }, "beats heard")
+	if a.Lost() != 0 || a.Ready() != nil || metric(t, reg, "gateway_bus_reconnects_total") != 0 {
+		t.Errorf("Lost = %d, Ready = %v, %v reconnects after %d beats; want 0, nil, 0",
+			a.Lost(), a.Ready(), metric(t, reg, "gateway_bus_reconnects_total"), beats)
+	}
+}
+
+func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
 }
 
 // A server that hangs breaks no connection; only silence shows it.

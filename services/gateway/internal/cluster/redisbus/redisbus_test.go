@@ -1,7 +1,6 @@
 package redisbus_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -18,7 +17,7 @@ func newNetwork(t testing.TB) bustest.Network {
 
 func newBus(t testing.TB, url, prefix string) *redisbus.Bus {
 	t.Helper()
-	b, err := redisbus.New(redisbus.Config{URL: url, Prefix: prefix}, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	b, err := redisbus.New(redisbus.Config{URL: url, Prefix: prefix}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,8 +81,10 @@ func (s *session) fail(err error) {
 // receive reads the connection and delivers.
 func (s *session) receive(deliver func(string, []byte)) error {
 	skip := len(s.bus.prefix)
+	timeout := time.Duration(0) // takes away the deadline that connecting has left
 	for {
-		m, err := s.pubsub.ReceiveTimeout(s.dialCtx, -1) // no deadline to set for each: watch sees silence
+		m, err := s.pubsub.ReceiveTimeout(s.dialCtx, timeout)
+		timeout = -1 // leaves the deadline alone: watch sees silence, and setting it for each costs
 		if err != nil {
 			return err
 		}
