@@ -77,6 +77,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) answers(codec protocol.Codec, r *protocol.Request) (out [][]byte) {
 	switch {
+	case r.Event == "silence":
+		return nil
 	case r.Kind == protocol.Ping:
 		return [][]byte{codec.AppendPong(nil)}
 	case r.Kind == protocol.Invoke:
@@ -260,5 +262,45 @@ func TestWaitingEndsWithTheConnection(t *testing.T) {
 	cancel()
 	if err := dial(t, s, Options{}).Send(ctx, webpubsub.Text("x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("Send: got %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestUnansweredRequests ends waiting with the context or the connection.
+func TestUnansweredRequests(t *testing.T) {
+	s := newServer(t)
+	c := dial(t, s, Options{Subprotocols: []string{protocol.NameJSON}})
+	socket := <-s.sockets
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-s.requests; cancel() }()
+	if err := c.SendEvent(ctx, "silence", webpubsub.Text("x")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if err := c.Ping(t.Context()); err != nil { // the connection is none the worse
+		t.Errorf("Ping: %v", err)
+	}
+	<-s.requests
+	go func() { <-s.requests; _ = socket.Close(1001, "going away") }()
+	var end *CloseError
+	if err := c.SendEvent(t.Context(), "silence", webpubsub.Text("x")); !errors.As(err, &end) || end.Code != 1001 || end.Reason != "going away" {
+		t.Errorf("got %v, want 1001", err)
+	}
+	<-c.Done()
+	if _, err := c.Invoke(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &end) {
+		t.Errorf("Invoke on a closed connection: got %v, want a *CloseError", err)
+	}
+}
+
+// TestCallback hands messages to OnMessage, one after the other.
+func TestCallback(t *testing.T) {
+	s := newServer(t)
+	got := make(chan string, 3)
+	c := dial(t, s, Options{Subprotocols: []string{protocol.NameJSON}, OnMessage: func(m Message) { got <- m.Group + " " + string(m.Data.Bytes) }})
+	for _, text := range []string{"1", "2", "3"} {
+		if err := c.SendToGroup(t.Context(), "g", webpubsub.Text(text), SendOptions{NoAck: true}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := <-got, "g "+text; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

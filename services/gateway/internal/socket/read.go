@@ -35,7 +35,7 @@ func (s *Socket) read() (Opcode, []byte, *CloseError) {
 		case h.op == Close:
 			return 0, nil, parseClose(payload)
 		case h.op.control():
-			if !s.closing.Load() {
+			if !s.Closing() {
 				return h.op, payload, nil
 			}
 		default:
@@ -43,7 +43,7 @@ func (s *Socket) read() (Opcode, []byte, *CloseError) {
 			if err != nil {
 				return 0, nil, err
 			}
-			if op != 0 && !s.closing.Load() {
+			if op != 0 && !s.Closing() {
 				return op, whole, nil
 			}
 			if op != 0 {

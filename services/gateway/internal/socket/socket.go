@@ -91,6 +91,9 @@ func (s *Socket) BeginClose(wait time.Duration) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(wait)) // an error means that Read ends anyway
 }
 
+// Closing reports whether BeginClose was called. If it was not, a client's close frame wants one in answer.
+func (s *Socket) Closing() bool { return s.closing.Load() }
+
 // Close closes the connection at once, without a close frame. Both Read and Write end.
 func (s *Socket) Close() error {
 	if t, ok := s.conn.(*tls.Conn); ok {

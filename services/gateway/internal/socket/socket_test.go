@@ -475,7 +475,13 @@ func TestRefuse(t *testing.T) {
 func TestBeginCloseEnds(t *testing.T) {
 	s, p := pair(t)
 	p.send(whole(Text, "ignored"))
+	if s.Closing() {
+		t.Error("closing before BeginClose")
+	}
 	s.BeginClose(time.Millisecond)
+	if !s.Closing() {
+		t.Error("not closing after BeginClose")
+	}
 	if op, payload, err := s.Read(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %d %q %v, want %v", op, payload, err, os.ErrDeadlineExceeded)
 	}
