@@ -1,0 +1,99 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
+)
+
+// peer starts a node that answers each question with its answer, or not at all if that is empty.
+func peer(t *testing.T, net *membus.Network, answer string, topics ...string) *cluster.Peer {
+	t.Helper()
+	p := cluster.NewPeer(net.Bus())
+	ctx, stop := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() {
+		_ = p.Run(ctx, func(_ string, payload []byte) {
+			if r, ok := p.Open(payload); ok && r.Kind == cluster.Ask && answer != "" {
+				p.Answer(r, append([]byte(answer+" to "), r.Body...))
+			}
+		})
+	})
+	t.Cleanup(func() {
+		stop()
+		work.Wait()
+	})
+	testkit.Eventually(t, 10*time.Second, func() bool { return p.Ready() == nil }, "the bus is ready")
+	if err := p.Subscribe(ctx, append(topics, cluster.Inbox(p.ID()))...); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAskGathersAsManyAnswersAsNodesHear(t *testing.T) {
+	net := membus.NewNetwork()
+	asker := peer(t, net, "a", "all")
+	peer(t, net, "b", "all", "mute")
+	peer(t, net, "", "mute")
+	for topic, want := range map[string][]string{"all": {"a to q", "b to q"}, "none": nil} {
+		answers, err := asker.Ask(context.Background(), topic, []byte("q"))
+		var got []string
+		for _, b := range answers {
+			got = append(got, string(b))
+		}
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("topic %s: got %q, %v; want %q", topic, got, err, want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if answers, err := asker.Ask(ctx, "mute", []byte("q")); len(answers) != 1 || !errors.Is(err, cluster.ErrPartial) {
+		t.Errorf("got %q, %v; want one answer and ErrPartial when one of two nodes is mute", answers, err)
+	}
+}
+
+func TestAskWithoutBus(t *testing.T) {
+	p := cluster.NewPeer(membus.New()) // does not run
+	if _, err := p.Ask(context.Background(), "all", nil); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Errorf("got %v, want unavailable", err)
+	}
+}
+
+func TestOpenSurvivesAnything(t *testing.T) {
+	p := cluster.NewPeer(membus.New())
+	for _, payload := range [][]byte{nil, {0}, {2}, {2, 1}, {2, 0xff}, {3}, {3, 1, 2}, {9, 9, 9}} {
+		if _, ok := p.Open(payload); ok {
+			t.Errorf("payload %v: got that it means something", payload)
+		}
+	}
+}
+
+func TestTopicsAreUnambiguous(t *testing.T) {
+	seen := map[string]string{}
+	for _, tenant := range []string{"a", "a/b", "1/a", ""} {
+		for _, hub := range []string{"h", "b"} {
+			for _, name := range []string{"", "x", "h/x", "/x"} {
+				for _, scope := range []webpubsub.Scope{webpubsub.ScopeHub, webpubsub.ScopeGroup, webpubsub.ScopeUser} {
+					what := tenant + " | " + hub + " | " + scope.String() + " | " + name
+					topic := cluster.Topic(webpubsub.HubKey{Tenant: tenant, Hub: hub}, scope, name)
+					if other, ok := seen[topic]; ok {
+						t.Errorf("%s and %s share the topic %q", what, other, topic)
+					}
+					seen[topic] = what
+				}
+			}
+		}
+	}
+	if got := cluster.Topic(webpubsub.HubKey{}, webpubsub.ScopeConnection, "short"); got != "" {
+		t.Errorf("got topic %q for an id that no node has made, want none", got)
+	}
+}
