@@ -109,7 +109,9 @@ func (r *reader) ended(err error) {
 	case e.Code == socket.CodeAbnormal:
 		r.g.conns.Detach(r.conn, r.sock, false, hub.ReasonLost.Close("The connection was lost."))
 	default:
-		_ = r.sock.Write(socket.AppendClose(nil, e.Code, ""), time.Now().Add(time.Second)) // the client may be gone
+		if !r.sock.Closing() {
+			_ = r.sock.Write(socket.AppendClose(nil, e.Code, ""), time.Now().Add(time.Second)) // the client may be gone
+		}
 		final := e.Code == hub.CodeNormal || e.Code == socket.CodeNoStatus
 		r.g.conns.Detach(r.conn, r.sock, final, hub.Closing{Reason: hub.ReasonClient, Text: "The client closed the connection."})
 	}
