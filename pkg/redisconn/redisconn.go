@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
@@ -46,6 +47,7 @@ func Open(c Config) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	logging.Disable() // go-redis prints lines of its own to stderr; what matters of them comes back as errors
 	return o.open(), nil
 }
 
