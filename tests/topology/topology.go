@@ -1,0 +1,182 @@
+// Package topology runs Chatr for tests as operators run it: real processes of the one binary, alone or as separate
+// services on Redis and Postgres, behind fronts that route as every front of Chatr does.
+//
+// Everything listens on free ports of 127.0.0.1, ends with the test, and shows its log when the test has failed. The
+// binary is made once per test process from these sources, with the page that lies in web/dist, unless CHATR_BIN
+// names one.
+package topology
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
+)
+
+// Keys that every topology has.
+const (
+	AccessKey  = "an access key for tests, long enough"
+	sessionKey = "a session key for tests, long enough"
+)
+
+// Options change a topology. The zero value is what operators get.
+type Options struct {
+	// Env are settings for every process, such as "CHATR_CHAT_IDLE_AFTER=3s".
+	Env []string
+
+	// Hubs are hubs beside the chat's: items of a YAML list, as in docs/configuration.md.
+	Hubs string
+
+	// TLS lets a standalone listen for https as well.
+	TLS bool
+}
+
+// Topology is a running Chatr. What a standalone does not have is nil.
+type Topology struct {
+	A, B     string // addresses of the fronts of the two gateways; both lead to the same API service
+	Balanced string // address of a front that spreads connections over the gateways that are up
+
+	Gateways    []*Process // two, or the standalone
+	Events, API *Process
+	Redis       *testkit.RedisServer
+	Postgres    *testkit.PostgresServer
+}
+
+// Standalone starts one process that is everything. A, B and Balanced are its own address.
+func Standalone(t testing.TB, o Options) *Topology {
+	t.Helper()
+	folder := t.TempDir()
+	file := writeSettings(t, folder, tenants(o.Hubs, ""))
+	p := newProcess(t, o, "standalone", "standalone", "--config", file, "--data", filepath.Join(folder, "data"), "--access-key", AccessKey)
+	p.Authority = filepath.Join(folder, "data", "ca.pem")
+	if o.TLS {
+		address := freeAddress(t)
+		p.args = append(p.args, "--tls-listen", address)
+		p.Secure = "https://" + address
+	} else {
+		p.args = append(p.args, "--tls-listen=")
+	}
+	top := &Topology{A: p.URL, B: p.URL, Balanced: p.URL, Gateways: []*Process{p}}
+	t.Cleanup(func() { finish(t, p) })
+	p.Start()
+	return top
+}
+
+// Services starts two gateways, the events and the API service on a Redis and a Postgres of their own. They share a
+// settings file, and the chat's services reach the gateways through the balanced front.
+func Services(t testing.TB, o Options) *Topology {
+	t.Helper()
+	top := &Topology{Redis: testkit.Redis(t), Postgres: testkit.NewPostgresServer(t)}
+	var gateways [2]string
+	for i := range gateways {
+		gateways[i] = freeAddress(t)
+	}
+	events, api := freeAddress(t), freeAddress(t)
+	top.A = front(t, api, gateways[0])
+	top.B = front(t, api, gateways[1])
+	top.Balanced = front(t, api, gateways[0], gateways[1])
+
+	file := writeSettings(t, t.TempDir(), fmt.Sprintf(`accessKey: %q
+auth: {sessionKey: %q}
+redis: {url: %q}
+postgres: {url: %q}
+chat: {proxies: 1}
+gateway: {url: %q, drainTime: 2s}
+`, AccessKey, sessionKey, top.Redis.URL, top.Postgres.URL, top.Balanced)+tenants(o.Hubs, `
+      - name: chat
+        handlers:
+          - {url: "http://`+events+`/eventhandler/{event}", userEvents: "*", systemEvents: [connect, connected, disconnected]}
+        listeners: [history]
+`))
+	migrate := exec.Command(binary(t), "migrate", "--config", file)
+	migrate.Env = environment(o)
+	if out, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("chatr migrate: %v\n%s", err, out)
+	}
+	for i, address := range gateways {
+		p := newProcess(t, o, fmt.Sprintf("gateway %d", i+1), "gateway", "--config", file)
+		p.listen(address)
+		top.Gateways = append(top.Gateways, p)
+	}
+	top.Events = newProcess(t, o, "events", "events", "--config", file)
+	top.Events.listen(events)
+	top.API = newProcess(t, o, "api", "api", "--config", file)
+	top.API.listen(api)
+	t.Cleanup(func() { // goodbyes need the events service
+		finish(t, top.Gateways...)
+		finish(t, top.Events, top.API)
+	})
+	var starting sync.WaitGroup
+	var failures [4]error
+	for i, p := range append(top.Gateways[:2:2], top.Events, top.API) {
+		starting.Go(func() { failures[i] = p.start() })
+	}
+	starting.Wait()
+	for _, err := range failures {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return top
+}
+
+// ConnectionString is what SDKs connect with, through the given front.
+func ConnectionString(front string) string {
+	return "Endpoint=" + front + ";AccessKey=" + AccessKey + ";Version=1.0;"
+}
+
+// tenants is the part of a settings file that names hubs; empty without any.
+func tenants(hubs ...string) string {
+	all := strings.Join(hubs, "\n")
+	if strings.TrimSpace(all) == "" {
+		return ""
+	}
+	return "tenants:\n  - name: default\n    hosts: [\"*\"]\n    hubs:\n" + all
+}
+
+func writeSettings(t testing.TB, folder, text string) string {
+	t.Helper()
+	file := filepath.Join(folder, "chatr.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+}
+
+// finish stops processes together. The test fails when one that still runs does not end well.
+func finish(t testing.TB, processes ...*Process) {
+	var stopping sync.WaitGroup
+	for _, p := range processes {
+		stopping.Go(func() {
+			if code := p.Stop(); code != 0 {
+				t.Errorf("chatr %s ended with status %d after SIGTERM, want 0", p.Name, code)
+			}
+		})
+	}
+	stopping.Wait()
+	if !t.Failed() {
+		return
+	}
+	for _, p := range processes {
+		t.Logf("log of chatr %s:\n%s", p.Name, tail(p.Log()))
+	}
+}
+
+// tail is as much of the end of a log as people read.
+func tail(log string) string {
+	const most = 20_000
+	if len(log) <= most {
+		return log
+	}
+	return "…" + log[len(log)-most:]
+}
