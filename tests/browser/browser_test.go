@@ -4,36 +4,20 @@ package browser_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/chatr-dev/chatr/pkg/testkit"
 )
-
-// idleAfter is how long the people of the story have to sit still.
-const idleAfter = 3 * time.Second
-
-// site is a running Chatr as two people meet it.
-type site struct {
-	a, b    string       // the page's address for each of them
-	restart func() error // kills it and starts it again, back when it answers; nil if it is not ours to kill
-}
-
-// topology starts a Chatr from the given binary, and stops it at the end of the test.
-type topology func(t *testing.T, binary string) site
 
 func TestStory(t *testing.T) {
 	install(t)
 	binary := build(t)
-	for name, start := range map[string]topology{"standalone": standalone} {
+	for name, start := range map[string]topology{"standalone": standalone, "services": services} {
 		for _, viewport := range []string{"desktop", "phone"} {
 			t.Run(name+"/"+viewport, func(t *testing.T) {
 				tell(t, start(t, binary), viewport, name)
@@ -59,79 +43,11 @@ func tell(t *testing.T, s site, viewport, results string) {
 		defer control.Close()
 		node.Env = append(node.Env, "CHATR_RESTART="+control.URL)
 	}
-	if out, err := node.CombinedOutput(); err != nil {
-		t.Errorf("node --test: %v\n%s", err, out)
-	}
-}
-
-// standalone is one process, which both people use.
-func standalone(t *testing.T, binary string) site {
-	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
-	p := &process{path: binary, ready: "http://" + address + "/api/config", args: []string{
-		"standalone", "--listen", address, "--tls-listen=", "--data", t.TempDir(), "--chat-idle-after", idleAfter.String(),
-	}}
-	p.run(t)
-	return site{a: "http://" + address, b: "http://" + address, restart: func() error {
-		p.stop(syscall.SIGKILL)
-		return p.start()
-	}}
-}
-
-// process is a chatr that answers at a URL when it is ready.
-type process struct {
-	path  string
-	args  []string
-	ready string
-
-	cmd *exec.Cmd // the one that runs now
-	log strings.Builder
-}
-
-// run starts the process. It is stopped at the end of the test, which fails when that does not go well.
-func (p *process) run(t *testing.T) {
-	t.Helper()
-	err := p.start()
-	t.Cleanup(func() {
-		if code := p.stop(syscall.SIGTERM); code != 0 {
-			t.Errorf("chatr ended with status %d after SIGTERM, want 0", code)
-		}
-		if t.Failed() {
-			t.Logf("log of chatr:\n%s", p.log.String())
-		}
-	})
+	out, err := node.CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
+		t.Errorf("node --test: %v", err)
 	}
-}
-
-// start starts the process and returns when it is ready.
-func (p *process) start() error {
-	p.cmd = exec.Command(p.path, p.args...)
-	p.cmd.Stderr = &p.log
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		answer, err := http.Get(p.ready)
-		if err != nil {
-			continue
-		}
-		_ = answer.Body.Close()
-		if answer.StatusCode == http.StatusOK {
-			return nil
-		}
-	}
-	return fmt.Errorf("no good answer from %s within 20 s", p.ready)
-}
-
-// stop ends the process by a signal and returns its exit status.
-func (p *process) stop(s syscall.Signal) int {
-	if p.cmd.Process == nil {
-		return -1
-	}
-	_ = p.cmd.Process.Signal(s)
-	_ = p.cmd.Wait()
-	return p.cmd.ProcessState.ExitCode()
+	t.Logf("%s", out)
 }
 
 // build returns the path of a chatr made from these sources, with the page in it.
