@@ -44,23 +44,22 @@ func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents
 	return cloudevents.Response{Status: http.StatusOK, ContentType: "application/json", Body: body, State: &state}, err
 }
 
-// knownUser returns the user that a token named. The ids of the original's guests come from their browsers; they
-// have no provider prefix, so that none can be a signed-in user.
+// knownUser returns the user that a token named. A guest of the original becomes one by connecting, where that is
+// allowed.
 func (s *Service) knownUser(ctx context.Context, id string) (chat.User, error) {
 	if id == "" {
 		return chat.User{}, refuse(http.StatusUnauthorized, "the token names no user; sign in and connect again")
 	}
 	user, err := s.store.User(ctx, s.cfg.Tenant, id)
+	unknown, legacy := errors.Is(err, chat.ErrNotFound), chat.IsLegacyID(id)
 	switch {
-	case err == nil && (s.cfg.LegacyGuests || !chat.IsLegacyID(id)):
-		return user, nil
-	case err != nil && !errors.Is(err, chat.ErrNotFound):
-		return chat.User{}, err
-	case !s.cfg.LegacyGuests || !chat.IsLegacyID(id):
-		return chat.User{}, refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
+	case legacy && !s.cfg.LegacyGuests, unknown && !legacy:
+		return user, refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
+	case unknown:
+		user = chat.User{ID: id, Name: unnamed(id), Provider: "guest"}
+		err = s.store.SaveUser(ctx, s.cfg.Tenant, user)
 	}
-	user = chat.User{ID: id, Name: unnamed(id), Provider: "guest"}
-	return user, s.store.SaveUser(ctx, s.cfg.Tenant, user)
+	return user, err
 }
 
 // unnamed is what a guest of the original is called until the page tells a name.
