@@ -175,3 +175,18 @@ func FuzzCheckJSON(f *testing.F) {
 		}
 	})
 }
+
+// FuzzForeignEnvelope takes envelopes as another node, perhaps of another version, might send them.
+func FuzzForeignEnvelope(f *testing.F) {
+	f.Add([]byte(`{"type":"message","dataType":"text","data":"\u00e9"}`), uint8(webpubsub.DataText), 44)
+	f.Add([]byte(`"\u12`), uint8(webpubsub.DataText), 0)
+	f.Add([]byte(`}`), uint8(webpubsub.DataBinary), 0)
+	f.Fuzz(func(t *testing.T, b []byte, kind uint8, data int) {
+		if data < 0 || data >= len(b) {
+			return // is refused when an envelope is read
+		}
+		for _, codec := range Codecs {
+			codec.AppendMessage(nil, Envelope{JSON: b, DataType: webpubsub.DataType(kind), Data: data}, 1)
+		}
+	})
+}

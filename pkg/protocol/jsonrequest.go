@@ -196,7 +196,7 @@ func (o *object) data(r *Request) (err error) {
 }
 
 func (r *Request) decodeText() {
-	r.scratch = appendUnescaped(r.scratch, r.value[1:len(r.value)-1])
+	r.scratch = appendUnescaped(r.scratch, inside(r.value))
 	r.SetData(webpubsub.Data{Type: r.dataType, Bytes: r.scratch})
 }
 
@@ -204,14 +204,14 @@ func (r *Request) decodeText() {
 func (r *Request) checkBase64(escapes bool) error {
 	if escapes {
 		r.scratch = append(r.scratch, '"')
-		r.scratch = append(appendUnescaped(r.scratch, r.value[1:len(r.value)-1]), '"')
+		r.scratch = append(appendUnescaped(r.scratch, inside(r.value)), '"')
 		r.value = r.scratch
 	}
-	if !validBase64(r.value[1 : len(r.value)-1]) {
+	if !validBase64(inside(r.value)) {
 		return invalid("data must be padded base64 when dataType is %s", r.dataType)
 	}
 	if escapes {
-		raw, _ := base64.StdEncoding.AppendDecode(nil, r.value[1:len(r.value)-1])
+		raw, _ := base64.StdEncoding.AppendDecode(nil, inside(r.value))
 		r.SetData(webpubsub.Data{Type: r.dataType, Bytes: raw})
 	}
 	return nil

@@ -114,14 +114,14 @@ func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, data
 func fromLiteral(scratch []byte, t webpubsub.DataType, v []byte) (value, grown []byte) {
 	switch t {
 	case webpubsub.DataText:
-		inner := v[1 : len(v)-1]
+		inner := inside(v)
 		if !hasEscape(inner) {
 			return inner, scratch
 		}
 		scratch = appendUnescaped(scratch, inner)
 		return scratch, scratch
 	case webpubsub.DataBinary, webpubsub.DataProtobuf:
-		scratch, _ = base64.StdEncoding.AppendDecode(scratch, v[1:len(v)-1]) // was checked when v was accepted
+		scratch, _ = base64.StdEncoding.AppendDecode(scratch, inside(v)) // was checked when v was accepted
 		return scratch, scratch
 	}
 	return v, scratch

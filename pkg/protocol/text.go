@@ -57,12 +57,20 @@ func decodeRune[T string | []byte](s T) (rune, int) {
 
 func hasEscape(s []byte) bool { return bytes.IndexByte(s, '\\') >= 0 }
 
-// appendUnescaped appends what the valid inside s of a JSON string means. Half a surrogate pair becomes U+FFFD,
-// as browsers make of it in text that they send.
+// inside returns what stands between the quotes of a JSON string.
+func inside(literal []byte) []byte {
+	if len(literal) < 2 {
+		return nil
+	}
+	return literal[1 : len(literal)-1]
+}
+
+// appendUnescaped appends what the inside s of a JSON string means. Half a surrogate pair becomes U+FFFD, as
+// browsers make of it in text that they send. From a broken escape on, s stands for itself.
 func appendUnescaped(dst, s []byte) []byte {
 	for {
 		i := bytes.IndexByte(s, '\\')
-		if i < 0 {
+		if i < 0 || escapeLen(s[i:]) == 0 {
 			return append(dst, s...)
 		}
 		dst = append(dst, s[:i]...)

@@ -32,8 +32,8 @@ type Options struct {
 	Header http.Header  // of the handshake, for a token, say
 	HTTP   *http.Client // for TLS and dialling; http.DefaultClient otherwise
 
-	// OnMessage gets each message on the reading goroutine, which it holds up. The data is valid during the call.
-	// Without it messages go to Messages.
+	// OnMessage gets each message on the reading goroutine, which it holds up: it must not wait for an ack or close
+	// the connection. The data is valid during the call. Without it messages go to Messages.
 	OnMessage func(Message)
 
 	Buffer   int           // messages that Messages holds before reading waits; 1024 otherwise
