@@ -27,7 +27,7 @@ export function serviceClient(connectionString, hub) {
 }
 
 // within rejects when promise takes longer than a healthy service ever needs.
-export function within(promise, what, milliseconds = 10_000) {
+export function within(promise, what, milliseconds = 20_000) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: nothing within ${milliseconds} ms`)), milliseconds);
@@ -36,7 +36,7 @@ export function within(promise, what, milliseconds = 10_000) {
 }
 
 // eventually waits until check() is true.
-export async function eventually(check, what, milliseconds = 10_000) {
+export async function eventually(check, what, milliseconds = 20_000) {
   const end = Date.now() + milliseconds;
   while (!(await check())) {
     if (Date.now() > end) throw new Error(`${what}: not within ${milliseconds} ms`);
@@ -138,10 +138,9 @@ export class Wire {
     return wire;
   }
 
-  // through returns url with this proxy as its authority. TLS passes, so the name must stay the certificate's.
+  // through returns url with the port of this proxy. TLS passes, so the name must stay the certificate's.
   through(url) {
     const u = new URL(url);
-    u.hostname = "localhost";
     u.port = String(this.#server.address().port);
     return u.toString();
   }

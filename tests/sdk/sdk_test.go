@@ -1,5 +1,6 @@
-// Package sdk_test runs the official Azure Web PubSub SDKs, unmodified, against a chatr standalone of its own,
-// over http and https. The tests themselves are the *.test.mjs files, run by Node's own test runner.
+// Package sdk_test runs the official Azure Web PubSub SDKs, unmodified, over http and https: against a chatr
+// standalone of its own, and against several gateways that share a Redis. The tests themselves are the *.test.mjs
+// files, run by Node's own test runner.
 package sdk_test
 
 import (
@@ -20,24 +21,35 @@ import (
 
 func TestOfficialSDKs(t *testing.T) {
 	install(t)
-	handlers := map[string]int{"handler_1_0": testkit.FreePort(t), "handler_1_1": testkit.FreePort(t)}
-	s := start(t, config(handlers))
+	ports := handlerPorts(t)
+	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "rest.test.mjs")
+}
 
+// runNode runs the tests of files against s.
+func runNode(t *testing.T, s service, ports map[string]int, files ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	node := exec.CommandContext(ctx, "node", "--test", "--test-force-exit", "--test-reporter=spec",
-		"client.test.mjs", "express.test.mjs", "rest.test.mjs")
+	node := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-force-exit", "--test-reporter=spec"}, files...)...)
 	node.Env = append(os.Environ(),
 		"CHATR_HTTP="+s.http,
 		"CHATR_HTTPS="+s.https,
 		"NODE_EXTRA_CA_CERTS="+s.authority,
-		fmt.Sprintf("CHATR_HANDLER_1_0=%d", handlers["handler_1_0"]),
-		fmt.Sprintf("CHATR_HANDLER_1_1=%d", handlers["handler_1_1"]),
+		fmt.Sprintf("CHATR_HANDLER_1_0=%d", ports["handler_1_0"]),
+		fmt.Sprintf("CHATR_HANDLER_1_1=%d", ports["handler_1_1"]),
 	)
 	if out, err := node.CombinedOutput(); err != nil {
 		t.Errorf("node --test: %v\n%s", err, out)
 	}
 }
+
+// handlerPorts chooses where the event handler of each hub listens.
+func handlerPorts(t *testing.T) map[string]int {
+	t.Helper()
+	return map[string]int{"handler_1_0": testkit.FreePort(t), "handler_1_1": testkit.FreePort(t)}
+}
+
+func handlerURL(port int) string { return fmt.Sprintf("http://127.0.0.1:%d/eventhandler", port) }
 
 // install brings node_modules to what package-lock.json says.
 func install(t *testing.T) {
@@ -55,12 +67,12 @@ func install(t *testing.T) {
 	}
 }
 
-// config names an event handler for each hub, on a port of this machine.
-func config(handlers map[string]int) string {
+// config names the event handler of each hub.
+func config(ports map[string]int) string {
 	text := "tenants:\n  - name: default\n    hosts: [\"*\"]\n    hubs:\n"
-	for hub, port := range handlers {
-		text += fmt.Sprintf("      - name: %s\n        handlers:\n          - url: http://127.0.0.1:%d/eventhandler\n"+
-			"            userEvents: \"*\"\n            systemEvents: [connect, connected, disconnected]\n", hub, port)
+	for hub, port := range ports {
+		text += fmt.Sprintf("      - name: %s\n        handlers:\n          - url: %s\n"+
+			"            userEvents: \"*\"\n            systemEvents: [connect, connected, disconnected]\n", hub, handlerURL(port))
 	}
 	return text
 }

@@ -1,0 +1,96 @@
+package sdk_test
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/services/gateway"
+)
+
+const clusterKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
+
+// The SDKs cannot tell three gateways that share a Redis from one: each request and each handshake goes to the
+// next of them, so that hardly any operation starts on the node that holds the connections it is about.
+func TestOfficialSDKsAcrossGateways(t *testing.T) {
+	install(t)
+	ports := handlerPorts(t)
+	tenants, err := tenant.NewStatic(tenant.Tenant{
+		Name:  "default",
+		Hosts: []string{"*"},
+		Keys:  tenant.Keys{Primary: clusterKey},
+		Hubs:  []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := testkit.Redis(t)
+	nodes := make([]http.Handler, 3)
+	for i := range nodes {
+		nodes[i] = startGateway(t, redis.URL, tenants)
+	}
+	var turn atomic.Uint64
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		nodes[turn.Add(1)%uint64(len(nodes))].ServeHTTP(w, r)
+	})
+	plain, secure := httptest.NewServer(next), httptest.NewTLSServer(next)
+	t.Cleanup(plain.Close)
+	t.Cleanup(secure.Close)
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	if err := os.WriteFile(authority, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runNode(t, service{
+		http:      "Endpoint=" + plain.URL + ";AccessKey=" + clusterKey + ";Version=1.0;",
+		https:     "Endpoint=" + secure.URL + ";AccessKey=" + clusterKey + ";Version=1.0;",
+		authority: authority,
+	}, ports, "express.test.mjs", "rest.test.mjs")
+}
+
+// startGateway runs a gateway until the end of the test and returns when it is ready.
+func startGateway(t *testing.T, redisURL string, tenants tenant.Source) http.Handler {
+	t.Helper()
+	cfg := gateway.Config{DrainTime: time.Second}
+	cfg.Upstream.Origin = "127.0.0.1" // the host of the endpoints that handlers allow
+	cfg.Redis.URL, cfg.Redis.Prefix = redisURL, "sdk"
+	g, err := gateway.New(cfg, gateway.Deps{
+		Tenants: tenants,
+		Logger:  slog.New(slog.DiscardHandler),
+		Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("gateway ended with %v", err)
+		}
+	})
+	testkit.Eventually(t, 10*time.Second, func() bool { return g.Ready(ctx) == nil }, "the gateway is ready")
+	return g.Handler()
+}
+
+func hubWithHandler(name string, ports map[string]int) tenant.Hub {
+	return tenant.Hub{Name: name, Handlers: []tenant.Handler{{
+		URL:          handlerURL(ports[name]),
+		UserEvents:   "*",
+		SystemEvents: []string{"connect", "connected", "disconnected"},
+	}}}
+}
