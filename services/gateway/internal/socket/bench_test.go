@@ -74,7 +74,11 @@ func BenchmarkUnmask(b *testing.B) {
 }
 
 func BenchmarkTryWrite(b *testing.B) {
-	s, p := pair(b)
+	b.Run("tcp", func(b *testing.B) { s, p := pair(b); benchmarkTryWrite(b, s, p) })
+	b.Run("tls", func(b *testing.B) { s, p := securePair(b); benchmarkTryWrite(b, s, p) })
+}
+
+func benchmarkTryWrite(b *testing.B, s *Socket, p *peer) {
 	go func() { _, _ = io.Copy(io.Discard, p) }()
 	frame := AppendFrame(nil, Text, make([]byte, 128))
 	b.ReportAllocs()
