@@ -135,8 +135,8 @@ func (s *Service) Handler() http.Handler {
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepHistory(ctx) })
-	group.Go(func() error { return every(ctx, time.Second, s.keepPresence) })
-	group.Go(func() error { return every(ctx, s.cfg.CheckInterval/2, s.check) })
+	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.keepPresence) })
+	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.check) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -148,12 +148,17 @@ func (s *Service) Ready(ctx context.Context) error {
 	return errors.Join(s.store.Ready(ctx), s.log.Ready(ctx))
 }
 
-// every calls work now and then at each interval, one call at a time, until ctx ends.
-func every(ctx context.Context, interval time.Duration, work func(context.Context)) error {
+// every does work now and at each interval, until ctx ends. Of failures in a row the first is logged, as failure.
+func (s *Service) every(ctx context.Context, interval time.Duration, failure string, work func(context.Context) error) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	failing := false
 	for {
-		work(ctx)
+		err := work(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			s.logger.Error(failure, "error", err)
+		}
+		failing = err != nil
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

@@ -343,6 +343,12 @@ func (w *world) online() []string {
 	return ids
 }
 
+// keepPresence does what the service does each second. It may fail: the gateway can be down.
+func (w *world) keepPresence() { _ = w.s.keepPresence(w.t.Context()) }
+
+// check does what the service does each half check interval.
+func (w *world) check() { _ = w.s.check(w.t.Context()) }
+
 // noLog is a message log that nothing is ever in.
 type noLog struct{}
 

@@ -289,7 +289,7 @@ func TestFault23UserEventsAreNoSystemEvents(t *testing.T) {
 	for _, name := range []string{"disconnected", "connected", "connect"} {
 		equal(t, name, eve.event(name, object{"reason": "x"}), http.StatusNotFound)
 	}
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
 	equal(t, "online", w.online(), []string{"guest_eve"})
 }
 
@@ -306,16 +306,16 @@ func TestFault26And27ConnectionsAreCounted(t *testing.T) {
 	bob := w.open("b", "guest_bob")
 	one, two := w.open("a1", "guest_ada"), w.open("a2", "guest_ada")
 	one.close()
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
 	equal(t, "one tab of two", w.online(), []string{"guest_ada", "guest_bob"})
 	two.close()
 	two.close() // told twice
-	w.s.keepPresence(t.Context())
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
+	w.keepPresence()
 	equal(t, "told once", bob.told("userOffline"), []string{"guest_ada"})
 	three := w.open("a3", "guest_ada")
 	two.close() // late
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
 	equal(t, "a late disconnected of an old socket", w.online(), []string{"guest_ada", "guest_bob"})
 	three.close()
 }
@@ -326,15 +326,15 @@ func TestFault28GhostsGo(t *testing.T) {
 	ada := w.open("a", "guest_ada")
 	ada.vanish() // its gateway died, nobody says disconnected
 	eve := w.open("e", "guest_eve")
-	w.s.check(t.Context())
-	w.s.keepPresence(t.Context())
+	w.check()
+	w.keepPresence()
 	equal(t, "online", w.online(), []string{"guest_bob", "guest_eve"})
 	equal(t, "told", bob.told("userOffline"), []string{"guest_ada"})
 	equal(t, "what happens while the gateway cannot say", func() []string {
 		w.mu.Lock()
 		w.down = true
 		w.mu.Unlock()
-		w.s.check(t.Context())
+		w.check()
 		return w.online()
 	}(), []string{"guest_bob", "guest_eve"})
 	_ = eve
@@ -345,7 +345,7 @@ func TestFault29DisconnectLeavesMembershipsAlone(t *testing.T) {
 	ada := w.open("a", "guest_ada")
 	ada.must("createChat", object{"id": room1, "name": "Tea"})
 	ada.close()
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
 	equal(t, "members", w.members(room1), []string{"guest_ada"})
 	back := w.open("a2", "guest_ada")
 	hear, speak := back.may(room1)
@@ -378,12 +378,12 @@ func TestFault31PresenceIsToldLate(t *testing.T) {
 	down(true)
 	ada.vanish()
 	ada.post(cloudevents.Disconnected, "disconnected", "application/json", `{}`)
-	w.s.keepPresence(t.Context())
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
+	w.keepPresence()
 	equal(t, "while the gateway is away", bob.told("userOffline"), nil)
 	down(false)
-	w.s.keepPresence(t.Context())
-	w.s.keepPresence(t.Context())
+	w.keepPresence()
+	w.keepPresence()
 	equal(t, "once, when it is back", bob.told("userOffline"), []string{"guest_ada"})
 }
 

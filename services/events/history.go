@@ -22,9 +22,18 @@ const (
 	historyNotAllowed = "not_member" // its author is not a member, or blocked
 )
 
-// keepHistory stores what people say in rooms, at least once, in the order of the log.
+// keepHistory stores what people say in rooms, at least once, in the order of the log. Of failures in a row the
+// first is logged.
 func (s *Service) keepHistory(ctx context.Context) error {
-	return s.log.Consume(ctx, "history", "events", s.remember)
+	failing := false
+	return s.log.Consume(ctx, "history", "events", func(ctx context.Context, batch []messagelog.Entry) error {
+		err := s.remember(ctx, batch)
+		if err != nil && !failing && ctx.Err() == nil {
+			s.logger.Error("messages not stored; they will be tried again", "error", err)
+		}
+		failing = err != nil
+		return err
+	})
 }
 
 // remember stores a batch. An error hands the whole batch over again later, which is harmless: a message that is
@@ -33,7 +42,6 @@ func (s *Service) remember(ctx context.Context, batch []messagelog.Entry) error 
 	for _, entry := range batch {
 		result, err := s.rememberOne(ctx, entry)
 		if err != nil {
-			s.complain(ctx, "message not stored; it will be tried again", err)
 			return err
 		}
 		s.metrics.history.WithLabelValues(result).Inc()

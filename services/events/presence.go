@@ -119,13 +119,8 @@ func (s *Service) nameGuest(ctx context.Context, a *act) error {
 }
 
 // keepPresence turns those offline who have been gone for long enough, and tells what could not be told before.
-func (s *Service) keepPresence(ctx context.Context) {
-	if err := s.tellOwed(ctx); err != nil {
-		s.complain(ctx, "presence not announced", err)
-	}
-	if err := s.sweep(ctx); err != nil {
-		s.complain(ctx, "people not swept offline", err)
-	}
+func (s *Service) keepPresence(ctx context.Context) error {
+	return errors.Join(s.tellOwed(ctx), s.sweep(ctx))
 }
 
 // sweep turns those offline whose last connection has been gone for the grace period.
@@ -177,39 +172,38 @@ func (s *Service) tellOnline(ctx context.Context, userID string) error {
 // check asks the gateway for the connections that nobody has asked for the longest, so that one whose gateway died,
 // or that was live when everything stopped, does not stay in the store for good. Where there are ghosts there may
 // be more, so it goes on; else the rest can wait for the next round.
-func (s *Service) check(ctx context.Context) {
-	for ctx.Err() == nil {
+func (s *Service) check(ctx context.Context) error {
+	for {
 		conns, err := s.store.ClaimConnections(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.CheckInterval), checkBatch)
 		if err != nil {
-			s.complain(ctx, "connections not claimed for checking", err)
-			return
+			return err
 		}
-		if ghosts := s.dropGhosts(ctx, conns); ghosts == 0 || len(conns) < checkBatch {
-			return
+		ghosts, err := s.dropGhosts(ctx, conns)
+		if err != nil || ghosts == 0 || len(conns) < checkBatch {
+			return err
 		}
 	}
 }
 
 // dropGhosts drops those of conns that two looks in a row do not find, and returns how many: a gateway that has just
 // come back to its bus may miss one for a moment.
-func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) int {
+func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) (int, error) {
 	missing := s.missing(ctx, conns)
 	if len(missing) == 0 {
-		return 0
+		return 0, nil
 	}
 	select {
 	case <-time.After(s.cfg.CheckInterval / 2):
 	case <-ctx.Done():
-		return 0
+		return 0, ctx.Err()
 	}
 	missing = s.missing(ctx, missing)
 	s.metrics.ghosts.Add(float64(len(missing)))
+	var failed []error
 	for _, c := range missing {
-		if err := s.gone(ctx, c); err != nil {
-			s.complain(ctx, "ghost connection not dropped", err)
-		}
+		failed = append(failed, s.gone(ctx, c))
 	}
-	return len(missing)
+	return len(missing), errors.Join(failed...)
 }
 
 // missing returns those of conns that the gateway says are not there. What it cannot say counts as there.
@@ -232,11 +226,4 @@ func (s *Service) missing(ctx context.Context, conns []chat.Connection) []chat.C
 		}
 	}
 	return missing
-}
-
-// complain logs a failure of work that is tried again by itself, unless it is only that the service stops.
-func (s *Service) complain(ctx context.Context, what string, err error) {
-	if ctx.Err() == nil {
-		s.logger.Error(what, "error", err)
-	}
 }
