@@ -94,12 +94,14 @@ func WithRequestID(next http.Handler) http.Handler {
 	})
 }
 
-// NewServer returns a server with the time-outs that keep a slow or idle peer from holding resources. Bodies
-// have no deadline here: handlers that read large ones set their own.
+// NewServer returns a server with the time-outs that keep a slow or idle peer from holding resources. A request
+// must have been read within a minute, whether its handler wants the body or not, and handlers must be done in
+// that time too. A connection that is taken over for a WebSocket has none of these deadlines.
 func NewServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
