@@ -71,6 +71,7 @@ export class Connection implements Link {
         keepAliveTimeoutInMs: deafAfterMs,
       },
     );
+    this.#client.on("disconnected", () => this.#enter("reconnecting")); // lost for good: a new one is asked for
     this.#client.on("server-message", ({ message }) => this.#server(message.data));
     this.#client.on("group-message", ({ message }) => this.#group(message.group, message.fromUserId, message.data));
   }

@@ -149,6 +149,19 @@ describe("presence", () => {
   });
 });
 
+describe("idle", () => {
+  it("tells of a return that happened while the connection was away", async () => {
+    await world.online();
+    world.store.setIdle(true);
+    await settle();
+    world.listener.state("reconnecting");
+    world.store.setIdle(false);
+    world.listener.state("online"); // recovered: the server still has us idle
+    await settle();
+    expect(world.sent).toEqual([["userEnterIdle", me.userId], ["userExitIdle", me.userId]]);
+  });
+});
+
 describe("unread", () => {
   it("counts on with live messages, and tells the server a moment after they were seen", async () => {
     world.chat("hike", { lastSeq: 12, readSeq: 10 });
@@ -258,6 +271,20 @@ describe("after a gap", () => {
     expect(world.store.state.chats.get("hike")?.lastSeq).toBe(3);
   });
 
+  it("reads again when the answer on its way may be older than the connection", async () => {
+    world.chat("hike");
+    await world.online();
+    let release = (): void => undefined;
+    world.hold = new Promise((resolve) => (release = resolve));
+    world.store.open("hike"); // asks, and is answered "nothing yet", slowly
+    world.listener.state("reconnecting");
+    world.messages.hike = [line(1, "meanwhile")];
+    world.listener.state("online");
+    release();
+    await settle();
+    expect(world.texts("hike")).toEqual(["meanwhile:sent"]);
+  });
+
   it("forgets chats that are gone and shows none in their place", async () => {
     world.chat("hike");
     await world.online();
@@ -290,7 +317,8 @@ describe("after a gap", () => {
 describe("chats", () => {
   it("shows a chat that we create, and its refusal in words", async () => {
     await world.online();
-    await world.store.createChat("Hike");
+    const id = await world.store.createChat("Hike");
+    expect(world.store.state.chats.has(id)).toBe(true);
     expect([...world.store.state.chats.values()].map((c) => [c.name, c.state, c.owner])).toEqual([["Hike", "joined", me.userId]]);
     world.refuse = new Refused("the title is too long");
     await expect(world.store.createChat("x")).rejects.toThrow("the title is too long");

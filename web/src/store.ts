@@ -113,6 +113,7 @@ export class Store {
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshDelay = 1000;
   #idle = false;
+  #toldIdle = false; // what the server knows of it
   #toastIds = 0;
 
   constructor(options: Options) {
@@ -146,12 +147,24 @@ export class Store {
   }
 
   setOffline(offline: boolean): void {
+    const back = this.state.offline && !offline;
     this.state.offline = offline;
+    if (back && this.state.link === "online") void this.refresh(); // a socket may take a while to notice
   }
 
   setIdle(idle: boolean): void {
     this.#idle = idle;
-    void this.#event(idle ? "userEnterIdle" : "userExitIdle", this.state.me?.userId ?? "", "text").catch(() => undefined);
+    void this.#tellIdle();
+  }
+
+  async #tellIdle(): Promise<void> {
+    const idle = this.#idle;
+    try {
+      await this.#event(idle ? "userEnterIdle" : "userExitIdle", this.state.me?.userId ?? "", "text");
+      this.#toldIdle = idle;
+    } catch {
+      // Told again when the connection is back.
+    }
   }
 
   #enter(me: Me): void {
@@ -188,7 +201,7 @@ export class Store {
     s.link = link;
     if (link !== "online") return;
     void this.refresh();
-    if (this.#idle) this.setIdle(true); // a new connection starts out in use
+    if (this.#idle || this.#toldIdle) void this.#tellIdle(); // a new connection starts out in use, a recovered one as it was
     for (const [chatId, timeline] of s.timelines) {
       for (const line of timeline.messages()) {
         if (line.state === "sending") void this.#transmit(chatId, line);
@@ -342,17 +355,17 @@ export class Store {
     if (next && at >= 0) this.open(next);
   }
 
-  /** Creates a public chat and shows it; throws a text for people. */
-  async createChat(name: string): Promise<void> {
+  /** Creates a public chat and returns its id; throws a text for people. */
+  async createChat(name: string): Promise<string> {
     const me = this.state.me;
-    if (!me) return;
     const id = uuid();
+    if (!me) return id;
     await this.#event("createChat", { id, name }, "json");
     if (!this.state.chats.has(id)) {
       const members = { [me.userId]: { userId: me.userId, userName: me.userName } };
       this.#takeChat({ id, name, owner: me.userId, kind: "public", members, state: "joined", lastSeq: 0, readSeq: 0 });
     }
-    this.open(id);
+    return id;
   }
 
   async join(chatId: string): Promise<void> {
@@ -465,31 +478,39 @@ export class Store {
   async loadOlder(chatId: string): Promise<void> {
     const timeline = this.timeline(chatId);
     if (timeline.loading || timeline.older === undefined) return;
-    timeline.loading = true;
-    timeline.error = "";
-    try {
+    await this.#reading(chatId, timeline, async () => {
       timeline.mergeOlder(await this.#options.api.messages(chatId, timeline.older, pageSize));
-    } catch (err) {
-      timeline.error = textOf(err);
-    } finally {
-      timeline.loading = false;
-    }
+    });
   }
 
   async #loadNewest(chatId: string): Promise<void> {
     const chat = this.state.chats.get(chatId);
     const timeline = this.timeline(chatId);
-    if (!chat || chat.state === "none" || timeline.loading) return;
-    timeline.loading = true;
-    timeline.error = "";
-    try {
+    if (!chat || chat.state === "none") return;
+    if (timeline.loading) {
+      timeline.again = true; // what is on its way may be older than what made us ask
+      return;
+    }
+    await this.#reading(chatId, timeline, async () => {
       const page = await this.#options.api.messages(chatId, undefined, pageSize);
       const now = this.state.chats.get(chatId);
       if (now) now.lastSeq = timeline.mergeNewest(page, Date.now());
+    });
+  }
+
+  async #reading(chatId: string, timeline: Timeline, read: () => Promise<void>): Promise<void> {
+    timeline.loading = true;
+    timeline.error = "";
+    try {
+      await read();
     } catch (err) {
       timeline.error = textOf(err);
     } finally {
       timeline.loading = false;
+    }
+    if (timeline.again) {
+      timeline.again = false;
+      await this.#loadNewest(chatId);
     }
   }
 

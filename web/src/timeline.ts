@@ -44,6 +44,7 @@ export class Timeline {
   lines: Line[] = [];
   loaded = false;
   loading = false;
+  again = false; // the newest page was wanted while another was on its way
   error = "";
   older: number | undefined; // `before` of the next older page; undefined: this is the beginning
   private arrivals = 0; // not #arrivals: private names do not reach through a reactive proxy
