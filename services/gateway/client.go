@@ -25,8 +25,34 @@ type client struct {
 	tenant  string
 	mode    simpleMode
 	flight  flight
-	life    context.Context // ends with the connection
-	end     context.CancelFunc
+
+	mu     sync.Mutex      // guards the following
+	life   context.Context // ends with the connection; nil until it is needed
+	cancel context.CancelFunc
+	ended  bool
+}
+
+// context returns the context of what is done for the connection.
+func (c *client) context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil {
+		c.life, c.cancel = context.WithCancel(c.g.life)
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.life
+}
+
+// end ends the connection's context.
+func (c *client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
 }
 
 // gone is called when the connection has ended for good.
@@ -45,20 +71,21 @@ type reader struct {
 	req      protocol.Request
 	throttle throttle
 
-	busy   chan struct{} // closed when the event under way has been answered; nil: none is
-	cancel context.CancelFunc
-	invoke string // invocation under way
+	busy   chan struct{}      // closed when the event under way has been answered; nil: none is
+	stop   context.CancelFunc // of that event
+	invoke string             // its invocation id, if it is one
 }
 
 func newReader(c *client, sock *socket.Socket) *reader { return &reader{client: c, sock: sock} }
 
 // run reads until the socket ends, and tells the connection so.
 func (r *reader) run() {
+	defer r.sock.Close()
 	defer r.settle()
 	for {
 		op, payload, err := r.sock.Read()
 		if err != nil {
-			r.ended(err)
+			r.closed(err)
 			return
 		}
 		switch op {
@@ -95,8 +122,8 @@ func (r *reader) blocked(wait func()) {
 	r.conn.Busy.Store(false)
 }
 
-// ended tells the connection how its socket ended (client-json.md 8.3).
-func (r *reader) ended(err error) {
+// closed tells the connection how its socket ended (client-json.md 8.3).
+func (r *reader) closed(err error) {
 	var e *socket.CloseError
 	if !errors.As(err, &e) {
 		e = &socket.CloseError{Code: socket.CodeAbnormal, Remote: true}
@@ -138,7 +165,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		return closing, true
 	case protocol.CancelInvocation:
 		if r.busy != nil && r.invoke == r.req.InvocationID {
-			r.cancel()
+			r.stop()
 		}
 		return closing, true
 	}
@@ -173,7 +200,7 @@ func (r *reader) settle() {
 		return
 	}
 	r.blocked(func() { <-r.busy })
-	r.busy, r.cancel, r.invoke = nil, nil, ""
+	r.busy, r.stop, r.invoke = nil, nil, ""
 }
 
 // answer sends a finished message to the client's socket, if there is anything to send.
@@ -237,12 +264,13 @@ func (r *reader) regroup() {
 		r.finish(r.ack(), forbidden("No permission to join or leave group '%s'.", group))
 		return
 	}
+	ctx := context.Background() // the node has a deadline of its own
 	var err error
 	r.blocked(func() {
 		if r.req.Kind == protocol.JoinGroup {
-			err = r.g.node.JoinConn(r.life, r.conn, group)
+			err = r.g.node.JoinConn(ctx, r.conn, group)
 		} else {
-			err = r.g.node.LeaveConn(r.life, r.conn, group)
+			err = r.g.node.LeaveConn(ctx, r.conn, group)
 		}
 	})
 	switch {
@@ -422,9 +450,9 @@ func (r *reader) ask(f func(ctx context.Context, name string, d webpubsub.Data))
 	if r.req.HasData() {
 		d = r.data()
 	}
-	ctx, cancel := context.WithCancel(r.life)
+	ctx, cancel := context.WithCancel(r.context())
 	done := make(chan struct{})
-	r.busy, r.cancel = done, cancel
+	r.busy, r.stop = done, cancel
 	go func() { // waited for by settle
 		defer close(done)
 		defer cancel()

@@ -128,6 +128,7 @@ func (g *Gateway) parse(r *http.Request) (*newcomer, *refusal) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
+	hubName = strings.Clone(hubName) // it outlives the request, of whose text it is a part
 	t := g.tenants.ByHost(r.Host)
 	if t == nil {
 		return nil, refuse(http.StatusNotFound, "no tenant has the host %.100q", r.Host)
@@ -191,11 +192,9 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 		g.log.Debug("invalid roles are ignored", "hub", n.hub.String(), "connection", id, "roles", ignored)
 	}
 	c := &client{g: g, session: session, tenant: n.tenant.Name, mode: n.mode}
-	c.life, c.end = context.WithCancel(g.life)
 	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Name: name,
 		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone}
 	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {
-		c.end()
 		g.dismiss(n.tenant.Name)
 		session.Closed("The service is unavailable.")
 		g.log.Warn("open connection", "hub", n.hub.String(), "error", err)
@@ -215,19 +214,17 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	return nil
 }
 
-// serve starts the read loop of a socket, which is the connection's from now on.
+// serve gives the connection a socket and starts its read loop, in a goroutine whose stack stays small.
 func (g *Gateway) serve(c *client, sock *socket.Socket) {
 	if t := g.tenants.ByName(c.tenant); t != nil {
 		sock.SetLimit(int64(t.Limits.MessageBytes))
 	}
-	g.sockets.Go(func() {
-		defer sock.Close()
-		if !g.conns.Attach(c.conn, sock, g.greeting(c.conn)) {
-			sock.Refuse(hub.CodePolicy, "The connection has ended.")
-			return
-		}
-		newReader(c, sock).run()
-	})
+	if !g.conns.Attach(c.conn, sock, g.greeting(c.conn)) {
+		g.sockets.Go(func() { sock.Refuse(hub.CodePolicy, "The connection has ended.") })
+		return
+	}
+	r := newReader(c, sock)
+	g.sockets.Go(r.run)
 }
 
 func keepAlive(h tenant.Hub) time.Duration {

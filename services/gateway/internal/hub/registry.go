@@ -31,7 +31,7 @@ import (
 
 // Options sets a registry up.
 type Options struct {
-	Writers  int           // 0: one for each CPU
+	Writers  int           // 0: one for each CPU; at most 64
 	Recovery time.Duration // how long a reliable connection may be without socket; 0: 30 s
 }
 
@@ -72,6 +72,7 @@ func NewRegistry(o Options, reg prometheus.Registerer) *Registry {
 	if o.Writers == 0 {
 		o.Writers = runtime.GOMAXPROCS(0)
 	}
+	o.Writers = min(o.Writers, 64) // deliver tells them by the bits of a word
 	if o.Recovery == 0 {
 		o.Recovery = 30 * time.Second
 	}
@@ -245,7 +246,7 @@ func (r *Registry) CloseList(topic string, closing Closing, selected *Message) {
 func (r *Registry) deliver(topic string, j job) {
 	r.mu.RLock()
 	l := r.lists[topic]
-	var to uint64 // writers, as bits; there are not more than 64
+	var to uint64 // writers, as bits
 	if l != nil {
 		for i := range l.parts {
 			if l.parts[i].size > 0 {

@@ -150,7 +150,10 @@ func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*h
 		n.conns.Enlist(c, topic)
 	}
 	for i, g := range groups {
-		_, _ = n.conns.Join(c, keys[len(own)+i], g) // nobody else knows the connection yet
+		if joined, err := n.conns.Join(c, keys[len(own)+i], g); !joined { // it has ended, or is in too many
+			n.topics.release(keys[len(own)+i])
+			n.log.Debug("join at connect", "hub", o.Hub.String(), "connection", o.ID, "error", err)
+		}
 	}
 	return c, nil
 }
