@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,9 @@ func binary(t testing.TB) string {
 	return path
 }
 
+// alive is open as long as the test process lives.
+var alive io.Closer
+
 // built is the path of a chatr made from these sources, which is removed when the test process ends.
 var built = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "chatr-under-test-")
@@ -30,7 +34,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	keeper := exec.Command("/bin/sh", "-c", `read -r line; rm -rf -- "$1"`, "keeper", folder)
-	if _, err := keeper.StdinPipe(); err != nil { // closed when we end
+	if alive, err = keeper.StdinPipe(); err != nil {
 		return "", err
 	}
 	if err := keeper.Start(); err != nil {
