@@ -65,15 +65,24 @@ func (s *Service) tellIdle(ctx context.Context, userID string, idle bool) error 
 // tellPresence tells everybody about a user, who is offline now or not. If that fails it is owed, and made good by
 // keepPresence: presence changes also when nobody can be told, and there is no second event.
 func (s *Service) tellPresence(ctx context.Context, userID string, offline bool, d webpubsub.Data) error {
-	err := s.gateway.SendToAll(ctx, d)
+	if err := s.gateway.SendToAll(ctx, d); err != nil {
+		s.owe(userID, offline)
+		return err
+	}
+	s.settle(userID)
+	return nil
+}
+
+func (s *Service) owe(userID string, offline bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
-		s.untold[userID] = offline
-	} else {
-		delete(s.untold, userID)
-	}
-	return err
+	s.untold[userID] = offline
+}
+
+func (s *Service) settle(userID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.untold, userID)
 }
 
 // userEnterIdle and userExitIdle are about the connection they come from. The user is idle when all are.
@@ -127,7 +136,11 @@ func (s *Service) keepPresence(ctx context.Context) error {
 func (s *Service) sweep(ctx context.Context) error {
 	users, err := s.store.SweepOffline(ctx, s.cfg.Tenant, time.Now().Add(-s.cfg.OfflineGrace))
 	for _, u := range users {
-		err = errors.Join(err, s.tellPresence(ctx, u.ID, true, message("userOffline", u.ID)))
+		if err != nil { // the gateway is away: no use trying for each
+			s.owe(u.ID, true)
+			continue
+		}
+		err = s.tellPresence(ctx, u.ID, true, message("userOffline", u.ID))
 	}
 	return err
 }
@@ -146,9 +159,7 @@ func (s *Service) tellOwed(ctx context.Context) error {
 		case offline:
 			err = s.tellPresence(ctx, id, true, message("userOffline", id))
 		default: // about to go offline, which sweep will tell
-			s.mu.Lock()
-			delete(s.untold, id)
-			s.mu.Unlock()
+			s.settle(id)
 		}
 		if err != nil {
 			return err
@@ -188,16 +199,18 @@ func (s *Service) check(ctx context.Context) error {
 // dropGhosts drops those of conns that two looks in a row do not find, and returns how many: a gateway that has just
 // come back to its bus may miss one for a moment.
 func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) (int, error) {
-	missing := s.missing(ctx, conns)
-	if len(missing) == 0 {
-		return 0, nil
+	missing, err := s.missing(ctx, conns)
+	if err != nil || len(missing) == 0 {
+		return 0, err
 	}
 	select {
 	case <-time.After(s.cfg.CheckInterval / 2):
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	missing = s.missing(ctx, missing)
+	if missing, err = s.missing(ctx, missing); err != nil {
+		return 0, err
+	}
 	s.metrics.ghosts.Add(float64(len(missing)))
 	var failed []error
 	for _, c := range missing {
@@ -206,24 +219,26 @@ func (s *Service) dropGhosts(ctx context.Context, conns []chat.Connection) (int,
 	return len(missing), errors.Join(failed...)
 }
 
-// missing returns those of conns that the gateway says are not there. What it cannot say counts as there.
-func (s *Service) missing(ctx context.Context, conns []chat.Connection) []chat.Connection {
-	there := make([]bool, len(conns))
-	var group errgroup.Group
+// missing returns those of conns that the gateway says are not there.
+func (s *Service) missing(ctx context.Context, conns []chat.Connection) ([]chat.Connection, error) {
+	gone := make([]bool, len(conns))
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(width)
 	for i, c := range conns {
 		group.Go(func() error {
-			exists, err := s.gateway.ConnectionExists(ctx, c.ID)
-			there[i] = exists || err != nil
-			return nil
+			there, err := s.gateway.ConnectionExists(ctx, c.ID)
+			gone[i] = !there
+			return err
 		})
 	}
-	_ = group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	var missing []chat.Connection
 	for i, c := range conns {
-		if !there[i] {
+		if gone[i] {
 			missing = append(missing, c)
 		}
 	}
-	return missing
+	return missing, nil
 }
