@@ -202,13 +202,13 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 		f.retryAfter = 1
 		return f
 	}
-	session.Established(userID, name)
 	sock, err := socket.Accept(w, n.r, name)
 	if err != nil {
 		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", err)
 		g.conns.Close(c.conn, hub.ReasonHandshake.Close("The handshake failed."))
 		return nil
 	}
+	session.Established(userID, name)
 	g.metrics.opened.Inc()
 	g.serve(c, sock)
 	return nil
