@@ -11,6 +11,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/dataplane"
 )
 
 var limitText = fmt.Sprintf("this is one too many: a person may own %d chats, be in %d and block %d people, a chat may have %d members",
@@ -114,7 +115,10 @@ func (s *Service) failure(ctx context.Context, e cloudevents.Event, err error) c
 	res := cloudevents.Response{Status: http.StatusInternalServerError, ContentType: "text/plain; charset=utf-8"}
 	text := "internal error"
 	var r *refusal
+	var g *dataplane.Error
 	switch {
+	case errors.As(err, &g) && g.Status == http.StatusConflict: // webpubsub.MaxRules
+		res.Status, text = http.StatusConflict, "this page has been in too many chats; connect again"
 	case errors.As(err, &r):
 		res.Status, text = r.status, r.text
 	case errors.Is(err, chat.ErrNotFound):

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 const (
@@ -286,6 +288,17 @@ func TestRefusalsSayWhatWouldBeRight(t *testing.T) {
 	if _, err := w.store.Room(t.Context(), "default", room1); err != nil {
 		t.Errorf("the room after all that: %v", err)
 	}
+}
+
+func TestTooManyRulesOnOneConnection(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada := w.open("a", "guest_ada")
+	w.mu.Lock()
+	for i := range webpubsub.MaxRules {
+		ada.rights[strconv.Itoa(i)] = true
+	}
+	w.mu.Unlock()
+	equal(t, "status", ada.event("createChat", object{"id": room1, "name": "Tea"}), http.StatusConflict)
 }
 
 func TestRetriedEventIsDoneOnce(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 const testKey = "a key for tests that is long enough, really"
@@ -139,6 +140,8 @@ func (g *gateway) change(w http.ResponseWriter, r *http.Request, id string, set 
 		w.WriteHeader(http.StatusNoContent)
 	case c == nil:
 		w.WriteHeader(http.StatusNotFound)
+	case len(set(c)) >= webpubsub.MaxRules:
+		w.WriteHeader(http.StatusConflict)
 	default:
 		set(c)[name] = true
 	}
