@@ -78,7 +78,7 @@ func (w *writer) close(c *Conn, closing Closing) {
 	sock.BeginClose(closeWait)
 	if out != nil {
 		if closing.Reason == ReasonSlow {
-			out.discard(b)
+			w.r.metrics.dropped.WithLabelValues(string(ReasonSlow)).Add(float64(out.discard(b)))
 			return
 		}
 		if drained, ok := out.add(item{frame: b}); !drained && ok {

@@ -62,8 +62,8 @@ func (o *outbox) add(i item) (drained, ok bool) {
 }
 
 // discard forgets what waits but for the first item, which may be the rest of a frame that was begun, and puts
-// frame behind it.
-func (o *outbox) discard(frame []byte) {
+// frame behind it. It returns how many messages are lost by that.
+func (o *outbox) discard(frame []byte) (lost int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	begun := o.items[o.first:]
@@ -72,7 +72,13 @@ func (o *outbox) discard(frame []byte) {
 	} else {
 		begun = nil
 	}
+	for _, i := range o.items[o.first:] {
+		if i.m != nil {
+			lost++
+		}
+	}
 	o.items, o.first, o.bytes = append(append([]item(nil), begun...), item{frame: frame}), 0, 0
+	return lost
 }
 
 // drain writes until nothing waits.

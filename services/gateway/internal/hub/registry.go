@@ -317,7 +317,7 @@ func (r *Registry) SendFrame(c *Conn, op socket.Opcode, payload []byte) {
 }
 
 // Trim forgets what a reliable connection has acknowledged.
-func (r *Registry) Trim(c *Conn, seq uint64) { c.w.push(job{op: opTrim, conn: c, seq: seq}) }
+func (r *Registry) Trim(c *Conn, seq uint64) { c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}) }
 
 // Attach gives the connection a socket: its first, or a new one for a reliable connection, whose old socket is
 // closed. The connection says connected, then comes what waits. ok receives false when the connection has ended.
