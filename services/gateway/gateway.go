@@ -167,6 +167,9 @@ func (g *Gateway) drain() {
 	for _, c := range g.conns.Conns() {
 		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
 	}
+	for g.connections() > 0 && time.Now().Before(deadline) { // closing is not done when Close returns
+		time.Sleep(10 * time.Millisecond)
+	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	left := make(chan struct{})
@@ -246,4 +249,14 @@ func (g *Gateway) dismiss(tenant string) {
 	if g.counts[tenant]--; g.counts[tenant] == 0 {
 		delete(g.counts, tenant)
 	}
+}
+
+// connections is how many there are, of all tenants.
+func (g *Gateway) connections() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, count := range g.counts {
+		n += count
+	}
+	return n
 }
