@@ -139,6 +139,31 @@ chapter("a reload keeps the history", async () => {
   for (const text of ["Did you see it dive?", "<img src=x onerror=alert(1)><b>Twice!</b>", "It is back!"]) await bob.hears(text);
 });
 
+chapter("older messages come when one scrolls up, and what is read stays in place", async () => {
+  const many = 70; // more than a page of history
+  for (let n = 1; n <= many; n++) await bob.say(`Line ${n}`);
+  await bob.sent(`Line ${many}`);
+  await ada.openChat(river);
+  await ada.hears(`Line ${many}`);
+  const id = await roomId(ada, river);
+  await until("all of it is stored", async () => (await ada.asks(`/api/chats/${id}/messages?limit=1`)).messages[0].text === `Line ${many}`);
+  await ada.page.reload();
+  await ada.hears(`Line ${many}`);
+  assert.equal(await ada.line("Line 1").count(), 0, "the whole history came at once");
+
+  const log = ada.page.getByRole("log");
+  const scrollUp = () => log.evaluate((el) => el.scrollTo({ top: 0 }));
+  await scrollUp();
+  await ada.line("Line 1").waitFor();
+  const fromBottom = () => log.evaluate((el) => Math.round(el.scrollHeight - el.scrollTop - el.clientHeight));
+  assert.ok((await fromBottom()) > 500, "loading older messages has moved the view to the newest");
+
+  await bob.say("Somebody up there?");
+  await ada.page.getByRole("button", { name: "1 new, go to the newest message" }).click();
+  await ada.hears("Somebody up there?");
+  await until("the newest message is in view", async () => (await fromBottom()) < 48);
+});
+
 if (CHATR_RESTART) chapter("the server dies in the middle of it, and comes back with everything", async () => {
   await ada.openChat(river);
   await ada.say("Before the storm");
