@@ -1,0 +1,212 @@
+package system_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/tests/topology"
+)
+
+// TestEventsAway stops the events service while people are connected and starts it again.
+func TestEventsAway(t *testing.T) {
+	t.Parallel()
+	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_UPSTREAM_EVENT_TIMEOUT=2s", "CHATR_GATEWAY_UPSTREAM_CONNECT_TIMEOUT=2s"}})
+	ada, bob, carol := come(t, top.A, "Ada", plain), come(t, top.A, "Bob", plain), come(t, top.B, "Carol", plain)
+	tea := uuid(1)
+	ada.do("createChat", object{"id": tea, "name": "Tea"})
+	carol.do("joinChat", tea)
+
+	top.Events.Stop()
+	stopped := time.Now()
+	if err := ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}); !isNack(err) {
+		t.Errorf("an event while the events service is away: got %v, want a nack", err)
+	}
+	t.Logf("nacked after %v", time.Since(stopped))
+	if err := ada.say(tea, "still here"); err != nil {
+		t.Errorf("talking while the events service is away: %v", err)
+	}
+	carol.await("what is said meanwhile", line("still here"))
+	if err := signIn(t, top.A, "Frank").tryOpen(plain); err == nil {
+		t.Error("a connection was let in that nobody could decide about")
+	}
+	bob.conn.Drop()
+
+	top.Events.Start()
+	back := time.Now()
+	testkit.Eventually(t, patience, func() bool {
+		return ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}) == nil
+	}, "events are handled again")
+	t.Logf("handled again after %v", time.Since(back))
+	carol.awaitFor(presenceTime, "Bob is gone", is("userOffline", bob.id))
+	t.Logf("presence right after %v", time.Since(back))
+	if told := carol.all(named("userOffline")); len(told) != 1 {
+		t.Errorf("people said to be gone: got %+v, want Bob alone", told)
+	}
+	ada.keeps(tea, []string{"still here"})
+	come(t, top.A, "Grace", plain)
+}
+
+// TestHandlerAway keeps an application's handler away while connections come and go. When it is there it hears of
+// every connection, first connected and then disconnected, once each. A gateway that stops meanwhile tells it before
+// it ends, also of connections whose clients are away.
+func TestHandlerAway(t *testing.T) {
+	t.Parallel()
+	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+	top := topology.Standalone(t, topology.Options{Hubs: `
+      - name: lab
+        handlers:
+          - {url: "http://` + address + `/{event}", systemEvents: [connected, disconnected], skipValidation: true}
+`})
+	var all []string
+	connect := func(subprotocol string) *page {
+		g, err := dial(t, clientURL(t, top.A, "lab", token.Options{Subject: "ada"}), subprotocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, g.conn.Info().ConnectionID)
+		return g
+	}
+	for range 10 {
+		connect(plain).conn.Drop()
+	}
+	heard := &application{events: map[string][]string{}}
+	heard.listen(t, address)
+	testkit.Eventually(t, patience, func() bool { return heard.complete(all) }, "the handler has heard of all connections")
+	for range 3 {
+		connect(reliable).conn.Drop() // it waits for its client
+	}
+	connect(plain)
+	if code := top.Gateways[0].Stop(); code != 0 {
+		t.Errorf("status after SIGTERM: got %d, want 0", code)
+	}
+	if !heard.complete(all) {
+		t.Errorf("events that the handler has heard when the gateway has stopped: %v, want both for each of %v", heard.events, all)
+	}
+	if log := top.Gateways[0].Log(); strings.Contains(log, "not delivered") {
+		t.Errorf("the gateway has given up events: %s", log)
+	}
+}
+
+// application is an event handler that notes the events of each connection.
+type application struct {
+	mu     sync.Mutex // guards events
+	events map[string][]string
+}
+
+func (a *application) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := r.Header.Get("ce-connectionId")
+	a.events[id] = append(a.events[id], r.Header.Get("ce-eventName"))
+}
+
+func (a *application) listen(t *testing.T, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(a)
+	server.Listener.Close()
+	server.Listener = l
+	server.Start()
+	t.Cleanup(server.Close)
+}
+
+// complete reports whether each connection has come and gone, once, and in that order.
+func (a *application) complete(connections []string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range connections {
+		if !slices.Equal(a.events[id], []string{"connected", "disconnected"}) {
+			return false
+		}
+	}
+	return len(a.events) == len(connections)
+}
+
+// clientURL is where a client of a hub connects to, with a token in it.
+func clientURL(t *testing.T, front, hub string, o token.Options) string {
+	t.Helper()
+	endpoint := front + "/client/hubs/" + hub
+	signed, err := token.Sign(topology.AccessKey, endpoint, time.Hour, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "ws" + strings.TrimPrefix(endpoint, "http") + "?access_token=" + signed
+}
+
+// TestPostgresAway stops Postgres and starts it again. People go on talking; what they said is in the history
+// afterwards.
+func TestPostgresAway(t *testing.T) {
+	t.Parallel()
+	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_UPSTREAM_EVENT_TIMEOUT=2s"}})
+	ada, bob := come(t, top.A, "Ada", reliable), come(t, top.B, "Bob", reliable)
+	tea := uuid(1)
+	ada.do("createChat", object{"id": tea, "name": "Tea"})
+	bob.do("joinChat", tea)
+	said := []string{"before"}
+	if err := ada.say(tea, "before"); err != nil {
+		t.Fatal(err)
+	}
+	ada.keeps(tea, said)
+
+	top.Postgres.Stop()
+	for i := range 20 {
+		text := fmt.Sprintf("without Postgres %d", i)
+		if err := ada.say(tea, text); err != nil {
+			t.Fatalf("talking while Postgres is away: %v", err)
+		}
+		said = append(said, text)
+	}
+	bob.await("what is said meanwhile", line(said[len(said)-1]))
+	for _, path := range []string{"/api/chats", "/api/users", "/api/chats/" + tea + "/messages", "/.auth/me"} {
+		if status, body := ada.call("GET", path, nil); status != http.StatusServiceUnavailable || body["detail"] == nil {
+			t.Errorf("%s while Postgres is away: got %d %v, want 503 with a detail", path, status, body)
+		}
+	}
+	if err := ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}); !isNack(err) {
+		t.Errorf("an event that has to be stored: got %v, want a nack", err)
+	}
+	for _, p := range []*topology.Process{top.Events, top.API} {
+		testkit.Eventually(t, patience, func() bool { return strings.HasPrefix(p.Ready(), "503 ") }, p.Name+" is not ready")
+		if reason := p.Ready(); strings.Contains(reason, "password") || !strings.Contains(reason, "postgres") {
+			t.Errorf("readiness of %s: got %q, want that Postgres is away, without secrets", p.Name, reason)
+		}
+	}
+	for _, g := range top.Gateways {
+		if reason := g.Ready(); reason != "" {
+			t.Errorf("%s needs no Postgres, but says %q", g.Name, reason)
+		}
+	}
+	t.Logf("events service: %s", top.Events.Ready())
+
+	top.Postgres.Start()
+	back := time.Now()
+	for _, p := range []*topology.Process{top.Events, top.API} {
+		testkit.Eventually(t, patience, func() bool { return p.Ready() == "" }, p.Name+" is ready again")
+	}
+	t.Logf("ready again after %v", time.Since(back))
+	ada.keeps(tea, said)
+	t.Logf("history complete after %v", time.Since(back))
+	ada.do("createChat", object{"id": uuid(2), "name": "Coffee"})
+	for _, p := range []*person{ada, bob} {
+		if p.closed() {
+			t.Errorf("the socket of %s did not stay", p.name)
+		}
+		if told := p.all(named("userOffline")); told != nil {
+			t.Errorf("people said to be gone: %+v, want none", told)
+		}
+	}
+}
