@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,4 +247,55 @@ func TestAThousandAcksAreRemembered(t *testing.T) {
 	}
 	must(t, join(1)) // was forgotten first
 	wantFailure(t, join(3), protocol.Duplicate)
+}
+
+func TestRequestsAreDoneInOrder(t *testing.T) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		var answered atomic.Bool
+		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/first" {
+				_, _ = io.Copy(io.Discard, r.Body)
+				answered.Store(true)
+			}
+		})))
+		c, member := s.join(codec, "ana"), s.join(codec, "ben", "room")
+		for _, frame := range []string{
+			`{"type":"event","event":"first","dataType":"text","data":"x"}`,
+			`{"type":"joinGroup","group":"room"}`,
+			`{"type":"sendToGroup","group":"room","dataType":"text","data":"second"}`,
+			`{"type":"leaveGroup","group":"room"}`,
+			`{"type":"sendToGroup","group":"room","dataType":"text","data":"third"}`,
+		} {
+			must(t, c.SendFrame(within(t), false, []byte(frame)))
+		}
+		wantMessage(t, member, "second")
+		if !answered.Load() {
+			t.Error("the message came before the event ahead of it was answered")
+		}
+		wantMessage(t, member, "third")
+		wantMessage(t, c, "second")
+		must(t, s.rest().SendToUser(within(t), "ana", text("last")))
+		wantMessage(t, c, "last") // not the third: it had left
+	})
+}
+
+func TestCloseReasonReachesTheHandler(t *testing.T) {
+	reasons := make(chan string, 1)
+	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/disconnected" {
+			body, _ := io.ReadAll(r.Body)
+			reasons <- string(body)
+		}
+	})))
+	c := s.join(protocol.NameReliableJSON, "ana")
+	must(t, s.rest().CloseUser(within(t), "ana", "enough"))
+	wantClose(t, c, 1000)
+	select {
+	case got := <-reasons:
+		if got != `{"reason":"enough"}` {
+			t.Errorf("got %s, want the reason of the close", got)
+		}
+	case <-within(t).Done():
+		t.Error("the handler did not hear of the end")
+	}
 }

@@ -2,14 +2,13 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
-
-	"encoding/binary"
-	"time"
 )
 
 // status is the first byte of an answer; a text may follow.
