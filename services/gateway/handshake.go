@@ -191,7 +191,10 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	if ignored > 0 {
 		g.log.Debug("invalid roles are ignored", "hub", n.hub.String(), "connection", id, "roles", ignored)
 	}
-	c := &client{g: g, session: session, tenant: n.tenant.Name, mode: n.mode}
+	c := &client{g: g, session: session, tenant: n.tenant.Name}
+	if codec.ID() == protocol.IDSimple { // others say what they want in each message
+		c.mode = n.mode
+	}
 	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Name: name,
 		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone}
 	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {

@@ -235,6 +235,12 @@ func TestSimpleClientSendsToGroup(t *testing.T) {
 	must(t, s.rest().SendToGroup(within(t), "room", text("after")))
 	wantMessage(t, sender, "after") // not its own
 
+	pubsub := s.dial(s.clientURL("cara", all)+mode, protocol.NameJSON)
+	wantFailure(t, pubsub.SendEvent(within(t), "e", text("not for the group")), protocol.InternalServerError)
+	must(t, s.rest().SendToGroup(within(t), "room", text("last")))
+	wantMessage(t, member, "after")
+	wantMessage(t, member, "last")
+
 	stranger := s.dial(s.clientURL("ben", nil)+mode, "")
 	must(t, stranger.Send(within(t), text("raw")))
 	wantClose(t, stranger, 1008)
