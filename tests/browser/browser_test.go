@@ -9,40 +9,44 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/tests/topology"
 )
+
+// idleAfter is how long the people of the story have to sit still.
+const idleAfter = 3 * time.Second
 
 func TestStory(t *testing.T) {
 	install(t)
-	binary := build(t)
-	for name, start := range map[string]topology{"standalone": standalone, "services": services} {
+	makePage(t)
+	for name, start := range map[string]func(testing.TB, topology.Options) *topology.Topology{
+		"standalone": topology.Standalone, "services": topology.Services,
+	} {
 		for _, viewport := range []string{"desktop", "phone"} {
 			t.Run(name+"/"+viewport, func(t *testing.T) {
-				tell(t, start(t, binary), viewport, name)
+				top := start(t, topology.Options{Env: []string{"CHATR_CHAT_IDLE_AFTER=" + idleAfter.String()}})
+				tell(t, top, viewport, name)
 			})
 		}
 	}
 }
 
-// tell runs the story.
-func tell(t *testing.T, s site, viewport, results string) {
+// tell runs the story. Of separate services the two people sit on different gateways.
+func tell(t *testing.T, top *topology.Topology, viewport, results string) {
 	t.Helper()
+	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := top.Gateways[0].Restart(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	defer control.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "story.test.mjs")
-	node.Env = append(os.Environ(), "CHATR_URL_A="+s.a, "CHATR_URL_B="+s.b, "VIEWPORT="+viewport,
+	node.Env = append(os.Environ(), "CHATR_URL_A="+top.A, "CHATR_URL_B="+top.B, "CHATR_RESTART="+control.URL, "VIEWPORT="+viewport,
 		"RESULTS="+filepath.Join("..", "..", "test-results", "browser", results))
-	if s.restart != nil {
-		control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if err := s.restart(); err != nil {
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-			}
-		}))
-		defer control.Close()
-		node.Env = append(node.Env, "CHATR_RESTART="+control.URL)
-	}
 	out, err := node.CombinedOutput()
 	if err != nil {
 		t.Errorf("node --test: %v", err)
@@ -50,19 +54,12 @@ func tell(t *testing.T, s site, viewport, results string) {
 	t.Logf("%s", out)
 }
 
-// build returns the path of a chatr made from these sources, with the page in it.
-func build(t *testing.T) string {
+// makePage makes the page that the binary will have in it.
+func makePage(t *testing.T) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "chatr")
-	for _, args := range [][]string{
-		{"make", "--no-print-directory", "-C", "../..", "web/dist/index.html"},
-		{"go", "build", "-o", binary, "../../cmd/chatr"},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
-		}
+	if out, err := exec.Command("make", "--no-print-directory", "-C", "../..", "web/dist/index.html").CombinedOutput(); err != nil {
+		t.Fatalf("make the page: %v\n%s", err, out)
 	}
-	return binary
 }
 
 // install brings node_modules to what package-lock.json says.
