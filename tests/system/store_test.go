@@ -85,7 +85,6 @@ func TestHandlerAway(t *testing.T) {
 	for range 3 {
 		connect(reliable).conn.Drop() // it waits for its client
 	}
-	connect(plain)
 	if code := top.Gateways[0].Stop(); code != 0 {
 		t.Errorf("status after SIGTERM: got %d, want 0", code)
 	}
