@@ -97,6 +97,12 @@ func (p *Process) Stop() int { return p.end(syscall.SIGTERM) }
 // Kill ends the process without a warning.
 func (p *Process) Kill() { p.end(syscall.SIGKILL) }
 
+// Restart kills the process and starts it again. Unlike Start it may be called from any goroutine.
+func (p *Process) Restart() error {
+	p.Kill()
+	return p.start()
+}
+
 func (p *Process) end(s syscall.Signal) int {
 	if p.cmd == nil {
 		return 0
