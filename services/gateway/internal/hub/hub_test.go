@@ -365,3 +365,37 @@ func TestCloseIsQueuedBehindMessages(t *testing.T) {
 		})
 	}
 }
+
+// TestLargeMessagesKeepTheirOrder has more wait than is joined for one write, for clients that cannot take it at once.
+func TestLargeMessagesKeepTheirOrder(t *testing.T) {
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{Writers: 1})
+			var clients []*websocket.Conn
+			for i := range 3 {
+				c, client := h.connect(fmt.Sprint(i), codec)
+				clients = append(clients, client)
+				if i == 0 { // whose frames are gathered
+					_, _ = h.Join(c, "second", "second")
+				}
+			}
+			const n = 100
+			large := strings.Repeat("x", 90<<10)
+			for i := range n {
+				h.Deliver("list", message(fmt.Sprintf("<%d>%s", i, large), MessageOptions{}))
+				h.Deliver("second", message("second", MessageOptions{}))
+			}
+			for at, client := range clients {
+				for i := range n {
+					got, want := h.read(client), fmt.Sprintf("<%d>", i)
+					if !strings.Contains(got[:min(200, len(got))], want) || len(got) < len(large) {
+						t.Fatalf("client %d: got %.100q, want %s and %d bytes", at, got, want, len(large))
+					}
+					if at == 0 && !strings.Contains(h.read(client), "second") {
+						t.Fatalf("got no message of the second list behind %s", want)
+					}
+				}
+			}
+		})
+	}
+}

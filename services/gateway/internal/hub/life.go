@@ -28,7 +28,7 @@ func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connect
 		first = socket.AppendFrame(nil, opcode(c.Codec.Binary()), hello)
 	}
 	if len(waiting) == 0 {
-		w.send(c, first)
+		w.send(c, first, true)
 		return true
 	}
 	w.fallBehind(c, append([]item{{frame: first}}, waiting...))
@@ -149,7 +149,7 @@ func (w *writer) keepAlive() {
 
 func (w *writer) ping(c *Conn) {
 	if c.out == nil || !w.wait(c, item{frame: pingFrame}) {
-		w.send(c, pingFrame)
+		w.send(c, pingFrame, true)
 	}
 }
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -40,9 +41,15 @@ type job struct {
 	x        any    // what only rare jobs need
 }
 
-// maxQueue is how many jobs may wait before deliveries do. Writers never wait for clients, so that it is reached
-// only when there is more to write than CPU to write it.
-const maxQueue = 16 << 10
+// maxQueue and maxQueueBytes are how many jobs, and bytes of their messages, may wait before deliveries do. Writers
+// never wait for clients, so that they are reached only when there is more to write than CPU to write it.
+const (
+	maxQueue      = 16 << 10
+	maxQueueBytes = 32 << 20
+)
+
+// maxJoined is about how many bytes are joined for one write. What a slow client does not take of them is copied.
+const maxJoined = 256 << 10
 
 // closeWait is how long a client may take to answer a close frame.
 const closeWait = 5 * time.Second
@@ -57,7 +64,8 @@ type writer struct {
 	mu    sync.Mutex // guards the following
 	room  sync.Cond  // the queue has been taken
 	queue []job
-	bytes []byte // of the queue's frames
+	size  int    // bytes of the queue's messages
+	bytes []byte // the queue's frames
 	ended bool
 
 	// The writer's own.
@@ -102,8 +110,9 @@ func (w *writer) push(j job) {
 // pushWaiting queues j once the queue is not overlong. Writers must not call it.
 func (w *writer) pushWaiting(j job) {
 	w.mu.Lock()
-	for len(w.queue) >= maxQueue && !w.ended {
-		w.room.Wait()
+	w.awaitRoom()
+	if j.msg != nil {
+		w.size += len(j.msg.envelope.JSON)
 	}
 	w.queue = append(w.queue, j)
 	first := len(w.queue) == 1
@@ -113,12 +122,17 @@ func (w *writer) pushWaiting(j job) {
 	}
 }
 
+// awaitRoom waits while the queue is overlong. The caller has mu.
+func (w *writer) awaitRoom() {
+	for (len(w.queue) >= maxQueue || w.size+len(w.bytes) >= maxQueueBytes) && !w.ended {
+		w.room.Wait()
+	}
+}
+
 // pushFrame queues a frame like pushWaiting, so that no client's requests outrun the answers.
 func (w *writer) pushFrame(c *Conn, op socket.Opcode, payload []byte) {
 	w.mu.Lock()
-	for len(w.queue) >= maxQueue && !w.ended {
-		w.room.Wait()
-	}
+	w.awaitRoom()
 	from := len(w.bytes)
 	w.bytes = socket.AppendFrame(w.bytes, op, payload)
 	w.queue = append(w.queue, job{op: opFrame, conn: c, from: uint32(from), to: uint32(len(w.bytes))})
@@ -155,7 +169,7 @@ func (w *writer) run(ctx context.Context) {
 		for {
 			w.mu.Lock()
 			jobs, w.queue = w.queue, jobs[:0]
-			frames, w.bytes = w.bytes, frames[:0]
+			frames, w.bytes, w.size = w.bytes, frames[:0], 0
 			w.room.Broadcast()
 			w.mu.Unlock()
 			if len(jobs) == 0 {
@@ -330,15 +344,31 @@ func (w *writer) mix(c *Conn) { c.mixed, w.anyMixed = w.segment, true }
 // writeList gives the members that are not mixed the messages that wait for the list.
 func (w *writer) writeList(l *list) {
 	p := &l.parts[w.index]
+	for run := p.run; len(run) > 0; {
+		n, size := 0, 0
+		for n < len(run) && (n == 0 || size+len(run[n].envelope.JSON) <= maxJoined) {
+			size += len(run[n].envelope.JSON)
+			n++
+		}
+		w.writeMembers(l, run[:n], len(run) == len(p.run))
+		run = run[n:]
+	}
+}
+
+// writeMembers gives them a run, and on the first one finds out who is mixed.
+func (w *writer) writeMembers(l *list, run []*Message, first bool) {
+	p := &l.parts[w.index]
 	clear(w.joined[:])
 	for i := 0; i < len(p.conns); i++ {
 		c := p.conns[i]
 		if c.mixed == w.segment || p.slow || len(w.touched) > 1 && w.inSeveral(c, l) {
-			w.mix(c)
-			p.mixed = append(p.mixed, c)
+			if first {
+				w.mix(c)
+				p.mixed = append(p.mixed, c)
+			}
 			continue
 		}
-		w.writeRun(c, p.run)
+		w.writeRun(c, run)
 		if c.state == stateGone {
 			i-- // another member has taken its place
 		}
@@ -358,7 +388,7 @@ func (w *writer) inSeveral(c *Conn, l *list) bool {
 // writeRun gives c a run of messages.
 func (w *writer) writeRun(c *Conn, run []*Message) {
 	if c.kept == nil && c.out == nil {
-		w.send(c, w.joinRun(c.Codec, run))
+		w.send(c, w.joinRun(c.Codec, run), len(run) == 1)
 		w.delivered += len(run)
 		return
 	}
@@ -366,7 +396,7 @@ func (w *writer) writeRun(c *Conn, run []*Message) {
 	for _, m := range run {
 		w.scratch = w.add(c, w.scratch, m)
 	}
-	w.send(c, w.scratch)
+	w.send(c, w.scratch, false)
 }
 
 // joinRun returns the run as frames of codec, made once for all members of the list at hand.
@@ -421,8 +451,9 @@ func (w *writer) wait(c *Conn, i item) bool {
 	return c.state != stateAttached
 }
 
-// send writes b without waiting. What the kernel does not take goes to an outbox.
-func (w *writer) send(c *Conn, b []byte) {
+// send writes b without waiting. What the kernel does not take goes to an outbox, as it is if lasting says that b does
+// not change.
+func (w *writer) send(c *Conn, b []byte, lasting bool) {
 	if len(b) == 0 || c.state != stateAttached {
 		return
 	}
@@ -432,7 +463,11 @@ func (w *writer) send(c *Conn, b []byte) {
 	case err != nil:
 		w.detach(c, c.sock, false, ReasonLost.Close(""))
 	case n < len(b):
-		w.fallBehind(c, []item{{frame: append([]byte(nil), b[n:]...)}})
+		rest := b[n:]
+		if !lasting {
+			rest = bytes.Clone(rest)
+		}
+		w.fallBehind(c, []item{{frame: rest}})
 	}
 }
 
@@ -482,6 +517,10 @@ func (w *writer) stageJob(j *job, frames []byte) {
 func (w *writer) stageMessage(c *Conn, m *Message) {
 	s := w.stageOf(c)
 	s.buf = w.add(c, s.buf, m)
+	if len(s.buf) > maxJoined {
+		w.send(c, s.buf, false)
+		s.buf = s.buf[:0]
+	}
 }
 
 func (w *writer) stageFrame(c *Conn, frame []byte) {
@@ -512,7 +551,7 @@ func (w *writer) stageOf(c *Conn) *stage {
 func (w *writer) writeStages() {
 	for i := range w.stages {
 		s := &w.stages[i]
-		w.send(s.conn, s.buf)
+		w.send(s.conn, s.buf, false)
 		*s = stage{buf: shrink(s.buf, maxWrite)[:0]}
 	}
 	w.stages = w.stages[:0]
