@@ -1,11 +1,11 @@
-// Times and names as people read them.
+// Times and names as people read them: words in the language of the page, the clock as their device has it.
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: "long" });
-const dayMonth = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long" });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const weekday = new Intl.DateTimeFormat("en", { weekday: "long" });
+const dayMonth = new Intl.DateTimeFormat("en", { day: "numeric", month: "long" });
+const full = new Intl.DateTimeFormat("en", { dateStyle: "long" });
+const exact = new Intl.DateTimeFormat("en", { dateStyle: "full", timeStyle: "short" });
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 
 const minute = 60_000;
 
