@@ -318,8 +318,9 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 // post sends the request to its group and the logs, and calls done when all have answered. It waits only while
 // as much is under way as may be.
 func (r *reader) post(a ack, done func(error)) {
-	if !r.flight.tryTakeOff(a) {
-		r.blocked(func() { r.flight.takeOff(a) })
+	size := r.req.DataSize()
+	if !r.flight.tryTakeOff(a, size) {
+		r.blocked(func() { r.flight.takeOff(a, size) })
 	}
 	c, listeners := r.client, r.listeners()
 	landed := together(1+len(listeners), func(err error) {
@@ -327,7 +328,7 @@ func (r *reader) post(a ack, done func(error)) {
 			c.g.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
 		}
 		done(err)
-		c.flight.landed(a)
+		c.flight.landed(a, size)
 	})
 	for _, name := range listeners {
 		r.log(name, landed)

@@ -6,40 +6,47 @@ import (
 	"time"
 )
 
-// maxFlight is how many messages of one connection may be on their way to the bus before its reader waits.
-const maxFlight = 128
+// How much of one connection may be on its way to the bus before its reader waits.
+const (
+	maxFlight      = 128
+	maxFlightBytes = 4 << 20
+)
 
 // flight is the messages of a connection that the bus has not answered for.
 type flight struct {
-	mu   sync.Mutex // guards the following
-	n    int
-	ids  []uint64   // ackIds among them
-	room *sync.Cond // made when somebody waits
+	mu    sync.Mutex // guards the following
+	n     int
+	bytes int
+	ids   []uint64   // ackIds among them
+	room  *sync.Cond // made when somebody waits
 }
 
-// takeOff counts a message in, waiting for room.
-func (f *flight) takeOff(a ack) {
+// takeOff counts a message of that size in, waiting for room.
+func (f *flight) takeOff(a ack, size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.n >= maxFlight {
+	for f.full() {
 		f.wait()
 	}
-	f.add(a)
+	f.add(a, size)
 }
 
-// tryTakeOff counts a message in if there is room.
-func (f *flight) tryTakeOff(a ack) bool {
+// tryTakeOff counts a message of that size in if there is room.
+func (f *flight) tryTakeOff(a ack, size int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.n >= maxFlight {
+	if f.full() {
 		return false
 	}
-	f.add(a)
+	f.add(a, size)
 	return true
 }
 
-func (f *flight) add(a ack) {
+func (f *flight) full() bool { return f.n >= maxFlight || f.bytes >= maxFlightBytes }
+
+func (f *flight) add(a ack, size int) {
 	f.n++
+	f.bytes += size
 	if a.wanted {
 		f.ids = append(f.ids, a.id)
 	}
@@ -53,10 +60,11 @@ func (f *flight) wait() {
 }
 
 // landed counts a message out.
-func (f *flight) landed(a ack) {
+func (f *flight) landed(a ack, size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n--
+	f.bytes -= size
 	if i := slices.Index(f.ids, a.id); a.wanted && i >= 0 {
 		f.ids = slices.Delete(f.ids, i, i+1)
 	}
