@@ -314,6 +314,27 @@ describe("after a gap", () => {
   });
 });
 
+describe("another person on the same page", () => {
+  it("finds nothing of the one before, not even an answer that was on its way", async () => {
+    world.chat("hike", { lastSeq: 3 });
+    await world.online();
+    world.store.seen("hike");
+    await vi.advanceTimersByTimeAsync(1000);
+    let release = (): void => undefined;
+    world.hold = new Promise((resolve) => (release = resolve));
+    void world.store.refresh();
+    world.listener.ended();
+    world.chats = [];
+    world.chat("club", { lastSeq: 3 });
+    await world.store.signIn("Eve");
+    world.listener.state("online");
+    release();
+    await settle();
+    expect([...world.store.state.chats.keys()]).toEqual(["club"]);
+    expect(world.store.state.signedOutBecause).toBe("");
+  });
+});
+
 describe("chats", () => {
   it("shows a chat that we create, and its refusal in words", async () => {
     await world.online();

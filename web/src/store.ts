@@ -193,7 +193,12 @@ export class Store {
     this.state.chats.clear();
     this.state.people.clear();
     this.state.timelines.clear();
+    this.#marked.clear();
+    this.#markTimers.clear();
+    this.#wanted.clear();
+    this.#toldIdle = false;
     this.#waiting = null;
+    this.#link = null;
   }
 
   #linked(link: LinkState): void {
@@ -218,17 +223,19 @@ export class Store {
       return;
     }
     clearTimeout(this.#refreshTimer);
+    const link = this.#link;
     this.#waiting = [];
     this.#refreshAgain = false;
     try {
       const { api } = this.#options;
       const [chats, users, blocked] = await Promise.all([api.chats(), api.users(), api.blocked()]);
-      if (this.state.phase !== "signedIn") return;
+      if (this.#link !== link) return; // somebody else's by now
       this.#takeLists(chats, users, blocked);
       this.#refreshDelay = 1000;
     } catch (err) {
+      if (this.#link !== link) return;
       if (err instanceof ApiError && err.status === 401) {
-        this.#link?.stop();
+        link?.stop();
         this.#ended();
         return;
       }
@@ -236,9 +243,7 @@ export class Store {
       this.#refreshTimer = setTimeout(() => void this.refresh(), this.#refreshDelay);
       this.#refreshDelay = Math.min(this.#refreshDelay * 2, slowestRefreshMs);
     } finally {
-      const waiting = this.#waiting ?? [];
-      this.#waiting = null;
-      for (const news of waiting) news();
+      if (this.#link === link) this.#settle();
     }
     for (const [id, timeline] of this.state.timelines) {
       if (id !== this.state.active) timeline.loaded = false; // read again when opened
@@ -298,6 +303,12 @@ export class Store {
   #whenSettled(news: () => void): void {
     if (this.#waiting) this.#waiting.push(news);
     else news();
+  }
+
+  #settle(): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    for (const news of waiting) news();
   }
 
   // Names.
