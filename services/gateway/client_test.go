@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -75,5 +76,27 @@ func TestMissingPermission(t *testing.T) {
 		wantFailure(t, c.Leave(within(t), "other"), protocol.Forbidden)
 		must(t, c.SendToGroup(within(t), "a.b", text("x"), wsclient.SendOptions{}))
 		wantFailure(t, c.SendToGroup(within(t), "mine", text("x"), wsclient.SendOptions{}), protocol.Forbidden)
+	})
+}
+
+// TestOverTLS has every byte go through outboxes, as TLS records cannot be written in part.
+func TestOverTLS(t *testing.T) {
+	eachCodec(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		secure := httptest.NewTLSServer(s.Handler())
+		t.Cleanup(secure.Close)
+		address := secure.URL + s.clientURL("ana", all, "room")[len(s.url):]
+		c, err := wsclient.Dial(within(t), address, wsclient.Options{Subprotocols: offer(codec), HTTP: secure.Client()})
+		must(t, err)
+		t.Cleanup(c.Drop)
+		sender := s.join(protocol.NameJSON, "ben")
+		for i := range 200 {
+			must(t, sender.SendToGroup(within(t), "room", text(fmt.Sprint(i)), wsclient.SendOptions{}))
+		}
+		for i := range 200 {
+			wantMessage(t, c, fmt.Sprint(i))
+		}
+		must(t, s.rest().CloseUser(within(t), "ana", "bye"))
+		wantClose(t, c, 1000)
 	})
 }
