@@ -46,6 +46,8 @@ func external() map[string]any {
 		"redis":    map[string]any{"url": "rediss://redis.example.com:6379"},
 		"hubs":     []any{map[string]any{"name": "sample", "handlers": []any{map[string]any{"url": "http://app/{event}", "userEvents": "*"}}}},
 		"gateway":  map[string]any{"replicas": 1, "drainTime": "2m"},
+		"chat":     map[string]any{"publicUrl": "https://chat.example.com"},
+		"settings": map[string]any{"gateway": map[string]any{"recoveryTime": "60s"}, "log": map[string]any{"level": "warn"}},
 	}
 }
 
@@ -267,9 +269,18 @@ func TestSelectorsMatch(t *testing.T) {
 	}
 }
 
-func TestSettingsFileNamesTheEventsService(t *testing.T) {
+func TestSettingsFile(t *testing.T) {
 	secret := find(t, objects(t, external()), func(s *corev1.Secret) bool { return s.Name == "chatr-settings" })
 	var settings struct {
+		Log  struct{ Level string }
+		Chat struct {
+			PublicURL string `yaml:"publicUrl"`
+		}
+		Gateway struct {
+			URL          string
+			DrainTime    string `yaml:"drainTime"`
+			RecoveryTime string `yaml:"recoveryTime"`
+		}
 		Tenants []struct {
 			Hubs []struct {
 				Name     string
@@ -280,9 +291,65 @@ func TestSettingsFileNamesTheEventsService(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(secret.StringData["chatr.yaml"]), &settings); err != nil {
 		t.Fatal(err)
 	}
+	for _, c := range []struct{ what, got, want string }{
+		{"log.level, which settings override", settings.Log.Level, "warn"},
+		{"chat.publicUrl", settings.Chat.PublicURL, "https://chat.example.com"},
+		{"gateway.url", settings.Gateway.URL, "http://chatr-gateway:8080"},
+		{"gateway.drainTime", settings.Gateway.DrainTime, "2m"},
+		{"gateway.recoveryTime, which settings add", settings.Gateway.RecoveryTime, "60s"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
+		}
+	}
 	hubs := settings.Tenants[0].Hubs
 	if len(hubs) != 2 || hubs[0].Handlers[0].URL != "http://chatr-events:8080/eventhandler/{event}" || hubs[1].Name != "sample" {
 		t.Errorf("got %+v, want the chat hub with the events service, then the given hub", hubs)
+	}
+}
+
+// TestSecretsGoWhereTheyAreUsed keeps the session key and the database from the pods that strangers talk to first.
+func TestSecretsGoWhereTheyAreUsed(t *testing.T) {
+	want := map[string][]string{
+		"chatr-gateway":   {"access-key", "access-key-secondary", "redis-url"},
+		"chatr-events":    {"access-key", "access-key-secondary", "postgres-url", "redis-url"},
+		"chatr-api":       {"access-key", "access-key-secondary", "postgres-url", "session-key"},
+		"chatr-migrate-1": {"postgres-url"},
+	}
+	specs := podSpecs(objects(t, trial()))
+	for name, files := range want {
+		var got []string
+		for _, v := range specs[name].Volumes {
+			if v.Projected == nil {
+				continue
+			}
+			for _, source := range v.Projected.Sources {
+				for _, item := range source.Secret.Items {
+					got = append(got, item.Path)
+				}
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, files) {
+			t.Errorf("%s: got %v, want %v", name, got, files)
+		}
+		for _, e := range specs[name].Containers[0].Env {
+			if file, ok := strings.CutPrefix(e.Value, "/etc/chatr/secrets/"); ok && !slices.Contains(files, file) {
+				t.Errorf("%s: %s names %s, which is not mounted", name, e.Name, e.Value)
+			}
+		}
+	}
+}
+
+// TestTrialPasswordStaysWithItsVolume: a volume that outlives the release is of no use without the password it knows.
+func TestTrialPasswordStaysWithItsVolume(t *testing.T) {
+	for storage, want := range map[string]string{"": "", "1Gi": "keep"} {
+		values := trial()
+		values["postgres"] = map[string]any{"trial": map[string]any{"enabled": true, "storage": storage}}
+		secret := find(t, objects(t, values), func(s *corev1.Secret) bool { return s.Name == "chatr-stores" })
+		if got := secret.Annotations["helm.sh/resource-policy"]; got != want {
+			t.Errorf("storage %q: got resource policy %q, want %q", storage, got, want)
+		}
 	}
 }
 
@@ -295,6 +362,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"odd duration":     {"gateway": map[string]any{"drainTime": "soon"}},
 		"no Postgres":      {"postgres": map[string]any{"trial": map[string]any{"enabled": false}}},
 		"unknown event":    {"hubs": []any{map[string]any{"name": "h", "handlers": []any{map[string]any{"url": "http://a", "systemEvents": []any{"join"}}}}}},
+		"drain twice":      {"settings": map[string]any{"gateway": map[string]any{"drainTime": "1m"}}},
+		"URL with a path":  {"chat": map[string]any{"publicUrl": "https://chat.example.com/chat"}},
 		"tenant, no hosts": {"tenants": []any{map[string]any{"name": "acme"}}},
 	} {
 		if _, err := render(t, chartutil.CoalesceTables(change, trial())); err == nil {

@@ -38,25 +38,41 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Secrets as projected files: they do not show in the pod's specification or environment. */}}
+{{/* The secrets a component needs and no others, as files: they do not show in the pod's specification or environment. */}}
 {{- define "chatr.secretVolume" -}}
+{{- $uses := index (dict
+  "gateway" (list "access" "redis")
+  "events" (list "access" "postgres" "redis")
+  "api" (list "access" "session" "postgres")
+  "migrate" (list "postgres")) .component -}}
 - name: secrets
   projected:
     sources:
+      {{- if has "access" $uses }}
       - secret:
-          name: {{ .Values.keys.existingSecret | default (printf "%s-keys" (include "chatr.fullname" .)) }}
+          name: {{ include "chatr.keysSecret" .root }}
           items:
             - {key: access-key, path: access-key}
             - {key: access-key-secondary, path: access-key-secondary}
+            {{- if has "session" $uses }}
             - {key: session-key, path: session-key}
+            {{- end }}
+      {{- end }}
+      {{- if has "postgres" $uses }}
       - secret:
-          name: {{ include "chatr.postgresSecret" . }}
-          items: [{key: {{ include "chatr.postgresSecretKey" . }}, path: postgres-url}]
+          name: {{ include "chatr.postgresSecret" .root }}
+          items: [{key: {{ include "chatr.postgresSecretKey" .root }}, path: postgres-url}]
+      {{- end }}
+      {{- if has "redis" $uses }}
       - secret:
-          name: {{ include "chatr.redisSecret" . }}
-          items: [{key: {{ include "chatr.redisSecretKey" . }}, path: redis-url}]
+          name: {{ include "chatr.redisSecret" .root }}
+          items: [{key: {{ include "chatr.redisSecretKey" .root }}, path: redis-url}]
+      {{- end }}
 {{- end }}
 
+{{- define "chatr.keysSecret" -}}
+{{ .Values.keys.existingSecret | default (printf "%s-keys" (include "chatr.fullname" .)) }}
+{{- end }}
 {{- define "chatr.postgresSecret" -}}
 {{ .Values.postgres.existingSecret | default (printf "%s-stores" (include "chatr.fullname" .)) }}
 {{- end }}
@@ -90,14 +106,16 @@ spec:
     matchLabels: {{- include "chatr.selector" . | nindent 6 }}
   strategy:
     type: RollingUpdate
-    # A new pod must be ready before an old one goes, and one at a time: returning clients then find enough room.
+    # A new pod must be ready before an old one goes: clients that have to leave find somewhere to go.
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
   template:
     metadata:
       labels: {{- include "chatr.labels" . | nindent 8 }}
       annotations:
-        # Tenants and hubs are reloaded while running; other settings need new pods.
+        # Tenants and hubs are reloaded while running; other settings need new pods. So do keys and addresses of stores, as far
+        # as they are values; after a change in a Secret of your own: kubectl rollout restart.
         checksum/settings: {{ include "chatr.ownSettings" .root | sha256sum }}
+        checksum/secrets: {{ list .root.Values.keys .root.Values.postgres.url .root.Values.redis.url | toJson | sha256sum }}
         {{- with .values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
     spec:
       serviceAccountName: {{ include "chatr.serviceAccount" .root }}
@@ -131,15 +149,19 @@ spec:
             {{- if eq .component "api" }}
             - {name: CHATR_AUTH_SESSION_KEY_FILE, value: /etc/chatr/secrets/session-key}
             {{- end }}
-            # Keeps the collector ahead of the memory limit.
-            - name: GOMEMLIMIT
-              valueFrom: {resourceFieldRef: {resource: limits.memory}}
+            # The collector works harder before the memory limit ends the process: from 95 percent of it, which is what each
+            # MiB counted as 1000000 bytes makes. The rest is for what Go does not count, such as the kernel's socket buffers.
+            - name: MEMORY_MIB
+              valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}
+            - {name: GOMEMLIMIT, value: $(MEMORY_MIB)000000}
           volumeMounts:
             - {name: settings, mountPath: /etc/chatr/settings, readOnly: true} # no subPath: those are never updated
             - {name: secrets, mountPath: /etc/chatr/secrets, readOnly: true}
           livenessProbe:
+            # Says only that the process answers: a store that is away is a matter of readiness, not of a restart.
             httpGet: {path: /healthz, port: ops}
             periodSeconds: 10
+            timeoutSeconds: 5
             failureThreshold: 3
           readinessProbe:
             httpGet: {path: /readyz, port: ops}
@@ -158,7 +180,7 @@ spec:
         - name: settings
           secret:
             secretName: {{ include "chatr.fullname" .root }}-settings
-        {{- include "chatr.secretVolume" .root | nindent 8 }}
+        {{- include "chatr.secretVolume" . | nindent 8 }}
       # Spread over nodes, so that one node's end does not take all of a service along.
       topologySpreadConstraints:
         - maxSkew: 1
@@ -166,6 +188,7 @@ spec:
           whenUnsatisfiable: ScheduleAnyway
           labelSelector:
             matchLabels: {{- include "chatr.selector" . | nindent 14 }}
+          matchLabelKeys: [pod-template-hash] # do not count the pods that an upgrade is replacing
       {{- with .values.nodeSelector }}
       nodeSelector: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -212,15 +235,12 @@ spec:
 {{- end }}
 
 {{- define "chatr.ownSettings" -}}
-log: {level: {{ .Values.log.level }}}
-gateway:
-  url: http://{{ include "chatr.fullname" . }}-gateway:8080
-  drainTime: {{ .Values.gateway.drainTime }}
-auth:
-  guests: {{ .Values.chat.guests }}
-  legacyGuests: {{ .Values.chat.legacyGuests }}
-chat:
-  idleAfter: {{ .Values.chat.idleAfter }}
+{{- $own := dict
+  "log" (dict "level" .Values.log.level)
+  "gateway" (dict "url" (printf "http://%s-gateway:8080" (include "chatr.fullname" .)) "drainTime" .Values.gateway.drainTime)
+  "auth" (dict "guests" .Values.chat.guests "legacyGuests" .Values.chat.legacyGuests)
+  "chat" (dict "idleAfter" .Values.chat.idleAfter "publicUrl" .Values.chat.publicUrl "proxies" .Values.chat.proxies) -}}
+{{ mergeOverwrite $own (deepCopy .Values.settings) | toYaml }}
 {{- end }}
 
 {{- define "chatr.tenants" -}}
