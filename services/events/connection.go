@@ -138,23 +138,25 @@ func (s *Service) disconnected(ctx context.Context, e cloudevents.Event) error {
 	return s.gone(ctx, chat.Connection{ID: e.ConnectionID, UserID: e.UserID})
 }
 
-// live returns the user's connections. It makes sure that conn is one of them: a signature only proves that a
-// gateway once knew the connection (event-handler.md section 4.1), so an old request could be played again.
-func (s *Service) live(ctx context.Context, user chat.User, conn string) ([]string, error) {
+// live makes sure that conn is one of the user's connections: a signature only proves that a gateway once knew the
+// connection (event-handler.md section 4.1), so an old request could be played again.
+func (s *Service) live(ctx context.Context, user chat.User, conn string) error {
 	ids, err := s.connections(ctx, user.ID)
 	if err != nil || slices.Contains(ids, conn) {
-		return ids, err
+		return err
 	}
 	there, err := s.gateway.ConnectionExists(ctx, conn)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !there {
-		return nil, refuse(http.StatusForbidden, "this connection is closed")
+		return refuse(http.StatusForbidden, "this connection is closed")
 	}
-	return append(ids, conn), s.present(ctx, user, conn)
+	return s.present(ctx, user, conn)
 }
 
+// connections returns the user's live connections. What an event changes in the store it has to change before it
+// asks for them: a connection that comes later finds the change by itself, in catchUp.
 func (s *Service) connections(ctx context.Context, userID string) ([]string, error) {
 	conns, err := s.store.Connections(ctx, s.cfg.Tenant, userID)
 	ids := make([]string, len(conns))
@@ -162,6 +164,15 @@ func (s *Service) connections(ctx context.Context, userID string) ([]string, err
 		ids[i] = c.ID
 	}
 	return ids, err
+}
+
+// enterAll is enter for the connections that the user has now.
+func (s *Service) enterAll(ctx context.Context, roomID, userID string) error {
+	conns, err := s.connections(ctx, userID)
+	if err != nil {
+		return err
+	}
+	return s.enter(ctx, roomID, userID, conns)
 }
 
 // enter lets connections of a user hear a room and speak in it, as far as the user may. What the user may is looked
@@ -204,6 +215,15 @@ func (s *Service) access(ctx context.Context, roomID, userID string) (hear, spea
 	return err == nil, err == nil && !muted[roomID], err
 }
 
+// exitAll is exit for the connections that the user has now.
+func (s *Service) exitAll(ctx context.Context, roomID, userID string) error {
+	conns, err := s.connections(ctx, userID)
+	if err != nil {
+		return err
+	}
+	return s.exit(ctx, roomID, conns)
+}
+
 // exit takes both away.
 func (s *Service) exit(ctx context.Context, roomID string, conns []string) error {
 	if err := s.mute(ctx, roomID, conns); err != nil {
@@ -212,6 +232,15 @@ func (s *Service) exit(ctx context.Context, roomID string, conns []string) error
 	return each(ctx, conns, func(ctx context.Context, conn string) error {
 		return s.gateway.RemoveConnectionFromGroup(ctx, roomID, conn)
 	})
+}
+
+// muteAll is mute for the connections that the user has now.
+func (s *Service) muteAll(ctx context.Context, roomID, userID string) error {
+	conns, err := s.connections(ctx, userID)
+	if err != nil {
+		return err
+	}
+	return s.mute(ctx, roomID, conns)
 }
 
 // mute takes the right to speak away.

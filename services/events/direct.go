@@ -48,14 +48,10 @@ func (s *Service) other(ctx context.Context, a *act, id string) (chat.User, erro
 
 // openDirect lets both users into the room and then tells their pages to show it.
 func (s *Service) openDirect(ctx context.Context, a *act, target chat.User, room chat.Room, created bool) error {
-	theirs, err := s.connections(ctx, target.ID)
-	if err != nil {
+	if err := s.enterAll(ctx, room.ID, a.user.ID); err != nil {
 		return err
 	}
-	if err := s.enter(ctx, room.ID, a.user.ID, a.conns); err != nil {
-		return err
-	}
-	if err := s.enter(ctx, room.ID, target.ID, theirs); err != nil {
+	if err := s.enterAll(ctx, room.ID, target.ID); err != nil {
 		return err
 	}
 	if !created { // asking back has accepted the other's invitation, or is a return
@@ -106,11 +102,10 @@ func (s *Service) blockUser(ctx context.Context, a *act) error {
 		return err
 	}
 	if room != "" {
-		theirs, err := s.connections(ctx, other.ID)
-		if err != nil {
+		if err := s.muteAll(ctx, room, a.user.ID); err != nil {
 			return err
 		}
-		if err := s.mute(ctx, room, slices.Concat(a.conns, theirs)); err != nil {
+		if err := s.muteAll(ctx, room, other.ID); err != nil {
 			return err
 		}
 	}
@@ -141,14 +136,10 @@ func (s *Service) unmute(ctx context.Context, a *act, otherID string) error {
 	if err != nil || room == "" {
 		return err
 	}
-	theirs, err := s.connections(ctx, otherID)
-	if err != nil {
+	if err := s.enterAll(ctx, room, a.user.ID); err != nil {
 		return err
 	}
-	if err := s.enter(ctx, room, a.user.ID, a.conns); err != nil {
-		return err
-	}
-	return s.enter(ctx, room, otherID, theirs)
+	return s.enterAll(ctx, room, otherID)
 }
 
 // directWith returns the id of the direct room that a user is in with another, or "".

@@ -23,8 +23,7 @@ type handler func(ctx context.Context, a *act) error
 // act is a user event with who stands behind it.
 type act struct {
 	user  chat.User
-	conn  string   // the connection it came from
-	conns []string // the user's live connections, conn among them
+	conn  string // the connection it came from, which is live
 	event cloudevents.Event
 }
 
@@ -91,7 +90,7 @@ func (s *Service) userEvent(ctx context.Context, e cloudevents.Event, handle han
 		return err
 	}
 	a := &act{user: user, conn: e.ConnectionID, event: e}
-	if a.conns, err = s.live(ctx, user, e.ConnectionID); err != nil {
+	if err := s.live(ctx, user, e.ConnectionID); err != nil {
 		return err
 	}
 	return handle(ctx, a)

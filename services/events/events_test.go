@@ -207,6 +207,62 @@ func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
 	}
 }
 
+// changing is a store in which something happens right before a membership, or a block, changes.
+type changing struct {
+	chat.Store
+	first func()
+}
+
+func (c *changing) now() {
+	if first := c.first; first != nil {
+		c.first = nil
+		first()
+	}
+}
+
+func (c *changing) Join(ctx context.Context, tenant, roomID, userID string) (bool, error) {
+	c.now()
+	return c.Store.Join(ctx, tenant, roomID, userID)
+}
+
+func (c *changing) Leave(ctx context.Context, tenant, roomID, userID string) (bool, error) {
+	c.now()
+	return c.Store.Leave(ctx, tenant, roomID, userID)
+}
+
+func (c *changing) Block(ctx context.Context, tenant, byID, otherID string) error {
+	c.now()
+	return c.Store.Block(ctx, tenant, byID, otherID)
+}
+
+// TestNoTabIsForgottenThatOpensMeanwhile opens a tab, wholly, while an event of another tab is under way.
+func TestNoTabIsForgottenThatOpensMeanwhile(t *testing.T) {
+	w := newWorld(t, Config{})
+	store := &changing{Store: w.store}
+	w.s.store = store
+	ada, eve := w.open("a", "guest_ada"), w.open("e", "guest_eve")
+	ada.must("createChat", object{"id": room1, "name": "Tea"})
+
+	var tab *conn
+	store.first = func() { tab = w.open("e2", "guest_eve") }
+	eve.must("joinChat", room1)
+	hear, speak := tab.may(room1)
+	equal(t, "hears and speaks where its user has joined", []bool{hear, speak}, []bool{true, true})
+
+	store.first = func() { tab = w.open("e3", "guest_eve") }
+	eve.must("leaveChat", room1)
+	hear, speak = tab.may(room1)
+	equal(t, "hears and speaks where its user has left", []bool{hear, speak}, []bool{false, false})
+
+	eve.must("createPrivateChat", object{"targetUserId": "guest_ada"})
+	private := in[object](t, ada.told("joinPrivateChat")[0])["id"].(string)
+	store.first = func() { tab = w.open("e4", "guest_eve") }
+	eve.must("blockUser", object{"userId": "guest_ada"})
+	if _, speak := tab.may(private); speak {
+		t.Error("a tab may speak to whom its user has blocked")
+	}
+}
+
 func TestBlocking(t *testing.T) {
 	w := newWorld(t, Config{})
 	ada, bob := w.open("a", "guest_ada"), w.open("b", "guest_bob")

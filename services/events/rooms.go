@@ -31,7 +31,7 @@ func (s *Service) createChat(ctx context.Context, a *act) error {
 	if err := s.create(ctx, room); err != nil {
 		return err
 	}
-	if err := s.enter(ctx, room.ID, a.user.ID, a.conns); err != nil {
+	if err := s.enterAll(ctx, room.ID, a.user.ID); err != nil {
 		return err
 	}
 	return s.tellAll(ctx, "chatCreated", struct {
@@ -72,7 +72,7 @@ func (s *Service) joinChat(ctx context.Context, a *act) error {
 	if err != nil {
 		return err
 	}
-	if err := s.enter(ctx, id, a.user.ID, a.conns); err != nil || !changed {
+	if err := s.enterAll(ctx, id, a.user.ID); err != nil || !changed {
 		return err
 	}
 	joined := member{ChatID: id, UserID: a.user.ID, UserName: a.user.Name, State: chat.StateJoined}
@@ -93,7 +93,7 @@ func (s *Service) leaveChat(ctx context.Context, a *act) error {
 	if err != nil && !errors.Is(err, chat.ErrNotFound) {
 		return err
 	}
-	if err := s.exit(ctx, id, a.conns); err != nil || !left {
+	if err := s.exitAll(ctx, id, a.user.ID); err != nil || !left {
 		return err
 	}
 	if err := s.tellRoom(ctx, id, a.user.ID, "memberLeft", member{ChatID: id, UserID: a.user.ID}); err != nil {
