@@ -23,6 +23,8 @@ func TestDecodeSpecExamples(t *testing.T) {
 			data(Request{Kind: SendToGroup, Group: "room-7", HasAck: true, AckID: 3, NoEcho: true}, webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`{"x":1}`)})},
 		{`{"type":"event","event":"order.placed","ackId":4,"dataType":"text","data":"#1042"}`,
 			data(Request{Kind: SendEvent, Event: "order.placed", HasAck: true, AckID: 4}, webpubsub.Text("#1042"))},
+		{`{"type":"event","event":"userEnterIdle","dataType":"text","data":2059950407169513}`, // as pages of the original Chatr do
+			data(Request{Kind: SendEvent, Event: "userEnterIdle"}, webpubsub.Text("2059950407169513"))},
 		{`{"type":"ping"}`, Request{Kind: Ping}},
 		{`{"type":"sequenceAck","sequenceId":57}`, Request{Kind: SequenceAck, SequenceID: 57}},
 		{`{"type":"invoke","invocationId":"1","target":"event","event":"rpc.sum","dataType":"json","data":{"a":1,"b":2}}`,

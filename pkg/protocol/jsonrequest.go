@@ -183,6 +183,11 @@ func (o *object) data(r *Request) (err error) {
 	if r.dataType == webpubsub.DataJSON {
 		return nil
 	}
+	if r.Kind == SendEvent && r.dataType == webpubsub.DataText && t.kind == '0' {
+		// The original Chatr's guests have numbers for ids, and their pages send them as text.
+		r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: r.value})
+		return nil
+	}
 	if t.kind != '"' {
 		return invalid("data must be a string when dataType is %s", r.dataType)
 	}
