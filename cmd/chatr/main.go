@@ -28,6 +28,7 @@ func commands() []command {
 		{"api", "users, chats, history, sign-in and the page; needs Postgres", runAPI},
 		{"migrate", "bring the database schema up to date", runMigrate},
 		{"token", "print a client access URL", runToken},
+		{"load", "drive load at an endpoint, measure it, and check that nothing was lost", runLoad},
 		{"health", "check that a URL answers 2xx; for container checks", runHealth},
 		{"settings", "print every setting as Markdown", runSettings},
 		{"version", "print the version", runVersion},

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/load/drive"
+	"github.com/chatr-dev/chatr/pkg/load/measure"
+	"github.com/chatr-dev/chatr/pkg/load/report"
+	"github.com/chatr-dev/chatr/pkg/load/result"
+	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/token"
+)
+
+// loadSettings are the flags of chatr load, and what a scenario's file may say.
+type loadSettings struct {
+	scenario.Scenario
+
+	AccessKey        string   `secret:"true" help:"key that signs; empty: the one that standalone keeps in the data folder"`
+	ConnectionString string   `secret:"true" help:"instead of endpoint and key: Endpoint=…;AccessKey=…"`
+	Data             string   `default:"./data" help:"standalone's data folder"`
+	Authority        string   `help:"file with a certificate to trust, for https endpoints with one of their own"`
+	Watch            []string `help:"processes whose use of processor and memory to watch: PIDs, or URLs of Prometheus metrics, each perhaps with a name: gateway=4711"`
+	Output           string   `help:"file for the result, as JSON"`
+	FailIf           []string `help:"conditions under which to end with status 1, such as lost>0,ack.p99>50ms"`
+}
+
+func runLoad(ctx context.Context, args []string, out io.Writer) error {
+	var s loadSettings
+	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
+		return err
+	}
+	thresholds, err := s.thresholds()
+	options, optionsErr := s.options()
+	if err := errors.Join(s.Validate(), err, optionsErr); err != nil {
+		return err
+	}
+	options.Progress = report.NewLive(out).Show
+	r, err := drive.Run(ctx, &s.Scenario, options)
+	if err != nil {
+		return err
+	}
+	report.Summary(out, r)
+	if s.Output != "" {
+		if err := r.Write(s.Output); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "result    ", s.Output)
+	}
+	return judge(r, thresholds)
+}
+
+func (s *loadSettings) thresholds() (all []result.Threshold, err error) {
+	var problems []error
+	for _, text := range s.FailIf {
+		t, err := result.ParseThreshold(text)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("failIf: %w", err))
+		}
+		all = append(all, t)
+	}
+	return all, errors.Join(problems...)
+}
+
+// options finds the key and checks the rest. A connection string also sets the endpoint.
+func (s *loadSettings) options() (o drive.Options, err error) {
+	var problems []error
+	if o.Key, err = s.key(); err != nil {
+		problems = append(problems, err)
+	}
+	for _, text := range s.Watch {
+		t, err := measure.ParseTarget(text)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("watch: %w", err))
+		}
+		o.Targets = append(o.Targets, t)
+	}
+	if s.Authority != "" {
+		pem, err := os.ReadFile(s.Authority)
+		pool := x509.NewCertPool()
+		if err == nil && !pool.AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s holds no certificate", s.Authority)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("authority: %w", err))
+		}
+		o.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return o, errors.Join(problems...)
+}
+
+func (s *loadSettings) key() (string, error) {
+	if s.ConnectionString != "" {
+		if s.AccessKey != "" {
+			return "", errors.New("accessKey and connectionString are both given; keep one")
+		}
+		c, err := token.ParseConnectionString(s.ConnectionString)
+		s.Endpoint = c.Endpoint
+		return c.AccessKey, err
+	}
+	if s.AccessKey != "" {
+		return s.AccessKey, nil
+	}
+	if _, err := os.Stat(s.Data); err != nil {
+		return "", fmt.Errorf("no access key: give --access-key, --connection-string, or --data with the folder of chatr standalone (%w)", err)
+	}
+	return keptKey(s.Data, accessKeyFile)
+}
+
+// judge holds a result against the conditions of --fail-if.
+func judge(r *result.Result, thresholds []result.Threshold) error {
+	var problems []error
+	for _, t := range thresholds {
+		if failed, why := t.Check(r); failed {
+			problems = append(problems, errors.New(why))
+		}
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("the run failed: %w", errors.Join(problems...))
+	}
+	return nil
+}

@@ -1,0 +1,534 @@
+package drive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/load/measure"
+	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/load/truth"
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// client is one connection of the plan, over as many sockets as it takes.
+type client struct {
+	scenario.Client
+	run      *run
+	index    int
+	userID   string
+	endpoint string
+	codec    protocol.Codec
+	receiver *truth.Receiver
+
+	ready   atomic.Bool // connected, and in all its groups
+	cutting atomic.Bool // we lost the socket on purpose
+
+	mu      sync.Mutex // guards the following
+	socket  *socket    // nil while there is none
+	nextAck uint64
+	pending map[uint64]pending
+	joining int      // joins and leaves that were not answered
+	rejoin  []string // groups whose join or leave a lost socket left open
+	id      string   // of a connection that can be recovered; empty: there is none
+	token   string   // for that
+	lostAt  int64    // when the last socket ended, zero while there is one
+	scratch []byte
+
+	hasBeenReady bool
+
+	// Of the reading goroutine.
+	sequence  uint64 // largest received
+	sinceAck  int    // messages since the last acknowledgement
+	fragments []byte
+
+	toAcknowledge atomic.Uint64 // sequence id that is not yet acknowledged, zero: none
+}
+
+// pending is a request without an answer so far.
+type pending struct {
+	kind   measure.Kind
+	due    int64
+	stream *truth.Stream // of a message
+	number uint32
+	group  string // of a join or leave
+	leave  bool
+}
+
+// sequences that may go unacknowledged for the moment; the run's ticker acknowledges the rest.
+const ackAfter = 256
+
+const (
+	firstWait = 100 * time.Millisecond // before a connection is tried again
+	maxWait   = 5 * time.Second
+	dialTime  = 30 * time.Second
+)
+
+// live connects, reads and connects again until ctx ends.
+func (c *client) live(ctx context.Context) {
+	wait := firstWait
+	for ctx.Err() == nil && !c.run.ending.Load() {
+		err := c.connect(ctx)
+		if err == nil {
+			wait = firstWait
+			c.run.connections.Add(1)
+			err = c.read(ctx)
+			c.run.connections.Add(-1)
+		}
+		c.lost(ctx, err)
+		pause := time.NewTimer(wait/2 + time.Duration(c.run.jitter(int64(wait))))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+		wait = min(2*wait, maxWait)
+	}
+}
+
+// connect opens a socket, recovering the connection where that is possible, and asks for the groups.
+func (c *client) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	target, recovering, err := c.target()
+	if err != nil {
+		return err
+	}
+	started := c.run.now()
+	if !recovering {
+		c.receiver.Joining(c.userID, started)
+	}
+	if c.Subprotocol == scenario.Simple { // the token is the join
+		c.each(func(group string) { c.receiver.Joining(group, started) })
+	}
+	s, err := dial(ctx, c.run.dialer(c.index), c.run.options.TLS, target, c.codec.Name())
+	if err != nil {
+		return err
+	}
+	if tcp, ok := s.conn.(*net.TCPConn); ok && c.Slow {
+		_ = tcp.SetReadBuffer(smallBuffer) // else the kernel reads fast
+	}
+	if c.Subprotocol != scenario.Simple {
+		if err := c.hello(ctx, s); err != nil {
+			s.drop()
+			return err
+		}
+	}
+	now := c.run.now()
+	c.run.record(c.index, measure.Connect, now-started)
+	c.run.count(&c.run.totals.connects, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.socket, c.lostAt = s, 0
+	if !recovering {
+		c.receiver.Joined(c.userID, now)
+	}
+	switch {
+	case recovering:
+		c.run.count(&c.run.totals.recoveries, 1)
+		for _, group := range c.rejoin {
+			c.join(group, now)
+		}
+	case c.Subprotocol == scenario.Simple:
+		c.each(func(group string) { c.receiver.Joined(group, now) })
+	default:
+		for _, g := range c.Groups {
+			c.join(c.run.group(g), now)
+		}
+	}
+	if !recovering {
+		c.sequence, c.sinceAck = 0, 0
+	}
+	c.rejoin = nil
+	if c.joining == 0 {
+		c.becomeReady()
+	}
+	return nil
+}
+
+// hello waits for the connected message.
+func (c *client) hello(ctx context.Context, s *socket) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		op, _, payload, ok, err := s.next()
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			if err := s.fill(); err != nil {
+				return fmt.Errorf("wait for the connected message: %w", err)
+			}
+		case op == opClose:
+			c.setID("", "") // a refused recovery is final
+			return closeError(payload)
+		case op == opText:
+			var r protocol.Response
+			if err := c.codec.DecodeResponse(false, payload, &r); err != nil {
+				return fmt.Errorf("the first message: %w", err)
+			}
+			if r.Kind != protocol.ConnectedResponse {
+				return fmt.Errorf("the first message is not connected: %.100s", payload)
+			}
+			if c.codec.Reliable() {
+				c.setID(r.Connected.ConnectionID, r.Connected.ReconnectionToken)
+			}
+			return nil
+		}
+	}
+}
+
+func (c *client) setID(id, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id, c.token = id, token
+}
+
+// target is the URL to connect to, and whether that recovers the connection.
+func (c *client) target() (target string, recovering bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.id != "" {
+		query := url.Values{"awps_connection_id": {c.id}, "awps_reconnection_token": {c.token}}
+		return c.endpoint + "/client/hubs/" + c.run.scenario.Hub + "?" + query.Encode(), true, nil
+	}
+	var groups []string
+	if c.Subprotocol == scenario.Simple {
+		c.each(func(group string) { groups = append(groups, group) })
+	}
+	target, err = c.run.clientURL(c.endpoint, c.userID, groups)
+	return target, false, err
+}
+
+func (c *client) each(f func(group string)) {
+	for _, g := range c.Groups {
+		f(c.run.group(g))
+	}
+}
+
+// join asks to be let into a group. The caller holds mu.
+func (c *client) join(group string, due int64) {
+	c.joining++
+	c.receiver.Joining(group, c.run.now())
+	c.ask(protocol.Request{Kind: protocol.JoinGroup, Group: group}, pending{kind: measure.Join, due: due, group: group})
+}
+
+// ask sends a request that is answered by an ack. The caller holds mu and has seen a socket.
+func (c *client) ask(r protocol.Request, p pending) {
+	c.nextAck++
+	c.pending[c.nextAck] = p
+	r.HasAck, r.AckID = true, c.nextAck
+	if r.Kind == protocol.Invoke {
+		r.HasAck, r.InvocationID = false, strconv.FormatUint(c.nextAck, 10)
+	}
+	c.scratch = c.codec.AppendRequest(c.scratch[:0], &r)
+	c.socket.send(opText, c.scratch)
+	c.run.unanswered.Add(1)
+}
+
+// publish sends message number n+1 of a stream, due at due; false when there is no connection to do it.
+func (c *client) publish(stream *truth.Stream, due int64, size int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil || !c.ready.Load() {
+		return false
+	}
+	number := stream.Send(c.run.now())
+	payload := c.run.id.Append(nil, truth.Stamp{Stream: stream.ID, Number: number, Due: due}, size)
+	r := protocol.Request{Kind: protocol.SendToGroup, Group: stream.Target, NoEcho: c.run.scenario.Publish.NoEcho}
+	r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
+	c.ask(r, pending{kind: measure.Ack, due: due, stream: stream, number: number})
+	return true
+}
+
+// leave leaves a group, to join it again when that is confirmed; false when it is not a member now.
+func (c *client) leave(group string, due int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil || !c.ready.Load() || c.joining > 0 {
+		return false
+	}
+	c.joining++
+	c.receiver.Leaving(group, c.run.now())
+	c.ask(protocol.Request{Kind: protocol.LeaveGroup, Group: group}, pending{kind: measure.Join, due: due, group: group, leave: true})
+	return true
+}
+
+// event sends an event, or invokes its handler.
+func (c *client) event(name string, invoke bool, due int64, size int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil || !c.ready.Load() {
+		return false
+	}
+	r := protocol.Request{Kind: protocol.SendEvent, Event: name}
+	if invoke {
+		r.Kind = protocol.Invoke
+	}
+	r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: bytes.Repeat([]byte{'e'}, size)})
+	c.ask(r, pending{kind: measure.Event, due: due})
+	return true
+}
+
+// cut loses the socket as a network does; false when there is none.
+func (c *client) cut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil {
+		return false
+	}
+	c.cutting.Store(true)
+	c.gone()
+	c.socket.drop()
+	return true
+}
+
+// bye closes the connection for good.
+func (c *client) bye() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket != nil {
+		c.socket.send(opClose, []byte{1000 >> 8, 1000 & 0xff})
+	}
+}
+
+// gone notes that the socket has ended, and with it the memberships of a connection that cannot be recovered. The
+// caller holds mu.
+func (c *client) gone() {
+	if c.lostAt == 0 {
+		c.lostAt = c.run.now()
+	}
+	if c.id == "" {
+		c.receiver.Gone(c.lostAt)
+	}
+}
+
+// read handles what the server sends until the socket ends, and returns why.
+func (c *client) read(ctx context.Context) error {
+	s := c.socket
+	stop := context.AfterFunc(ctx, s.drop)
+	defer stop()
+	for {
+		now := c.run.now()
+		for {
+			op, final, payload, ok, err := s.next()
+			if err == nil && !ok {
+				break
+			}
+			if err == nil {
+				err = c.frame(s, op, final, payload, now)
+			}
+			if err != nil {
+				s.drop()
+				return err
+			}
+		}
+		before := len(s.in)
+		if err := s.fill(); err != nil {
+			s.drop()
+			return err
+		}
+		n := len(s.in) - before
+		c.run.count(&c.run.totals.bytes, int64(n))
+		if c.Slow {
+			c.run.sleep(ctx, time.Duration(n)*time.Second/time.Duration(c.run.scenario.Slow.Rate))
+		}
+	}
+}
+
+// lost notes how a socket ended, or why there was none.
+func (c *client) lost(ctx context.Context, err error) {
+	c.mu.Lock()
+	c.socket = nil
+	c.ready.Store(false)
+	c.run.unanswered.Add(-int64(len(c.pending)))
+	for _, p := range c.pending {
+		c.run.unanswerable(p)
+		if p.group != "" {
+			c.rejoin = append(c.rejoin, p.group)
+		}
+	}
+	clear(c.pending)
+	c.joining = 0
+	c.gone()
+	c.mu.Unlock()
+	if wanted := c.cutting.Swap(false) || ctx.Err() != nil || c.run.ending.Load(); !wanted {
+		c.run.failed(connectionError(err))
+	}
+}
+
+// connectionError names a cause in the same words for every connection that it ends.
+func connectionError(err error) string {
+	var refused *refusal
+	var end *closed
+	var op *net.OpError
+	switch {
+	case errors.As(err, &refused), errors.As(err, &end):
+		return err.Error()
+	case errors.As(err, &op):
+		return "connection: " + op.Op + ": " + op.Err.Error()
+	}
+	return "connection: " + err.Error()
+}
+
+func closeError(payload []byte) error {
+	if len(payload) < 2 {
+		return &closed{1005, ""}
+	}
+	return &closed{int(payload[0])<<8 | int(payload[1]), string(payload[2:])}
+}
+
+// frame handles one frame. A fragmented message is put together first.
+func (c *client) frame(s *socket, op byte, final bool, payload []byte, now int64) error {
+	switch op {
+	case opPing:
+		s.send(opPong, payload)
+		return nil
+	case opPong:
+		return nil
+	case opClose:
+		s.send(opClose, payload)
+		return closeError(payload)
+	case opText, opBinary, opContinuation:
+		if !final || op == opContinuation {
+			c.fragments = append(c.fragments, payload...)
+			if !final {
+				return nil
+			}
+			payload, c.fragments = c.fragments, nil
+		}
+		return c.message(payload, now)
+	}
+	return fmt.Errorf("the server sent a frame with the unknown opcode %d", op)
+}
+
+var sequenceMember = []byte(`"sequenceId":`)
+
+// message handles one message. Those of the run are found by their stamp, which costs less than decoding.
+func (c *client) message(payload []byte, now int64) error {
+	stamp, ours := c.run.id.Find(payload)
+	if c.codec.Reliable() {
+		if i := bytes.Index(payload, sequenceMember); i >= 0 && c.repeated(payload[i+len(sequenceMember):]) {
+			c.run.count(&c.run.totals.repeated, 1)
+			return nil
+		}
+	}
+	if ours {
+		c.run.delivered(c, stamp, now)
+		return nil
+	}
+	if c.Subprotocol == scenario.Simple {
+		return nil // somebody else's, on the same hub
+	}
+	var r protocol.Response
+	if err := c.codec.DecodeResponse(false, payload, &r); err != nil {
+		return fmt.Errorf("the server sent what its subprotocol does not have: %w", err)
+	}
+	switch r.Kind {
+	case protocol.AckResponse:
+		c.answered(r.AckID, r.Failure, now)
+	case protocol.InvokeResponse:
+		if id, err := strconv.ParseUint(r.InvocationID, 10, 64); err == nil {
+			c.answered(id, r.Failure, now)
+		}
+	}
+	return nil
+}
+
+// repeated notes a sequence id and reports whether its message was received before, as the SDKs do.
+func (c *client) repeated(digits []byte) bool {
+	var n uint64
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			break
+		}
+		n = n*10 + uint64(d-'0')
+	}
+	if n <= c.sequence {
+		return true
+	}
+	c.sequence = n
+	c.toAcknowledge.Store(n)
+	if c.sinceAck++; c.sinceAck >= ackAfter {
+		c.acknowledge()
+		c.sinceAck = 0
+	}
+	return false
+}
+
+// acknowledge tells the server of a reliable connection what has arrived.
+func (c *client) acknowledge() {
+	n := c.toAcknowledge.Swap(0)
+	if n == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil {
+		return
+	}
+	c.scratch = c.codec.AppendRequest(c.scratch[:0], &protocol.Request{Kind: protocol.SequenceAck, SequenceID: n})
+	c.socket.send(opText, c.scratch)
+}
+
+// answered handles an ack.
+func (c *client) answered(id uint64, failure *protocol.Failure, now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, known := c.pending[id]
+	if !known {
+		c.run.failed("an ack that was not asked for")
+		return
+	}
+	delete(c.pending, id)
+	c.run.unanswered.Add(-1)
+	c.run.record(c.index, p.kind, now-p.due)
+	if failure != nil {
+		c.run.failed(fmt.Sprintf("%s refused: %s", p.what(), failure.Name))
+	}
+	switch {
+	case p.stream != nil:
+		c.run.acked(p, failure == nil)
+	case p.leave:
+		c.joining--
+		if failure == nil {
+			c.receiver.Left(p.group, now)
+			if c.socket != nil {
+				c.join(p.group, c.run.now())
+			}
+		}
+	case p.group != "":
+		c.joining--
+		if failure == nil {
+			c.receiver.Joined(p.group, now)
+		}
+		if c.joining == 0 {
+			c.becomeReady()
+		}
+	}
+}
+
+func (p pending) what() string {
+	switch {
+	case p.stream != nil:
+		return "message"
+	case p.leave:
+		return "leave"
+	case p.group != "":
+		return "join"
+	}
+	return "event"
+}
+
+func (c *client) becomeReady() {
+	c.ready.Store(true)
+	c.run.readied(c)
+}

@@ -1,0 +1,484 @@
+// Package drive carries a load plan out: it opens the connections, sends what is due when it is due, and takes note
+// of everything that comes back.
+//
+// Rates are open loop: what to send at which moment is fixed beforehand, and latencies count from that moment, so a
+// server that stalls cannot make the client ask less of it. A connection costs one goroutine and a small buffer.
+package drive
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/load/measure"
+	"github.com/chatr-dev/chatr/pkg/load/result"
+	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/load/truth"
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Options are what a run needs beside its scenario.
+type Options struct {
+	Key      string           // signs the tokens of clients and of REST calls
+	Prefix   string           // of the names of groups and users, to keep processes on one hub apart
+	TLS      *tls.Config      // for https endpoints; the system's authorities otherwise
+	Targets  []measure.Target // whose use of processor and memory to watch
+	Progress func(Progress)   // called each second, and when the phase changes; may be nil
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Phase  string // connect, warm up, measure, settle
+	Of     time.Duration
+	Passed time.Duration
+	Ready  int // connections that are in all their groups
+	Wanted int
+	Second result.Second
+}
+
+const (
+	tokenLife   = 24 * time.Hour
+	restInWork  = 256              // REST calls under way at most
+	connectWait = 30 * time.Second // longer than the ramp that connecting may take
+	byeTime     = 2 * time.Second
+	ackPeriod   = 500 * time.Millisecond // how long a reliable message may be unacknowledged
+	quiet       = 300 * time.Millisecond // without a delivery: everything has arrived
+)
+
+// run is one run. Fields without a guard are fixed before the first goroutine starts.
+type run struct {
+	scenario *scenario.Scenario
+	plan     *scenario.Plan
+	options  Options
+	id       truth.Run
+	epoch    time.Time
+	log      truth.Log
+	ignored  truth.Log // of slow readers
+	clients  []*client
+	rest     map[string]*dataplane.Client // by endpoint
+	owners   []int32                      // of each stream, the client that sends it; -1: none
+	recorder measure.Recorder
+	slots    chan struct{} // closed loop: messages that may be sent
+
+	allReady    chan struct{} // closed when every client has been ready once
+	ready       atomic.Int64  // clients that have been
+	ending      atomic.Bool
+	connections atomic.Int64
+	unanswered  atomic.Int64
+	totals      totals
+
+	mu     sync.Mutex // guards the following
+	errors map[string]int64
+}
+
+type totals struct{ sent, unsent, delivered, bytes, connects, recoveries, repeated, errors, storms, churned atomic.Int64 }
+
+// Run carries out a scenario. It ends early, with the result so far, when ctx does. An error means that there was
+// nothing to measure.
+func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, error) {
+	plan, err := scenario.NewPlan(s)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		scenario: s, plan: plan, options: o, epoch: time.Now(), id: truth.NewRun(mathrand.Uint32()),
+		allReady: make(chan struct{}), errors: map[string]int64{}, rest: map[string]*dataplane.Client{},
+	}
+	if r.options.TLS == nil {
+		r.options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	for _, e := range s.Endpoints() {
+		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{Retries: -1})
+	}
+	r.makeClients()
+	return newMeter(r).measure(ctx)
+}
+
+func (r *run) makeClients() {
+	endpoints := r.scenario.Endpoints()
+	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple}
+	r.clients = make([]*client, len(r.plan.Clients))
+	for i, p := range r.plan.Clients {
+		c := &client{
+			Client: p, run: r, index: i, userID: r.user(i), endpoint: endpoints[i%len(endpoints)],
+			codec: codecs[p.Subprotocol], pending: map[uint64]pending{},
+		}
+		log := &r.log
+		if p.Slow {
+			log = &r.ignored
+		}
+		c.receiver = log.Receiver(c.userID)
+		r.clients[i] = c
+	}
+}
+
+func (r *run) user(i int) string  { return r.options.Prefix + "user-" + strconv.Itoa(i) }
+func (r *run) group(g int) string { return r.options.Prefix + "group-" + strconv.Itoa(g) }
+
+// now is the time since the run began, in nanoseconds.
+func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
+
+func (r *run) jitter(n int64) int64 { return mathrand.Int64N(max(n, 1)) }
+
+func (r *run) record(seat int, k measure.Kind, ns int64) {
+	r.recorder.Record(seat, k, time.Duration(ns))
+}
+
+func (r *run) count(counter *atomic.Int64, n int64) { counter.Add(n) }
+
+// failed counts something that went wrong.
+func (r *run) failed(what string) {
+	r.totals.errors.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	const maxNames = 100
+	if _, known := r.errors[what]; !known && len(r.errors) >= maxNames {
+		what = "others"
+	}
+	r.errors[what]++
+}
+
+func (r *run) dialer(i int) *net.Dialer {
+	d := &net.Dialer{}
+	if list := r.scenario.Sources; len(list) > 0 {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(list[i%len(list)])}
+	}
+	return d
+}
+
+// clientURL is what a client connects to.
+func (r *run) clientURL(endpoint, userID string, groups []string) (string, error) {
+	target := endpoint + "/client/hubs/" + r.scenario.Hub
+	signed, err := token.Sign(r.options.Key, target, tokenLife, token.Options{
+		Subject: userID, Groups: groups, Roles: []string{"webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"},
+	})
+	if err != nil {
+		return "", fmt.Errorf("sign a token: %w", err)
+	}
+	return target + "?access_token=" + signed, nil
+}
+
+// stream makes a stream whose sender is a client; owner -1 is none.
+func (r *run) stream(owner int, sender, target string, o truth.StreamOptions) *truth.Stream {
+	r.owners = append(r.owners, int32(owner))
+	return r.log.Stream(sender, target, o)
+}
+
+// delivered notes that a message of the run has arrived.
+func (r *run) delivered(c *client, s truth.Stamp, now int64) {
+	r.totals.delivered.Add(1)
+	c.receiver.Got(s.Stream, s.Number)
+	kind := measure.OneWay
+	if int(s.Stream) < len(r.owners) && int(r.owners[s.Stream]) == c.index {
+		kind = measure.RoundTrip
+	}
+	if !c.Slow {
+		r.record(c.index, kind, now-s.Due)
+	}
+}
+
+// acked notes the answer to a message.
+func (r *run) acked(p pending, ok bool) {
+	if ok {
+		p.stream.Accepted(p.number)
+	} else {
+		p.stream.Refused(p.number)
+	}
+	r.release(p)
+}
+
+// unanswerable notes that a request will never be answered.
+func (r *run) unanswerable(p pending) {
+	if p.stream != nil {
+		r.release(p)
+	}
+}
+
+func (r *run) release(pending) {
+	if r.slots != nil {
+		r.slots <- struct{}{} // has room for all
+	}
+}
+
+// readied counts clients that are ready for the first time.
+func (r *run) readied(c *client) {
+	if c.hasBeenReady {
+		return
+	}
+	c.hasBeenReady = true
+	if r.ready.Add(1) == int64(len(r.clients)) {
+		close(r.allReady)
+	}
+}
+
+// sleep waits for d or until ctx ends.
+func (r *run) sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// connect starts the clients over the ramp.
+func (r *run) connect(ctx context.Context, living *sync.WaitGroup) {
+	for i, c := range r.clients {
+		due := time.Duration(int64(r.scenario.Ramp) * int64(i) / int64(len(r.clients)))
+		r.sleep(ctx, due-time.Since(r.epoch))
+		if ctx.Err() != nil {
+			return
+		}
+		living.Go(func() { c.live(ctx) })
+	}
+}
+
+// at calls do rate times a second until ctx ends, each time with the moment it was due.
+func (r *run) at(ctx context.Context, rate int, do func(due int64)) {
+	start := r.now()
+	for k := int64(0); ctx.Err() == nil; k++ {
+		due := start + int64(float64(k)*1e9/float64(rate))
+		r.sleep(ctx, time.Duration(due-r.now()))
+		if ctx.Err() != nil {
+			return
+		}
+		r.record(int(k), measure.Late, r.now()-due)
+		do(due)
+	}
+}
+
+// activities are what goes on while measuring. Streams are made here, before anything is sent.
+func (r *run) activities() (all []func(ctx context.Context)) {
+	s := r.scenario
+	add := func(rate int, f func(due int64)) {
+		if rate > 0 && f != nil {
+			all = append(all, func(ctx context.Context) { r.at(ctx, rate, f) })
+		}
+	}
+	if s.Publish.Window > 0 {
+		publish := r.publishing()
+		r.slots = make(chan struct{}, s.Publish.Window)
+		for range s.Publish.Window {
+			r.slots <- struct{}{}
+		}
+		all = append(all, func(ctx context.Context) { r.closedLoop(ctx, publish) })
+	}
+	if s.Publish.Rate > 0 {
+		publish := r.publishing()
+		add(s.Publish.Rate, func(due int64) { publish(due) })
+	}
+	if s.REST.GroupRate > 0 {
+		add(s.REST.GroupRate, r.restGroups())
+	}
+	if s.REST.UserRate > 0 {
+		add(s.REST.UserRate, r.restUsers())
+	}
+	if s.Churn.Rate > 0 {
+		add(s.Churn.Rate, r.churning())
+	}
+	if s.Event.Rate > 0 {
+		add(s.Event.Rate, r.events())
+	}
+	if s.Storm.Every > 0 {
+		all = append(all, r.storms)
+	}
+	return append(all, r.acknowledge)
+}
+
+// publishing returns a function that publishes the next message of the plan.
+func (r *run) publishing() func(due int64) bool {
+	publishers := r.plan.Publishers()
+	streams := make([]*truth.Stream, len(publishers))
+	for i, p := range publishers {
+		c := r.clients[p.Client]
+		o := truth.StreamOptions{}
+		if r.scenario.Publish.NoEcho {
+			o.Skip = c.receiver
+		}
+		streams[i] = r.stream(p.Client, c.userID, r.group(p.Group), o)
+	}
+	draw, size := r.plan.Draw(scenario.DrawPublish), r.plan.Sizes()
+	return func(due int64) bool {
+		if len(publishers) == 0 {
+			r.totals.unsent.Add(1)
+			return false
+		}
+		i := draw.IntN(len(publishers))
+		sent := r.clients[publishers[i].Client].publish(streams[i], due, size())
+		r.sentOrNot(sent)
+		return sent
+	}
+}
+
+func (r *run) sentOrNot(sent bool) {
+	if sent {
+		r.totals.sent.Add(1)
+	} else {
+		r.totals.unsent.Add(1)
+	}
+}
+
+// closedLoop sends whenever a message has been answered.
+func (r *run) closedLoop(ctx context.Context, publish func(due int64) bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.slots:
+		}
+		if !publish(r.now()) {
+			r.slots <- struct{}{}
+			r.sleep(ctx, time.Millisecond) // nobody is there to publish
+		}
+	}
+}
+
+// restGroups returns a function that sends to a group by REST.
+func (r *run) restGroups() func(due int64) {
+	streams := make([]*truth.Stream, r.plan.Groups)
+	for g := range streams {
+		streams[g] = r.stream(-1, "REST", r.group(g), truth.StreamOptions{Unordered: true})
+	}
+	return r.calling(streams, r.plan.Draw(scenario.DrawREST), func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
+		return c.SendToGroup(ctx, target, d)
+	})
+}
+
+// restUsers returns a function that sends to a user by REST. A user is somebody from the start to the end.
+func (r *run) restUsers() func(due int64) {
+	streams := make([]*truth.Stream, len(r.clients))
+	for i, c := range r.clients {
+		streams[i] = r.stream(-1, "REST", c.userID, truth.StreamOptions{Unordered: true})
+	}
+	return r.calling(streams, r.plan.Draw(scenario.DrawUsers), func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
+		return c.SendToUser(ctx, target, d)
+	})
+}
+
+// calling returns a function that makes a REST call for a message of a drawn stream, without waiting for its answer
+// unless very many are under way.
+func (r *run) calling(streams []*truth.Stream, draw *mathrand.Rand, call func(context.Context, *dataplane.Client, string, webpubsub.Data) error) func(due int64) {
+	endpoints := r.scenario.Endpoints()
+	size := r.plan.Sizes()
+	slots := make(chan struct{}, restInWork)
+	calls := 0
+	return func(due int64) {
+		slots <- struct{}{}
+		s := streams[draw.IntN(len(streams))]
+		number := s.Send(r.now())
+		payload := r.id.Append(nil, truth.Stamp{Stream: s.ID, Number: number, Due: due}, size())
+		c := r.rest[endpoints[calls%len(endpoints)]]
+		calls++
+		r.totals.sent.Add(1)
+		r.unanswered.Add(1)
+		go func() {
+			defer func() { <-slots; r.unanswered.Add(-1) }()
+			err := call(context.Background(), c, s.Target, webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
+			r.record(int(number), measure.REST, r.now()-due)
+			if err == nil {
+				s.Accepted(number)
+				return
+			}
+			r.failed(restError(err))
+		}()
+	}
+}
+
+func restError(err error) string {
+	var answer *dataplane.Error
+	if errors.As(err, &answer) {
+		return fmt.Sprintf("REST: %d %s", answer.Status, answer.Code)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return "REST: " + op.Op + ": " + op.Err.Error()
+	}
+	return "REST: " + err.Error()
+}
+
+// churning returns a function that lets a member leave and join again.
+func (r *run) churning() func(due int64) {
+	var members []scenario.Publisher
+	for i, c := range r.plan.Clients {
+		if c.Subprotocol == scenario.Simple {
+			continue
+		}
+		for _, g := range c.Groups {
+			members = append(members, scenario.Publisher{Client: i, Group: g})
+		}
+	}
+	draw := r.plan.Draw(scenario.DrawChurn)
+	return func(due int64) {
+		if len(members) == 0 {
+			return
+		}
+		m := members[draw.IntN(len(members))]
+		if r.clients[m.Client].leave(r.group(m.Group), due) {
+			r.totals.churned.Add(1)
+		}
+	}
+}
+
+func (r *run) events() func(due int64) {
+	draw, size := r.plan.Draw(scenario.DrawEvents), r.plan.Sizes()
+	var able []*client
+	for _, c := range r.clients {
+		if c.Subprotocol != scenario.Simple && !c.Slow {
+			able = append(able, c)
+		}
+	}
+	return func(due int64) {
+		if len(able) > 0 {
+			r.sentOrNot(able[draw.IntN(len(able))].event(r.scenario.Event.Name, r.scenario.Event.Invoke, due, size()))
+		}
+	}
+}
+
+// storms cuts a share of the connections, again and again.
+func (r *run) storms(ctx context.Context) {
+	draw := r.plan.Draw(scenario.DrawStorm)
+	for {
+		r.sleep(ctx, r.scenario.Storm.Every)
+		if ctx.Err() != nil {
+			return
+		}
+		r.totals.storms.Add(1)
+		n := max(len(r.clients)*r.scenario.Storm.Share/100, 1)
+		for _, i := range draw.Perm(len(r.clients))[:n] {
+			r.clients[i].cut()
+		}
+	}
+}
+
+// acknowledge lets reliable clients acknowledge what few messages do not.
+func (r *run) acknowledge(ctx context.Context) {
+	for ctx.Err() == nil {
+		r.sleep(ctx, ackPeriod)
+		for _, c := range r.clients {
+			if c.codec.Reliable() {
+				c.acknowledge()
+			}
+		}
+	}
+}
+
+// own is what this process uses.
+func own() measure.Usage {
+	u, _ := measure.ProcessUsage(os.Getpid()) // elsewhere than on Linux the memory is unknown
+	u.CPU = measure.OwnCPU()
+	return u
+}
