@@ -135,7 +135,7 @@ func tellOriginal(t *testing.T, top *topology.Topology) {
 		p.await("what Ada says in private", line("of course"))
 	}
 
-	ada.event("userEnterIdle", ada.id)
+	ada.frame(object{"type": "event", "event": "userEnterIdle", "dataType": "text", "data": json.Number(ada.id)}) // a number, as its pages spell it
 	bob.await("that Ada is idle", is("userIsIdle", ada.id))
 	if _, body := bob.call("GET", "/api/users", nil); body["users"].(object)[ada.id].(object)["idle"] != true {
 		t.Errorf("users while Ada is idle: got %v", body)
