@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -150,7 +151,7 @@ func (n *Node) members(topic string, o *order) []byte {
 	after := r.string()
 	limit, _ := binary.Uvarint(r.rest)
 	b := statusOf(nil)
-	for _, c := range n.conns.Members(topic, after, int(limit)) {
+	for _, c := range n.conns.Members(topic, after, int(min(limit, math.MaxInt32))) {
 		b = appendString(appendString(b, c.ID), c.UserID)
 	}
 	return b
