@@ -32,7 +32,7 @@ type Config struct {
 
 	Origins         []string      // gateways that may attach, by the host they announce; "*" any; empty: none
 	OfflineGrace    time.Duration // from losing the last connection to being offline; default 5 s
-	CheckInterval   time.Duration // how often a connection is checked to be still there; default 4 s
+	CheckInterval   time.Duration // how often a connection is checked to be still there; default 3 s
 	EventsPerSecond int           // of one person, on average, with bursts of four times that; default 10
 }
 
@@ -52,7 +52,7 @@ func (c Config) withDefaults() Config {
 		c.OfflineGrace = 5 * time.Second
 	}
 	if c.CheckInterval <= 0 {
-		c.CheckInterval = 4 * time.Second
+		c.CheckInterval = 3 * time.Second
 	}
 	if c.EventsPerSecond <= 0 {
 		c.EventsPerSecond = 10

@@ -13,7 +13,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// checkBatch is how many connections are claimed for checking at a time: with the default interval, 250 a second of
+// checkBatch is how many connections are claimed for checking at a time: with the default interval, 330 a second of
 // one process.
 const checkBatch = 500
 
