@@ -24,6 +24,10 @@ type Entry struct {
 	Data         webpubsub.Data
 }
 
+// Name returns the name of the log that a tenant calls name. Tenants share no log, whatever they call theirs: what one
+// writes must neither be confirmed by another's consumer nor push out what that has not read.
+func Name(tenant, name string) string { return tenant + "/" + name }
+
 // Log is a set of named logs.
 type Log interface {
 	// Append queues e for the named log and calls done once, perhaps before it returns: with nil when e will

@@ -4,13 +4,17 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/messagelog/sqlitelog"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -233,6 +237,58 @@ func TestFault16And38HistoryNamesTheRealSender(t *testing.T) {
 		{3, "guest_ada", "Ada", "two", "13"},
 		{4, "guest_ada", "Ada", "three", "14"},
 	})
+}
+
+// TestFault38HistoryIsTakenByItsOwnServiceOnly has two chats behind the same gateways, of two tenants or of two hubs.
+func TestFault38HistoryIsTakenByItsOwnServiceOnly(t *testing.T) {
+	for name, other := range map[string]webpubsub.HubKey{
+		"tenants": {Tenant: "two", Hub: "chat"},
+		"hubs":    {Tenant: "default", Hub: "team"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, err := sqlitelog.Open(filepath.Join(t.TempDir(), "log.db"), sqlitelog.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { log.Close() })
+			said := func(h webpubsub.HubKey, text string) {
+				e := said1("", room1, "guest_ada", text)
+				e.Hub, e.Data.Type = h, webpubsub.DataText
+				log.Append(messagelog.Name(h.Tenant, "history"), e, func(err error) {
+					if err != nil {
+						t.Errorf("append %s: got %v", text, err)
+					}
+				})
+			}
+			// start runs the service of a chat until a text is in its history.
+			start := func(h webpubsub.HubKey, text string) {
+				w := newWorld(t, Config{Tenant: h.Tenant, Hub: h.Hub})
+				w.s.log = log
+				ada := chat.User{ID: "guest_ada", Name: "Ada", Provider: "guest"}
+				if err := w.store.SaveUser(t.Context(), h.Tenant, ada); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.store.CreateRoom(t.Context(), h.Tenant, chat.Room{ID: room1, Title: "Tea", OwnerID: ada.ID}); err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				var work sync.WaitGroup
+				work.Go(func() { _ = w.s.keepHistory(ctx) })
+				t.Cleanup(func() {
+					stop()
+					work.Wait()
+				})
+				testkit.Eventually(t, 10*time.Second, func() bool {
+					lines, _ := w.store.History(t.Context(), h.Tenant, room1, ada.ID, 0, 50)
+					return len(lines) > 0 && lines[len(lines)-1].Text == text
+				}, text+" is in the history")
+			}
+			said(other, "theirs")
+			said(webpubsub.HubKey{Tenant: "default", Hub: "chat"}, "ours")
+			start(webpubsub.HubKey{Tenant: "default", Hub: "chat"}, "ours")
+			start(other, "theirs")
+		})
+	}
 }
 
 func TestFault38NothingIsLostWhileTheStoreIsAway(t *testing.T) {

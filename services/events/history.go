@@ -23,10 +23,11 @@ const (
 )
 
 // keepHistory stores what people say in rooms, at least once, in the order of the log. Of failures in a row the
-// first is logged.
+// first is logged. Chats of other hubs read the same log as consumers of their own.
 func (s *Service) keepHistory(ctx context.Context) error {
 	failing := false
-	return s.log.Consume(ctx, "history", "events", func(ctx context.Context, batch []messagelog.Entry) error {
+	log := messagelog.Name(s.cfg.Tenant, "history")
+	return s.log.Consume(ctx, log, "events/"+s.cfg.Hub, func(ctx context.Context, batch []messagelog.Entry) error {
 		err := s.remember(ctx, batch)
 		if err != nil && !failing && ctx.Err() == nil {
 			s.logger.Error("messages not stored; they will be tried again", "error", err)

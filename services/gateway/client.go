@@ -371,7 +371,7 @@ func (r *reader) listeners() []string {
 }
 
 func (r *reader) log(name string, landed func(error)) {
-	r.g.messages.Append(name, messagelog.Entry{
+	r.g.messages.Append(messagelog.Name(r.tenant, name), messagelog.Entry{
 		Hub: r.conn.Hub, Group: r.req.Group, ConnectionID: r.conn.ID, FromUserID: r.conn.UserID, Time: time.Now(),
 		Data: r.data(),
 	}, landed)

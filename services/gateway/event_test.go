@@ -157,12 +157,14 @@ func TestInvocation(t *testing.T) {
 // memoryLog is a message log that may fail.
 type memoryLog struct {
 	mu      sync.Mutex
+	name    string // of the log that got the last entry
 	entries []messagelog.Entry
 	err     error
 }
 
-func (l *memoryLog) Append(_ string, e messagelog.Entry, done func(error)) {
+func (l *memoryLog) Append(name string, e messagelog.Entry, done func(error)) {
 	l.mu.Lock()
+	l.name = name
 	if l.err == nil {
 		l.entries = append(l.entries, e)
 	}
@@ -194,6 +196,9 @@ func TestListenersGetWhatClientsSend(t *testing.T) {
 			t.Fatalf("got %d entries, want the client's message only", len(log.entries))
 		}
 		got := log.entries[0]
+		if want := messagelog.Name(chat.Tenant, "history"); log.name != want {
+			t.Errorf("got it in log %q, want %q, which no other tenant writes to", log.name, want)
+		}
 		log.err = fmt.Errorf("disk full")
 		log.mu.Unlock()
 		if got.Hub != chat || got.Group != "room" || got.ConnectionID != c.Info().ConnectionID || got.FromUserID != "ana" ||
