@@ -146,6 +146,7 @@ func (c *client) connect(ctx context.Context) error {
 	}
 	if !recovering {
 		c.sequence, c.sinceAck = 0, 0
+		c.toAcknowledge.Store(0)
 	}
 	c.rejoin = nil
 	if c.joining == 0 {
@@ -362,6 +363,10 @@ func (c *client) lost(ctx context.Context, err error) {
 	c.mu.Unlock()
 	if wanted := c.cutting.Swap(false) || ctx.Err() != nil || c.run.ending.Load(); !wanted {
 		c.run.failed(connectionError(err))
+		var refused *refusal
+		if errors.As(err, &refused) && refused.status/100 == 4 {
+			c.run.declined.Store(refused)
+		}
 	}
 }
 
@@ -466,8 +471,7 @@ func (c *client) repeated(digits []byte) bool {
 
 // acknowledge tells the server of a reliable connection what has arrived.
 func (c *client) acknowledge() {
-	n := c.toAcknowledge.Swap(0)
-	if n == 0 {
+	if c.toAcknowledge.Load() == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -475,6 +479,7 @@ func (c *client) acknowledge() {
 	if c.socket == nil {
 		return
 	}
+	n := c.toAcknowledge.Swap(0)
 	c.scratch = c.codec.AppendRequest(c.scratch[:0], &protocol.Request{Kind: protocol.SequenceAck, SequenceID: n})
 	c.socket.send(opText, c.scratch)
 }
@@ -496,7 +501,7 @@ func (c *client) answered(id uint64, failure *protocol.Failure, now int64) {
 	}
 	switch {
 	case p.stream != nil:
-		c.run.acked(p, failure == nil)
+		c.run.acked(p, failure == nil, now)
 	case p.leave:
 		c.joining--
 		if failure == nil {

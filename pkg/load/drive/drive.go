@@ -45,6 +45,8 @@ type Progress struct {
 	Ready  int // connections that are in all their groups
 	Wanted int
 	Second result.Second
+
+	Problem string // the most frequent error so far
 }
 
 const (
@@ -76,6 +78,7 @@ type run struct {
 	ending      atomic.Bool
 	connections atomic.Int64
 	unanswered  atomic.Int64
+	declined    atomic.Pointer[refusal] // the last handshake that the server did not want, by a 4xx
 	totals      totals
 
 	mu     sync.Mutex // guards the following
@@ -189,9 +192,9 @@ func (r *run) delivered(c *client, s truth.Stamp, now int64) {
 }
 
 // acked notes the answer to a message.
-func (r *run) acked(p pending, ok bool) {
+func (r *run) acked(p pending, ok bool, now int64) {
 	if ok {
-		p.stream.Accepted(p.number)
+		p.stream.Accepted(p.number, now)
 	} else {
 		p.stream.Refused(p.number)
 	}
@@ -390,7 +393,7 @@ func (r *run) calling(streams []*truth.Stream, draw *mathrand.Rand, call func(co
 			err := call(context.Background(), c, s.Target, webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
 			r.record(int(number), measure.REST, r.now()-due)
 			if err == nil {
-				s.Accepted(number)
+				s.Accepted(number, r.now())
 				return
 			}
 			r.failed(restError(err))

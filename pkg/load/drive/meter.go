@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -101,7 +100,7 @@ func (m *meter) connected(ctx context.Context) error {
 		case <-m.allReady:
 			return true
 		default:
-			return false
+			return m.hopeless()
 		}
 	})
 	for i, u := range m.before.usage {
@@ -111,20 +110,29 @@ func (m *meter) connected(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return errors.New("stopped before everything was connected")
 	case ready == 0:
-		return fmt.Errorf("no connection could be made within %v: %s", most, m.firstError())
+		return fmt.Errorf("no connection could be made: %s", m.problem())
 	case ready < int64(len(m.clients)):
 		m.failed(fmt.Sprintf("%d connections were not ready %v after they were begun", int64(len(m.clients))-ready, connectWait))
 	}
 	return nil
 }
 
-func (m *meter) firstError() string {
+// hopeless reports whether the server declines everybody, as it does with a wrong key.
+func (m *meter) hopeless() bool {
+	return m.declined.Load() != nil && m.totals.connects.Load() == 0
+}
+
+// problem is the most frequent error so far, empty without any.
+func (m *meter) problem() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, what := range slices.Sorted(maps.Keys(m.errors)) {
-		return what
+	most, of := "", int64(0)
+	for what, n := range m.errors {
+		if n > of || n == of && what < most {
+			most, of = what, n
+		}
 	}
-	return "nothing answered"
+	return most
 }
 
 // settle waits until nothing is under way any more.
@@ -193,7 +201,7 @@ func (m *meter) second(ctx context.Context) {
 	m.series = append(m.series, s)
 	m.before = now
 	if m.options.Progress != nil {
-		m.options.Progress(Progress{m.phase, m.of, time.Duration(now.at - m.began), int(m.ready.Load()), len(m.clients), s})
+		m.options.Progress(Progress{m.phase, m.of, time.Duration(now.at - m.began), int(m.ready.Load()), len(m.clients), s, m.problem()})
 	}
 }
 

@@ -58,6 +58,9 @@ func line(p drive.Progress) string {
 			text += fmt.Sprintf("  %s p50 %s p99 %s", kind, ms(q.P50), ms(q.P99))
 		}
 	}
+	if s.Errors > 0 {
+		text += "  mostly: " + p.Problem
+	}
 	return text
 }
 
@@ -76,6 +79,9 @@ func block(p drive.Progress) string {
 	fmt.Fprintf(&b, "%-8s [%s%s] %3.0f %%  %s of at most %s\n", p.Phase, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), share*100,
 		p.Passed.Round(100*time.Millisecond), p.Of)
 	fmt.Fprintf(&b, "connections %d of %d   errors %d/s   client %.2f cores\n", s.Connections, p.Wanted, s.Errors, s.ClientCores)
+	if p.Problem != "" {
+		fmt.Fprintf(&b, "most frequent error: %s\n", p.Problem)
+	}
 	fmt.Fprintf(&b, "sent %d/s   delivered %d/s\n", s.Sent, s.Delivered)
 	for _, kind := range []string{"connect", "join", "ack", "oneway", "roundtrip", "rest", "event"} {
 		if q, ok := s.Latency[kind]; ok {

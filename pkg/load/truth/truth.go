@@ -43,15 +43,12 @@ type Stream struct {
 
 	mu     sync.Mutex // guards the following
 	sent   []int64    // times, rising; message n is at n-1
-	answer []answer
+	answer []int64    // times of acceptance, or one of the following
 }
 
-type answer uint8
-
 const (
-	unanswered answer = iota
-	accepted
-	refused
+	unanswered int64 = math.MinInt64
+	refused    int64 = math.MinInt64 + 1
 )
 
 // StreamOptions change what is asked of a stream.
@@ -78,13 +75,13 @@ func (s *Stream) Send(now int64) (number uint32) {
 	return uint32(len(s.sent))
 }
 
-// Accepted says that the system confirmed a message, or that it was sent without asking for a confirmation.
-func (s *Stream) Accepted(number uint32) { s.answered(number, accepted) }
+// Accepted says that the system confirmed a message.
+func (s *Stream) Accepted(number uint32, now int64) { s.answered(number, now) }
 
 // Refused says that the system declined a message, which need not arrive but may.
 func (s *Stream) Refused(number uint32) { s.answered(number, refused) }
 
-func (s *Stream) answered(number uint32, a answer) {
+func (s *Stream) answered(number uint32, a int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if number >= 1 && int(number) <= len(s.answer) {
@@ -204,8 +201,8 @@ func (v *Verdict) example(format string, args ...any) {
 	}
 }
 
-// Check judges the run. inFlight is how long a message may be under way: one sent less than that before a leave is
-// not due, one sent less than that before a join may arrive. Nothing may be sent or received meanwhile.
+// Check judges the run. inFlight is how long a message may be under way: one accepted less than that before a leave
+// is not due, one sent less than that before a join may arrive. Nothing may be sent or received meanwhile.
 func (l *Log) Check(inFlight time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,12 +231,12 @@ func (v *Verdict) countSent(s *Stream) {
 	v.Sent += int64(len(s.sent))
 	for _, a := range s.answer {
 		switch a {
-		case accepted:
-			v.Accepted++
 		case refused:
 			v.Refused++
-		default:
+		case unanswered:
 			v.Unanswered++
+		default:
+			v.Accepted++
 		}
 	}
 }
@@ -292,22 +289,23 @@ func (v *Verdict) judge(r *Receiver, s *Stream, spans []span, inFlight int64) {
 		if m.joined == Never {
 			continue
 		}
-		until := uint32(len(s.sent)) + 1
+		before := int64(Never)
 		if m.leaving != Never {
-			until = s.from(m.leaving - inFlight)
+			before = m.leaving - inFlight
 		}
-		v.lost(r, s, got, s.from(m.joined), until)
+		v.lost(r, s, got, s.from(m.joined), s.from(before), before)
 	}
 	if left != Never && left != math.MinInt64 {
 		v.stray(r, s, got.count(s.after(left), uint32(len(s.sent))+1))
 	}
 }
 
-func (v *Verdict) lost(r *Receiver, s *Stream, got *seen, from, until uint32) {
+// lost looks for the messages from from and below until that were accepted before the given time.
+func (v *Verdict) lost(r *Receiver, s *Stream, got *seen, from, until uint32, before int64) {
 	var lost int64
 	var first uint32
 	for n := from; n < until; n++ {
-		if s.answer[n-1] != accepted {
+		if a := s.answer[n-1]; a <= refused || a >= before {
 			continue
 		}
 		v.Due++

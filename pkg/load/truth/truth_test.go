@@ -22,7 +22,7 @@ func world(deliver func(r *Receiver, number uint32)) Verdict {
 	}
 	for i := range int64(messages) {
 		n := s.Send(10 + i)
-		s.Accepted(n)
+		s.Accepted(n, 10+i)
 		for j, r := range members {
 			if j == 1 {
 				deliver(r, n)
@@ -168,7 +168,7 @@ func TestMembership(t *testing.T) {
 			r := log.Receiver("ben")
 			tt.spans(r)
 			for i := range int64(10) {
-				s.Accepted(s.Send(100 * (i + 1)))
+				s.Accepted(s.Send(100*(i+1)), 100*(i+1)+5)
 			}
 			for _, n := range tt.got {
 				r.Got(s.ID, n)
@@ -189,7 +189,7 @@ func TestOnlyAcceptedMessagesAreDue(t *testing.T) {
 	r := log.Receiver("ben")
 	r.Joining("g", 0)
 	r.Joined("g", 1)
-	s.Accepted(s.Send(10))
+	s.Accepted(s.Send(10), 11)
 	s.Refused(s.Send(20))
 	s.Send(30)
 	got := log.Check(0)
@@ -197,6 +197,21 @@ func TestOnlyAcceptedMessagesAreDue(t *testing.T) {
 	got.Examples = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestLateAcceptanceIsUnderWay leaves before a message was accepted that had been sent long before.
+func TestLateAcceptanceIsUnderWay(t *testing.T) {
+	var log Log
+	s := log.Stream("ana", "g", StreamOptions{})
+	r := log.Receiver("ben")
+	r.Joining("g", 0)
+	r.Joined("g", 1)
+	s.Accepted(s.Send(10), 5000)
+	r.Leaving("g", 4000)
+	r.Left("g", 4010)
+	if got := log.Check(100); got.Due != 0 || got.Faults() != 0 {
+		t.Errorf("got %+v, want nothing due", got)
 	}
 }
 
@@ -208,8 +223,8 @@ func TestStreamOptions(t *testing.T) {
 	r.Joining("g", 0)
 	r.Joined("g", 1)
 	for i := range int64(3) {
-		own.Accepted(own.Send(i + 2))
-		rest.Accepted(rest.Send(i + 2))
+		own.Accepted(own.Send(i+2), i+3)
+		rest.Accepted(rest.Send(i+2), i+3)
 	}
 	for _, n := range []uint32{3, 1, 2} {
 		r.Got(rest.ID, n)
