@@ -56,6 +56,9 @@ export function hue(id: string): number {
   return h % 8;
 }
 
+/** Order of names: as in the reader's language, and "Topic 9" before "Topic 10". */
+export const byName = new Intl.Collator(undefined, { numeric: true }).compare;
+
 export function count(n: number): string {
   return n > 99 ? "99+" : String(n);
 }
