@@ -1,7 +1,6 @@
 package system_test
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
-	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -124,10 +122,4 @@ func ids(answer object) (list []string) {
 func sorted(list ...string) []string {
 	slices.Sort(list)
 	return list
-}
-
-// isClosed returns how a connection ended, if err says so.
-func isClosed(err error) (*wsclient.CloseError, bool) {
-	var closed *wsclient.CloseError
-	return closed, errors.As(err, &closed)
 }

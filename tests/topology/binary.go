@@ -17,38 +17,42 @@ func binary(t testing.TB) string {
 	if path := os.Getenv("CHATR_BIN"); path != "" {
 		return path
 	}
-	path, err := built()
+	b, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return b.path
 }
 
-// alive is open as long as the test process lives.
-var alive io.Closer
+// executable is a chatr that is removed when the test process ends.
+type executable struct {
+	path   string
+	keeper io.Closer // its end removes the executable; held so that only our end closes it
+}
 
-// built is the path of a chatr made from these sources, which is removed when the test process ends.
-var built = sync.OnceValues(func() (string, error) {
+// built is a chatr made from these sources.
+var built = sync.OnceValues(func() (b executable, err error) {
 	folder, err := os.MkdirTemp("", "chatr-under-test-")
 	if err != nil {
-		return "", err
+		return b, err
 	}
 	keeper := exec.Command("/bin/sh", "-c", `read -r line; rm -rf -- "$1"`, "keeper", folder)
-	if alive, err = keeper.StdinPipe(); err != nil {
-		return "", err
+	if b.keeper, err = keeper.StdinPipe(); err != nil {
+		return b, err
 	}
 	if err := keeper.Start(); err != nil {
-		return "", err
+		return b, err
 	}
 	module, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
-		return "", fmt.Errorf("go env GOMOD: %w", err)
+		return b, fmt.Errorf("go env GOMOD: %w", err)
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(folder, "chatr"), "./cmd/chatr")
+	b.path = filepath.Join(folder, "chatr")
+	build := exec.Command("go", "build", "-o", b.path, "./cmd/chatr")
 	build.Dir = filepath.Dir(strings.TrimSpace(string(module)))
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+		return b, fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return filepath.Join(folder, "chatr"), nil
+	return b, nil
 })

@@ -36,18 +36,12 @@ type Process struct {
 	cmd  *exec.Cmd // nil while stopped
 }
 
-func newProcess(t testing.TB, o Options, name string, args ...string) *Process {
+// newProcess is a process that listens on address once it is started.
+func newProcess(t testing.TB, o Options, name, address string, args ...string) *Process {
 	t.Helper()
 	ops := freeAddress(t)
-	p := &Process{Name: name, Ops: "http://" + ops, t: t, path: binary(t), args: append(args, "--ops-listen", ops), env: environment(o)}
-	p.listen(freeAddress(t))
-	return p
-}
-
-// listen says where the process listens. A flag given twice has its last value.
-func (p *Process) listen(address string) {
-	p.URL = "http://" + address
-	p.args = append(p.args, "--listen", address)
+	return &Process{Name: name, URL: "http://" + address, Ops: "http://" + ops, t: t, path: binary(t),
+		args: append(args, "--listen", address, "--ops-listen", ops), env: environment(o)}
 }
 
 // environment is ours, without settings that happen to be in it.

@@ -52,7 +52,7 @@ func Standalone(t testing.TB, o Options) *Topology {
 	t.Helper()
 	folder := t.TempDir()
 	file := writeSettings(t, folder, tenants(o.Hubs, ""))
-	p := newProcess(t, o, "standalone", "standalone", "--config", file, "--data", filepath.Join(folder, "data"), "--access-key", AccessKey)
+	p := newProcess(t, o, "standalone", freeAddress(t), "standalone", "--config", file, "--data", filepath.Join(folder, "data"), "--access-key", AccessKey)
 	p.Authority = filepath.Join(folder, "data", "ca.pem")
 	if o.TLS {
 		address := freeAddress(t)
@@ -99,14 +99,10 @@ gateway: {url: %q, drainTime: 2s}
 		t.Fatalf("chatr migrate: %v\n%s", err, out)
 	}
 	for i, address := range gateways {
-		p := newProcess(t, o, fmt.Sprintf("gateway %d", i+1), "gateway", "--config", file)
-		p.listen(address)
-		top.Gateways = append(top.Gateways, p)
+		top.Gateways = append(top.Gateways, newProcess(t, o, fmt.Sprintf("gateway %d", i+1), address, "gateway", "--config", file))
 	}
-	top.Events = newProcess(t, o, "events", "events", "--config", file)
-	top.Events.listen(events)
-	top.API = newProcess(t, o, "api", "api", "--config", file)
-	top.API.listen(api)
+	top.Events = newProcess(t, o, "events", events, "events", "--config", file)
+	top.API = newProcess(t, o, "api", api, "api", "--config", file)
 	t.Cleanup(func() { // goodbyes need the events service
 		finish(t, top.Gateways...)
 		finish(t, top.Events, top.API)
