@@ -43,6 +43,7 @@ func faultless(t *testing.T, r *result.Result) {
 }
 
 func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
 	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple", "--publish-rate=400", "--rest-group-rate=50", "--rest-user-rate=50",
 		"--churn-rate=50", "--event-rate=50", "--publish-sizes=64,3000")
 	faultless(t, r)
@@ -63,6 +64,7 @@ func TestEverythingAtOnce(t *testing.T) {
 }
 
 func TestInvocations(t *testing.T) {
+	t.Parallel()
 	r := drive(t, newServer(t), "--event-rate=100", "--event-invoke")
 	if got := r.Latency["event"]; got == nil || got.Count < 20 || len(r.Errors) > 0 {
 		t.Errorf("got %+v and errors %v, want about 30 answers", got, r.Errors)
@@ -70,6 +72,7 @@ func TestInvocations(t *testing.T) {
 }
 
 func TestClosedLoopKeepsAWindow(t *testing.T) {
+	t.Parallel()
 	r := drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2")
 	faultless(t, r)
 	if r.Latency["roundtrip"] != nil {
@@ -82,6 +85,7 @@ func TestClosedLoopKeepsAWindow(t *testing.T) {
 
 // TestInjectedFaults lets the service lose, repeat and swap one delivery of some thousand.
 func TestInjectedFaults(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		fault func(do func(), later func(func()))
@@ -93,6 +97,7 @@ func TestInjectedFaults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := newServer(t)
 			var held func()
 			s.deliver = func(n int, do func()) {
@@ -117,6 +122,7 @@ func TestInjectedFaults(t *testing.T) {
 }
 
 func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	r := drive(t, s, "--subprotocols=reliable", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1", "--duration=500ms")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
@@ -128,6 +134,7 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 }
 
 func TestStormsOfPlainConnections(t *testing.T) {
+	t.Parallel()
 	r := drive(t, newServer(t), "--subprotocols=json,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
@@ -138,6 +145,7 @@ func TestStormsOfPlainConnections(t *testing.T) {
 }
 
 func TestRefusedRecoveryIsTold(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.forget = true
 	r := drive(t, s, "--subprotocols=reliable", "--publish-rate=100", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
@@ -147,6 +155,7 @@ func TestRefusedRecoveryIsTold(t *testing.T) {
 }
 
 func TestRefusedMessagesAreNotDue(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.refuse = 5
 	r := drive(t, s, "--publish-rate=100")
@@ -156,12 +165,14 @@ func TestRefusedMessagesAreNotDue(t *testing.T) {
 }
 
 func TestSlowReadersAreNotAsked(t *testing.T) {
+	t.Parallel()
 	r := drive(t, newServer(t), "--slow-connections=3", "--slow-rate=100", "--publish-rate=100", "--settle=500ms")
 	faultless(t, r)
 }
 
 // TestSameSeedSendsTheSame compares what each user of two runs sent to which group, as far as both runs came.
 func TestSameSeedSendsTheSame(t *testing.T) {
+	t.Parallel()
 	sent := func(seed string) map[string][]string {
 		s := newServer(t)
 		faultless(t, drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=3", "--groups-per-connection=4", "--seed", seed))
@@ -182,6 +193,7 @@ func TestSameSeedSendsTheSame(t *testing.T) {
 }
 
 func TestNothingAnswers(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := Run(ctx, settings(t, "http://127.0.0.1:1"), Options{Key: testKey}); err == nil || !strings.Contains(err.Error(), "stopped") {
@@ -190,6 +202,7 @@ func TestNothingAnswers(t *testing.T) {
 }
 
 func TestRefusedTokensEndTheRun(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	_, err := Run(t.Context(), settings(t, s.URL), Options{Key: "another key, which is long enough too"})
 	if err == nil || !strings.Contains(err.Error(), "401 Unauthorized: bad token") {
@@ -198,6 +211,7 @@ func TestRefusedTokensEndTheRun(t *testing.T) {
 }
 
 func TestStoppedRunHasAResult(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o := Options{Key: testKey, Progress: func(p Progress) {

@@ -1,0 +1,70 @@
+// Package load_test runs chatr load against a running Chatr: small, and without a word on how fast it is.
+package load_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/load/result"
+	"github.com/chatr-dev/chatr/tests/topology"
+)
+
+// lab runs chatr load until it ends, and returns what it printed and its exit status.
+func lab(t *testing.T, args ...string) (out string, status int) {
+	t.Helper()
+	cmd := exec.Command(topology.Binary(t), append([]string{"load", "--access-key", topology.AccessKey}, args...)...)
+	b, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	t.Logf("chatr load %s:\n%s", strings.Join(args, " "), b)
+	return string(b), cmd.ProcessState.ExitCode()
+}
+
+func TestSmoke(t *testing.T) {
+	top := topology.Standalone(t, topology.Options{TLS: true})
+	gateway := top.Gateways[0]
+	file := filepath.Join(t.TempDir(), "result.json")
+	out, status := lab(t, "--endpoint", gateway.URL, "--connections=60", "--ramp=200ms", "--subprotocols=json:3,reliable:2,simple",
+		"--groups-count=5", "--groups-sizes=big:50", "--publish-rate=100", "--rest-group-rate=20", "--rest-user-rate=20", "--churn-rate=20",
+		"--storm-every=700ms", "--warmup=200ms", "--duration=1500ms", "--watch=server="+strconv.Itoa(gateway.PID())+","+gateway.Ops+"/metrics",
+		"--output", file, "--fail-if=faults>0,ready<60,errors>0,delivered.rate<=0")
+	if status != 0 {
+		t.Fatalf("status: got %d, want 0", status)
+	}
+	r, err := result.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Truth.Due == 0 || r.Totals["recoveries"] == 0 || r.Totals["churned"] == 0 {
+		t.Errorf("got %+v and %v, want deliveries, recoveries and churn", r.Truth, r.Totals)
+	}
+	if len(r.Processes) != 2 || r.Processes[0].RSS == 0 || r.Processes[1].RSS == 0 || r.Metrics["gateway_messages_delivered_total"] == 0 {
+		t.Errorf("got processes %+v and %d metrics, want the gateway's own by PID and by URL", r.Processes, len(r.Metrics))
+	}
+	if !strings.Contains(out, "0 lost, 0 doubled, 0 reordered, 0 stray") {
+		t.Error("the summary does not say that nothing was lost")
+	}
+	t.Run("TLS", func(t *testing.T) {
+		_, status := lab(t, "--endpoint", gateway.Secure, "--authority", gateway.Authority, "--connections=10", "--publish-rate=50", "--groups-count=2",
+			"--ramp=0s", "--warmup=0s", "--duration=300ms", "--fail-if=faults>0,ready<10,errors>0,delivered.rate<=0")
+		if status != 0 {
+			t.Errorf("status: got %d, want 0", status)
+		}
+	})
+	t.Run("a condition that is met ends with status 1", func(t *testing.T) {
+		out, status := lab(t, "--endpoint", gateway.URL, "--connections=2", "--ramp=0s", "--warmup=0s", "--duration=100ms", "--fail-if=ready<3,ack.p99>1ms")
+		if status != 1 || !strings.Contains(out, "ready<3: it is 2") || !strings.Contains(out, "no ack latency was measured") {
+			t.Errorf("got status %d, want 1 and both reasons", status)
+		}
+	})
+	t.Run("a wrong key is told at once", func(t *testing.T) {
+		out, status := lab(t, "--endpoint", gateway.URL, "--access-key", strings.Repeat("x", 40), "--connections=2", "--ramp=0s")
+		if status != 1 || !strings.Contains(out, "no connection could be made: the handshake was answered with 401") {
+			t.Errorf("got status %d, want 1 and the answer to the handshake", status)
+		}
+	})
+}
