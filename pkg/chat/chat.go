@@ -116,6 +116,19 @@ type Message struct {
 	SentAt     time.Time
 }
 
+// LeaveTime is how long after a user has left a room, or was blocked, gateways may still have let the user's messages
+// through to the others.
+const LeaveTime = 5 * time.Second
+
+// MayBarFrom returns since when the author has to be out of the room, or blocked, for the message not to be stored.
+// Messages are stored some time after they were sent, and who leaves at once has said what all have heard.
+func (m Message) MayBarFrom() time.Time {
+	if m.SentAt.IsZero() {
+		return time.Now().Add(LeaveTime) // whoever is out now
+	}
+	return m.SentAt.Add(-LeaveTime)
+}
+
 // Store keeps the chat of all tenants. Every method takes the tenant first and never reaches beyond it.
 // Methods are safe for concurrent use, also by several processes on one database. Any may return ErrInvalid for
 // an id that is empty, longer than MaxIDBytes, or not text (UTF-8 without NUL). Times are kept to the
@@ -186,8 +199,9 @@ type Store interface {
 
 	// AddMessage stores a message with the room's next sequence and reports whether it is new: the same room,
 	// author and key give the stored one back, also after the author has left. The zero SentAt means now.
-	// ErrNotFound for an unknown or deleted room, ErrForbidden when the author is not a member or has been
-	// blocked in a direct room, ErrInvalid for a text that is empty, too long or not text, or such a key.
+	// ErrNotFound for an unknown or deleted room, ErrForbidden when the author was not a member when the message
+	// was sent or had been blocked in a direct room (see LeaveTime), ErrInvalid for a text that is empty, too long
+	// or not text, or such a key.
 	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)
 	// History returns up to limit messages of a room with a sequence below before (0: the newest), in ascending
 	// order; a limit that is not 1 to MaxPage means MaxPage. ErrNotFound, or ErrForbidden unless userID is a

@@ -49,10 +49,26 @@ func messages(s *suite) {
 	s.must(err)
 	equal(s, "created by a resend after leaving", created, false)
 	equal(s, "message of a resend after leaving", m, want)
-	equal(s, "sequence after refusals", s.message("r", "bob", "still here", "").Seq, 5)
+	m, created, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "hi", Key: "gone", SentAt: sent})
+	s.must(err)
+	equal(s, "a message that was under way, created", created, true)
+	equal(s, "its sequence", m.Seq, 5)
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "hi", SentAt: time.Now().Add(time.Minute)})
+	wantError(s, "message sent after leaving", err, chat.ErrForbidden)
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "cid", Text: "hi", SentAt: sent})
+	wantError(s, "old message of a stranger", err, chat.ErrForbidden)
+	equal(s, "sequence after refusals", s.message("r", "bob", "still here", "").Seq, 6)
 
 	pair := s.direct("ann", "bob")
 	equal(s, "message of an invited member", s.message(pair.ID, "bob", "yes?", "").Seq, 1)
+	s.must(s.store.Block(s.ctx, tenant, "ann", "bob"))
+	late := chat.Message{RoomID: pair.ID, AuthorID: "bob", Text: "no?", SentAt: sent}
+	_, created, err = s.store.AddMessage(s.ctx, tenant, late)
+	s.must(err)
+	equal(s, "sent before being blocked, created", created, true)
+	late.SentAt = time.Now().Add(time.Minute)
+	_, _, err = s.store.AddMessage(s.ctx, tenant, late)
+	wantError(s, "sent after being blocked", err, chat.ErrForbidden)
 }
 
 func history(s *suite) {

@@ -17,12 +17,15 @@ func (s *Store) AddMessage(ctx context.Context, tenant string, m chat.Message) (
 	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckMessage(m)); err != nil {
 		return stored, false, err
 	}
+	barFrom := m.MayBarFrom()
 	m.SentAt = orNow(m.SentAt)
 	err = s.pool.QueryRow(ctx, `
 		WITH room AS (
 			UPDATE rooms SET last_seq = last_seq + 1 WHERE tenant = $1 AND id = $2 AND deleted_at IS NULL
-			AND EXISTS (SELECT 1 FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3)
-			AND NOT EXISTS (SELECT 1 FROM blocks WHERE tenant = $1 AND other_id = $3 AND by_id IN (low_id, high_id))
+			AND (EXISTS (SELECT 1 FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3)
+				OR EXISTS (SELECT 1 FROM departures WHERE tenant = $1 AND room_id = $2 AND user_id = $3 AND left_at >= $7))
+			AND NOT EXISTS (
+				SELECT 1 FROM blocks WHERE tenant = $1 AND other_id = $3 AND by_id IN (low_id, high_id) AND blocked_at < $7)
 			AND NOT EXISTS (SELECT 1 FROM messages WHERE tenant = $1 AND room_id = $2 AND author_id = $3 AND key = nullif($5, ''))
 			RETURNING last_seq
 		), message AS (
@@ -31,7 +34,7 @@ func (s *Store) AddMessage(ctx context.Context, tenant string, m chat.Message) (
 			RETURNING seq
 		)
 		SELECT seq, name FROM message, users WHERE tenant = $1 AND id = $3`,
-		tenant, m.RoomID, m.AuthorID, m.Text, m.Key, m.SentAt).Scan(&m.Seq, &m.AuthorName)
+		tenant, m.RoomID, m.AuthorID, m.Text, m.Key, m.SentAt, barFrom).Scan(&m.Seq, &m.AuthorName)
 	if errors.Is(err, pgx.ErrNoRows) || hasCode(err, uniqueViolation) {
 		stored, err = s.storedMessage(ctx, tenant, m)
 		return stored, false, annotate(err, "store a message of user %q in room %q", m.AuthorID, m.RoomID)

@@ -288,7 +288,11 @@ func (s *Store) Leave(ctx context.Context, tenant, roomID, userID string) (left 
 	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
 		return false, err
 	}
-	tag, err := s.pool.Exec(ctx, `DELETE FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
+	tag, err := s.pool.Exec(ctx, `
+		WITH gone AS (DELETE FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3 RETURNING room_id)
+		INSERT INTO departures (tenant, room_id, user_id, left_at) SELECT $1, room_id, $3, $4 FROM gone
+		ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET left_at = excluded.left_at`,
+		tenant, roomID, userID, time.Now())
 	return tag.RowsAffected() > 0, annotate(err, "remove user %q from room %q", userID, roomID)
 }
 

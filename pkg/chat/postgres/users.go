@@ -55,8 +55,8 @@ func (s *Store) Block(ctx context.Context, tenant, by, other string) error {
 		if err := lockUsers(ctx, tx, tenant, by, other); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO blocks (tenant, by_id, other_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-			tenant, by, other)
+		_, err := tx.Exec(ctx, `INSERT INTO blocks (tenant, by_id, other_id, blocked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+			tenant, by, other, time.Now())
 		if err != nil {
 			return err
 		}

@@ -290,7 +290,14 @@ func (s *Store) Leave(ctx context.Context, tenant, roomID, userID string) (left 
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		deleted, err := change(ctx, tx, `DELETE FROM members WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3`,
 			tenant, roomID, userID)
-		left = deleted > 0
+		if err != nil || deleted == 0 {
+			return err
+		}
+		left = true
+		_, err = tx.ExecContext(ctx, `
+			INSERT INTO departures (tenant, room_id, user_id, left_at) VALUES (?1, ?2, ?3, ?4)
+			ON CONFLICT DO UPDATE SET left_at = excluded.left_at`,
+			tenant, roomID, userID, time.Now().UnixMicro())
 		return err
 	})
 	return left && err == nil, annotate(err, "remove user %q from room %q", userID, roomID)

@@ -60,8 +60,8 @@ func (s *Store) Block(ctx context.Context, tenant, by, other string) error {
 		if err := needUsers(ctx, tx, tenant, by, other); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO blocks (tenant, by_id, other_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
-			tenant, by, other)
+		_, err := tx.ExecContext(ctx, `INSERT INTO blocks (tenant, by_id, other_id, blocked_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`,
+			tenant, by, other, time.Now().UnixMicro())
 		if err != nil {
 			return err
 		}
