@@ -44,8 +44,8 @@ func (s *services) close() {
 
 // all makes every service, on the stores of the data folder unless the settings name others. The chat's services
 // reach the gateway at endpoint.
-func (p *process) all(ctx context.Context, s *settings, tenants *tenant.Static, endpoint string) (all *services, err error) {
-	all = &services{}
+func (p *process) all(ctx context.Context, s *settings, tenants *tenant.Static, endpoint string) (_ *services, err error) {
+	all := &services{}
 	defer func() {
 		if err != nil {
 			all.close()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"time"
 
@@ -71,20 +73,58 @@ func load(name string, args []string, out io.Writer) (s *settings, file string, 
 // validate reports everything that is wrong for any command.
 func (s *settings) validate() error {
 	var problems []error
-	for name, key := range map[string]string{"accessKey": s.AccessKey, "accessKeySecondary": s.AccessKeySecondary, "auth.sessionKey": s.Auth.SessionKey} {
-		if key != "" && len(key) < minKey {
-			problems = append(problems, fmt.Errorf("%s has %d characters; it needs at least %d", name, len(key), minKey))
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	for _, a := range [][2]string{{"listen", s.Listen}, {"tlsListen", s.TLSListen}, {"opsListen", s.OpsListen}} {
+		if _, _, err := net.SplitHostPort(a[1]); a[1] != "" && err != nil {
+			wrong("%s %q must have a port, such as 127.0.0.1:8080, or :8080 for all addresses", a[0], a[1])
 		}
 	}
-	for name, d := range map[string]time.Duration{"gateway.drainTime": s.Gateway.DrainTime, "chat.idleAfter": s.Chat.IdleAfter, "auth.sessionTime": s.Auth.SessionTime} {
-		if d <= 0 {
-			problems = append(problems, fmt.Errorf("%s is %v; it must be more than nothing", name, d))
+	for _, k := range [][2]string{{"accessKey", s.AccessKey}, {"accessKeySecondary", s.AccessKeySecondary}, {"auth.sessionKey", s.Auth.SessionKey}} {
+		if k[1] != "" && len(k[1]) < minKey {
+			wrong("%s has %d characters; it needs at least %d", k[0], len(k[1]), minKey)
 		}
 	}
 	if s.AccessKeySecondary != "" && s.AccessKey == "" {
-		problems = append(problems, errors.New("accessKeySecondary is set without accessKey"))
+		wrong("accessKeySecondary is set without accessKey")
+	}
+	for _, e := range append([]string{s.Gateway.URL, s.Gateway.PublicEndpoint}, s.Gateway.AcceptedEndpoints...) {
+		if e != "" && !isEndpoint(e) {
+			wrong("gateway endpoint %q must be http://host[:port] or https://host[:port]", e)
+		}
+	}
+	for _, d := range []struct {
+		name         string
+		value, least time.Duration
+	}{
+		{"gateway.drainTime", s.Gateway.DrainTime, time.Millisecond},
+		{"auth.sessionTime", s.Auth.SessionTime, time.Second},
+		{"chat.idleAfter", s.Chat.IdleAfter, time.Second},
+	} {
+		if d.value < d.least {
+			wrong("%s is %v; it must be at least %v", d.name, d.value, d.least)
+		}
+	}
+	for _, n := range []struct {
+		name         string
+		value, least int64
+	}{
+		{"gateway.handshakes", int64(s.Gateway.Handshakes), 1},
+		{"gateway.upstream.lifecycleQueue", int64(s.Gateway.Upstream.LifecycleQueue), 1},
+		{"gateway.upstream.inFlight", int64(s.Gateway.Upstream.InFlight), 1},
+		{"chat.proxies", int64(s.Chat.Proxies), 0},
+		{"chat.logLength", s.Chat.LogLength, 1},
+	} {
+		if n.value < n.least {
+			wrong("%s is %d; it must be at least %d", n.name, n.value, n.least)
+		}
 	}
 	return errors.Join(problems...)
+}
+
+// isEndpoint tells whether e is where a server can be reached over http.
+func isEndpoint(e string) bool {
+	u, err := url.Parse(e)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // require reports the settings among these that are empty.
