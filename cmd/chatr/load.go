@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -28,15 +29,27 @@ type loadSettings struct {
 	Authority        string   `help:"file with a certificate to trust, for https endpoints with one of their own"`
 	Watch            []string `help:"processes whose use of processor and memory to watch: PIDs, or URLs of Prometheus metrics, each perhaps with a name: gateway=4711"`
 	Output           string   `help:"file for the result, as JSON"`
+	HTML             string   `help:"file for the result as a page that needs nothing but itself"`
 	FailIf           []string `help:"conditions under which to end with status 1, such as lost>0,ack.p99>50ms"`
 }
 
+// reportSettings are the flags of chatr load report.
+type reportSettings struct {
+	Results []string `help:"files with results of chatr load; the first is what the others are compared with"`
+	HTML    string   `default:"report.html" help:"file for the page"`
+	FailIf  []string `help:"conditions on the last result under which to end with status 1"`
+}
+
+// runLoad is chatr load, and chatr load report.
 func runLoad(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "report" {
+		return runLoadReport(args[1:], out)
+	}
 	var s loadSettings
 	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
 		return err
 	}
-	thresholds, err := s.thresholds()
+	thresholds, err := parseThresholds(s.FailIf)
 	options, optionsErr := s.options()
 	if err := errors.Join(s.Validate(), err, optionsErr); err != nil {
 		return err
@@ -53,12 +66,54 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(out, "result    ", s.Output)
 	}
+	if s.HTML != "" {
+		if err := writePage(s.HTML, r); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "page      ", s.HTML)
+	}
 	return judge(r, thresholds)
 }
 
-func (s *loadSettings) thresholds() (all []result.Threshold, err error) {
+// runLoadReport makes a page of results that were kept, side by side.
+func runLoadReport(args []string, out io.Writer) error {
+	var s reportSettings
+	if _, err := config.Load(&s, "load report", config.Source{Args: args}, out); err != nil {
+		return err
+	}
+	thresholds, err := parseThresholds(s.FailIf)
+	if err != nil {
+		return err
+	}
+	if len(s.Results) == 0 {
+		return errors.New("results is empty; give the files that chatr load --output wrote, separated by commas")
+	}
+	var all []*result.Result
+	for _, file := range s.Results {
+		r, err := result.Read(file)
+		if err != nil {
+			return err
+		}
+		all = append(all, r)
+	}
+	if err := writePage(s.HTML, all...); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "page", s.HTML)
+	return judge(all[len(all)-1], thresholds)
+}
+
+func writePage(file string, results ...*result.Result) error {
+	var b bytes.Buffer
+	if err := report.Page(&b, results...); err != nil {
+		return fmt.Errorf("make the page: %w", err)
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
+}
+
+func parseThresholds(list []string) (all []result.Threshold, err error) {
 	var problems []error
-	for _, text := range s.FailIf {
+	for _, text := range list {
 		t, err := result.ParseThreshold(text)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("failIf: %w", err))

@@ -37,7 +37,7 @@ const barWidth = 30
 // Show shows a reading.
 func (l *Live) Show(p drive.Progress) {
 	if !l.terminal {
-		fmt.Fprintln(l.out, line(p))
+		fmt.Fprintln(l.out, oneLine(p))
 		return
 	}
 	text := block(p)
@@ -48,8 +48,8 @@ func (l *Live) Show(p drive.Progress) {
 	l.lines = strings.Count(text, "\n")
 }
 
-// line is a reading in one line.
-func line(p drive.Progress) string {
+// oneLine is a reading in one line.
+func oneLine(p drive.Progress) string {
 	s := p.Second
 	text := fmt.Sprintf("%6.1fs %-8s %d/%d ready  sent %d/s  delivered %d/s  errors %d/s  client %.2f cores",
 		s.At, p.Phase, p.Ready, p.Wanted, s.Sent, s.Delivered, s.Errors, s.ClientCores)

@@ -1,0 +1,82 @@
+package result
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/load/measure"
+	"github.com/chatr-dev/chatr/pkg/load/truth"
+)
+
+// acks is a latency of 1 to n milliseconds.
+func acks(n int) *Latency {
+	h := measure.NewHistogram()
+	for i := range n {
+		_ = h.RecordValue(int64(i+1) * int64(time.Millisecond))
+	}
+	return NewLatency(h)
+}
+
+func TestFileKeepsTheDistribution(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "r.json")
+	r := &Result{Name: "a", Latency: map[string]*Latency{"ack": acks(1000)}, Errors: map[string]int64{"x": 2}}
+	if err := r.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := r.Latency["ack"], got.Latency["ack"]
+	for _, p := range []float64{1, 50, 99, 99.95, 100} {
+		if a.At(p) != b.At(p) {
+			t.Errorf("p%g: got %v, want %v", p, b.At(p), a.At(p))
+		}
+	}
+	if b.Count != 1000 || b.P99 < 985 || b.P99 > 995 || got.Errors["x"] != 2 {
+		t.Errorf("got %+v", b)
+	}
+}
+
+func TestReadRefusesOtherFiles(t *testing.T) {
+	if _, err := Read("result_test.go"); err == nil || !strings.Contains(err.Error(), "is not a result of chatr load") {
+		t.Errorf("got %v, want that it is no result", err)
+	}
+	var l Latency
+	if err := json.Unmarshal([]byte(`{"count":1,"hdr":"nonsense"}`), &l); err == nil {
+		t.Error("a broken distribution is no error")
+	}
+}
+
+func TestThresholds(t *testing.T) {
+	r := &Result{
+		Latency: map[string]*Latency{"ack": acks(100)}, Truth: truth.Verdict{Lost: 1}, Errors: map[string]int64{"a": 2, "b": 1},
+		Rates: Rates{Delivered: 500}, Totals: map[string]int64{"ready": 10},
+	}
+	tests := map[string]bool{
+		"lost>0": true, "lost>1": false, "lost>=1": true, "doubled>0": false, "faults>0": true, "errors>2": true, "ready<11": true,
+		"ack.p50>49ms": true, "ack.p50>51ms": false, "ack.p99.9<1s": true, "ack.max>=100ms": true, "ack.mean<=51ms": true, "ack.p99>50000us": true,
+		"delivered.rate<500": false, "delivered.rate <= 500": true, "oneway.p99>1h": true, // not measured
+	}
+	for text, want := range tests {
+		c, err := ParseThreshold(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, why := c.Check(r); got != want || !strings.HasPrefix(why, strings.TrimSpace(text)) {
+			t.Errorf("%s: got %v, %q, want %v", text, got, why, want)
+		}
+	}
+}
+
+func TestBadThresholds(t *testing.T) {
+	for _, text := range []string{"", "ack", "ack.p99", "ack.p99>fast", "ack.p101>1ms", "ack.p>1ms", "acc.p99>1ms", "lost>many", "lost=0", "lost>NaN", "ack>1ms", "ack.>1ms"} {
+		if c, err := ParseThreshold(text); err == nil {
+			t.Errorf("%q: got %+v, want an error", text, c)
+		}
+	}
+}
