@@ -318,7 +318,7 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 // post sends the request to its group and the logs, and calls done when all have answered. It waits only while
 // as much is under way as may be.
 func (r *reader) post(a ack, done func(error)) {
-	if err := r.g.node.Ready(); err != nil { // at once, and the logs must not have what nobody gets
+	if err := r.g.bus.Ready(); err != nil { // at once, and the logs must not have what nobody gets
 		done(err)
 		return
 	}
