@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +22,9 @@ func (s *Service) present(ctx context.Context, user chat.User, conn string) erro
 	cameOnline, err := s.store.Connect(ctx, s.cfg.Tenant, chat.Connection{ID: conn, UserID: user.ID})
 	if err != nil {
 		return err
+	}
+	if s.isUnnamed(user) { // userConnected, which follows, says who has come by name
+		return nil
 	}
 	if cameOnline {
 		return s.tellPresence(ctx, user.ID, false, onlineMessage(user, false))
@@ -101,7 +103,7 @@ func (s *Service) setIdle(ctx context.Context, a *act, idle bool) error {
 // userConnected is how a page of the original says that it is there, and waits for its own userOnline. Who it is
 // and that it is there is known already. Only a guest of the original gets its name from it, once.
 func (s *Service) userConnected(ctx context.Context, a *act) error {
-	if s.cfg.LegacyGuests && chat.IsLegacyID(a.user.ID) && a.user.Name == unnamed(a.user.ID) {
+	if s.isUnnamed(a.user) {
 		return s.nameGuest(ctx, a)
 	}
 	idle, err := s.refreshIdle(ctx, a.user.ID)
@@ -111,18 +113,23 @@ func (s *Service) userConnected(ctx context.Context, a *act) error {
 	return s.gateway.SendToConnection(ctx, a.conn, onlineMessage(a.user, idle))
 }
 
+// isUnnamed reports whether a user is a guest of the original who has not told a name yet.
+func (s *Service) isUnnamed(u chat.User) bool {
+	return s.cfg.LegacyGuests && chat.IsLegacyID(u.ID) && u.Name == unnamed(u.ID)
+}
+
+// nameGuest takes the name that a guest of the original gives, and tells everybody who has come. One whose name
+// cannot be stays unnamed: its page would wait for ever.
 func (s *Service) nameGuest(ctx context.Context, a *act) error {
 	var in struct{ UserName string }
 	if err := a.decode(&in); err != nil {
 		return err
 	}
-	name, err := chat.CheckName(in.UserName)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	a.user.Name = name
-	if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
-		return err
+	if name, err := chat.CheckName(in.UserName); err == nil {
+		a.user.Name = name
+		if err := s.store.SaveUser(ctx, s.cfg.Tenant, a.user); err != nil {
+			return err
+		}
 	}
 	return s.tellPresence(ctx, a.user.ID, false, onlineMessage(a.user, false))
 }
