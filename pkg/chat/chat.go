@@ -29,6 +29,7 @@ const (
 	MaxIDBytes     = 128   // a user, room or connection id
 	MaxOwnedRooms  = 100   // rooms a user may own at once
 	MaxMemberships = 500   // rooms a user may be in at once; below the 1000 roles of a connection
+	MaxInvitations = 100   // direct rooms a user may be invited to and has not joined; strangers can fill no more
 	MaxMembers     = 1_000 // members of a room
 	MaxBlocked     = 1_000 // users whom a user may have blocked at once
 	MaxPage        = 200   // messages of one page of history
@@ -169,8 +170,8 @@ type Store interface {
 	CreateRoom(ctx context.Context, tenant string, r Room) (Room, error)
 	// DirectRoom returns the direct room of two known users (else ErrNotFound), creating it if need be with
 	// from as joined and to as invited member. The id is random, unique per unordered pair, with
-	// DirectPrefix. ErrForbidden if either has blocked the other; ErrLimit as for Join. A member who had left
-	// is a member again: from as joined, to as invited; an invited from has accepted by it. ErrInvalid for a
+	// DirectPrefix. ErrForbidden if either has blocked the other; ErrLimit as for Join, or when to has MaxInvitations. A member
+	// who had left is a member again: from as joined, to as invited; an invited from has accepted by it. ErrInvalid for a
 	// room with oneself.
 	DirectRoom(ctx context.Context, tenant, from, to string) (r Room, created bool, err error)
 	// Room returns a room with its members, or ErrNotFound, also when it has been deleted.

@@ -14,8 +14,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 )
 
-var limitText = fmt.Sprintf("this is one too many: a person may own %d chats, be in %d and block %d people, a chat may have %d members",
-	chat.MaxOwnedRooms, chat.MaxMemberships, chat.MaxBlocked, chat.MaxMembers)
+var limitText = fmt.Sprintf("this is one too many: a person may own %d chats, be in %d, be invited to %d and block %d people, a chat may have %d members",
+	chat.MaxOwnedRooms, chat.MaxMemberships, chat.MaxInvitations, chat.MaxBlocked, chat.MaxMembers)
 
 // handler carries out one user event.
 type handler func(ctx context.Context, a *act) error

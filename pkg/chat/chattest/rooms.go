@@ -212,6 +212,18 @@ func limits(s *suite) {
 	wantError(s, "joining at the limit where one is a member", err, nil)
 	equal(s, "changed", changed, false)
 
+	s.users("dot")
+	for i := range chat.MaxInvitations {
+		id := fmt.Sprintf("stranger%d", i)
+		s.users(id)
+		s.direct(id, "dot")
+	}
+	_, _, err = s.store.DirectRoom(s.ctx, tenant, "cid", "dot")
+	wantError(s, "one invitation too many", err, chat.ErrLimit)
+	s.direct("dot", "cid") // who is invited too often may still do as they like
+	s.direct("dot", "stranger0")
+	s.direct("ann", "dot") // accepting one has made room
+
 	for i := range chat.MaxMembers - 1 { // beside the owner
 		id := fmt.Sprintf("user%d", i)
 		s.users(id)

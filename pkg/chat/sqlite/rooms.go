@@ -53,15 +53,17 @@ func (s *Store) CreateRoom(ctx context.Context, tenant string, r chat.Room) (cha
 // addMember makes somebody a member who is none. chat.ErrLimit if the user is in too many rooms or the room has
 // too many members.
 func addMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string, state chat.MemberState) error {
-	var rooms, members int
+	var rooms, invitations, members int
 	err := tx.QueryRowContext(ctx, `
 		SELECT (SELECT count(*) FROM members WHERE tenant = ?1 AND user_id = ?3),
+		       (SELECT count(*) FROM members WHERE tenant = ?1 AND user_id = ?3 AND state = 'invited'),
 		       (SELECT count(*) FROM members WHERE tenant = ?1 AND room_id = ?2)`,
-		tenant, roomID, userID).Scan(&rooms, &members)
+		tenant, roomID, userID).Scan(&rooms, &invitations, &members)
 	if err != nil {
 		return err
 	}
-	if rooms >= chat.MaxMemberships || members >= chat.MaxMembers {
+	if rooms >= chat.MaxMemberships || members >= chat.MaxMembers ||
+		state == chat.StateInvited && invitations >= chat.MaxInvitations {
 		return chat.ErrLimit
 	}
 	_, err = tx.ExecContext(ctx, `
