@@ -22,12 +22,23 @@ import (
 // width bounds the calls to the gateway that one event makes at a time.
 const width = 8
 
+// maxConnections is how many connections one person may have at once: more than anybody has pages, and too few to use
+// up what a tenant may have.
+const maxConnections = 100
+
 // connect decides whether a connection may be, and gives it what its user is entitled to: to hear the user's rooms
 // and to speak there, and nothing else, whatever its token says.
 func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents.Response, error) {
 	user, err := s.knownUser(ctx, e.UserID)
 	if err != nil {
 		return cloudevents.Response{}, err
+	}
+	conns, err := s.connections(ctx, user.ID)
+	if err != nil {
+		return cloudevents.Response{}, err
+	}
+	if len(conns) >= maxConnections {
+		return cloudevents.Response{}, refuse(http.StatusTooManyRequests, "you have %d pages open; close some first", len(conns))
 	}
 	rooms, muted, err := s.rooms(ctx, user.ID)
 	if err != nil {

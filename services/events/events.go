@@ -9,6 +9,7 @@ package events
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/ratelimit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 // Config of the events service. Zero values mean the defaults.
@@ -92,6 +94,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, errors.New("events: a dependency is missing")
 	}
 	cfg = cfg.withDefaults()
+	var err error
+	if cfg.Hub, err = webpubsub.ParseHub(cfg.Hub); err != nil { // as gateways write it
+		return nil, fmt.Errorf("events: %w", err)
+	}
 	s := &Service{
 		cfg:     cfg,
 		store:   deps.Store,

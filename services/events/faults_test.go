@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -480,6 +481,39 @@ func TestFault37Limits(t *testing.T) {
 	equal(t, "a title of 500 kB", eve.event("createChat", object{"id": room1, "name": strings.Repeat("x", 500<<10)}), http.StatusRequestEntityTooLarge)
 	equal(t, "a title of 101 characters", eve.event("createChat", object{"id": room1, "name": strings.Repeat("x", 101)}), http.StatusBadRequest)
 	equal(t, "announced", eve.told("chatCreated"), nil)
+}
+
+func TestFault37NobodyUsesUpTheConnections(t *testing.T) {
+	w := newWorld(t, Config{})
+	for i := range maxConnections {
+		if _, err := w.store.Connect(t.Context(), "default", chat.Connection{ID: fmt.Sprint(i), UserID: "guest_eve"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect := func(user string) int {
+		c := &conn{g: w.gateway, id: "new", user: user}
+		return c.post(cloudevents.Connect, "connect", cloudevents.TypeSystem, `{}`).Code
+	}
+	equal(t, "one page too many", connect("guest_eve"), http.StatusTooManyRequests)
+	equal(t, "somebody else's page", connect("guest_ada"), http.StatusOK)
+	if err := w.store.Disconnect(t.Context(), "default", "0"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "after closing one", connect("guest_eve"), http.StatusOK)
+}
+
+// TestFault38HubInCapitals is configured with another spelling of the hub than gateways use.
+func TestFault38HubInCapitals(t *testing.T) {
+	w := newWorld(t, Config{Hub: "Chat"})
+	ada := w.open("a", "guest_ada")
+	ada.must("createChat", object{"id": room1, "name": "Tea"})
+	if err := w.s.remember(t.Context(), []messagelog.Entry{said1("1", room1, "guest_ada", `{"message":"kept"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := w.store.History(t.Context(), "default", room1, "guest_ada", 0, 50)
+	if err != nil || len(stored) != 1 {
+		t.Errorf("got %d messages, %v; want the one that was sent", len(stored), err)
+	}
 }
 
 func TestFault41ErrorsHoldNothingInternal(t *testing.T) {
