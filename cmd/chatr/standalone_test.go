@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
@@ -168,6 +169,20 @@ func TestTenantsAreReloaded(t *testing.T) {
 	testkit.Eventually(t, 20*time.Second, func() bool { return status() != first }, "the host to belong to no tenant any more")
 }
 
+func TestTheChatsHubMayBeInTheFile(t *testing.T) {
+	s := &settings{Tenants: []tenant.Tenant{{Name: "default", Hosts: []string{"*"}, Hubs: []tenant.Hub{{Name: "Chat", KeepAliveSeconds: 5}}}}}
+	s.Chat.Tenant, s.Chat.Hub = "default", "chat"
+	const handler = "http://127.0.0.1:1/eventhandler/{event}"
+	got := s.withChatHub(s.completed(), handler)[0]
+	hub := got.Hub("chat")
+	if len(got.Hubs) != 1 || hub.KeepAliveSeconds != 5 || len(hub.Handlers) != 1 || hub.Handlers[0].URL != handler || len(hub.Listeners) != 1 {
+		t.Errorf("got %+v, want the hub of the file with the chat's handler and log", got.Hubs)
+	}
+	if s.Tenants[0].Hubs[0].Handlers != nil {
+		t.Error("the settings were changed themselves; the next reload would believe them")
+	}
+}
+
 func TestServicesRefuseToStartWithoutTheirStores(t *testing.T) {
 	for name, c := range map[string]struct {
 		run  func(context.Context, []string, io.Writer) error
@@ -193,8 +208,17 @@ func TestTokenPrintsAURL(t *testing.T) {
 	if err != nil || !strings.HasPrefix(out.String(), "wss://chat.example/client/hubs/Chat?access_token=ey") {
 		t.Errorf("got %q, %v; want a client access URL", out.String(), err)
 	}
-	if err := runToken(t.Context(), []string{"--data", filepath.Join(t.TempDir(), "none")}, &out); err == nil || !strings.Contains(err.Error(), "--access-key") {
-		t.Errorf("got %v, want an error that says where a key comes from", err)
+	key := strings.Repeat("k", 40)
+	for flags, want := range map[string]string{
+		"--data " + t.TempDir():                "--access-key",
+		"--access-key short":                   "at least 32",
+		"--lifetime -1h --access-key " + key:   "--lifetime",
+		"--hub has-hyphen --access-key " + key: "has-hyphen",
+		"--endpoint host --access-key " + key:  "https://",
+	} {
+		if err := runToken(t.Context(), strings.Fields(flags), &out); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %s", flags, err, want)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/config"
@@ -32,18 +34,21 @@ func (s *settings) completed() []tenant.Tenant {
 	return tenants
 }
 
-// withChatHub adds the chat's hub to the chat's tenant, unless the file says something about it.
+// withChatHub adds the chat's hub to the chat's tenant, or the handler and the history to what the file says about
+// it, unless the file gives that hub handlers.
 func (s *settings) withChatHub(tenants []tenant.Tenant, handler string) []tenant.Tenant {
 	for i := range tenants {
 		t := &tenants[i]
-		if t.Name != s.Chat.Tenant || t.Hub(s.Chat.Hub).Handlers != nil {
+		hub := t.Hub(s.Chat.Hub)
+		if t.Name != s.Chat.Tenant || hub.Handlers != nil {
 			continue
 		}
-		t.Hubs = append(append([]tenant.Hub(nil), t.Hubs...), tenant.Hub{
-			Name:      s.Chat.Hub,
-			Handlers:  []tenant.Handler{{URL: handler, UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}},
-			Listeners: []string{historyLog},
-		})
+		hub.Handlers = []tenant.Handler{{URL: handler, UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}}
+		if !slices.Contains(hub.Listeners, historyLog) {
+			hub.Listeners = append(slices.Clone(hub.Listeners), historyLog)
+		}
+		others := slices.DeleteFunc(slices.Clone(t.Hubs), func(h tenant.Hub) bool { return strings.EqualFold(h.Name, hub.Name) })
+		t.Hubs = append(others, hub)
 	}
 	return tenants
 }
