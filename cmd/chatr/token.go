@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if s.AccessKey == "" {
-		if _, err := os.Stat(s.Data); err != nil {
+		if _, err := os.Stat(filepath.Join(s.Data, accessKeyFile)); err != nil { // a key made here would be nobody's
 			return fmt.Errorf("no access key: give --access-key, or --data with the folder of chatr standalone (%w)", err)
 		}
 		key, err := keptKey(s.Data, accessKeyFile)
@@ -42,6 +43,12 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	}
 	if _, err := webpubsub.ParseHub(s.Hub); err != nil {
 		return err
+	}
+	if len(s.AccessKey) < minKey {
+		return fmt.Errorf("--access-key has %d characters; it needs at least %d", len(s.AccessKey), minKey)
+	}
+	if s.Lifetime < time.Second {
+		return fmt.Errorf("--lifetime is %v; it must be at least 1s", s.Lifetime)
 	}
 	endpoint := strings.TrimSuffix(s.Endpoint, "/")
 	if !strings.HasPrefix(endpoint, "http://") && !strings.HasPrefix(endpoint, "https://") {
