@@ -234,9 +234,21 @@ func parseFlags(fields []Field, name string, args []string, out io.Writer) (*fla
 		printUsage(out, name, fields)
 		return fs, nil, ErrHelp
 	} else if err != nil {
-		return fs, nil, fmt.Errorf("%w; see chatr %s --help", err, name)
+		return fs, nil, fmt.Errorf("%s; see chatr %s --help", flagProblem(err), name)
 	}
 	return fs, given, nil
+}
+
+// flagProblem says what package flag found, with flags written as people write them here.
+func flagProblem(err error) string {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return fmt.Sprintf("there is no flag --%s", name)
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Sprintf("--%s needs a value", name)
+	}
+	return text
 }
 
 func printUsage(out io.Writer, name string, fields []Field) {

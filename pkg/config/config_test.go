@@ -82,8 +82,11 @@ func TestEveryWrongSettingIsReported(t *testing.T) {
 
 func TestUnknownFlagAndHelp(t *testing.T) {
 	var s settings
-	if _, err := Load(&s, "test", Source{Args: []string{"--nope"}}, nil); err == nil || !strings.Contains(err.Error(), "nope") {
+	if _, err := Load(&s, "test", Source{Args: []string{"--nope"}}, nil); err == nil || !strings.Contains(err.Error(), "there is no flag --nope") {
 		t.Errorf("got %v, want an error that names the flag", err)
+	}
+	if _, err := Load(&s, "test", Source{Args: []string{"--redis-url"}}, nil); err == nil || !strings.Contains(err.Error(), "--redis-url needs a value") {
+		t.Errorf("got %v, want an error that asks for a value", err)
 	}
 	var out bytes.Buffer
 	if _, err := Load(&s, "test", Source{Args: []string{"--help"}}, &out); !errors.Is(err, ErrHelp) || !strings.Contains(out.String(), "--redis-url") {
