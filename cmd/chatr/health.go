@@ -15,7 +15,7 @@ const healthTime = 4 * time.Second
 
 func runHealth(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
-		return errors.New("usage: chatr health URL")
+		return errors.New("usage: chatr health URL, such as http://127.0.0.1:9090/readyz")
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()

@@ -50,6 +50,9 @@ func dispatch(ctx context.Context, args []string, out io.Writer) error {
 		usage(out)
 		return nil
 	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
 	for _, c := range commands() {
 		if c.name == args[0] {
 			return c.run(ctx, args[1:], out)
