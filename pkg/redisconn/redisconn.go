@@ -69,7 +69,7 @@ func (c Config) options() (options, error) {
 		o.server, err = redis.ParseURL(c.URL)
 	}
 	if err != nil {
-		return options{}, fmt.Errorf("redis.url: %w", err)
+		return options{}, fmt.Errorf("redis.url: %w; write it like redis://host:6379/0", err)
 	}
 	return o, nil
 }

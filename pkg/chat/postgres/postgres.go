@@ -37,7 +37,7 @@ var _ chat.Store = (*Store)(nil)
 func Open(ctx context.Context, url string) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("read the address of Postgres: %w", err)
+		return nil, fmt.Errorf("read the address of Postgres: %w; write it like postgres://user:password@host:5432/database", err)
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
