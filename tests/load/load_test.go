@@ -2,6 +2,7 @@
 package load_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -15,7 +16,8 @@ import (
 // lab runs chatr load until it ends, and returns what it printed and its exit status.
 func lab(t *testing.T, args ...string) (out string, status int) {
 	t.Helper()
-	cmd := exec.Command(topology.Binary(t), append([]string{"load", "--access-key", topology.AccessKey}, args...)...)
+	cmd := exec.Command(topology.Binary(t), append([]string{"load"}, args...)...)
+	cmd.Env = append(os.Environ(), "CHATR_ACCESS_KEY="+topology.AccessKey)
 	b, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
@@ -31,7 +33,7 @@ func TestSmoke(t *testing.T) {
 	out, status := lab(t, "--endpoint", gateway.URL, "--connections=60", "--ramp=200ms", "--subprotocols=json:3,reliable:2,simple",
 		"--groups-count=5", "--groups-sizes=big:50", "--publish-rate=100", "--rest-group-rate=20", "--rest-user-rate=20", "--churn-rate=20",
 		"--storm-every=700ms", "--warmup=200ms", "--duration=1500ms", "--watch=server="+strconv.Itoa(gateway.PID())+","+gateway.Ops+"/metrics",
-		"--output", file, "--fail-if=faults>0,ready<60,errors>0,delivered.rate<=0")
+		"--output", file, "--html", file+".html", "--fail-if=faults>0,ready<60,errors>0,delivered.rate<=0")
 	if status != 0 {
 		t.Fatalf("status: got %d, want 0", status)
 	}
@@ -48,6 +50,14 @@ func TestSmoke(t *testing.T) {
 	if !strings.Contains(out, "0 lost, 0 doubled, 0 reordered, 0 stray") {
 		t.Error("the summary does not say that nothing was lost")
 	}
+	t.Run("two results side by side", func(t *testing.T) {
+		page := file + ".both.html"
+		out, status := lab(t, "report", "--results", file+","+file, "--html", page, "--fail-if=lost>0")
+		b, err := os.ReadFile(page)
+		if status != 0 || err != nil || !strings.Contains(string(b), "2 runs compared") {
+			t.Errorf("got status %d, %q and %v, want a page of both", status, out, err)
+		}
+	})
 	t.Run("TLS", func(t *testing.T) {
 		_, status := lab(t, "--endpoint", gateway.Secure, "--authority", gateway.Authority, "--connections=10", "--publish-rate=50", "--groups-count=2",
 			"--ramp=0s", "--warmup=0s", "--duration=300ms", "--fail-if=faults>0,ready<10,errors>0,delivered.rate<=0")

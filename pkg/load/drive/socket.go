@@ -135,7 +135,8 @@ func (s *socket) upgrade(u *url.URL, subprotocol string) error {
 		return fmt.Errorf("the server chose the subprotocol %q, not %q", got, subprotocol)
 	}
 	ahead, _ := r.Peek(r.Buffered())
-	s.in = bytes.Clone(ahead)
+	s.buf = bytes.Clone(ahead)
+	s.in = s.buf
 	return nil
 }
 

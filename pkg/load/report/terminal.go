@@ -16,7 +16,6 @@ import (
 type Live struct {
 	out      io.Writer
 	terminal bool
-	phase    string
 	lines    int // of the block on the screen
 }
 
