@@ -27,7 +27,6 @@ type services struct {
 	gateway *gateway.Gateway
 	events  *events.Service
 	api     *api.Service
-	health  []func(context.Context) error
 	closers []io.Closer
 }
 

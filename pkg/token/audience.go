@@ -46,7 +46,8 @@ func audienceError(r *http.Request, path string, actual []string) error {
 	if len(text) > maxAudienceText {
 		text = text[:maxAudienceText] + "…"
 	}
-	return fmt.Errorf("Failed to validate audience. Expected Audiences: %s://%s%s Actual Audiences: %s", scheme, r.Host, path, text) //nolint:staticcheck // the wording clients know
+	//lint:ignore ST1005 the wording clients know
+	return fmt.Errorf("Failed to validate audience. Expected Audiences: %s://%s%s Actual Audiences: %s", scheme, r.Host, path, text)
 }
 
 // audience is an absolute URL taken apart as text, since its path may be escaped, half escaped or not at all.
