@@ -140,6 +140,10 @@ type Store interface {
 	SaveUser(ctx context.Context, tenant string, u User) error
 	// User returns the user, or ErrNotFound.
 	User(ctx context.Context, tenant, id string) (User, error)
+	// SignOut notes that the user has signed out now, and SignedOut says when that was last; the zero time for
+	// never. Sessions and tokens from before count no more. ErrNotFound for an unknown user.
+	SignOut(ctx context.Context, tenant, id string) error
+	SignedOut(ctx context.Context, tenant, id string) (time.Time, error)
 
 	// Connect records a live connection of a known user (else ErrNotFound) and reports whether the user has
 	// come online by it. A new connection is not idle and counts as claimed now. Recording one twice changes

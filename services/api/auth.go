@@ -136,14 +136,18 @@ func guestName(w http.ResponseWriter, r *http.Request) (name string, isForm bool
 	return in.Name, false, err
 }
 
-// logout ends the session and closes the user's sockets, whose tokens then no longer help: a new one needs a
-// session. It is a GET because links of the original are; a link on another site does not sign anybody out.
+// logout ends all sessions of the user and closes the user's sockets. Copies of the cookie and tokens for sockets that
+// were given out before count no more (security fault 42). It is a GET because links of the original are; a link on another site does not sign anybody out.
 func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
 		problem(w, r, http.StatusForbidden, "this request came from another site")
 		return
 	}
 	if user, err := s.signedIn(r); err == nil {
+		if err := s.store.SignOut(r.Context(), s.cfg.Tenant, user.ID); err != nil {
+			s.fail(w, r, err) // else the page would say that it has happened
+			return
+		}
 		if err := s.gateway.CloseUser(r.Context(), user.ID, "signed out"); err != nil {
 			s.logger.Warn("sockets of a signed-out user not closed", "user", user.ID, "error", err)
 		}

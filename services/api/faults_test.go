@@ -201,8 +201,14 @@ func TestFault42LogoutLeavesNothingBehind(t *testing.T) {
 			t.Errorf("redirect to %q: got %q, want %q", target, got, want)
 		}
 	}
+	status, _, _ = ada.do("POST", "/api/negotiate", nil, "Cookie", ada.cookie)
+	equal(t, "a token for a copy of the cookie", status, 200)
 	ada.do("GET", "/.auth/logout", nil)
 	equal(t, "sockets closed", w.closed, []string{ada.id})
 	status, _, _ = ada.do("POST", "/api/negotiate", nil)
 	equal(t, "no new token", status, 401)
+	status, _, _ = ada.do("POST", "/api/negotiate", nil, "Cookie", ada.cookie)
+	equal(t, "no new token for a copy of the cookie", status, 401)
+	status, _, _ = w.guest("Bob").do("POST", "/api/negotiate", nil)
+	equal(t, "for somebody else", status, 200)
 }

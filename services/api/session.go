@@ -81,7 +81,8 @@ func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, value string
 	})
 }
 
-// errSignedOut says that a request has no session, or one of a user who is not there any more.
+// errSignedOut says that a request has no session, or one that its user has ended, or of a user who is not there any
+// more.
 var errSignedOut = errors.New("signed out")
 
 // signedIn returns who asks.
@@ -95,6 +96,12 @@ func (s *Service) signedIn(r *http.Request) (chat.User, error) {
 		return chat.User{}, errSignedOut
 	}
 	user, err := s.store.User(r.Context(), s.cfg.Tenant, v.UserID)
+	if err == nil {
+		var out time.Time
+		if out, err = s.store.SignedOut(r.Context(), s.cfg.Tenant, v.UserID); !out.IsZero() && v.Issued <= out.Unix() {
+			return user, errSignedOut
+		}
+	}
 	if errors.Is(err, chat.ErrNotFound) {
 		return user, errSignedOut
 	}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,9 @@ const maxConnections = 100
 func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents.Response, error) {
 	user, err := s.knownUser(ctx, e.UserID)
 	if err != nil {
+		return cloudevents.Response{}, err
+	}
+	if err := s.checkToken(ctx, user.ID, e.Body); err != nil {
 		return cloudevents.Response{}, err
 	}
 	conns, err := s.connections(ctx, user.ID)
@@ -71,6 +75,22 @@ func (s *Service) knownUser(ctx context.Context, id string) (chat.User, error) {
 		err = s.store.SaveUser(ctx, s.cfg.Tenant, user)
 	}
 	return user, err
+}
+
+// checkToken refuses a token that was made before its user signed out, or that does not say when.
+func (s *Service) checkToken(ctx context.Context, userID string, body []byte) error {
+	out, err := s.store.SignedOut(ctx, s.cfg.Tenant, userID)
+	if err != nil || out.IsZero() {
+		return err
+	}
+	var connect cloudevents.ConnectRequest
+	_ = json.Unmarshal(body, &connect) // what cannot be read has no claim
+	if made := connect.Claims["iat"]; len(made) == 1 {
+		if seconds, err := strconv.ParseInt(made[0], 10, 64); err == nil && seconds > out.Unix() {
+			return nil
+		}
+	}
+	return refuse(http.StatusUnauthorized, "this user has signed out; sign in and connect again")
 }
 
 // unnamed is what a guest of the original is called until the page tells a name.

@@ -502,6 +502,24 @@ func TestFault37NobodyUsesUpTheConnections(t *testing.T) {
 	equal(t, "after closing one", connect("guest_eve"), http.StatusOK)
 }
 
+func TestFault42TokensEndWithTheSession(t *testing.T) {
+	w := newWorld(t, Config{})
+	connect := func(claims string) int {
+		c := &conn{g: w.gateway, id: "new", user: "guest_ada"}
+		return c.post(cloudevents.Connect, "connect", cloudevents.TypeSystem, `{"claims":{`+claims+`}}`).Code
+	}
+	made := func(at time.Time) string { return fmt.Sprintf(`"iat":["%d"]`, at.Unix()) }
+	old := made(time.Now())
+	equal(t, "a token", connect(old), http.StatusOK)
+	if err := w.store.SignOut(t.Context(), "default", "guest_ada"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "a token from before signing out", connect(old), http.StatusUnauthorized)
+	equal(t, "one that does not say", connect(``), http.StatusUnauthorized)
+	equal(t, "one that says nonsense", connect(`"iat":["soon"]`), http.StatusUnauthorized)
+	equal(t, "one from afterwards", connect(made(time.Now().Add(2*time.Second))), http.StatusOK)
+}
+
 // TestFault38HubInCapitals is configured with another spelling of the hub than gateways use.
 func TestFault38HubInCapitals(t *testing.T) {
 	w := newWorld(t, Config{Hub: "Chat"})

@@ -43,6 +43,8 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		},
 		"DeleteRoom": func() error { return second(s.store.DeleteRoom(ctx, tenant, room, user)) },
 		"Block":      func() error { return s.store.Block(ctx, tenant, user, other) },
+		"SignOut":    func() error { return s.store.SignOut(ctx, tenant, user) },
+		"SignedOut":  func() error { return second(s.store.SignedOut(ctx, tenant, user)) },
 		"Unblock":    func() error { return s.store.Unblock(ctx, tenant, user, other) },
 		"Blocked":    func() error { return none(s.store.Blocked(ctx, tenant, user)) },
 		"AddMessage": func() error {
@@ -69,7 +71,7 @@ var answers = map[string]error{
 	"User": chat.ErrNotFound, "Connect": chat.ErrNotFound, "SetIdle": chat.ErrNotFound, "RefreshIdle": chat.ErrNotFound,
 	"CreateRoom": chat.ErrNotFound, "DirectRoom": chat.ErrNotFound, "Room": chat.ErrNotFound, "Join": chat.ErrNotFound,
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
-	"AddMessage": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
+	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
 }
 
 // wantNothing makes all calls, SaveUser last, and checks that they find nothing.

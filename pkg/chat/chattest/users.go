@@ -23,6 +23,21 @@ func users(s *suite) {
 
 	_, err = s.store.User(s.ctx, tenant, "GUEST_1")
 	wantError(s, "user whose id differs in case", err, chat.ErrNotFound)
+
+	never, err := s.store.SignedOut(s.ctx, tenant, ann.ID)
+	s.must(err)
+	equal(s, "never signed out", never.IsZero(), true)
+	before := time.Now().Add(-time.Millisecond)
+	s.must(s.store.SignOut(s.ctx, tenant, ann.ID))
+	at, err := s.store.SignedOut(s.ctx, tenant, ann.ID)
+	s.must(err)
+	if at.Before(before) || at.After(time.Now().Add(time.Millisecond)) {
+		s.Errorf("signed out at %v, want now, %v", at, time.Now())
+	}
+	s.must(s.store.SaveUser(s.ctx, tenant, ann))
+	again, err := s.store.SignedOut(s.ctx, tenant, ann.ID)
+	s.must(err)
+	equal(s, "signed out after saving again", again, at)
 }
 
 func presence(s *suite) {

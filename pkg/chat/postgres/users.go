@@ -35,6 +35,34 @@ func (s *Store) User(ctx context.Context, tenant, id string) (chat.User, error) 
 	return u, annotate(err, "load user %q", id)
 }
 
+// SignOut notes that the user has signed out now.
+func (s *Store) SignOut(ctx context.Context, tenant, id string) error {
+	if err := chat.CheckIDs(tenant, id); err != nil {
+		return err
+	}
+	tag, err := s.pool.Exec(ctx, `UPDATE users SET signed_out_at = $3 WHERE tenant = $1 AND id = $2`, tenant, id, time.Now())
+	if err == nil && tag.RowsAffected() == 0 {
+		err = chat.ErrNotFound
+	}
+	return annotate(err, "sign out user %q", id)
+}
+
+// SignedOut says when the user last signed out.
+func (s *Store) SignedOut(ctx context.Context, tenant, id string) (at time.Time, err error) {
+	if err := chat.CheckIDs(tenant, id); err != nil {
+		return at, err
+	}
+	var last *time.Time
+	err = s.pool.QueryRow(ctx, `SELECT signed_out_at FROM users WHERE tenant = $1 AND id = $2`, tenant, id).Scan(&last)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = chat.ErrNotFound
+	}
+	if last != nil {
+		at = last.UTC()
+	}
+	return at, annotate(err, "load when user %q signed out", id)
+}
+
 // lockUsers keeps other transactions from changing what depends on these different users, who is online where and
 // in which rooms. chat.ErrNotFound unless every id is a user's.
 func lockUsers(ctx context.Context, tx pgx.Tx, tenant string, ids ...string) error {

@@ -35,6 +35,38 @@ func (s *Store) User(ctx context.Context, tenant, id string) (chat.User, error) 
 	return u, annotate(err, "load user %q", id)
 }
 
+// SignOut notes that the user has signed out now.
+func (s *Store) SignOut(ctx context.Context, tenant, id string) error {
+	if err := chat.CheckIDs(tenant, id); err != nil {
+		return err
+	}
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		changed, err := change(ctx, tx, `UPDATE users SET signed_out_at = ?3 WHERE tenant = ?1 AND id = ?2`,
+			tenant, id, time.Now().UnixMicro())
+		if err == nil && changed == 0 {
+			err = chat.ErrNotFound
+		}
+		return err
+	})
+	return annotate(err, "sign out user %q", id)
+}
+
+// SignedOut says when the user last signed out.
+func (s *Store) SignedOut(ctx context.Context, tenant, id string) (at time.Time, err error) {
+	if err := chat.CheckIDs(tenant, id); err != nil {
+		return at, err
+	}
+	var micro *int64
+	err = s.reader.QueryRowContext(ctx, `SELECT signed_out_at FROM users WHERE tenant = ?1 AND id = ?2`, tenant, id).Scan(&micro)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = chat.ErrNotFound
+	}
+	if micro != nil {
+		at = time.UnixMicro(*micro).UTC()
+	}
+	return at, annotate(err, "load when user %q signed out", id)
+}
+
 // needUsers returns chat.ErrNotFound unless every id is a user's.
 func needUsers(ctx context.Context, tx *sql.Tx, tenant string, ids ...string) error {
 	for _, id := range ids {
