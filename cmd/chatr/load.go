@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/load/drive"
@@ -16,6 +18,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/report"
 	"github.com/chatr-dev/chatr/pkg/load/result"
 	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/load/team"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
 
@@ -30,6 +33,8 @@ type loadSettings struct {
 	Watch            []string `help:"processes whose use of processor and memory to watch: PIDs, or URLs of Prometheus metrics, each perhaps with a name: gateway=4711"`
 	Output           string   `help:"file for the result, as JSON"`
 	HTML             string   `help:"file for the result as a page that needs nothing but itself"`
+	Workers          int      `help:"coordinate this many workers (chatr load worker) instead of making load in this process"`
+	Listen           string   `default:":7070" help:"address that workers reach, on a private network"`
 	FailIf           []string `help:"conditions under which to end with status 1, such as lost>0,ack.p99>50ms"`
 }
 
@@ -40,10 +45,21 @@ type reportSettings struct {
 	FailIf  []string `help:"conditions on the last result under which to end with status 1"`
 }
 
-// runLoad is chatr load, and chatr load report.
+// workerSettings are the flags of chatr load worker.
+type workerSettings struct {
+	Coordinator string `default:"http://localhost:7070" help:"address of chatr load --workers"`
+	AccessKey   string `secret:"true" help:"key that signs; empty: the one that standalone keeps in the data folder"`
+	Data        string `default:"./data" help:"standalone's data folder"`
+	Authority   string `help:"file with a certificate to trust, for https endpoints with one of their own"`
+}
+
+// runLoad is chatr load, chatr load report and chatr load worker.
 func runLoad(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "report" {
 		return runLoadReport(args[1:], out)
+	}
+	if len(args) > 0 && args[0] == "worker" {
+		return runLoadWorker(ctx, args[1:], out)
 	}
 	var s loadSettings
 	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
@@ -55,7 +71,7 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	options.Progress = report.NewLive(out).Show
-	r, err := drive.Run(ctx, &s.Scenario, options)
+	r, err := s.run(ctx, options, out)
 	if err != nil {
 		return err
 	}
@@ -73,6 +89,38 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(out, "page      ", s.HTML)
 	}
 	return judge(r, thresholds)
+}
+
+// run makes load in this process, or lets workers do it.
+func (s *loadSettings) run(ctx context.Context, o drive.Options, out io.Writer) (*result.Result, error) {
+	if s.Workers == 0 {
+		return drive.Run(ctx, &s.Scenario, o)
+	}
+	l, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return nil, err
+	}
+	return team.Coordinate(ctx, l, &s.Scenario, s.Watch, s.Workers, func(what string) { fmt.Fprintln(out, what) })
+}
+
+// runLoadWorker does the part of a scenario that a coordinator gives it.
+func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
+	var w workerSettings
+	if _, err := config.Load(&w, "load worker", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
+		return err
+	}
+	s := loadSettings{AccessKey: w.AccessKey, Data: w.Data, Authority: w.Authority}
+	options, err := s.options()
+	if err != nil {
+		return err
+	}
+	options.Progress = report.NewLive(out).Show
+	r, err := team.Work(ctx, strings.TrimRight(w.Coordinator, "/"), options)
+	if err != nil {
+		return err
+	}
+	report.Summary(out, r)
+	return nil
 }
 
 // runLoadReport makes a page of results that were kept, side by side.
@@ -126,8 +174,15 @@ func parseThresholds(list []string) (all []result.Threshold, err error) {
 // options finds the key and checks the rest. A connection string also sets the endpoint.
 func (s *loadSettings) options() (o drive.Options, err error) {
 	var problems []error
-	if o.Key, err = s.key(); err != nil {
-		problems = append(problems, err)
+	switch {
+	case s.Workers < 0:
+		problems = append(problems, fmt.Errorf("workers is %d; it cannot be negative", s.Workers))
+	case s.Workers > 0 && s.ConnectionString != "":
+		problems = append(problems, errors.New("connectionString is for a process that makes load; with workers give the endpoint here, and the key to each worker"))
+	case s.Workers == 0:
+		if o.Key, err = s.key(); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	for _, text := range s.Watch {
 		t, err := measure.ParseTarget(text)

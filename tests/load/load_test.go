@@ -2,14 +2,17 @@
 package load_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/load/result"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -56,6 +59,25 @@ func TestSmoke(t *testing.T) {
 		b, err := os.ReadFile(page)
 		if status != 0 || err != nil || !strings.Contains(string(b), "2 runs compared") {
 			t.Errorf("got status %d, %q and %v, want a page of both", status, out, err)
+		}
+	})
+	t.Run("two workers", func(t *testing.T) {
+		address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+		var working sync.WaitGroup
+		for range 2 {
+			working.Go(func() {
+				if _, status := lab(t, "worker", "--coordinator", "http://"+address); status != 0 {
+					t.Errorf("status of a worker: got %d, want 0", status)
+				}
+			})
+		}
+		merged := file + ".merged"
+		_, status := lab(t, "--workers=2", "--listen", address, "--endpoint", gateway.URL, "--connections=21", "--groups-count=4", "--publish-rate=50",
+			"--ramp=0s", "--warmup=0s", "--duration=500ms", "--watch="+gateway.Ops+"/metrics", "--output", merged, "--fail-if=faults>0,ready<21,errors>0")
+		working.Wait()
+		r, err := result.Read(merged)
+		if status != 0 || err != nil || r.Truth.Due == 0 || r.Latency["connect"].Count != 21 || len(r.Processes) != 1 {
+			t.Errorf("got status %d, %v and %+v, want the sum of both", status, err, r)
 		}
 	})
 	t.Run("TLS", func(t *testing.T) {

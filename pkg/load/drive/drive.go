@@ -30,11 +30,13 @@ import (
 
 // Options are what a run needs beside its scenario.
 type Options struct {
-	Key      string           // signs the tokens of clients and of REST calls
-	Prefix   string           // of the names of groups and users, to keep processes on one hub apart
-	TLS      *tls.Config      // for https endpoints; the system's authorities otherwise
-	Targets  []measure.Target // whose use of processor and memory to watch
-	Progress func(Progress)   // called each second, and when the phase changes; may be nil
+	Key     string           // signs the tokens of clients and of REST calls
+	Prefix  string           // of the names of groups and users, to keep processes on one hub apart
+	TLS     *tls.Config      // for https endpoints; the system's authorities otherwise
+	Targets []measure.Target // whose use of processor and memory to watch
+	// Barrier returns when the load may begin, after everything is connected; nil: at once.
+	Barrier  func(ctx context.Context) error
+	Progress func(Progress) // called each second, and when the phase changes; may be nil
 }
 
 // Progress is how far a run is.

@@ -71,6 +71,12 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 		return nil, err
 	}
 
+	if m.options.Barrier != nil {
+		if err := m.options.Barrier(ctx); err != nil {
+			return nil, fmt.Errorf("wait for the other processes: %w", err)
+		}
+		m.second(ctx) // else the wait would count as warm-up
+	}
 	acting, stopActing := context.WithCancel(ctx)
 	defer stopActing()
 	var actors sync.WaitGroup

@@ -80,3 +80,38 @@ func TestBadThresholds(t *testing.T) {
 		}
 	}
 }
+
+func TestMerge(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	low := &Result{
+		Name: "one", Started: start, Elapsed: 10, Latency: map[string]*Latency{"ack": acks(100), "late": acks(10)}, Rates: Rates{Sent: 10, Delivered: 100},
+		Totals: map[string]int64{"ready": 5}, Errors: map[string]int64{"x": 1}, Truth: truth.Verdict{Due: 100, Lost: 1, Examples: []string{"a"}},
+		Client:    Client{Cores: 0.5, Available: 2, WaitP99: 3, Limits: []string{"full"}},
+		Processes: []Process{{Name: "gateway", Cores: 1, PerDelivery: 10_000, PerConnection: 3000}}, Metrics: map[string]float64{"m": 4},
+		Series: []Second{{At: 0.6, Sent: 9}, {At: 1, Sent: 10, Connections: 5, Latency: map[string]Quick{"ack": {P50: 1, P99: 9}}}, {At: 2.01, Sent: 11}},
+	}
+	high := &Result{
+		Name: "two", Started: start.Add(-100 * time.Millisecond), Elapsed: 11, Latency: map[string]*Latency{"ack": acks(1000)}, Rates: Rates{Sent: 20, Delivered: 300},
+		Totals: map[string]int64{"ready": 10}, Errors: map[string]int64{"x": 2, "y": 1}, Truth: truth.Verdict{Due: 50, Doubled: 2}, Stopped: true,
+		Client: Client{Cores: 1, Available: 2, WaitP99: 1}, Series: []Second{{At: 1.1, Sent: 20, Connections: 10, Latency: map[string]Quick{"ack": {P50: 2, P99: 3}}}},
+	}
+	got := Merge([]*Result{low, high})
+	if l := got.Latency["ack"]; l.Count != 1100 || l.Max < 999 || l.P50 < 440 || l.P50 > 460 {
+		t.Errorf("acks: got %+v, want those of both", l)
+	}
+	if got.Rates.Sent != 30 || got.Totals["ready"] != 15 || got.Errors["x"] != 3 || got.Truth.Due != 150 || got.Truth.Faults() != 3 || !got.Stopped || got.Elapsed != 11 {
+		t.Errorf("got %+v", got)
+	}
+	if c := got.Client; c.Cores != 1.5 || c.Available != 4 || c.WaitP99 != 3 || c.LateP99 != got.Latency["late"].P99 || len(c.Limits) != 1 || c.Limits[0] != "one: full" {
+		t.Errorf("client: got %+v", c)
+	}
+	if p := got.Processes[0]; p.PerDelivery != 2500 || p.PerConnection != 1000 || got.Metrics["m"] != 4 {
+		t.Errorf("process: got %+v, want it shared by all deliveries and connections", p)
+	}
+	if len(got.Series) != 2 || got.Series[0].Sent != 30 || got.Series[0].Connections != 15 || got.Series[0].Latency["ack"] != (Quick{2, 9, 0}) || got.Series[1].Sent != 11 {
+		t.Errorf("series: got %+v", got.Series)
+	}
+	if got.Started != high.Started {
+		t.Errorf("started: got %v, want the earlier", got.Started)
+	}
+}
