@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -138,6 +139,9 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stored, err := s.store.History(r.Context(), s.cfg.Tenant, id, user.ID, before, int(limit))
+	if errors.Is(err, chat.ErrForbidden) && strings.HasPrefix(id, chat.DirectPrefix) {
+		err = chat.ErrNotFound // that two people have a private chat is theirs to know
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -404,7 +404,7 @@ func TestBadRequests(t *testing.T) {
 		"a token of another":       {method: "GET", path: "/api/getToken?userId=" + ada.id, cookie: frank.cookie(), status: 403},
 		"a token of a guest":       {method: "GET", path: "/api/getToken?userId=1234", status: 401},
 		"others' private chat":     {method: "GET", path: "/api/chats/" + private.ID, cookie: frank.cookie(), status: 404},
-		"others' private messages": {method: "GET", path: "/api/chats/" + private.ID + "/messages", cookie: frank.cookie(), status: 403},
+		"others' private messages": {method: "GET", path: "/api/chats/" + private.ID + "/messages", cookie: frank.cookie(), status: 404},
 		"a page of chats":          {method: "GET", path: "/api/chats/" + private.ID + "/messages?limit=" + marker, cookie: ada.cookie(), status: 400},
 		"a path out of the page":   {method: "GET", path: "/..%2f..%2f..%2fetc%2fpasswd", status: 404},
 		"nothing there":            {method: "GET", path: "/api/" + marker, status: 404},

@@ -60,7 +60,7 @@ func (l *Log) Consume(ctx context.Context, name, group string, handle func(conte
 		case ctx.Err() != nil:
 			return nil
 		case complain: // once per outage
-			l.options.Logger.Warn("message log cannot be read", "log", name, "err", err)
+			l.options.Logger.Warn("message log cannot be read", "log", name, "error", err)
 			complain = false
 		}
 		wait(ctx, pause)
@@ -190,7 +190,7 @@ func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
 	for _, m := range messages {
 		e, err := decode(m)
 		if err != nil {
-			c.log.options.Logger.Error("message log entry left out", "log", c.name, "err", err)
+			c.log.options.Logger.Error("message log entry left out", "log", c.name, "error", err)
 			continue
 		}
 		entries = append(entries, e)

@@ -79,7 +79,7 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 			pause, complain = firstPause, true
 		}
 		if complain { // once per outage
-			b.log.Warn("message bus unavailable", "err", err)
+			b.log.Warn("message bus unavailable", "error", err)
 			complain = false
 		}
 		select {
