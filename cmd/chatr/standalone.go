@@ -75,7 +75,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	group.Go(func() error { return httpx.Serve(groupCtx, server, door.http, lastRequests) })
 	if door.https != nil {
 		secure := httpx.NewServer(server.Handler)
-		secure.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelWarn) // clients that do not trust the authority
+		secure.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelInfo) // clients that do not trust the authority
 		group.Go(func() error { return httpx.Serve(groupCtx, secure, door.https, lastRequests) })
 	}
 	if door.ops != nil {
