@@ -35,7 +35,7 @@ import (
 type Config struct {
 	DrainTime         time.Duration   `default:"20s" help:"how long connections may take to leave on shutdown"`
 	RecoveryTime      time.Duration   `default:"30s" help:"how long a reliable connection waits for its client to come back"`
-	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it get 503 and Retry-After"`
+	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
 	Redis             redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
@@ -72,8 +72,9 @@ type Gateway struct {
 	handshakes atomic.Int64
 	sockets    sync.WaitGroup // read loops
 
-	mu     sync.Mutex     // guards the following
-	counts map[string]int // connections by tenant
+	mu      sync.Mutex     // guards the following
+	counts  map[string]int // connections by tenant
+	joining map[string]int // handshakes under way by tenant
 }
 
 // New returns a gateway. Run must run for it to work.
@@ -96,7 +97,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
-		metrics: newMetrics(d.Metrics), counts: map[string]int{}, secret: make([]byte, 32)}
+		metrics: newMetrics(d.Metrics), counts: map[string]int{}, joining: map[string]int{}, secret: make([]byte, 32)}
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
@@ -229,6 +230,27 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// begin counts a handshake of a tenant in, unless the tenant has three quarters of all that may be under way: one whose
+// event handler hangs must leave room for the others.
+func (g *Gateway) begin(tenant string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.joining[tenant] >= max(1, g.cfg.Handshakes*3/4) {
+		return false
+	}
+	g.joining[tenant]++
+	return true
+}
+
+// finish counts a handshake out.
+func (g *Gateway) finish(tenant string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.joining[tenant]--; g.joining[tenant] == 0 {
+		delete(g.joining, tenant)
+	}
 }
 
 // admit counts a new connection of t, unless t has as many as it may.

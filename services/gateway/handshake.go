@@ -34,6 +34,12 @@ func refuse(status int, format string, args ...any) *refusal {
 	return &refusal{status: status, body: fmt.Sprintf(format, args...)}
 }
 
+func refuseForNow() *refusal {
+	f := refuse(http.StatusServiceUnavailable, "this node takes no new connections now; please try again")
+	f.retryAfter = 1
+	return f
+}
+
 func (f *refusal) Error() string { return f.body }
 
 func (f *refusal) write(w http.ResponseWriter) {
@@ -74,8 +80,7 @@ func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
 	defer g.handshakes.Add(-1)
 	var f *refusal
 	if g.handshakes.Add(1) > int64(g.cfg.Handshakes) || g.draining.Load() {
-		f = refuse(http.StatusServiceUnavailable, "this node takes no new connections now; please try again")
-		f.retryAfter = 1
+		f = refuseForNow()
 	} else {
 		f = g.connect(w, r)
 	}
@@ -102,6 +107,10 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) *refusal {
 	if f := g.authenticate(n); f != nil {
 		return f
 	}
+	if !g.begin(n.tenant.Name) {
+		return refuseForNow()
+	}
+	defer g.finish(n.tenant.Name)
 	if !g.admit(n.tenant) {
 		f := refuse(http.StatusTooManyRequests, "there are %d connections, as many as this tenant may have", n.tenant.Limits.Connections)
 		f.retryAfter = 5

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
@@ -66,4 +71,46 @@ func TestTenantsByHost(t *testing.T) {
 		t.Errorf("got %v, want a close with 1008", err)
 	}
 	must(t, clients["one.test"].Ping(within(t)))
+}
+
+// TestOneTenantCannotTakeAllHandshakes has the event handler of one tenant hang.
+func TestOneTenantCannotTakeAllHandshakes(t *testing.T) {
+	var asked, refused atomic.Int32
+	hang := make(chan struct{})
+	handler := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-hang
+	}))
+	t.Cleanup(handler.Close)
+	hubs := []tenant.Hub{{Name: "chat", Handlers: []tenant.Handler{
+		{URL: handler.URL, SystemEvents: []string{"connect"}, SkipValidation: true}}}}
+	tenants, err := tenant.NewStatic(
+		tenant.Tenant{Name: "one", Hosts: []string{"127.0.0.1"}, Keys: tenant.Keys{Primary: key}, Hubs: hubs},
+		tenant.Tenant{Name: "two", Hosts: []string{"localhost"}, Keys: tenant.Keys{Primary: key}})
+	must(t, err)
+	s := startWith(t, setup{config: Config{Handshakes: 4}}, tenants)
+	var hanging sync.WaitGroup
+	for range 4 {
+		hanging.Go(func() {
+			c, err := wsclient.Dial(within(t), s.clientURL("ana", nil), wsclient.Options{})
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			c.Drop()
+		})
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return asked.Load()+refused.Load() == 4 }, "handshakes wait for the handler")
+	other := strings.Replace(s.clientURL("ben", nil), "127.0.0.1", "localhost", 1)
+	c, err := wsclient.Dial(within(t), other, wsclient.Options{})
+	if err != nil {
+		t.Errorf("got %v for the other tenant's client, want a connection", err)
+	} else {
+		c.Drop()
+	}
+	close(hang)
+	hanging.Wait()
+	if got := refused.Load(); got != 1 {
+		t.Errorf("got %d handshakes refused, want 1", got)
+	}
 }
