@@ -31,7 +31,7 @@ type loadSettings struct {
 	Data             string   `default:"./data" help:"standalone's data folder"`
 	Authority        string   `help:"file with a certificate to trust, for https endpoints with one of their own"`
 	Watch            []string `help:"processes whose use of processor and memory to watch: PIDs, or URLs of Prometheus metrics, each perhaps with a name: gateway=4711"`
-	Output           string   `help:"file for the result, as JSON"`
+	Output           string   `help:"file for the result, as JSON; -: the standard output"`
 	HTML             string   `help:"file for the result as a page that needs nothing but itself"`
 	Workers          int      `help:"coordinate this many workers (chatr load worker) instead of making load in this process"`
 	Listen           string   `default:":7070" help:"address that workers reach, on a private network"`
@@ -76,7 +76,13 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	report.Summary(out, r)
-	if s.Output != "" {
+	switch s.Output {
+	case "":
+	case "-":
+		if err := r.Encode(out); err != nil {
+			return err
+		}
+	default:
 		if err := r.Write(s.Output); err != nil {
 			return err
 		}

@@ -61,6 +61,13 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("got status %d, %q and %v, want a page of both", status, out, err)
 		}
 	})
+	t.Run("the example scenario, smaller", func(t *testing.T) {
+		_, status := lab(t, "--config", "../../deploy/load/scenario.yaml", "--endpoint", gateway.URL, "--connections=150", "--ramp=0s", "--warmup=0s",
+			"--duration=500ms", "--fail-if=faults>0,ready<150,errors>0,delivered.rate<=0")
+		if status != 0 {
+			t.Errorf("status: got %d, want 0", status)
+		}
+	})
 	t.Run("two workers", func(t *testing.T) {
 		address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 		var working sync.WaitGroup

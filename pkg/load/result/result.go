@@ -3,8 +3,10 @@
 package result
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"runtime"
@@ -166,13 +168,23 @@ type Quick struct {
 	Max float64 `json:"max"`
 }
 
-// Write keeps a result in a file.
-func (r *Result) Write(file string) error {
-	b, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
+// Encode writes a result as JSON that starts and ends with a brace on a line of its own.
+func (r *Result) Encode(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", " ")
+	if err := e.Encode(r); err != nil {
 		return fmt.Errorf("encode the result: %w", err)
 	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
+	return nil
+}
+
+// Write keeps a result in a file.
+func (r *Result) Write(file string) error {
+	var b bytes.Buffer
+	if err := r.Encode(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
 // Read reads a result that Write kept.
