@@ -32,7 +32,7 @@ run: build
 	bin/chatr standalone $(ARGS)
 
 up: .env
-	docker compose up --build --detach --wait
+	VERSION=$(VERSION) docker compose up --build --detach --wait --wait-timeout 180
 	@echo "Chatr is at http://localhost:8080"
 
 down:
