@@ -86,6 +86,8 @@ type Service struct {
 
 	mu     sync.Mutex      // guards the following
 	untold map[string]bool // users of whose presence a change could not be told; true: they went offline by it
+
+	unburied map[string]bool // rooms that are deleted and whose members could not all be silenced, or told
 }
 
 // New returns a service that works with deps.
@@ -107,7 +109,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		logger:  deps.Logger,
 		metrics: newMetrics(deps.Metrics),
 		untold:  map[string]bool{},
-		limit:   ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
+
+		unburied: map[string]bool{},
+		limit:    ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
 	}
 	s.handlers = map[string]handler{
 		"userConnected":     s.userConnected,
@@ -142,6 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepHistory(ctx) })
 	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.keepPresence) })
+	group.Go(func() error { return s.every(ctx, time.Second, "deleted chats not closed", s.buryOwed) })
 	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.check) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err

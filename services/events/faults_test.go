@@ -475,6 +475,27 @@ func TestFault34DeletingSilencesTheRoom(t *testing.T) {
 	equal(t, "creating it again", ada.event("createChat", object{"id": room1, "name": "Tea"}), http.StatusConflict)
 }
 
+// TestFault34DeletingSilencesTheRoomLater deletes while the gateways are away, with the gateway's second attempt.
+func TestFault34DeletingSilencesTheRoomLater(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada, bob := w.open("a", "guest_ada"), w.open("b", "guest_bob")
+	ada.must("createChat", object{"id": room1, "name": "Tea"})
+	bob.must("joinChat", room1)
+	down := func(now bool) { w.mu.Lock(); w.down = now; w.mu.Unlock() }
+	down(true)
+	equal(t, "while the gateway is away", ada.event("deleteChat", room1), http.StatusInternalServerError)
+	down(false)
+	equal(t, "tried again", ada.event("deleteChat", room1), http.StatusNotFound)
+	for range 2 { // what is done is not done again
+		if err := w.s.buryOwed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear, speak := bob.may(room1)
+	equal(t, "hears and speaks", []bool{hear, speak}, []bool{false, false})
+	equal(t, "told", bob.told("chatDeleted"), []string{room1})
+}
+
 func TestFault37Limits(t *testing.T) {
 	w := newWorld(t, Config{})
 	eve := w.open("e", "guest_eve")

@@ -3,8 +3,10 @@ package events
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -117,7 +119,34 @@ func (s *Service) deleteChat(ctx context.Context, a *act) error {
 	case err != nil:
 		return err
 	}
-	return errors.Join(s.closeGroup(ctx, id), s.tellAll(ctx, "chatDeleted", id))
+	return s.bury(ctx, id)
+}
+
+// bury silences a deleted room and tells everybody. What fails is owed, and made good later: when the event is tried
+// again there is nothing left to delete, and nobody would be silenced by it.
+func (s *Service) bury(ctx context.Context, roomID string) error {
+	err := errors.Join(s.closeGroup(ctx, roomID), s.tellAll(ctx, "chatDeleted", roomID))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.unburied[roomID] = true
+	} else {
+		delete(s.unburied, roomID)
+	}
+	return err
+}
+
+// buryOwed makes good what bury could not do, until that fails again.
+func (s *Service) buryOwed(ctx context.Context) error {
+	s.mu.Lock()
+	owed := slices.Collect(maps.Keys(s.unburied))
+	s.mu.Unlock()
+	for _, id := range owed {
+		if err := s.bury(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // closeGroup takes everybody who is there out of a room's group, also connections that the store does not know.
