@@ -239,3 +239,14 @@ func TestOrderIsKept(t *testing.T) {
 		}
 	})
 }
+
+// TestNoRefusalIsWithoutRequestID makes a REST call that is refused: its caller's report has to lead to the log line.
+func TestNoRefusalIsWithoutRequestID(t *testing.T) {
+	s := start(t, setup{})
+	answer, err := http.Post(s.url+"/api/hubs/chat/:send", "text/plain", strings.NewReader("x"))
+	must(t, err)
+	defer answer.Body.Close()
+	if id := answer.Header.Get("X-Request-Id"); answer.StatusCode != http.StatusUnauthorized || id == "" {
+		t.Errorf("got %d with request id %q, want 401 with one", answer.StatusCode, id)
+	}
+}

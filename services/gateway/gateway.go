@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
@@ -103,8 +104,8 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
-	g.rest = rest.New(g.node, d.Tenants, rest.Options{
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint}, d.Logger, d.Metrics)
+	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint}, d.Logger, d.Metrics))
 	return g, nil
 }
 
