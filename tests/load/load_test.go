@@ -54,6 +54,7 @@ func TestSmoke(t *testing.T) {
 		t.Error("the summary does not say that nothing was lost")
 	}
 	t.Run("two results side by side", func(t *testing.T) {
+		t.Parallel()
 		page := file + ".both.html"
 		out, status := lab(t, "report", "--results", file+","+file, "--html", page, "--fail-if=lost>0")
 		b, err := os.ReadFile(page)
@@ -62,6 +63,7 @@ func TestSmoke(t *testing.T) {
 		}
 	})
 	t.Run("the example scenario, smaller", func(t *testing.T) {
+		t.Parallel()
 		_, status := lab(t, "--config", "../../deploy/load/scenario.yaml", "--endpoint", gateway.URL, "--connections=150", "--ramp=0s", "--warmup=0s",
 			"--duration=500ms", "--fail-if=faults>0,ready<150,errors>0,delivered.rate<=0")
 		if status != 0 {
@@ -69,6 +71,7 @@ func TestSmoke(t *testing.T) {
 		}
 	})
 	t.Run("two workers", func(t *testing.T) {
+		t.Parallel()
 		address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 		var working sync.WaitGroup
 		for range 2 {
@@ -88,6 +91,7 @@ func TestSmoke(t *testing.T) {
 		}
 	})
 	t.Run("TLS", func(t *testing.T) {
+		t.Parallel()
 		_, status := lab(t, "--endpoint", gateway.Secure, "--authority", gateway.Authority, "--connections=10", "--publish-rate=50", "--groups-count=2",
 			"--ramp=0s", "--warmup=0s", "--duration=300ms", "--fail-if=faults>0,ready<10,errors>0,delivered.rate<=0")
 		if status != 0 {
@@ -95,12 +99,14 @@ func TestSmoke(t *testing.T) {
 		}
 	})
 	t.Run("a condition that is met ends with status 1", func(t *testing.T) {
+		t.Parallel()
 		out, status := lab(t, "--endpoint", gateway.URL, "--connections=2", "--ramp=0s", "--warmup=0s", "--duration=100ms", "--fail-if=ready<3,ack.p99>1ms")
 		if status != 1 || !strings.Contains(out, "ready<3: it is 2") || !strings.Contains(out, "no ack latency was measured") {
 			t.Errorf("got status %d, want 1 and both reasons", status)
 		}
 	})
 	t.Run("a wrong key is told at once", func(t *testing.T) {
+		t.Parallel()
 		out, status := lab(t, "--endpoint", gateway.URL, "--access-key", strings.Repeat("x", 40), "--connections=2", "--ramp=0s")
 		if status != 1 || !strings.Contains(out, "no connection could be made: the handshake was answered with 401") {
 			t.Errorf("got status %d, want 1 and the answer to the handshake", status)
