@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -197,6 +198,10 @@ func (c *client) setID(id, token string) {
 func (c *client) target() (target string, recovering bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.id != "" && c.lostAt != 0 && c.run.now()-c.lostAt > int64(recoverTime) {
+		c.id, c.token = "", ""
+		c.gone()
+	}
 	if c.id != "" {
 		query := url.Values{"awps_connection_id": {c.id}, "awps_reconnection_token": {c.token}}
 		return c.endpoint + "/client/hubs/" + c.run.scenario.Hub + "?" + query.Encode(), true, nil
@@ -364,7 +369,7 @@ func (c *client) lost(ctx context.Context, err error) {
 	if wanted := c.cutting.Swap(false) || ctx.Err() != nil || c.run.ending.Load(); !wanted {
 		c.run.failed(connectionError(err))
 		var refused *refusal
-		if errors.As(err, &refused) && refused.status/100 == 4 {
+		if errors.As(err, &refused) && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests {
 			c.run.declined.Store(refused)
 		}
 	}

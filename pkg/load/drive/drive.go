@@ -57,6 +57,7 @@ const (
 	connectWait = 30 * time.Second // longer than the ramp that connecting may take
 	byeTime     = 2 * time.Second
 	ackPeriod   = 500 * time.Millisecond // how long a reliable message may be unacknowledged
+	recoverTime = 30 * time.Second       // after which a lost connection is given up (client-json.md section 8.1)
 	quiet       = 300 * time.Millisecond // without a delivery: everything has arrived
 )
 
@@ -301,7 +302,7 @@ func (r *run) activities() (all []func(ctx context.Context)) {
 	if s.Storm.Every > 0 {
 		all = append(all, r.storms)
 	}
-	return append(all, r.acknowledge)
+	return all
 }
 
 // publishing returns a function that publishes the next message of the plan.

@@ -66,6 +66,7 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 
 	var clients sync.WaitGroup
 	clients.Go(func() { m.connect(living, &clients) })
+	clients.Go(func() { m.acknowledge(living) })
 	defer m.goodbye(&clients, disconnect)
 	if err := m.connected(ctx); err != nil {
 		return nil, err
@@ -143,9 +144,6 @@ func (m *meter) problem() string {
 
 // settle waits until nothing is under way any more.
 func (m *meter) settle(ctx context.Context) {
-	stop, stopped := context.WithCancel(ctx)
-	defer stopped()
-	go m.acknowledge(stop)
 	last, since := int64(-1), m.now()
 	m.pass(ctx, "settle", m.scenario.Settle, func() bool {
 		if n := m.totals.delivered.Load(); n != last {
