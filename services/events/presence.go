@@ -147,9 +147,26 @@ func (s *Service) sweep(ctx context.Context) error {
 			s.owe(u.ID, true)
 			continue
 		}
-		err = s.tellPresence(ctx, u.ID, true, message("userOffline", u.ID))
+		err = s.tellOffline(ctx, u.ID)
 	}
 	return err
+}
+
+// tellOffline tells that a user has gone. Who has come back meanwhile has told so already, maybe too early to be
+// heard last, so that is told again.
+func (s *Service) tellOffline(ctx context.Context, userID string) error {
+	if err := s.tellPresence(ctx, userID, true, message("userOffline", userID)); err != nil {
+		return err
+	}
+	conns, err := s.store.Connections(ctx, s.cfg.Tenant, userID)
+	if err != nil {
+		s.owe(userID, false)
+		return err
+	}
+	if len(conns) == 0 {
+		return nil
+	}
+	return s.tellOnline(ctx, userID)
 }
 
 // tellOwed tells how those users are now of whom a change could not be told, until one cannot be told either.
@@ -164,7 +181,7 @@ func (s *Service) tellOwed(ctx context.Context) error {
 		case len(conns) > 0:
 			err = s.tellOnline(ctx, id)
 		case offline:
-			err = s.tellPresence(ctx, id, true, message("userOffline", id))
+			err = s.tellOffline(ctx, id)
 		default: // about to go offline, which sweep will tell
 			s.settle(id)
 		}
