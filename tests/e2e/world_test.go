@@ -317,6 +317,13 @@ func (g *page) all(match func(event) bool) (found []event) {
 	return found
 }
 
+// forget drops what g has been told, for what is awaited next to be new.
+func (g *page) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told = nil
+}
+
 // await returns the first thing g is told, or has been told, that matches.
 func (g *page) await(what string, match func(event) bool) event {
 	g.w.t.Helper()
