@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
 )
@@ -24,11 +25,33 @@ func runMigrate(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer store.Close()
-	if err := store.Migrate(ctx); err != nil {
+	if err := migrate(ctx, store, out); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "the schema is up to date")
 	return nil
+}
+
+// migrateWait is how long chatr migrate waits for a database that does not answer yet, as when both are started
+// together.
+const migrateWait = time.Minute
+
+func migrate(ctx context.Context, store *postgres.Store, out io.Writer) error {
+	giveUp := time.Now().Add(migrateWait)
+	for attempt := 1; ; attempt++ {
+		err := store.Migrate(ctx)
+		if !postgres.Unreachable(err) || time.Now().After(giveUp) {
+			return err
+		}
+		if attempt == 1 {
+			fmt.Fprintf(out, "the database does not answer yet; waiting for up to %v\n", migrateWait)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // lockFolder makes the data folder and takes it for this process, so that two never write to it. The lock ends

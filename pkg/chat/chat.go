@@ -33,6 +33,7 @@ const (
 	MaxMembers     = 1_000 // members of a room
 	MaxBlocked     = 1_000 // users whom a user may have blocked at once
 	MaxPage        = 200   // messages of one page of history
+	MaxBatch       = 256   // messages stored by one call
 	MaxListed      = 1_000 // public rooms of a listing; users swept or connections claimed by one call
 	MaxOnline      = 5_000 // users of a listing of those online
 )
@@ -130,6 +131,21 @@ func (m Message) MayBarFrom() time.Time {
 	return m.SentAt.Add(-LeaveTime)
 }
 
+// Outcome is what has become of one message of a batch.
+type Outcome struct {
+	Message Message // as it is stored
+	Created bool    // it is new
+	Err     error   // why it is not stored: wraps ErrNotFound, ErrForbidden or ErrInvalid
+}
+
+// One returns the outcome of a batch of one.
+func One(batch []Outcome, err error) (stored Message, created bool, _ error) {
+	if err != nil {
+		return Message{}, false, err
+	}
+	return batch[0].Message, batch[0].Created, batch[0].Err
+}
+
 // Store keeps the chat of all tenants. Every method takes the tenant first and never reaches beyond it.
 // Methods are safe for concurrent use, also by several processes on one database. Any may return ErrInvalid for
 // an id that is empty, longer than MaxIDBytes, or not text (UTF-8 without NUL). Times are kept to the
@@ -202,11 +218,15 @@ type Store interface {
 	// Blocked returns the ids that a user has blocked, in their order.
 	Blocked(ctx context.Context, tenant, by string) ([]string, error)
 
-	// AddMessage stores a message with the room's next sequence and reports whether it is new: the same room,
-	// author and key give the stored one back, also after the author has left. The zero SentAt means now.
-	// ErrNotFound for an unknown or deleted room, ErrForbidden when the author was not a member when the message
-	// was sent or had been blocked in a direct room (see LeaveTime), ErrInvalid for a text that is empty, too long
-	// or not text, or such a key.
+	// AddMessages stores up to MaxBatch messages (else ErrInvalid) in their order, each with its room's next
+	// sequence, and returns an outcome for each. They are stored together: with an error none of them is, unless
+	// the answer was lost on its way. The zero SentAt means now. What an Outcome says of one message:
+	// a room, author and key that are there already, or earlier in the batch, give the stored one back, also after
+	// the author has left; ErrNotFound for an unknown or deleted room; ErrForbidden when the author was not a member
+	// when the message was sent or had been blocked in a direct room (see LeaveTime); ErrInvalid for a text that is
+	// empty, too long or not text, such a key, or a time that is not of the years 1 to 9999.
+	AddMessages(ctx context.Context, tenant string, batch []Message) ([]Outcome, error)
+	// AddMessage is AddMessages of one.
 	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)
 	// History returns up to limit messages of a room with a sequence below before (0: the newest), in ascending
 	// order; a limit that is not 1 to MaxPage means MaxPage. ErrNotFound, or ErrForbidden unless userID is a
@@ -218,8 +238,8 @@ type Store interface {
 
 	// Migrate brings the schema up to date under a lock. A schema newer than the program is an error.
 	Migrate(ctx context.Context) error
-	// Ready returns nil, or why the store cannot be used now (unreachable, schema older or newer than the
-	// program's).
+	// Ready returns nil, or why the store cannot be used now (unreachable, schema older than the program's). A file
+	// of SQLite with a newer schema is not ready either: only one program uses it.
 	Ready(ctx context.Context) error
 	Close() error
 }

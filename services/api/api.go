@@ -200,7 +200,9 @@ func (s *Service) secure(next http.Handler) http.Handler {
 			"connect-src 'self' "+webSocket(s.clientEndpoint(r))+"; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if s.trustworthy(r) {
+			h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		}
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		if strings.HasPrefix(s.cfg.PublicURL, "https:") { // not for a trial's localhost, which serves http too
 			h.Set("Strict-Transport-Security", "max-age=31536000")

@@ -98,6 +98,9 @@ func TestFault03And40PolicyAndHeaders(t *testing.T) {
 		equal(t, path, []string{res.Header.Get("X-Content-Type-Options"), res.Header.Get("Referrer-Policy"), res.Header.Get("Cross-Origin-Opener-Policy")},
 			[]string{"nosniff", "no-referrer", "same-origin"})
 	}
+	plain := newWorld(t, Config{PublicURL: "http://chat.example"})
+	_, _, res := plain.browser().do("GET", "/", nil)
+	equal(t, "a header that browsers only take over https", res.Header.Get("Cross-Origin-Opener-Policy"), "")
 }
 
 func TestFault04NamesHoldNoMarkup(t *testing.T) {

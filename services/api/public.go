@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 )
@@ -13,6 +14,17 @@ import (
 
 // https reports whether the browser uses https.
 func (s *Service) https(r *http.Request) bool { return strings.HasPrefix(s.publicURL(r), "https:") }
+
+// trustworthy reports whether the browser takes the page's origin for one (https, or this machine); elsewhere it
+// ignores some headers and complains of them.
+func (s *Service) trustworthy(r *http.Request) bool {
+	u, err := url.Parse(s.publicURL(r))
+	if err != nil {
+		return false
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "https" || u.Hostname() == "localhost" || ip.IsLoopback()
+}
 
 // publicURL returns scheme and host of the page as the browser knows it.
 func (s *Service) publicURL(r *http.Request) string {

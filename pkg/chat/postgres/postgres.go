@@ -83,7 +83,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 			return err
 		}
 		if version > len(files) {
-			return newerError(version, len(files))
+			return fmt.Errorf("the chat store has schema %d and this program knows %d; run a newer chatr", version, len(files))
 		}
 		for i, name := range files[version:] {
 			script, err := migrations.ReadFile(name)
@@ -102,7 +102,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return annotate(err, "migrate the chat store")
 }
 
-// Ready returns nil, or why the store cannot be used now.
+// Ready returns nil, or why the store cannot be used now. A newer schema is fine: migrations only add, so that
+// processes of the last release go on while the next is rolled out, or rolled back.
 func (s *Store) Ready(ctx context.Context) error {
 	files, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
@@ -113,17 +114,18 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err != nil && !hasCode(err, undefinedTable) {
 		return fmt.Errorf("reach the chat store: %w", err)
 	}
-	switch {
-	case version < len(files):
+	if version < len(files) {
 		return fmt.Errorf("the chat store has schema %d and needs %d; run chatr migrate", version, len(files))
-	case version > len(files):
-		return newerError(version, len(files))
 	}
 	return nil
 }
 
-func newerError(version, known int) error {
-	return fmt.Errorf("the chat store has schema %d and this program knows %d; run a newer chatr", version, known)
+// Unreachable reports whether err says that the server could not be connected to or is starting, so that waiting
+// may help. A wrong password or an unknown database is not that.
+func Unreachable(err error) bool {
+	var connect *pgconn.ConnectError
+	var answer *pgconn.PgError
+	return errors.As(err, &connect) && (!errors.As(err, &answer) || answer.Code == cannotConnectNow)
 }
 
 // Close waits for running calls and closes the connections.
@@ -147,8 +149,9 @@ func annotate(err error, format string, args ...any) error {
 
 // Conditions by their SQLSTATE.
 const (
-	uniqueViolation = "23505"
-	undefinedTable  = "42P01"
+	uniqueViolation  = "23505"
+	undefinedTable   = "42P01"
+	cannotConnectNow = "57P03" // starting, or shutting down
 )
 
 func hasCode(err error, code string) bool {

@@ -49,10 +49,11 @@ func TestSchemaVersions(t *testing.T) {
 	if _, err := s.pool.Exec(ctx, `INSERT INTO chatr_schema VALUES (1000)`); err != nil {
 		t.Fatal(err)
 	}
-	for what, err := range map[string]error{"ready": s.Ready(ctx), "migrate": s.Migrate(ctx)} {
-		if err == nil || !strings.Contains(err.Error(), "run a newer chatr") {
-			t.Errorf("%s with a newer schema: got %v, want advice to update the program", what, err)
-		}
+	if err := s.Ready(ctx); err != nil {
+		t.Errorf("ready with a newer schema: got %v, want the last release to go on during an upgrade", err)
+	}
+	if err := s.Migrate(ctx); err == nil || !strings.Contains(err.Error(), "run a newer chatr") {
+		t.Errorf("migrate with a newer schema: got %v, want advice to update the program", err)
 	}
 }
 
@@ -91,5 +92,19 @@ func TestOpenReportsABadAddress(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the error tells the password: %v", err)
+	}
+}
+
+// TestUnreachable tells a server that is not there yet from one that refuses.
+func TestUnreachable(t *testing.T) {
+	server := testkit.NewPostgresServer(t)
+	url := server.URL
+	wrong := open(t, strings.Replace(url, "/postgres?", "/nothing?", 1))
+	if err := wrong.Migrate(t.Context()); err == nil || Unreachable(err) {
+		t.Errorf("an unknown database: got %v, want an error that waiting does not mend", err)
+	}
+	server.Stop()
+	if err := open(t, url).Migrate(t.Context()); !Unreachable(err) {
+		t.Errorf("a stopped server: got %v, want unreachable", err)
 	}
 }
