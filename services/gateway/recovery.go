@@ -54,11 +54,13 @@ func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) 
 // recoverable returns the client of the connection, if the token proves a right to it.
 func (g *Gateway) recoverable(n *newcomer, id, token string) (*client, error) {
 	if !checkReconnectionToken(g.secret, id, token, time.Now()) {
-		return nil, errors.New("The reconnection token is not valid.") //nolint:staticcheck // for the client
+		//lint:ignore ST1005 the client shows it
+		return nil, errors.New("The reconnection token is not valid.")
 	}
 	c := g.conns.Conn(id)
 	if c == nil || c.Hub != n.hub || !c.Codec.Reliable() {
-		return nil, errors.New("The connection does not exist any more.") //nolint:staticcheck // for the client
+		//lint:ignore ST1005 the client shows it
+		return nil, errors.New("The connection does not exist any more.")
 	}
 	return c.Owner.(*client), nil
 }
