@@ -77,10 +77,27 @@ func CheckRoom(r Room) error {
 	return checkText("title", r.Title, MaxTitleRunes)
 }
 
-// CheckMessage is CheckIDs for what AddMessage is given.
-func CheckMessage(m Message) error {
+// CheckBatch is CheckIDs for what AddMessages is given. Messages that cannot be stored have their outcome by it.
+func CheckBatch(tenant string, batch []Message) ([]Outcome, error) {
+	if err := CheckIDs(tenant); err != nil {
+		return nil, err
+	}
+	if len(batch) > MaxBatch {
+		return nil, fmt.Errorf("%w: a batch has %d messages; at most %d are allowed", ErrInvalid, len(batch), MaxBatch)
+	}
+	outcomes := make([]Outcome, len(batch))
+	for i, m := range batch {
+		outcomes[i].Err = checkMessage(m)
+	}
+	return outcomes, nil
+}
+
+func checkMessage(m Message) error {
 	if err := CheckIDs(m.RoomID, m.AuthorID); err != nil {
 		return err
+	}
+	if year := m.SentAt.UTC().Year(); year < 1 || year > 9999 {
+		return fmt.Errorf("%w: a message is of the year %d; 1 to 9999 are allowed", ErrInvalid, year)
 	}
 	if len(m.Key) > MaxKeyBytes || !isText(m.Key) {
 		return fmt.Errorf("%w: a message key is a text of at most %d bytes", ErrInvalid, MaxKeyBytes)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -18,7 +19,7 @@ const (
 	historyForeign    = "foreign"    // of another hub, or for a group that is no room
 	historyNotText    = "not_text"   // binary, or JSON without a text
 	historyBlank      = "blank"      // nothing but white space
-	historyInvalid    = "invalid"    // too long, or from nobody
+	historyInvalid    = "invalid"    // too long, no text (NUL), or from nobody
 	historyNotAllowed = "not_member" // its author is not a member, or blocked
 )
 
@@ -40,42 +41,62 @@ func (s *Service) keepHistory(ctx context.Context) error {
 // remember stores a batch. An error hands the whole batch over again later, which is harmless: a message that is
 // there is recognised by its key. What can never be stored is counted and left out, so that it holds up nobody.
 func (s *Service) remember(ctx context.Context, batch []messagelog.Entry) error {
-	for _, entry := range batch {
-		result, err := s.rememberOne(ctx, entry)
+	for part := range slices.Chunk(batch, chat.MaxBatch) {
+		results, err := s.rememberPart(ctx, part)
 		if err != nil {
 			return err
 		}
-		s.metrics.history.WithLabelValues(result).Inc()
+		for _, result := range results {
+			s.metrics.history.WithLabelValues(result).Inc()
+		}
 	}
 	return nil
 }
 
-func (s *Service) rememberOne(ctx context.Context, e messagelog.Entry) (result string, err error) {
+func (s *Service) rememberPart(ctx context.Context, part []messagelog.Entry) (results []string, err error) {
+	var messages []chat.Message
+	for _, entry := range part {
+		m, fault := s.message(entry)
+		if fault != "" {
+			results = append(results, fault)
+			continue
+		}
+		messages = append(messages, m)
+	}
+	if len(messages) == 0 { // another hub was busy
+		return results, nil
+	}
+	outcomes, err := s.store.AddMessages(ctx, s.cfg.Tenant, messages)
+	for _, o := range outcomes {
+		results = append(results, result(o))
+	}
+	return results, err
+}
+
+// message returns what is to be stored of an entry, or why nothing is.
+func (s *Service) message(e messagelog.Entry) (m chat.Message, fault string) {
 	if e.Hub != (webpubsub.HubKey{Tenant: s.cfg.Tenant, Hub: s.cfg.Hub}) {
-		return historyForeign, nil
+		return m, historyForeign
 	}
 	text, key, fault := said(e.Data)
-	if fault != "" {
-		return fault, nil
-	}
 	if key == "" || len(key) > chat.MaxKeyBytes {
 		key = e.ID
 	}
-	m := chat.Message{RoomID: e.Group, AuthorID: e.FromUserID, Text: text, Key: key, SentAt: e.Time}
-	_, created, err := s.store.AddMessage(ctx, s.cfg.Tenant, m)
+	return chat.Message{RoomID: e.Group, AuthorID: e.FromUserID, Text: text, Key: key, SentAt: e.Time}, fault
+}
+
+func result(o chat.Outcome) string {
 	switch {
-	case errors.Is(err, chat.ErrNotFound):
-		return historyForeign, nil
-	case errors.Is(err, chat.ErrForbidden):
-		return historyNotAllowed, nil
-	case errors.Is(err, chat.ErrInvalid):
-		return historyInvalid, nil
-	case err != nil:
-		return "", err
-	case !created:
-		return historyKnown, nil
+	case errors.Is(o.Err, chat.ErrNotFound):
+		return historyForeign
+	case errors.Is(o.Err, chat.ErrForbidden):
+		return historyNotAllowed
+	case o.Err != nil:
+		return historyInvalid
+	case !o.Created:
+		return historyKnown
 	}
-	return historyStored, nil
+	return historyStored
 }
 
 // said returns the text of a group message and its author's key for it, or why it has none. Who the payload says

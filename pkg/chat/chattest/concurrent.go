@@ -104,6 +104,61 @@ func concurrentResends(s *suite) {
 	equal(s, "last sequence", s.loadRoom("r").LastSeq, rounds)
 }
 
+// concurrentBatches has processes store the same messages of many rooms at once, each in an order of its own: nobody
+// waits for another in a circle, every message is stored once, and no sequence is missing.
+func concurrentBatches(s *suite) {
+	store := s.processes()
+	rooms := numbered("r", 8)
+	s.users("ann")
+	for _, room := range rooms {
+		s.room(room, "ann")
+	}
+	const perRoom = 12 // messages of a batch in each room
+	created := make([]int, 6)
+	each(s, len(created), func(i int) error {
+		for round := range rounds {
+			var batch []chat.Message
+			for _, room := range rooms {
+				for n := range perRoom {
+					key := fmt.Sprint(round*perRoom/2 + n) // half of them are in the next batch too
+					batch = append(batch, chat.Message{RoomID: room, AuthorID: "ann", Text: "line " + key, Key: key})
+				}
+			}
+			rand.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
+			outcomes, err := store(i).AddMessages(s.ctx, tenant, batch)
+			if err != nil {
+				return err
+			}
+			for j, o := range outcomes {
+				if o.Err != nil || o.Message.Key != batch[j].Key || o.Message.RoomID != batch[j].RoomID {
+					return fmt.Errorf("outcome of %v: got %v", batch[j], o)
+				}
+				if o.Created {
+					created[i]++
+				}
+			}
+		}
+		return nil
+	})
+	different := (rounds + 1) * perRoom / 2
+	total := 0
+	for _, n := range created {
+		total += n
+	}
+	equal(s, "messages created", total, different*len(rooms))
+	for _, room := range rooms {
+		page, err := s.store.History(s.ctx, tenant, room, "ann", 0, chat.MaxPage)
+		s.must(err)
+		keys := map[string]bool{}
+		for i, m := range page {
+			equal(s, "sequence", m.Seq, int64(i+1))
+			keys[m.Key] = true
+		}
+		equal(s, "different messages of "+room, len(keys), different)
+		equal(s, "last sequence of "+room, s.loadRoom(room).LastSeq, int64(different))
+	}
+}
+
 func count(truths []bool) (n int) {
 	for _, t := range truths {
 		if t {
@@ -303,7 +358,7 @@ func concurrentEverything(s *suite) {
 		for n := range 25 {
 			one, other, room, connection := random(ids), random(ids), random([]string{"r0", "r1"}), random([]string{"c0", "c1", "c2"})
 			var err error
-			switch rand.IntN(13) {
+			switch rand.IntN(14) {
 			case 0:
 				_, err = st.Join(s.ctx, tenant, room, one)
 			case 1:
@@ -328,6 +383,9 @@ func concurrentEverything(s *suite) {
 				err = st.MarkRead(s.ctx, tenant, room, one, 3)
 			case 11:
 				err = st.SaveUser(s.ctx, tenant, chat.User{ID: one, Name: fmt.Sprint(one, n), Provider: "guest"})
+			case 12:
+				_, err = st.AddMessages(s.ctx, tenant, []chat.Message{
+					{RoomID: "r1", AuthorID: one, Text: "hi"}, {RoomID: room, AuthorID: other, Text: "hi", Key: fmt.Sprint(n)}})
 			default:
 				_, _, err = st.AddMessage(s.ctx, tenant, chat.Message{RoomID: room, AuthorID: one, Text: "hi", Key: fmt.Sprint(n)})
 			}

@@ -1,6 +1,7 @@
 package chattest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -69,6 +70,120 @@ func messages(s *suite) {
 	late.SentAt = time.Now().Add(time.Minute)
 	_, _, err = s.store.AddMessage(s.ctx, tenant, late)
 	wantError(s, "sent after being blocked", err, chat.ErrForbidden)
+}
+
+// batches mixes all outcomes: what is wrong with a message is nobody else's trouble.
+func batches(s *suite) {
+	s.users("ann", "bob", "cid")
+	s.room("r", "ann", "bob")
+	s.room("other", "ann")
+	s.room("gone", "ann")
+	_, err := s.store.DeleteRoom(s.ctx, tenant, "gone", "ann")
+	s.must(err)
+	pair := s.direct("ann", "bob").ID
+	s.must(s.store.Block(s.ctx, tenant, "ann", "bob"))
+	known := s.message("r", "bob", "before", "known")
+	_, err = s.store.Leave(s.ctx, tenant, "r", "bob")
+	s.must(err)
+
+	early, late := time.Now().Add(-time.Minute).UTC().Truncate(time.Microsecond), time.Now().Add(time.Minute)
+	steps := []struct {
+		room, author, text, key string
+		sent                    time.Time
+		want                    string // sequence, text and whether it is new, or the error
+	}{
+		{"r", "ann", "one", "k", early, "2 one new"},
+		{"r", "ann", "one again", "k", early, "2 one"},
+		{"r", "ann", "one once more", "k", late, "2 one"},
+		{"other", "ann", "one elsewhere", "k", early, "1 one elsewhere new"},
+		{"r", "bob", "after leaving", "late", late, "forbidden"},
+		{"r", "bob", "before leaving", "late", early, "3 before leaving new"},
+		{"r", "bob", "after leaving again", "late", late, "3 before leaving"},
+		{"r", "bob", "after", "known", late, "1 before"},
+		{"r", "cid", "let me in", "k", early, "forbidden"},
+		{"r", "nobody", "let me in", "k", early, "forbidden"},
+		{"nowhere", "ann", "hello?", "k", early, "not found"},
+		{"gone", "ann", "hello?", "k", early, "not found"},
+		{pair, "bob", "no?", "k1", late, "forbidden"},
+		{pair, "bob", "yes?", "k2", early, "1 yes? new"},
+		{pair, "ann", "no", "", late, "2 no new"},
+		{"", "ann", "hi", "", early, "invalid"},
+		{"r", "", "hi", "", early, "invalid"},
+		{"r", "ann", "", "", early, "invalid"},
+		{"r", "ann", "a\x00b", "", early, "invalid"},
+		{"r", "ann", strings.Repeat("x", chat.MaxTextRunes+1), "", early, "invalid"},
+		{"r", "ann", "hi", "\xff", early, "invalid"},
+		{"r", "ann", "hi", "", early.AddDate(-3000, 0, 0), "invalid"},
+		{"r", "ann", "hi", "", early.AddDate(300_000, 0, 0), "invalid"},
+		{"r", "ann", "same", "", early, "4 same new"},
+		{"r", "ann", "same", "", early, "5 same new"},
+	}
+	var batch []chat.Message
+	for _, step := range steps {
+		batch = append(batch, chat.Message{RoomID: step.room, AuthorID: step.author, Text: step.text, Key: step.key, SentAt: step.sent})
+	}
+	outcomes, err := s.store.AddMessages(s.ctx, tenant, batch)
+	s.must(err)
+	equal(s, "outcomes", len(outcomes), len(steps))
+	stored := map[string][]chat.Message{"r": {known}}
+	for i, step := range steps {
+		equal(s, fmt.Sprintf("outcome of %.30q of %s in %q", step.text, step.author, step.room), outcome(outcomes[i]), step.want)
+		if m := outcomes[i].Message; outcomes[i].Created {
+			equal(s, "name of the author", m.AuthorName, strings.ToUpper(step.author))
+			stored[step.room] = append(stored[step.room], m)
+		}
+	}
+	for _, room := range []string{"r", "other", pair} {
+		page, err := s.store.History(s.ctx, tenant, room, "ann", 0, chat.MaxPage)
+		s.must(err)
+		equalList(s, "history of "+room, page, stored[room]...)
+		equal(s, "last sequence of "+room, s.loadRoom(room).LastSeq, int64(len(page)))
+	}
+
+	again, err := s.store.AddMessages(s.ctx, tenant, batch[:4])
+	s.must(err)
+	for i, want := range []string{"2 one", "2 one", "2 one", "1 one elsewhere"} {
+		equal(s, "outcome in the next batch", outcome(again[i]), want)
+	}
+}
+
+// outcome says what has become of a message, in a few words.
+func outcome(o chat.Outcome) string {
+	for _, err := range []error{chat.ErrNotFound, chat.ErrForbidden, chat.ErrInvalid} {
+		if errors.Is(o.Err, err) && o.Message == (chat.Message{}) && !o.Created {
+			return err.Error()
+		}
+	}
+	if o.Err != nil {
+		return fmt.Sprintf("%v with %v, %v", o.Err, o.Message, o.Created)
+	}
+	text := fmt.Sprint(o.Message.Seq, " ", o.Message.Text)
+	if o.Created {
+		text += " new"
+	}
+	return text
+}
+
+// batchSizes are none, all that is allowed, and one more.
+func batchSizes(s *suite) {
+	s.users("ann")
+	s.room("r", "ann")
+	outcomes, err := s.store.AddMessages(s.ctx, tenant, nil)
+	s.must(err)
+	equal(s, "outcomes of nothing", len(outcomes), 0)
+	batch := make([]chat.Message, chat.MaxBatch+1)
+	for i := range batch {
+		batch[i] = chat.Message{RoomID: "r", AuthorID: "ann", Text: fmt.Sprint("line ", i)}
+	}
+	_, err = s.store.AddMessages(s.ctx, tenant, batch)
+	wantError(s, "a message too many", err, chat.ErrInvalid)
+	equal(s, "last sequence", s.loadRoom("r").LastSeq, 0)
+	outcomes, err = s.store.AddMessages(s.ctx, tenant, batch[1:])
+	s.must(err)
+	for i, o := range outcomes {
+		equal(s, "outcome", outcome(o), fmt.Sprintf("%d line %d new", i+1, i+1))
+	}
+	equal(s, "last sequence", s.loadRoom("r").LastSeq, chat.MaxBatch)
 }
 
 func history(s *suite) {

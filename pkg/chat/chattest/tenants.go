@@ -50,6 +50,13 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"AddMessage": func() error {
 			return third(s.store.AddMessage(ctx, tenant, chat.Message{RoomID: room, AuthorID: user, Text: "crossed", Key: "k"}))
 		},
+		"AddMessages": func() error {
+			outcomes, err := s.store.AddMessages(ctx, tenant, []chat.Message{{RoomID: room, AuthorID: user, Text: "crossed", Key: "k"}})
+			for _, o := range outcomes {
+				err = o.Err
+			}
+			return err
+		},
 		"History":  func() error { return second(s.store.History(ctx, tenant, room, user, 0, 10)) },
 		"MarkRead": func() error { return s.store.MarkRead(ctx, tenant, room, user, 1) },
 	}
@@ -71,7 +78,8 @@ var answers = map[string]error{
 	"User": chat.ErrNotFound, "Connect": chat.ErrNotFound, "SetIdle": chat.ErrNotFound, "RefreshIdle": chat.ErrNotFound,
 	"CreateRoom": chat.ErrNotFound, "DirectRoom": chat.ErrNotFound, "Room": chat.ErrNotFound, "Join": chat.ErrNotFound,
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
-	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
+	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound,
+	"AddMessages": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
 }
 
 // wantNothing makes all calls, SaveUser last, and checks that they find nothing.

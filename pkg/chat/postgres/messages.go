@@ -5,59 +5,140 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// AddMessage stores a message with the room's next sequence and reports whether it is new. It is one statement
-// unless there is something to explain; two resends at once meet at the unique key.
+// AddMessage stores one message.
 func (s *Store) AddMessage(ctx context.Context, tenant string, m chat.Message) (stored chat.Message, created bool, err error) {
-	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckMessage(m)); err != nil {
-		return stored, false, err
-	}
-	barFrom := m.MayBarFrom()
-	m.SentAt = orNow(m.SentAt)
-	err = s.pool.QueryRow(ctx, `
-		WITH room AS (
-			UPDATE rooms SET last_seq = last_seq + 1 WHERE tenant = $1 AND id = $2 AND deleted_at IS NULL
-			AND (EXISTS (SELECT 1 FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3)
-				OR EXISTS (SELECT 1 FROM departures WHERE tenant = $1 AND room_id = $2 AND user_id = $3 AND left_at >= $7))
-			AND NOT EXISTS (
-				SELECT 1 FROM blocks WHERE tenant = $1 AND other_id = $3 AND by_id IN (low_id, high_id) AND blocked_at < $7)
-			AND NOT EXISTS (SELECT 1 FROM messages WHERE tenant = $1 AND room_id = $2 AND author_id = $3 AND key = nullif($5, ''))
-			RETURNING last_seq
-		), message AS (
-			INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at)
-			SELECT $1, $2, last_seq, $3, $4, nullif($5, ''), $6 FROM room
-			RETURNING seq
-		)
-		SELECT seq, name FROM message, users WHERE tenant = $1 AND id = $3`,
-		tenant, m.RoomID, m.AuthorID, m.Text, m.Key, m.SentAt, barFrom).Scan(&m.Seq, &m.AuthorName)
-	if errors.Is(err, pgx.ErrNoRows) || hasCode(err, uniqueViolation) {
-		stored, err = s.storedMessage(ctx, tenant, m)
-		return stored, false, annotate(err, "store a message of user %q in room %q", m.AuthorID, m.RoomID)
-	}
-	if err != nil {
-		return stored, false, annotate(err, "store a message of user %q in room %q", m.AuthorID, m.RoomID)
-	}
-	return m, true, nil
+	return chat.One(s.AddMessages(ctx, tenant, []chat.Message{m}))
 }
 
-// storedMessage returns the message with m's key, or why there is none.
-func (s *Store) storedMessage(ctx context.Context, tenant string, m chat.Message) (chat.Message, error) {
-	if _, err := s.isMember(ctx, tenant, m.RoomID, m.AuthorID); err != nil {
-		return chat.Message{}, err
-	}
-	known, err := s.messages(ctx, tenant, m.RoomID, `author_id = $3 AND key = $4`, m.AuthorID, m.Key)
+// AddMessages stores a batch, in as many round trips as a batch of one: whoever writes in a room locks it first,
+// in the order of the ids, so that what is read of it then stays true.
+func (s *Store) AddMessages(ctx context.Context, tenant string, batch []chat.Message) ([]chat.Outcome, error) {
+	outcomes, err := chat.CheckBatch(tenant, batch)
 	if err != nil {
-		return chat.Message{}, err
+		return nil, err
 	}
-	if len(known) == 0 {
-		return chat.Message{}, chat.ErrForbidden
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		facts, err := lockFacts(ctx, tx, tenant, batch, outcomes)
+		if err != nil {
+			return err
+		}
+		judge(batch, facts, outcomes)
+		return insertMessages(ctx, tx, tenant, outcomes)
+	})
+	if err != nil {
+		return nil, annotate(err, "store %d messages", len(batch))
 	}
-	return known[0], nil
+	return outcomes, nil
+}
+
+// fact is what decides about a message whose room is there.
+type fact struct {
+	Place   int   // in the batch
+	LastSeq int64 // of the room
+	Allowed bool  // the author may have said it
+	Name    string
+	Seq     int64 // of the stored message with its key; 0 for none
+	Text    string
+	SentAt  time.Time
+}
+
+// lockFacts locks the rooms of the messages that have no outcome yet and returns their facts, in the order of the
+// batch.
+func lockFacts(ctx context.Context, tx pgx.Tx, tenant string, batch []chat.Message, outcomes []chat.Outcome) ([]fact, error) {
+	var places []int
+	var rooms, authors, keys []string
+	var barFrom []time.Time
+	for i, m := range batch {
+		if outcomes[i].Err == nil {
+			places, rooms, authors = append(places, i), append(rooms, m.RoomID), append(authors, m.AuthorID)
+			keys, barFrom = append(keys, m.Key), append(barFrom, m.MayBarFrom())
+		}
+	}
+	_, err := tx.Exec(ctx, `SELECT FROM rooms WHERE tenant = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`, tenant, rooms)
+	if err != nil {
+		return nil, err
+	}
+	return collect(ctx, tx, pgx.RowToStructByPos[fact], `
+		SELECT place, last_seq,
+			(EXISTS (SELECT FROM members WHERE tenant = $1 AND room_id = given.room_id AND user_id = given.author_id)
+				OR EXISTS (SELECT FROM departures
+					WHERE tenant = $1 AND room_id = given.room_id AND user_id = given.author_id AND left_at >= bar_from))
+			AND NOT EXISTS (SELECT FROM blocks
+				WHERE tenant = $1 AND other_id = given.author_id AND by_id IN (low_id, high_id) AND blocked_at < bar_from),
+			coalesce(name, ''), coalesce(seq, 0), coalesce(text, ''), coalesce(sent_at, 'epoch')
+		FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+			AS given (place, room_id, author_id, key, bar_from)
+		JOIN rooms ON rooms.tenant = $1 AND rooms.id = given.room_id AND deleted_at IS NULL
+		LEFT JOIN users ON users.tenant = $1 AND users.id = given.author_id
+		LEFT JOIN messages ON messages.tenant = $1 AND messages.room_id = given.room_id
+			AND messages.author_id = given.author_id AND messages.key = nullif(given.key, '')
+		ORDER BY place`,
+		tenant, places, rooms, authors, keys, barFrom)
+}
+
+// judge gives the messages their outcomes and, if they are new, their sequences.
+func judge(batch []chat.Message, facts []fact, outcomes []chat.Outcome) {
+	for i := range outcomes {
+		if outcomes[i].Err == nil {
+			outcomes[i].Err = chat.ErrNotFound // unless there are facts
+		}
+	}
+	type identity struct{ room, author, key string }
+	added := map[identity]chat.Message{}
+	lastSeq := map[string]int64{} // of the rooms with new messages
+	for _, f := range facts {
+		m, outcome := batch[f.Place], &outcomes[f.Place]
+		id := identity{m.RoomID, m.AuthorID, m.Key}
+		earlier, known := added[id]
+		m.AuthorName = f.Name
+		switch {
+		case f.Seq > 0:
+			m.Seq, m.Text, m.SentAt = f.Seq, f.Text, f.SentAt.UTC()
+			*outcome = chat.Outcome{Message: m}
+		case known && m.Key != "":
+			*outcome = chat.Outcome{Message: earlier}
+		case !f.Allowed:
+			outcome.Err = chat.ErrForbidden
+		default:
+			m.Seq, m.SentAt = max(f.LastSeq, lastSeq[m.RoomID])+1, orNow(m.SentAt)
+			added[id], lastSeq[m.RoomID] = m, m.Seq
+			*outcome = chat.Outcome{Message: m, Created: true}
+		}
+	}
+}
+
+// insertMessages stores what is new.
+func insertMessages(ctx context.Context, tx pgx.Tx, tenant string, outcomes []chat.Outcome) error {
+	var rooms, authors, texts, keys []string
+	var seqs []int64
+	var sent []time.Time
+	for _, o := range outcomes {
+		if m := o.Message; o.Created {
+			rooms, authors, texts, keys = append(rooms, m.RoomID), append(authors, m.AuthorID), append(texts, m.Text), append(keys, m.Key)
+			seqs, sent = append(seqs, m.Seq), append(sent, m.SentAt)
+		}
+	}
+	if len(rooms) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		WITH stored AS (
+			INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at)
+			SELECT $1, room_id, seq, author_id, text, nullif(key, ''), sent_at
+			FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+				AS given (room_id, seq, author_id, text, key, sent_at)
+			RETURNING room_id, seq
+		), newest AS (SELECT room_id, max(seq) AS seq FROM stored GROUP BY room_id)
+		UPDATE rooms SET last_seq = newest.seq FROM newest WHERE tenant = $1 AND id = newest.room_id`,
+		tenant, rooms, seqs, authors, texts, keys, sent)
+	return err
 }
 
 // isMember says whether a user is a member of a room, or chat.ErrNotFound for an unknown room.

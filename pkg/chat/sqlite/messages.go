@@ -11,28 +11,50 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// AddMessage stores a message with the room's next sequence and reports whether it is new.
+// AddMessage stores one message.
 func (s *Store) AddMessage(ctx context.Context, tenant string, m chat.Message) (stored chat.Message, created bool, err error) {
-	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckMessage(m)); err != nil {
-		return stored, false, err
+	return chat.One(s.AddMessages(ctx, tenant, []chat.Message{m}))
+}
+
+// AddMessages stores a batch.
+func (s *Store) AddMessages(ctx context.Context, tenant string, batch []chat.Message) ([]chat.Outcome, error) {
+	outcomes, err := chat.CheckBatch(tenant, batch)
+	if err != nil {
+		return nil, err
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		if _, err := roomKind(ctx, tx, tenant, m.RoomID); err != nil {
-			return err
+		for i, m := range batch {
+			if outcomes[i].Err != nil {
+				continue
+			}
+			stored, created, err := addMessage(ctx, tx, tenant, m)
+			if err != nil && !errors.Is(err, chat.ErrNotFound) && !errors.Is(err, chat.ErrForbidden) {
+				return err
+			}
+			outcomes[i] = chat.Outcome{Message: stored, Created: created, Err: err}
 		}
-		known, err := messages(ctx, tx, tenant, m.RoomID, `author_id = ?3 AND key = ?4`, m.AuthorID, m.Key)
-		if err != nil {
-			return err
-		}
-		if len(known) > 0 {
-			stored = known[0]
-			return nil
-		}
-		stored, err = insertMessage(ctx, tx, tenant, m)
-		created = true
-		return err
+		return nil
 	})
-	return stored, created && err == nil, annotate(err, "store a message of user %q in room %q", m.AuthorID, m.RoomID)
+	if err != nil {
+		return nil, annotate(err, "store %d messages", len(batch))
+	}
+	return outcomes, nil
+}
+
+// addMessage stores m unless there is one with its key, and reports whether it did.
+func addMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) (stored chat.Message, created bool, err error) {
+	if _, err := roomKind(ctx, tx, tenant, m.RoomID); err != nil {
+		return stored, false, err
+	}
+	known, err := messages(ctx, tx, tenant, m.RoomID, `author_id = ?3 AND key = ?4`, m.AuthorID, m.Key)
+	if err != nil {
+		return stored, false, err
+	}
+	if len(known) > 0 {
+		return known[0], false, nil
+	}
+	stored, err = insertMessage(ctx, tx, tenant, m)
+	return stored, err == nil, err
 }
 
 // insertMessage takes the room's next sequence if the author may write there.
