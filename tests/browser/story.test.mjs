@@ -203,6 +203,15 @@ if (!onPhone) chapter("everything can be done by keyboard", async () => {
   await ada.hears("Typed, never clicked");
   await page.keyboard.press("Alt+ArrowUp");
   await page.getByLabel("Find a chat").fill("");
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type(river.toLowerCase());
+  await page.keyboard.press("Enter");
+  await page.getByLabel(`Message to ${river}`).and(page.locator(":focus")).waitFor();
+  await page.keyboard.press("Control+k"); // the conversation stays beside it
+  await page.getByLabel("Find a chat").and(page.locator(":focus")).waitFor();
+  await page.getByLabel(`Message to ${river}`).waitFor();
+  await page.keyboard.press("Escape");
+  await ada.chat(river).and(page.locator(":focus")).waitFor();
 });
 
 chapter("one leaves, and can come back", async () => {
