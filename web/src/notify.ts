@@ -5,7 +5,7 @@ import type { Alert } from "./store";
 export type Permission = "unsupported" | "default" | "granted" | "denied";
 
 export function permission(): Permission {
-  return "Notification" in window ? Notification.permission : "unsupported";
+  return isSecureContext && "Notification" in window ? Notification.permission : "unsupported"; // over http it is "denied", which nobody can change
 }
 
 /** Asks; to be called when somebody has pressed a button for it. */
