@@ -185,7 +185,7 @@ func (s *loadSettings) options() (o drive.Options, err error) {
 		problems = append(problems, fmt.Errorf("workers is %d; it cannot be negative", s.Workers))
 	case s.Workers > 0 && s.ConnectionString != "":
 		problems = append(problems, errors.New("connectionString is for a process that makes load; with workers give the endpoint here, and the key to each worker"))
-	case s.Workers == 0:
+	case s.Workers == 0 && !s.Chat.Journeys:
 		if o.Key, err = s.key(); err != nil {
 			problems = append(problems, err)
 		}

@@ -70,6 +70,16 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("status: got %d, want 0", status)
 		}
 	})
+	t.Run("people who chat", func(t *testing.T) {
+		t.Parallel()
+		chatted := file + ".chat"
+		_, status := lab(t, "--endpoint", gateway.URL, "--chat-journeys", "--chat-idle-rate=20", "--churn-rate=5", "--connections=12", "--groups-count=3", "--publish-rate=40",
+			"--subprotocols=reliable,json", "--ramp=200ms", "--warmup=0s", "--duration=1s", "--storm-every=400ms", "--output", chatted, "--fail-if=faults>0,ready<12,errors>0,delivered.rate<=0")
+		r, err := result.Read(chatted)
+		if status != 0 || err != nil || r.Latency["event"] == nil || r.Totals["churned"] == 0 {
+			t.Errorf("got status %d, %v and %+v, want people who type, leave, and go idle", status, err, r)
+		}
+	})
 	t.Run("two workers", func(t *testing.T) {
 		t.Parallel()
 		address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))

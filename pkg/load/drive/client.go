@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type client struct {
 	endpoint string
 	codec    protocol.Codec
 	receiver *truth.Receiver
+	person   *person // in chat journeys
 
 	ready   atomic.Bool // connected, and in all its groups
 	cutting atomic.Bool // we lost the socket on purpose
@@ -45,8 +47,10 @@ type client struct {
 	scratch []byte
 
 	hasBeenReady bool
+	idle         bool
 
 	// Of the reading goroutine.
+	base      string // of the URL that was connected to, without the query
 	sequence  uint64 // largest received
 	sinceAck  int    // messages since the last acknowledgement
 	fragments []byte
@@ -99,7 +103,7 @@ func (c *client) live(ctx context.Context) {
 func (c *client) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	target, recovering, err := c.target()
+	target, recovering, err := c.target(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +122,7 @@ func (c *client) connect(ctx context.Context) error {
 		_ = tcp.SetReadBuffer(smallBuffer) // else the kernel reads fast
 	}
 	if c.Subprotocol != scenario.Simple {
-		if err := c.hello(ctx, s); err != nil {
+		if err := c.hello(ctx, s, recovering); err != nil {
 			s.drop()
 			return err
 		}
@@ -156,8 +160,9 @@ func (c *client) connect(ctx context.Context) error {
 	return nil
 }
 
-// hello waits for the connected message.
-func (c *client) hello(ctx context.Context, s *socket) error {
+// hello waits for the connected message, and for a person who is new also until the chat knows of it.
+func (c *client) hello(ctx context.Context, s *socket, recovering bool) error {
+	connected := false
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
@@ -172,7 +177,9 @@ func (c *client) hello(ctx context.Context, s *socket) error {
 		case op == opClose:
 			c.setID("", "") // a refused recovery is final
 			return closeError(payload)
-		case op == opText:
+		case connected && isOnline(payload):
+			return nil
+		case op == opText && !connected:
 			var r protocol.Response
 			if err := c.codec.DecodeResponse(false, payload, &r); err != nil {
 				return fmt.Errorf("the first message: %w", err)
@@ -183,7 +190,9 @@ func (c *client) hello(ctx context.Context, s *socket) error {
 			if c.codec.Reliable() {
 				c.setID(r.Connected.ConnectionID, r.Connected.ReconnectionToken)
 			}
-			return nil
+			if connected = true; c.person == nil || recovering {
+				return nil
+			}
 		}
 	}
 }
@@ -195,23 +204,35 @@ func (c *client) setID(id, token string) {
 }
 
 // target is the URL to connect to, and whether that recovers the connection.
-func (c *client) target() (target string, recovering bool, err error) {
+func (c *client) target(ctx context.Context) (target string, recovering bool, err error) {
+	if target = c.recovery(); target != "" {
+		return target, true, nil
+	}
+	if c.person != nil {
+		target, err = c.person.negotiate(ctx)
+	} else {
+		var groups []string
+		if c.Subprotocol == scenario.Simple {
+			c.each(func(group string) { groups = append(groups, group) })
+		}
+		target, err = c.run.clientURL(c.endpoint, c.userID, groups)
+	}
+	c.base, _, _ = strings.Cut(target, "?")
+	return target, false, err
+}
+
+// recovery is where a lost connection can be taken up again; empty when that is not possible, or no more.
+func (c *client) recovery() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.id != "" && c.lostAt != 0 && c.run.now()-c.lostAt > int64(recoverTime) {
 		c.id, c.token = "", ""
 		c.gone()
 	}
-	if c.id != "" {
-		query := url.Values{"awps_connection_id": {c.id}, "awps_reconnection_token": {c.token}}
-		return c.endpoint + "/client/hubs/" + c.run.scenario.Hub + "?" + query.Encode(), true, nil
+	if c.id == "" {
+		return ""
 	}
-	var groups []string
-	if c.Subprotocol == scenario.Simple {
-		c.each(func(group string) { groups = append(groups, group) })
-	}
-	target, err = c.run.clientURL(c.endpoint, c.userID, groups)
-	return target, false, err
+	return c.base + "?" + url.Values{"awps_connection_id": {c.id}, "awps_reconnection_token": {c.token}}.Encode()
 }
 
 func (c *client) each(f func(group string)) {
@@ -224,7 +245,11 @@ func (c *client) each(f func(group string)) {
 func (c *client) join(group string, due int64) {
 	c.joining++
 	c.receiver.Joining(group, c.run.now())
-	c.ask(protocol.Request{Kind: protocol.JoinGroup, Group: group}, pending{kind: measure.Join, due: due, group: group})
+	r := protocol.Request{Kind: protocol.JoinGroup, Group: group}
+	if c.person != nil {
+		r = joinChat(group)
+	}
+	c.ask(r, pending{kind: measure.Join, due: due, group: group})
 }
 
 // ask sends a request that is answered by an ack. The caller holds mu and has seen a socket.
@@ -244,13 +269,16 @@ func (c *client) ask(r protocol.Request, p pending) {
 func (c *client) publish(stream *truth.Stream, due int64, size int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socket == nil || !c.ready.Load() {
+	if c.socket == nil || !c.ready.Load() || c.person != nil && c.joining > 0 { // who is not in a room cannot type into it
 		return false
 	}
 	number := stream.Send(c.run.now())
 	payload := c.run.id.Append(nil, truth.Stamp{Stream: stream.ID, Number: number, Due: due}, size)
 	r := protocol.Request{Kind: protocol.SendToGroup, Group: stream.Target, NoEcho: c.run.scenario.Publish.NoEcho}
 	r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
+	if c.person != nil {
+		r.SetData(line(c.run.id, stream, number, payload))
+	}
 	c.ask(r, pending{kind: measure.Ack, due: due, stream: stream, number: number})
 	return true
 }
@@ -264,7 +292,11 @@ func (c *client) leave(group string, due int64) bool {
 	}
 	c.joining++
 	c.receiver.Leaving(group, c.run.now())
-	c.ask(protocol.Request{Kind: protocol.LeaveGroup, Group: group}, pending{kind: measure.Join, due: due, group: group, leave: true})
+	r := protocol.Request{Kind: protocol.LeaveGroup, Group: group}
+	if c.person != nil {
+		r = leaveChat(group)
+	}
+	c.ask(r, pending{kind: measure.Join, due: due, group: group, leave: true})
 	return true
 }
 
@@ -281,6 +313,19 @@ func (c *client) event(name string, invoke bool, due int64, size int) bool {
 	}
 	r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: bytes.Repeat([]byte{'e'}, size)})
 	c.ask(r, pending{kind: measure.Event, due: due})
+	return true
+}
+
+// toggleIdle goes away from the keyboard, or comes back.
+func (c *client) toggleIdle(due int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket == nil || !c.ready.Load() {
+		return false
+	}
+	name := map[bool]string{false: "userEnterIdle", true: "userExitIdle"}[c.idle]
+	c.idle = !c.idle
+	c.ask(event(name, webpubsub.DataText, ""), pending{kind: measure.Event, due: due})
 	return true
 }
 

@@ -72,6 +72,7 @@ type run struct {
 	ignored  truth.Log // of slow readers
 	clients  []*client
 	rest     map[string]*dataplane.Client // by endpoint
+	rooms    []string                     // ids of the chats, in chat journeys
 	owners   []int32                      // of each stream, the client that sends it; -1: none
 	recorder measure.Recorder
 	slots    chan struct{} // closed loop: messages that may be sent
@@ -108,6 +109,11 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{Retries: -1})
 	}
 	r.makeClients()
+	if s.Chat.Journeys {
+		if err := r.openRooms(ctx); err != nil {
+			return nil, fmt.Errorf("open the chats: %w", err)
+		}
+	}
 	return newMeter(r).measure(ctx)
 }
 
@@ -115,10 +121,17 @@ func (r *run) makeClients() {
 	endpoints := r.scenario.Endpoints()
 	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple}
 	r.clients = make([]*client, len(r.plan.Clients))
+	transport := r.transport()
+	if r.scenario.Chat.Journeys {
+		r.rooms = newRooms(r.plan.Groups)
+	}
 	for i, p := range r.plan.Clients {
 		c := &client{
 			Client: p, run: r, index: i, userID: r.user(i), endpoint: endpoints[i%len(endpoints)],
 			codec: codecs[p.Subprotocol], pending: map[uint64]pending{},
+		}
+		if r.scenario.Chat.Journeys {
+			c.person = newPerson(c.endpoint, "Load "+c.userID, transport)
 		}
 		log := &r.log
 		if p.Slow {
@@ -129,8 +142,14 @@ func (r *run) makeClients() {
 	}
 }
 
-func (r *run) user(i int) string  { return r.options.Prefix + "user-" + strconv.Itoa(i) }
-func (r *run) group(g int) string { return r.options.Prefix + "group-" + strconv.Itoa(g) }
+func (r *run) user(i int) string { return r.options.Prefix + "user-" + strconv.Itoa(i) }
+
+func (r *run) group(g int) string {
+	if r.rooms != nil {
+		return r.rooms[g]
+	}
+	return r.options.Prefix + "group-" + strconv.Itoa(g)
+}
 
 // now is the time since the run began, in nanoseconds.
 func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
@@ -298,6 +317,10 @@ func (r *run) activities() (all []func(ctx context.Context)) {
 	}
 	if s.Event.Rate > 0 {
 		add(s.Event.Rate, r.events())
+	}
+	if s.Chat.IdleRate > 0 {
+		draw := r.plan.Draw(scenario.DrawIdle)
+		add(s.Chat.IdleRate, func(due int64) { r.sentOrNot(r.clients[draw.IntN(len(r.clients))].toggleIdle(due)) })
 	}
 	if s.Storm.Every > 0 {
 		all = append(all, r.storms)

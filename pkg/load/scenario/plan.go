@@ -57,6 +57,7 @@ const (
 	DrawUsers
 	DrawEvents
 	DrawStorm
+	DrawIdle
 )
 
 // Draw returns the sequence of random numbers for a purpose.

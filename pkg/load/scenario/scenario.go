@@ -37,6 +37,7 @@ type Scenario struct {
 	Event   Event
 	Slow    Slow
 	Storm   Storm
+	Chat    Chat
 
 	Warmup   time.Duration `default:"1s" help:"time before measuring begins, under load"`
 	Duration time.Duration `default:"10s" help:"time of measuring"`
@@ -90,6 +91,39 @@ type Storm struct {
 	Share int           `default:"10" help:"percent of the connections that each storm cuts; reliable ones recover, the others begin anew"`
 }
 
+// Chat makes the connections people who chat with Chatr, rather than clients of a bare hub.
+type Chat struct {
+	Journeys bool `help:"connections are guests who sign in, open rooms (the groups) and type into them; endpoint is where Chatr's page is, and no key is needed"`
+	IdleRate int  `help:"people per second who go idle or come back, in chat journeys"`
+}
+
+func (c *Chat) validate(s *Scenario, p *problems) {
+	p.between("chat.idleRate", c.IdleRate, 0, maxRate)
+	if !c.Journeys {
+		if c.IdleRate > 0 {
+			p.add("chat.idleRate is set without chat.journeys")
+		}
+		return
+	}
+	for _, choice := range s.Subprotocols {
+		if strings.HasPrefix(choice, "simple") {
+			p.add("chat.journeys: people have no simple connections; leave simple out of subprotocols")
+		}
+	}
+	if s.REST.GroupRate > 0 || s.REST.UserRate > 0 || s.Event.Rate > 0 || s.Publish.Outside > 0 {
+		p.add("chat.journeys: people make no REST calls and no events of your own, and only those in a room type into it; leave out rest, event and publish.outside")
+	}
+	sizes, _ := weighted(s.Publish.Sizes) // reported elsewhere
+	for _, w := range sizes {
+		if n, err := strconv.Atoi(w.value); err == nil && n > maxLine {
+			p.add("chat.journeys: a line has at most %d characters, so publish.sizes cannot be %d", maxLine, n)
+		}
+	}
+}
+
+// maxLine is the limit of a chat's message in characters (docs/chat.md section 5).
+const maxLine = 8000
+
 // Subprotocol is what a connection speaks.
 type Subprotocol uint8
 
@@ -135,6 +169,7 @@ func (s *Scenario) Validate() error {
 	p.err("subprotocols", err)
 	s.Groups.validate(&p)
 	s.Publish.validate(&p)
+	s.Chat.validate(s, &p)
 	for name, rate := range map[string]int{"publish.rate": s.Publish.Rate, "churn.rate": s.Churn.Rate, "rest.groupRate": s.REST.GroupRate, "rest.userRate": s.REST.UserRate, "event.rate": s.Event.Rate} {
 		p.between(name, rate, 0, maxRate)
 	}

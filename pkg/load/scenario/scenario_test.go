@@ -168,3 +168,18 @@ func TestSplitRefusesWhatCannotBeShared(t *testing.T) {
 		}
 	}
 }
+
+func TestChatJourneysAreOfPeople(t *testing.T) {
+	if err := load(t, "--chat-journeys", "--chat-idle-rate=1", "--publish-rate=5").Validate(); err != nil {
+		t.Error(err)
+	}
+	err := load(t, "--chat-journeys", "--subprotocols=simple:2", "--rest-user-rate=1", "--publish-sizes=9000").Validate()
+	for _, want := range []string{"no simple connections", "no REST calls", "publish.sizes cannot be 9000"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want also %q", err, want)
+		}
+	}
+	if err := load(t, "--chat-idle-rate=1").Validate(); err == nil || !strings.Contains(err.Error(), "without chat.journeys") {
+		t.Errorf("got %v, want that there are no people to be idle", err)
+	}
+}
