@@ -48,7 +48,7 @@ type Conn struct {
 // writing is the part of a connection that only its writer touches.
 type writing struct {
 	state connState
-	sock  *socket.Socket // nil unless state is attached
+	sock  *socket.Socket // the last one; closed when state is detached
 	in    []place
 	out   *outbox  // what waits while the client cannot take it; nil while it keeps up
 	kept  *unacked // of a reliable connection

@@ -220,6 +220,25 @@ func TestSilentSocketIsCutOff(t *testing.T) {
 	}
 }
 
+// TestGoodbyeCountsAfterALoss has a write fail between the client's close frame and what is made of it.
+func TestGoodbyeCountsAfterALoss(t *testing.T) {
+	h := newHarness(t, Options{})
+	c := h.add("c", protocol.ReliableJSON)
+	h.handshake()
+	old := <-h.socks
+	h.Attach(c, old, protocol.Connected{ConnectionID: "c"})
+	h.Detach(c, old, false, ReasonLost.Close(""))
+	h.handshake()
+	sock := <-h.socks
+	h.Attach(c, sock, protocol.Connected{ConnectionID: "c"})
+	h.Detach(c, old, true, Closing{Reason: ReasonClient, Text: "of a socket before"})
+	h.Detach(c, sock, false, ReasonLost.Close(""))
+	h.Detach(c, sock, true, Closing{Reason: ReasonClient, Text: "of the last socket"})
+	if closing := <-h.gone; closing.Reason != ReasonClient || closing.Text != "of the last socket" {
+		t.Errorf("got the end %+v, want that by the goodbye of the last socket", closing)
+	}
+}
+
 func TestReliableBuffer(t *testing.T) {
 	var u unacked
 	m := message("x", MessageOptions{})

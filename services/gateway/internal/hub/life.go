@@ -44,17 +44,20 @@ func (w *writer) waiting(c *Conn) (items []item) {
 	return c.out.items[c.out.first:]
 }
 
-// detach takes c's socket away, if it is sock.
+// detach takes c's socket away, if it is sock. A client's goodbye counts also when writing has failed just before,
+// because it went on to close the socket.
 func (w *writer) detach(c *Conn, sock *socket.Socket, final bool, closing Closing) {
-	if c.state != stateAttached || c.sock != sock {
+	switch {
+	case c.state == stateGone || c.sock != sock:
 		return
-	}
-	if final || c.kept == nil {
+	case final || c.kept == nil:
 		w.end(c, closing)
+		return
+	case c.state == stateDetached:
 		return
 	}
 	_ = sock.Close()
-	c.state, c.sock, c.out = stateDetached, nil, nil
+	c.state, c.out = stateDetached, nil
 	c.epoch++
 	epoch := c.epoch
 	c.expiry = time.AfterFunc(w.r.recovery, func() { w.push(job{op: opExpire, conn: c, seq: epoch}) })
