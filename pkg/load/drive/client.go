@@ -129,7 +129,7 @@ func (c *client) connect(ctx context.Context) error {
 	}
 	now := c.run.now()
 	c.run.record(c.index, measure.Connect, now-started)
-	c.run.count(&c.run.totals.connects, 1)
+	c.run.totals.connects.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.socket, c.lostAt = s, 0
@@ -138,7 +138,7 @@ func (c *client) connect(ctx context.Context) error {
 	}
 	switch {
 	case recovering:
-		c.run.count(&c.run.totals.recoveries, 1)
+		c.run.totals.recoveries.Add(1)
 		for _, group := range c.rejoin {
 			c.join(group, now)
 		}
@@ -388,7 +388,7 @@ func (c *client) read(ctx context.Context) error {
 			return err
 		}
 		n := len(s.in) - before
-		c.run.count(&c.run.totals.bytes, int64(n))
+		c.run.totals.bytes.Add(int64(n))
 		if c.Slow {
 			c.run.sleep(ctx, time.Duration(n)*time.Second/time.Duration(c.run.scenario.Slow.Rate))
 		}
@@ -472,7 +472,7 @@ func (c *client) message(payload []byte, now int64) error {
 	stamp, ours := c.run.id.Find(payload)
 	if c.codec.Reliable() {
 		if i := bytes.Index(payload, sequenceMember); i >= 0 && c.repeated(payload[i+len(sequenceMember):]) {
-			c.run.count(&c.run.totals.repeated, 1)
+			c.run.totals.repeated.Add(1)
 			return nil
 		}
 	}

@@ -160,8 +160,6 @@ func (r *run) record(seat int, k measure.Kind, ns int64) {
 	r.recorder.Record(seat, k, time.Duration(ns))
 }
 
-func (r *run) count(counter *atomic.Int64, n int64) { counter.Add(n) }
-
 // failed counts something that went wrong.
 func (r *run) failed(what string) {
 	r.totals.errors.Add(1)
@@ -220,17 +218,18 @@ func (r *run) acked(p pending, ok bool, now int64) {
 	} else {
 		p.stream.Refused(p.number)
 	}
-	r.release(p)
+	r.release()
 }
 
 // unanswerable notes that a request will never be answered.
 func (r *run) unanswerable(p pending) {
 	if p.stream != nil {
-		r.release(p)
+		r.release()
 	}
 }
 
-func (r *run) release(pending) {
+// release lets the closed loop send another message.
+func (r *run) release() {
 	if r.slots != nil {
 		r.slots <- struct{}{} // has room for all
 	}
