@@ -108,15 +108,18 @@ func concurrentResends(s *suite) {
 // waits for another in a circle, every message is stored once, and no sequence is missing.
 func concurrentBatches(s *suite) {
 	store := s.processes()
-	rooms := numbered("r", 8)
+	rooms := numbered("r", 4)
 	s.users("ann")
 	for _, room := range rooms {
 		s.room(room, "ann")
 	}
-	const perRoom = 12 // messages of a batch in each room
+	const (
+		perRoom = 6 // messages of a batch in each room
+		turns   = 10
+	)
 	created := make([]int, 6)
 	each(s, len(created), func(i int) error {
-		for round := range rounds {
+		for round := range turns {
 			var batch []chat.Message
 			for _, room := range rooms {
 				for n := range perRoom {
@@ -140,7 +143,7 @@ func concurrentBatches(s *suite) {
 		}
 		return nil
 	})
-	different := (rounds + 1) * perRoom / 2
+	different := (turns + 1) * perRoom / 2
 	total := 0
 	for _, n := range created {
 		total += n
