@@ -201,6 +201,9 @@ type Store interface {
 	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
 	// Memberships returns the ids of the rooms a user is in, in either state.
 	Memberships(ctx context.Context, tenant, userID string) ([]string, error)
+	// Muted returns the ids of those direct rooms of a user's memberships in which nobody may speak, as one of the two
+	// has blocked the other.
+	Muted(ctx context.Context, tenant, userID string) ([]string, error)
 	// Join makes a known user a joined member of a public room, or accepts the invitation to a direct one, and
 	// reports whether that changed anything. ErrNotFound for an unknown room or user, ErrForbidden for a
 	// direct room the user is not in, ErrLimit for too many rooms of the user or members of the room.

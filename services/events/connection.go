@@ -101,7 +101,11 @@ func (s *Service) rooms(ctx context.Context, userID string) (rooms []string, mut
 	if rooms, err = s.store.Memberships(ctx, s.cfg.Tenant, userID); err != nil {
 		return nil, nil, err
 	}
-	muted, err = s.mutedRooms(ctx, userID, rooms)
+	ids, err := s.store.Muted(ctx, s.cfg.Tenant, userID)
+	muted = map[string]bool{}
+	for _, id := range ids {
+		muted[id] = true
+	}
 	return rooms, muted, err
 }
 
@@ -238,12 +242,11 @@ func (s *Service) enter(ctx context.Context, roomID, userID string, conns []stri
 
 // access reports whether a user may hear a room and speak in it.
 func (s *Service) access(ctx context.Context, roomID, userID string) (hear, speak bool, err error) {
-	rooms, err := s.store.Memberships(ctx, s.cfg.Tenant, userID)
+	rooms, muted, err := s.rooms(ctx, userID)
 	if err != nil || !slices.Contains(rooms, roomID) {
 		return false, false, err
 	}
-	muted, err := s.mutedRooms(ctx, userID, []string{roomID})
-	return err == nil, err == nil && !muted[roomID], err
+	return true, !muted[roomID], nil
 }
 
 // exitAll is exit for the connections that the user has now.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -161,35 +160,4 @@ func (s *Service) directWith(ctx context.Context, userID, otherID string) (strin
 		}
 	}
 	return "", nil
-}
-
-// mutedRooms returns those of rooms in which a user may not speak: direct ones where either has blocked the other.
-func (s *Service) mutedRooms(ctx context.Context, userID string, rooms []string) (map[string]bool, error) {
-	muted := map[string]bool{}
-	var mine []string
-	for _, id := range rooms {
-		if !isDirect(id) {
-			continue
-		}
-		room, err := s.store.Room(ctx, s.cfg.Tenant, id)
-		if err != nil && !errors.Is(err, chat.ErrNotFound) { // gone meanwhile: nobody to have blocked anybody
-			return nil, err
-		}
-		if mine == nil {
-			if mine, err = s.store.Blocked(ctx, s.cfg.Tenant, userID); err != nil {
-				return nil, err
-			}
-		}
-		for _, m := range room.Members {
-			if m.UserID == userID {
-				continue
-			}
-			theirs, err := s.store.Blocked(ctx, s.cfg.Tenant, m.UserID)
-			if err != nil {
-				return nil, err
-			}
-			muted[id] = slices.Contains(mine, m.UserID) || slices.Contains(theirs, userID)
-		}
-	}
-	return muted, nil
 }

@@ -149,16 +149,16 @@ func TestRoomLostBetweenConnectAndConnected(t *testing.T) {
 	}
 }
 
-// hurried is a store in which something happens right after a user's memberships, or blocked users, were read.
+// hurried is a store in which something happens right after a user's memberships, or muted rooms, were read.
 type hurried struct {
 	chat.Store
-	then, blockedThen func()
+	then, mutedThen func()
 }
 
-func (h *hurried) Blocked(ctx context.Context, tenant, userID string) ([]string, error) {
-	ids, err := h.Store.Blocked(ctx, tenant, userID)
-	if then := h.blockedThen; then != nil && userID == "guest_bob" {
-		h.blockedThen = nil
+func (h *hurried) Muted(ctx context.Context, tenant, userID string) ([]string, error) {
+	ids, err := h.Store.Muted(ctx, tenant, userID)
+	if then := h.mutedThen; then != nil {
+		h.mutedThen = nil
 		then()
 	}
 	return ids, err
@@ -199,7 +199,7 @@ func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
 	bob, eve := w.open("b", "guest_bob"), w.open("e", "guest_eve")
 	eve.must("createPrivateChat", object{"targetUserId": "guest_bob"})
 	private := in[object](t, bob.told("joinPrivateChat")[0])["id"].(string)
-	store.blockedThen = func() { bob.must("blockUser", object{"userId": "guest_eve"}) }
+	store.mutedThen = func() { bob.must("blockUser", object{"userId": "guest_eve"}) }
 	eve.must("joinChat", private)
 	if _, speak := eve.may(private); speak {
 		t.Error("eve may speak to who has blocked her")

@@ -33,6 +33,7 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"Room":        func() error { return second(s.store.Room(ctx, tenant, room)) },
 		"Rooms":       func() error { return none(s.store.Rooms(ctx, tenant, user)) },
 		"Memberships": func() error { return none(s.store.Memberships(ctx, tenant, user)) },
+		"Muted":       func() error { return none(s.store.Muted(ctx, tenant, user)) },
 		"Join":        func() error { return second(s.store.Join(ctx, tenant, room, user)) },
 		"Leave": func() error {
 			left, err := s.store.Leave(ctx, tenant, room, user)

@@ -163,6 +163,11 @@ func blocks(s *suite) {
 	blocked, err = s.store.Blocked(s.ctx, tenant, "bob")
 	s.must(err)
 	equalList(s, "blocked by bob", blocked)
+	for user, want := range map[string][]string{"ann": {r.ID}, "bob": {r.ID}, "cid": nil} { // cid has no room with ann
+		muted, err := s.store.Muted(s.ctx, tenant, user)
+		s.must(err)
+		equalList(s, "muted for "+user, muted, want...)
+	}
 
 	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: r.ID, AuthorID: "bob", Text: "hello?"})
 	wantError(s, "message of a blocked user", err, chat.ErrForbidden)

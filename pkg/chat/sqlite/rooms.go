@@ -246,6 +246,20 @@ func (s *Store) Memberships(ctx context.Context, tenant, userID string) ([]strin
 	return ids, annotate(err, "list the memberships of user %q", userID)
 }
 
+// Muted returns a user's direct rooms in which one has blocked the other.
+func (s *Store) Muted(ctx context.Context, tenant, userID string) ([]string, error) {
+	if err := chat.CheckIDs(tenant, userID); err != nil {
+		return nil, err
+	}
+	ids, err := collect(ctx, s.reader, scanString, `
+		SELECT m.room_id FROM members m JOIN rooms r ON r.tenant = m.tenant AND r.id = m.room_id
+		WHERE m.tenant = ?1 AND m.user_id = ?2 AND r.kind = 'direct' AND EXISTS (
+			SELECT 1 FROM blocks b WHERE b.tenant = r.tenant
+			AND (b.by_id = r.low_id AND b.other_id = r.high_id OR b.by_id = r.high_id AND b.other_id = r.low_id))
+		ORDER BY m.room_id`, tenant, userID)
+	return ids, annotate(err, "list the muted rooms of user %q", userID)
+}
+
 // Join makes a user a joined member of a room.
 func (s *Store) Join(ctx context.Context, tenant, roomID, userID string) (changed bool, err error) {
 	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
