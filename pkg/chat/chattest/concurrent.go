@@ -108,18 +108,15 @@ func concurrentResends(s *suite) {
 // waits for another in a circle, every message is stored once, and no sequence is missing.
 func concurrentBatches(s *suite) {
 	store := s.processes()
-	rooms := numbered("r", 4)
+	rooms := numbered("r", 8)
 	s.users("ann")
 	for _, room := range rooms {
 		s.room(room, "ann")
 	}
-	const (
-		perRoom = 6 // messages of a batch in each room
-		turns   = 10
-	)
+	const perRoom = 2 // messages of a batch in each room
 	created := make([]int, 6)
 	each(s, len(created), func(i int) error {
-		for round := range turns {
+		for round := range rounds {
 			var batch []chat.Message
 			for _, room := range rooms {
 				for n := range perRoom {
@@ -143,7 +140,7 @@ func concurrentBatches(s *suite) {
 		}
 		return nil
 	})
-	different := (turns + 1) * perRoom / 2
+	different := (rounds + 1) * perRoom / 2
 	total := 0
 	for _, n := range created {
 		total += n
