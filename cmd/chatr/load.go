@@ -62,7 +62,7 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return runLoadWorker(ctx, args[1:], out)
 	}
 	var s loadSettings
-	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
+	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s)}, out); err != nil {
 		return err
 	}
 	thresholds, err := parseThresholds(s.FailIf)
@@ -112,7 +112,7 @@ func (s *loadSettings) run(ctx context.Context, o drive.Options, out io.Writer) 
 // runLoadWorker does the part of a scenario that a coordinator gives it.
 func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
 	var w workerSettings
-	if _, err := config.Load(&w, "load worker", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
+	if _, err := config.Load(&w, "load worker", config.Source{Args: args, Env: envOf(&w)}, out); err != nil {
 		return err
 	}
 	s := loadSettings{AccessKey: w.AccessKey, Data: w.Data, Authority: w.Authority}
@@ -132,7 +132,7 @@ func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
 // runLoadReport makes a page of results that were kept, side by side.
 func runLoadReport(args []string, out io.Writer) error {
 	var s reportSettings
-	if _, err := config.Load(&s, "load report", config.Source{Args: args}, out); err != nil {
+	if _, err := config.Load(&s, "load report", config.Source{Args: args, Env: envOf(&s)}, out); err != nil {
 		return err
 	}
 	thresholds, err := parseThresholds(s.FailIf)
@@ -155,6 +155,21 @@ func runLoadReport(args []string, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "page", s.HTML)
 	return judge(all[len(all)-1], thresholds)
+}
+
+// envOf keeps from the environment what a command has settings for; those of the services are not errors here.
+func envOf(settings any) (env []string) {
+	known := map[string]bool{"CHATR_CONFIG": true}
+	for _, f := range config.Fields(settings) {
+		known[f.Env] = true
+		known[f.Env+"_FILE"] = f.Secret
+	}
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); known[name] {
+			env = append(env, kv)
+		}
+	}
+	return env
 }
 
 func writePage(file string, results ...*result.Result) error {
