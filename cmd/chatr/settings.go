@@ -64,10 +64,10 @@ const minKey = 32
 func load(name string, args []string, out io.Writer) (s *settings, file string, err error) {
 	s = &settings{}
 	file, err = config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
-	if err != nil {
+	if errors.Is(err, config.ErrHelp) {
 		return nil, "", err
 	}
-	return s, file, s.validate()
+	return s, file, errors.Join(err, s.validate())
 }
 
 // validate reports everything that is wrong for any command.

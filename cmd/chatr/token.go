@@ -28,7 +28,7 @@ type tokenSettings struct {
 
 func runToken(_ context.Context, args []string, out io.Writer) error {
 	var s tokenSettings
-	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv()}, out); err != nil {
+	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro}, out); err != nil {
 		return err
 	}
 	if s.AccessKey == "" {
@@ -62,6 +62,10 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	fmt.Fprintln(out, "ws"+strings.TrimPrefix(path, "http")+"?access_token="+signed)
 	return nil
 }
+
+// toolIntro stands in the help of commands that are no services.
+const toolIntro = `The key and the data folder can also be set in the environment: CHATR_ACCESS_KEY,
+CHATR_ACCESS_KEY_FILE, CHATR_DATA.`
 
 // tokenEnv keeps from the environment what this command shares with the services; their other settings are not
 // errors here.

@@ -36,7 +36,13 @@ const envPrefix = "CHATR_"
 type Source struct {
 	Args []string // flags, without the command's name
 	Env  []string // as os.Environ gives it
+
+	// Intro says in --help where settings come from, for a command that does not read all of the above.
+	Intro string
 }
+
+const defaultIntro = `Each flag can also be set in the environment (--redis-url is CHATR_REDIS_URL) or in the
+YAML file (redis: {url: …}). Flags win over environment over file over default.`
 
 // ErrHelp says that --help was asked for and printed.
 var ErrHelp = flag.ErrHelp
@@ -45,7 +51,14 @@ var ErrHelp = flag.ErrHelp
 // goes to out when --help is among the flags, and the error is then ErrHelp. All wrong settings are reported at once.
 func Load(into any, name string, s Source, out io.Writer) (file string, err error) {
 	fields := Fields(into)
-	flags, given, err := parseFlags(fields, name, s.Args, out)
+	for _, f := range fields {
+		if d := f.tag.Get("default"); d != "" {
+			if err := f.set(d); err != nil {
+				panic(fmt.Sprintf("default of %s: %v", f.Name, err))
+			}
+		}
+	}
+	flags, given, err := parseFlags(fields, name, s, out)
 	if err != nil {
 		return "", err
 	}
@@ -54,13 +67,6 @@ func Load(into any, name string, s Source, out io.Writer) (file string, err erro
 		file = env["CHATR_CONFIG"]
 	}
 	var problems []error
-	for _, f := range fields {
-		if d := f.tag.Get("default"); d != "" {
-			if err := f.set(d); err != nil {
-				panic(fmt.Sprintf("default of %s: %v", f.Name, err))
-			}
-		}
-	}
 	if file != "" {
 		problems = append(problems, loadFile(fields, file)...)
 	}
@@ -209,14 +215,14 @@ func (f Field) quote(s string) string {
 	return strconv.Quote(s)
 }
 
-func parseFlags(fields []Field, name string, args []string, out io.Writer) (*flag.FlagSet, map[string]string, error) {
+func parseFlags(fields []Field, name string, source Source, out io.Writer) (*flag.FlagSet, map[string]string, error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	given := map[string]string{}
 	keep := func(flagName string) func(string) error {
 		return func(s string) error { given[flagName] = s; return nil }
 	}
-	fs.Func("config", "YAML file with settings, tenants and hubs", keep("config"))
+	fs.Func("config", "YAML file with these settings", keep("config"))
 	for _, f := range fields {
 		switch {
 		case f.FileOnly:
@@ -230,8 +236,8 @@ func parseFlags(fields []Field, name string, args []string, out io.Writer) (*fla
 			fs.Func(f.Flag+"-file", "file that holds "+f.Flag, keep(f.Flag+"-file"))
 		}
 	}
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-		printUsage(out, name, fields)
+	if err := fs.Parse(source.Args); errors.Is(err, flag.ErrHelp) {
+		printUsage(out, name, source.Intro, fields)
 		return fs, nil, ErrHelp
 	} else if err != nil {
 		return fs, nil, fmt.Errorf("%s; see chatr %s --help", flagProblem(err), name)
@@ -251,8 +257,11 @@ func flagProblem(err error) string {
 	return text
 }
 
-func printUsage(out io.Writer, name string, fields []Field) {
-	fmt.Fprintf(out, "Usage: chatr %s [flags]\n\nEach flag can also be set in the environment (--redis-url is CHATR_REDIS_URL) or in the\nYAML file (redis: {url: …}). Flags win over environment over file over default.\n\n  --config FILE\n        YAML file with settings, tenants and hubs\n", name)
+func printUsage(out io.Writer, name, intro string, fields []Field) {
+	if intro == "" {
+		intro = defaultIntro
+	}
+	fmt.Fprintf(out, "Usage: chatr %s [flags]\n\n%s\n\n  --config FILE\n        YAML file with these settings\n", name, intro)
 	for _, f := range fields {
 		if f.FileOnly {
 			continue

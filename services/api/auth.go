@@ -131,7 +131,9 @@ func guestName(w http.ResponseWriter, r *http.Request) (name string, isForm bool
 		}
 		return r.PostForm.Get("name"), true, nil
 	}
-	var in struct{ Name string }
+	var in struct {
+		Name string `json:"name"`
+	}
 	err = httpx.ReadJSON(w, r, maxBody, &in)
 	return in.Name, false, err
 }
