@@ -10,6 +10,7 @@ import (
 )
 
 func TestGroupMessageReachesEachKindOfClient(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		member := s.join(codec, "ana", "room")
@@ -23,6 +24,7 @@ func TestGroupMessageReachesEachKindOfClient(t *testing.T) {
 }
 
 func TestMessageSaysWhoSentItAndWhere(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		c := s.join(codec, "ana", "room")
@@ -36,6 +38,7 @@ func TestMessageSaysWhoSentItAndWhere(t *testing.T) {
 }
 
 func TestNoEcho(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		c, other := s.join(codec, "ana", "room"), s.join(codec, "ana", "room")
@@ -48,6 +51,7 @@ func TestNoEcho(t *testing.T) {
 }
 
 func TestJoinAndLeave(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		c, sender := s.join(codec, "ana"), s.join(codec, "ben")
@@ -68,6 +72,7 @@ func TestJoinAndLeave(t *testing.T) {
 }
 
 func TestMissingPermission(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		c := s.dial(s.clientURL("ana", []string{"webpubsub.joinLeaveGroup.mine", "webpubsub.sendToGroups.a.*"}), codec)
@@ -81,6 +86,7 @@ func TestMissingPermission(t *testing.T) {
 
 // TestOverTLS has every byte go through outboxes, as TLS records cannot be written in part.
 func TestOverTLS(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		secure := httptest.NewTLSServer(s.Handler())

@@ -15,6 +15,7 @@ import (
 // Each verb is asked of one node for connections of the other, and of both.
 
 func TestSendAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		here, there := a.join(protocol.NameJSON, "ana", "room"), b.join(protocol.NameReliableJSON, "ben", "room")
 		rest := a.rest()
@@ -36,6 +37,7 @@ func TestSendAcrossNodes(t *testing.T) {
 }
 
 func TestExistsAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		c := b.join(protocol.NameJSON, "ben", "room")
 		id := c.Info().ConnectionID
@@ -69,6 +71,7 @@ func TestExistsAcrossNodes(t *testing.T) {
 }
 
 func TestJoinAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		c := b.join(protocol.NameJSON, "ben")
 		id := c.Info().ConnectionID
@@ -99,6 +102,7 @@ func TestJoinAcrossNodes(t *testing.T) {
 }
 
 func TestJoinByFilterAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		dev1, dev2, boss := a.join(protocol.NameJSON, "dev-1"), b.join(protocol.NameJSON, "dev-2"), b.join(protocol.NameJSON, "boss")
 		devs := webpubsub.Audience{Hub: chat, Filter: "startswith(userId,'dev-')"}
@@ -121,6 +125,7 @@ func TestJoinByFilterAcrossNodes(t *testing.T) {
 }
 
 func TestPermissionsAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		c := b.dial(b.clientURL("ben", nil), protocol.NameJSON)
 		id := c.Info().ConnectionID
@@ -151,6 +156,7 @@ func TestPermissionsAcrossNodes(t *testing.T) {
 }
 
 func TestMembersAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		var want []string
 		for i, s := range []*server{a, b, a, b, b} {
@@ -174,6 +180,7 @@ func TestMembersAcrossNodes(t *testing.T) {
 }
 
 func TestCloseAcrossNodes(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		here, there := a.join(protocol.NameJSON, "ana", "room"), b.join(protocol.NameReliableJSON, "ana", "room")
 		kept := b.join(protocol.NameJSON, "ana", "room")
@@ -191,6 +198,7 @@ func TestCloseAcrossNodes(t *testing.T) {
 
 // TestTenantsAreApart has two tenants use the same names, and one of them the other's connection ids.
 func TestTenantsAreApart(t *testing.T) {
+	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
 		c := b.join(protocol.NameJSON, "ana", "room")
 		id := c.Info().ConnectionID

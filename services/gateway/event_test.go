@@ -18,6 +18,7 @@ import (
 )
 
 func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/echo" {
@@ -43,6 +44,7 @@ func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 }
 
 func TestFailedEvent(t *testing.T) {
+	t.Parallel()
 	fails := handler(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/connect" {
 			http.Error(w, "no", http.StatusBadRequest)
@@ -66,6 +68,7 @@ func TestFailedEvent(t *testing.T) {
 }
 
 func TestSimpleClientTalksToTheHandler(t *testing.T) {
+	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/message" {
 			w.Header().Set("Content-Type", "text/plain")
@@ -79,6 +82,7 @@ func TestSimpleClientTalksToTheHandler(t *testing.T) {
 
 // TestEventHoldsUpOnlyItsConnection has an event that takes until the test is done.
 func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		release := make(chan struct{})
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -101,6 +105,7 @@ func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
 }
 
 func TestLifecycleEvents(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
 		var mu sync.Mutex
 		var got []string
@@ -120,6 +125,7 @@ func TestLifecycleEvents(t *testing.T) {
 }
 
 func TestInvocation(t *testing.T) {
+	t.Parallel()
 	hang := make(chan struct{})
 	canceled := make(chan struct{})
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -184,6 +190,7 @@ func (l *memoryLog) Ready(context.Context) error {
 }
 
 func TestListenersGetWhatClientsSend(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		log := &memoryLog{}
 		s := start(t, setup{log: log, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Listeners: []string{"history"}}}}})
@@ -213,6 +220,7 @@ func TestListenersGetWhatClientsSend(t *testing.T) {
 }
 
 func TestAckIDIsProcessedOnce(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		c, member := s.join(codec, "ana"), s.join(codec, "ben", "room")
@@ -231,6 +239,7 @@ func TestAckIDIsProcessedOnce(t *testing.T) {
 }
 
 func TestFailedRequestMayBeRepeated(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.dial(s.clientURL("ana", nil), protocol.NameJSON)
 	join := func() error {
@@ -242,6 +251,7 @@ func TestFailedRequestMayBeRepeated(t *testing.T) {
 }
 
 func TestAThousandAcksAreRemembered(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.join(protocol.NameJSON, "ana")
 	join := func(id int) error {
@@ -255,6 +265,7 @@ func TestAThousandAcksAreRemembered(t *testing.T) {
 }
 
 func TestRequestsAreDoneInOrder(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		var answered atomic.Bool
 		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -285,6 +296,7 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 }
 
 func TestCloseReasonReachesTheHandler(t *testing.T) {
+	t.Parallel()
 	reasons := make(chan string, 1)
 	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/disconnected" {

@@ -21,6 +21,7 @@ import (
 )
 
 func TestBadFrames(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		frame string
 		code  int
@@ -60,6 +61,7 @@ func TestBadFrames(t *testing.T) {
 }
 
 func TestUnsupportedRequestsAreDeclined(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.join(protocol.NameJSON, "ana")
 	must(t, c.SendFrame(within(t), false, []byte(`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`)))
@@ -69,6 +71,7 @@ func TestUnsupportedRequestsAreDeclined(t *testing.T) {
 }
 
 func TestTenantsMessageSize(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessageBytes: 1000}}})
 	c := s.join(protocol.NameJSON, "ana", "g")
 	must(t, c.SendToGroup(within(t), "g", text(strings.Repeat("x", 800)), wsclient.SendOptions{}))
@@ -77,6 +80,7 @@ func TestTenantsMessageSize(t *testing.T) {
 }
 
 func TestMessageRateIsHeldDown(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 20}}})
 	c := s.join(protocol.NameJSON, "ana", "g")
 	begin := time.Now()
@@ -111,7 +115,9 @@ func (s *server) stuck(codec string, groups ...string) net.Conn {
 }
 
 func TestSlowClientCostsOnlyItself(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
+		t.Parallel()
 		s := start(t, setup{})
 		s.stuck(codec, "room")
 		sender := s.join(protocol.NameJSON, "ben")
@@ -139,6 +145,7 @@ func TestSlowClientCostsOnlyItself(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	disconnected := make(chan string, 10)
 	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/disconnected" {
@@ -167,6 +174,7 @@ func TestDrain(t *testing.T) {
 }
 
 func TestBusStopsAndReturns(t *testing.T) {
+	t.Parallel()
 	redis := testkit.Redis(t)
 	a, b := start(t, setup{bus: redisBus(t, redis.URL)}), start(t, setup{bus: redisBus(t, redis.URL)})
 	ana, ben := a.join(protocol.NameJSON, "ana", "room"), b.join(protocol.NameJSON, "ben", "room")
@@ -193,6 +201,7 @@ func TestBusStopsAndReturns(t *testing.T) {
 }
 
 func TestFloodOfRequestsWithoutReading(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	conn := s.stuck(protocol.NameJSON)
 	frame := clientFrame(t, map[string]any{"type": "joinGroup", "group": "g", "ackId": 1})
@@ -214,6 +223,7 @@ func clientFrame(t *testing.T, v any) []byte {
 }
 
 func TestOrderIsKept(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		const n = 300
@@ -242,6 +252,7 @@ func TestOrderIsKept(t *testing.T) {
 
 // TestNoRefusalIsWithoutRequestID makes a REST call that is refused: its caller's report has to lead to the log line.
 func TestNoRefusalIsWithoutRequestID(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	answer, err := http.Post(s.url+"/api/hubs/chat/:send", "text/plain", strings.NewReader("x"))
 	must(t, err)

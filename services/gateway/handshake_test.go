@@ -17,6 +17,7 @@ import (
 )
 
 func TestHandshakeIsRefused(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Hosts: []string{"127.0.0.1"}, Hubs: []tenant.Hub{{Name: "open", Anonymous: true}}}})
 	sign := func(key, path string, ttl time.Duration, groups ...string) string {
 		raw, err := token.Sign(key, s.url+path, ttl, token.Options{Groups: groups})
@@ -62,6 +63,7 @@ func TestHandshakeIsRefused(t *testing.T) {
 }
 
 func TestHandshakeNeedsAnUpgrade(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	resp, err := http.Get(s.clientURL("ana", nil))
 	must(t, err)
@@ -72,6 +74,7 @@ func TestHandshakeNeedsAnUpgrade(t *testing.T) {
 }
 
 func TestHandshakeForms(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "open", Anonymous: true}}}})
 	raw, err := token.Sign(key, s.url+"/client/hubs/Chat", time.Hour, token.Options{Subject: "ana"})
 	must(t, err)
@@ -110,6 +113,7 @@ func TestHandshakeForms(t *testing.T) {
 }
 
 func TestSubprotocolSelection(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	for _, tt := range []struct {
 		offered []string
@@ -131,6 +135,7 @@ func TestSubprotocolSelection(t *testing.T) {
 
 // TestConnectionIsThereWithThe101 sends before the client has read anything.
 func TestConnectionIsThereWithThe101(t *testing.T) {
+	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
 		s := start(t, setup{})
 		for range 20 {
@@ -144,6 +149,7 @@ func TestConnectionIsThereWithThe101(t *testing.T) {
 }
 
 func TestConnectionLimit(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{Connections: 2}}})
 	first := s.join(protocol.NameJSON, "a")
 	s.join("", "b")
@@ -172,6 +178,7 @@ func withHandler(h tenant.Handler) setup {
 }
 
 func TestConnectHandlerDecides(t *testing.T) {
+	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/connect" {
@@ -198,6 +205,7 @@ func TestConnectHandlerDecides(t *testing.T) {
 }
 
 func TestConnectHandlerRefuses(t *testing.T) {
+	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "members only", http.StatusForbidden)
 	})))
@@ -212,6 +220,7 @@ func TestConnectHandlerRefuses(t *testing.T) {
 }
 
 func TestCustomSubprotocolIsSimple(t *testing.T) {
+	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/connect" {
 			_, _ = io.WriteString(w, `{"subprotocol":"mine"}`)
@@ -226,6 +235,7 @@ func TestCustomSubprotocolIsSimple(t *testing.T) {
 }
 
 func TestSimpleClientSendsToGroup(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	member := s.join(protocol.NameJSON, "ana", "room")
 	mode := "&webpubsub_mode=sendToGroup&group=room&noEcho=" + url.QueryEscape("TRUE")

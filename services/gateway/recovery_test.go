@@ -13,6 +13,7 @@ import (
 )
 
 func TestRecoveryReplaysWhatIsUnacknowledged(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
 		Subprotocols: []string{protocol.NameReliableJSON}, AckEvery: -1})
@@ -49,6 +50,7 @@ func TestRecoveryReplaysWhatIsUnacknowledged(t *testing.T) {
 }
 
 func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.join(protocol.NameReliableJSON, "ana", "room")
 	info := c.Info()
@@ -60,6 +62,7 @@ func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
 }
 
 func TestRecoveryKeepsAcksAndPermissions(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.dial(s.clientURL("ana", nil), protocol.NameReliableJSON)
 	must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.SendToGroup, "room"))
@@ -80,6 +83,7 @@ func (s *server) recoveryURL(info protocol.Connected) string {
 }
 
 func TestRecoveryIsRefused(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.join(protocol.NameReliableJSON, "ana")
 	other := s.join(protocol.NameReliableJSON, "ben")
@@ -104,6 +108,7 @@ func TestRecoveryIsRefused(t *testing.T) {
 }
 
 func TestWhatEndsAReliableConnection(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		code  int
 		final bool
@@ -132,6 +137,7 @@ func TestWhatEndsAReliableConnection(t *testing.T) {
 }
 
 func TestUnrecoveredConnectionEnds(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{config: Config{RecoveryTime: 50 * time.Millisecond}})
 	c := s.join(protocol.NameReliableJSON, "ana", "room")
 	c.Drop()
@@ -146,6 +152,7 @@ func TestUnrecoveredConnectionEnds(t *testing.T) {
 }
 
 func TestTooMuchUnacknowledged(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
 		Subprotocols: []string{protocol.NameReliableJSON}, AckEvery: -1, OnMessage: func(wsclient.Message) {}})
@@ -162,6 +169,7 @@ func TestTooMuchUnacknowledged(t *testing.T) {
 }
 
 func TestExpiredMessagesAreNotReplayed(t *testing.T) {
+	t.Parallel()
 	s := start(t, setup{})
 	c := s.join(protocol.NameReliableJSON, "ana")
 	c.Drop()
@@ -190,6 +198,7 @@ func (b *lossyBus) Lost() uint64 {
 }
 
 func TestReliableConnectionsEndWhenTheBusHasLostMessages(t *testing.T) {
+	t.Parallel()
 	bus := &lossyBus{membus.New(), make(chan struct{})}
 	s := start(t, setup{bus: bus})
 	reliable, plain := s.join(protocol.NameReliableJSON, "ana"), s.join(protocol.NameJSON, "ben")

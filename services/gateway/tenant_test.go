@@ -22,6 +22,7 @@ import (
 
 // TestTenantsByHost has the same hub, group and user at two tenants of one gateway.
 func TestTenantsByHost(t *testing.T) {
+	t.Parallel()
 	keys := map[string]string{"one.test": "the key of tenant one, long enough.", "two.test": "the key of tenant two, long enough."}
 	tenants, err := tenant.NewStatic(
 		tenant.Tenant{Name: "one", Hosts: []string{"one.test"}, Keys: tenant.Keys{Primary: keys["one.test"]}},
@@ -75,6 +76,7 @@ func TestTenantsByHost(t *testing.T) {
 
 // TestOneTenantCannotTakeAllHandshakes has the event handler of one tenant hang.
 func TestOneTenantCannotTakeAllHandshakes(t *testing.T) {
+	t.Parallel()
 	var asked, refused atomic.Int32
 	hang := make(chan struct{})
 	handler := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
