@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/config"
@@ -53,6 +54,13 @@ type workerSettings struct {
 	Authority   string `help:"file with a certificate to trust, for https endpoints with one of their own"`
 }
 
+// loadIntro stands in the help of chatr load.
+const loadIntro = `Each flag can also be set in the environment (--publish-rate is CHATR_PUBLISH_RATE) or in a scenario's
+YAML file (publish: {rate: …}). Flags win over environment over file over default.
+
+chatr load report --help: pages of kept results, side by side.
+chatr load worker --help: a part of the load, for chatr load --workers.`
+
 // runLoad is chatr load, chatr load report and chatr load worker.
 func runLoad(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "report" {
@@ -62,7 +70,7 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return runLoadWorker(ctx, args[1:], out)
 	}
 	var s loadSettings
-	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s)}, out); err != nil {
+	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s), Intro: loadIntro}, out); err != nil {
 		return err
 	}
 	thresholds, err := parseThresholds(s.FailIf)
@@ -238,7 +246,7 @@ func (s *loadSettings) key() (string, error) {
 	if s.AccessKey != "" {
 		return s.AccessKey, nil
 	}
-	if _, err := os.Stat(s.Data); err != nil {
+	if _, err := os.Stat(filepath.Join(s.Data, accessKeyFile)); err != nil { // a key made here would be nobody's
 		return "", fmt.Errorf("no access key: give --access-key, --connection-string, or --data with the folder of chatr standalone (%w)", err)
 	}
 	return keptKey(s.Data, accessKeyFile)
