@@ -1,7 +1,7 @@
 // Package postgres keeps the chat in Postgres 15 or newer, for any number of processes.
 //
 // A rule over several rows holds because its transaction locks first: the users it concerns in the order of
-// their ids, then the room. Statements that follow see what was committed before the lock. Everything runs at
+// their ids, then the room, or the rooms in the order of theirs. Statements that follow see what was committed before the lock. Everything runs at
 // the isolation level "read committed".
 package postgres
 
