@@ -190,7 +190,7 @@ func (g *Gateway) drain() {
 
 // watchBus ends the reliable connections that may have missed messages while the bus was away, once it is back: they
 // would go on with numbers that show no gap. The close code makes SDKs start anew, and applications heal from
-// history (docs/decisions/0011-bus-loss.md).
+// history (docs/decisions/0006-bus-loss.md).
 func (g *Gateway) watchBus(ctx context.Context) error {
 	known := g.bus.Lost()
 	tick := time.NewTicker(250 * time.Millisecond)
