@@ -56,6 +56,7 @@ chapter("both come in and see each other", async () => {
   await bob.signIn();
   for (const [one, another] of [[ada, bob], [bob, ada]]) {
     await one.goToPeople();
+    await another.pressMouseOrFinger(); // coming in may have taken longer than the other takes to be idle
     await one.person(another.name).getByText("Online").waitFor();
     await one.person(one.name).waitFor();
   }

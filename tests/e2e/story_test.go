@@ -295,27 +295,3 @@ func TestBadInputDisturbsNobody(t *testing.T) {
 		t.Errorf("Eve's own connection: %v", err)
 	}
 }
-
-// TestPostgresAway stops Postgres while people talk: what is live goes on, what must be stored is refused, and the
-// history has everything once it is back.
-func TestPostgresAway(t *testing.T) {
-	postgres := testkit.NewPostgresServer(t)
-	w := start(t, settings{redis: testkit.Redis(t).URL, postgres: postgres.URL})
-	ada, bob := w.come("Ada"), w.come("Bob")
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
-	bob.do("joinChat", tea)
-	postgres.Stop()
-	if err := bob.say(tea, "b1", "Still there?"); err != nil {
-		t.Fatalf("saying something: %v", err)
-	}
-	ada.await("what Bob says", text(tea, "Still there?"))
-	status, _ := ada.call("GET", "/api/chats", nil)
-	equal(t, "API", status, 503)
-	if err := ada.send("leaveChat", tea); err == nil {
-		t.Error("leaving a chat is acknowledged and not stored")
-	}
-	postgres.Start()
-	equal(t, "history", ada.texts(tea, 1), []string{"Bob: Still there?"})
-	ada.do("leaveChat", tea)
-	equal(t, "who was there all the time is not gone", ada.all(is("userOffline", bob.id)), nil)
-}
