@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,6 +99,7 @@ func start(t *testing.T, config string) service {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	chatr := exec.CommandContext(ctx, binary, "standalone", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--data", data, "--config", file)
+	chatr.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "CHATR_") })
 	chatr.Cancel = func() error { return chatr.Process.Signal(syscall.SIGTERM) }
 	chatr.WaitDelay = 40 * time.Second
 	var log strings.Builder
