@@ -3,15 +3,14 @@
 package browser_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/tests/nodetest"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -19,7 +18,7 @@ import (
 const idleAfter = 3 * time.Second
 
 func TestStory(t *testing.T) {
-	install(t)
+	nodetest.Install(t)
 	makePage(t)
 	for name, start := range map[string]func(testing.TB, topology.Options) *topology.Topology{
 		"standalone": topology.Standalone, "services": topology.Services,
@@ -42,16 +41,8 @@ func tell(t *testing.T, top *topology.Topology, viewport, results string) {
 		}
 	}))
 	defer control.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	node := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "story.test.mjs")
-	node.Env = append(os.Environ(), "CHATR_URL_A="+top.A, "CHATR_URL_B="+top.B, "CHATR_RESTART="+control.URL, "VIEWPORT="+viewport,
-		"RESULTS="+filepath.Join("..", "..", "test-results", "browser", results))
-	out, err := node.CombinedOutput()
-	if err != nil {
-		t.Errorf("node --test: %v", err)
-	}
-	t.Logf("%s", out)
+	nodetest.Run(t, []string{"CHATR_URL_A=" + top.A, "CHATR_URL_B=" + top.B, "CHATR_RESTART=" + control.URL, "VIEWPORT=" + viewport,
+		"RESULTS=" + filepath.Join("..", "..", "test-results", "browser", results)}, "story.test.mjs")
 }
 
 // makePage makes the page that the binary will have in it.
@@ -59,21 +50,5 @@ func makePage(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command("make", "--no-print-directory", "-C", "../..", "web/dist/index.html").CombinedOutput(); err != nil {
 		t.Fatalf("make the page: %v\n%s", err, out)
-	}
-}
-
-// install brings node_modules to what package-lock.json says.
-func install(t *testing.T) {
-	t.Helper()
-	installed, err := os.Stat("node_modules/.package-lock.json")
-	wanted, lockErr := os.Stat("package-lock.json")
-	if lockErr != nil {
-		t.Fatal(lockErr)
-	}
-	if err == nil && !installed.ModTime().Before(wanted.ModTime()) {
-		return
-	}
-	if out, err := exec.Command("npm", "ci", "--no-fund", "--no-audit").CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
 }

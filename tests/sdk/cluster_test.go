@@ -18,6 +18,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/services/gateway"
+	"github.com/chatr-dev/chatr/tests/nodetest"
 )
 
 const clusterKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
@@ -25,7 +26,7 @@ const clusterKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
 // The SDKs cannot tell three gateways that share a Redis from one: each request and each handshake goes to the
 // next of them, so that hardly any operation starts on the node that holds the connections it is about.
 func TestOfficialSDKsAcrossGateways(t *testing.T) {
-	install(t)
+	nodetest.Install(t)
 	ports := handlerPorts(t)
 	tenants, err := tenant.NewStatic(tenant.Tenant{
 		Name:  "default",

@@ -18,10 +18,11 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/tests/nodetest"
 )
 
 func TestOfficialSDKs(t *testing.T) {
-	install(t)
+	nodetest.Install(t)
 	ports := handlerPorts(t)
 	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "rest.test.mjs")
 }
@@ -29,19 +30,13 @@ func TestOfficialSDKs(t *testing.T) {
 // runNode runs the tests of files against s.
 func runNode(t *testing.T, s service, ports map[string]int, files ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	node := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-force-exit", "--test-reporter=spec"}, files...)...)
-	node.Env = append(os.Environ(),
-		"CHATR_HTTP="+s.http,
-		"CHATR_HTTPS="+s.https,
-		"NODE_EXTRA_CA_CERTS="+s.authority,
+	nodetest.Run(t, []string{
+		"CHATR_HTTP=" + s.http,
+		"CHATR_HTTPS=" + s.https,
+		"NODE_EXTRA_CA_CERTS=" + s.authority,
 		fmt.Sprintf("CHATR_HANDLER_1_0=%d", ports["handler_1_0"]),
 		fmt.Sprintf("CHATR_HANDLER_1_1=%d", ports["handler_1_1"]),
-	)
-	if out, err := node.CombinedOutput(); err != nil {
-		t.Errorf("node --test: %v\n%s", err, out)
-	}
+	}, files...)
 }
 
 // handlerPorts chooses where the event handler of each hub listens.
@@ -51,22 +46,6 @@ func handlerPorts(t *testing.T) map[string]int {
 }
 
 func handlerURL(port int) string { return fmt.Sprintf("http://127.0.0.1:%d/eventhandler", port) }
-
-// install brings node_modules to what package-lock.json says.
-func install(t *testing.T) {
-	t.Helper()
-	installed, err := os.Stat("node_modules/.package-lock.json")
-	wanted, lockErr := os.Stat("package-lock.json")
-	if lockErr != nil {
-		t.Fatal(lockErr)
-	}
-	if err == nil && !installed.ModTime().Before(wanted.ModTime()) {
-		return
-	}
-	if out, err := exec.Command("npm", "ci", "--no-fund", "--no-audit").CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-}
 
 // config names the event handler of each hub.
 func config(ports map[string]int) string {
