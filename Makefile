@@ -5,13 +5,14 @@
 # make bench         Go benchmarks with allocations
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
+# make compatibility   rewrite docs/compatibility.md from the last run of make test
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test bench lint docs setup clean
+.PHONY: all build run up down test bench lint docs compatibility setup clean
 all: build
 
 build: bin/chatr
@@ -61,6 +62,9 @@ lint: web/node_modules/.package-lock.json
 
 docs:
 	go test ./cmd/chatr -run Docs -update
+
+compatibility:
+	go run ./tests/compatibility -update
 
 clean:
 	rm -rf bin web/node_modules test-results
