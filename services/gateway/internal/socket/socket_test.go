@@ -170,16 +170,18 @@ type message struct {
 	payload string
 }
 
-// TestConformance sends frames whole, byte by byte, and behind the handshake, and compares what is read.
-func TestConformance(t *testing.T) {
+// conformance is what a client sends and what has to be read of it, by RFC 6455 section 5, 7 and 8.
+type conformance struct {
+	sent []byte
+	want []message
+	end  *CloseError // Reason: a part of it
+}
+
+func conformanceCases() map[string]conformance {
 	closed := func(code int) *CloseError { return &CloseError{Code: code, Remote: true} }
 	bad := func(code int, reason string) *CloseError { return &CloseError{Code: code, Reason: reason} }
 	long := strings.Repeat("x", 126)
-	tests := map[string]struct {
-		sent []byte
-		want []message
-		end  *CloseError // Reason: a part of it
-	}{
+	cases := map[string]conformance{
 		"text":             {join(whole(Text, "Hello"), whole(Close, "")), []message{{Text, "Hello"}}, closed(CodeNoStatus)},
 		"empty":            {join(whole(Text, ""), whole(Binary, ""), whole(Close, "")), []message{{Text, ""}, {Binary, ""}}, closed(CodeNoStatus)},
 		"binary any bytes": {join(whole(Binary, "\xff\x00\xfe"), whole(Close, "")), []message{{Binary, "\xff\x00\xfe"}}, closed(CodeNoStatus)},
@@ -227,21 +229,18 @@ func TestConformance(t *testing.T) {
 	}
 	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999} {
 		name := fmt.Sprintf("close code %d", code)
-		tests[name] = struct {
-			sent []byte
-			want []message
-			end  *CloseError
-		}{whole(Close, string([]byte{byte(code >> 8), byte(code)})), nil, closed(code)}
+		cases[name] = conformance{whole(Close, string([]byte{byte(code >> 8), byte(code)})), nil, closed(code)}
 	}
 	for _, code := range []int{0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
 		name := fmt.Sprintf("close code %d", code)
-		tests[name] = struct {
-			sent []byte
-			want []message
-			end  *CloseError
-		}{whole(Close, string([]byte{byte(code >> 8), byte(code)})), nil, bad(CodeProtocol, "must not be sent")}
+		cases[name] = conformance{whole(Close, string([]byte{byte(code >> 8), byte(code)})), nil, bad(CodeProtocol, "must not be sent")}
 	}
-	for name, test := range tests {
+	return cases
+}
+
+// TestConformance sends frames whole, byte by byte, and behind the handshake, and compares what is read.
+func TestConformance(t *testing.T) {
+	for name, test := range conformanceCases() {
 		t.Run(name, func(t *testing.T) {
 			s, p := pair(t)
 			p.send(test.sent)
@@ -249,8 +248,7 @@ func TestConformance(t *testing.T) {
 		})
 		t.Run(name+", behind the handshake", func(t *testing.T) {
 			if len(test.sent) > 2000 {
-				test.sent, test.want, test.end = whole(Text, strings.Repeat("w", 1500)), []message{{Text, strings.Repeat("w", 1500)}}, closed(CodeNoStatus)
-				test.sent = append(test.sent, whole(Close, "")...)
+				test = conformance{join(whole(Text, strings.Repeat("w", 1500)), whole(Close, "")), []message{{Text, strings.Repeat("w", 1500)}}, &CloseError{Code: CodeNoStatus, Remote: true}}
 			}
 			s, _ := pair(t, test.sent...)
 			compare(t, s, test.want, test.end)
@@ -713,7 +711,7 @@ func TestLibraryClient(t *testing.T) {
 	}
 }
 
-// echo answers everything with itself until the client closes.
+// echo answers messages with themselves, and pings, until the client closes.
 func echo(s *Socket) error {
 	for {
 		op, payload, err := s.Read()
@@ -722,6 +720,9 @@ func echo(s *Socket) error {
 			_ = s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(patience))
 			_ = s.Close()
 			return err
+		}
+		if op == Pong {
+			continue
 		}
 		if op == Ping {
 			op = Pong
