@@ -3,9 +3,14 @@ package system_test
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,31 +21,47 @@ import (
 // original is a page of the original Chatr: it has no session, makes up its id, and sends events without ackIds.
 type original struct{ *person }
 
+// originalID is the id that a page makes for a guest out of the typed name: a number that a JavaScript number can be.
+func originalID(name string) string {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return strconv.FormatUint(h.Sum64()>>11, 10)
+}
+
+// number is the page's id as it stands in its frames, where it is a number.
+func (p *original) number() json.Number { return json.Number(p.id) }
+
 // openOriginal does what the original page does when it is opened, call by call, and returns when it is usable.
-func openOriginal(t *testing.T, front, id, name string) *original {
+func openOriginal(t *testing.T, front, name string) *original {
 	t.Helper()
 	jar, _ := cookiejar.New(nil)
-	p := &original{&person{t: t, name: name, id: id, front: front, http: &http.Client{Jar: jar}}}
-	if _, me := p.call("GET", "/.auth/me", nil); me["clientPrincipal"] != nil {
-		t.Errorf("/.auth/me of a stranger: got %v, want a clientPrincipal of null", me)
+	p := &original{&person{t: t, name: name, id: originalID(name), front: front, http: &http.Client{Jar: jar}}}
+	if status, me := p.call("GET", "/.auth/me", nil); status != http.StatusOK || !reflect.DeepEqual(me, object{"clientPrincipal": nil}) {
+		t.Errorf("/.auth/me of a stranger: got %d %v, want 200 and a clientPrincipal of null", status, me)
 	}
 	for _, list := range []string{"chats", "users"} {
 		if status, body := p.call("GET", "/api/"+list, nil); status != http.StatusOK || body[list] == nil {
 			t.Fatalf("%s: got %d %v, want 200 and %s", list, status, body, list)
 		}
 	}
-	status, body := p.call("GET", "/api/getToken?userId="+id, nil)
-	address, _ := body["url"].(string)
-	if status != http.StatusOK || !strings.HasPrefix(address, "ws"+strings.TrimPrefix(front, "http")+"/client/hubs/chat?access_token=") {
-		t.Fatalf("getToken: got %d %v, want 200 and a WebSocket URL", status, body)
+	status, body := p.call("GET", "/api/getToken?userId="+p.id, nil)
+	base := "ws" + strings.TrimPrefix(front, "http") + "/client/hubs/chat"
+	token, _ := body["token"].(string)
+	if want := (object{"baseUrl": base, "url": base + "?access_token=" + token, "token": token}); status != http.StatusOK || token == "" || !reflect.DeepEqual(body, want) {
+		t.Fatalf("getToken: got %d %v, want 200 and a token for %s", status, body, base)
 	}
 	var err error
-	if p.page, err = dial(t, address, plain); err != nil {
+	if p.page, err = dial(t, body["url"].(string), plain); err != nil {
 		t.Fatal(err)
 	}
-	p.event("userConnected", object{"userName": name, "userProvider": "fake"})
-	p.await("itself online, by its name", func(e event) bool { return p.online()(e) && strings.Contains(e.data, fmt.Sprintf("%q", name)) })
+	p.event("userConnected", object{"userName": name, "userProvider": "fake"}) // a hint; whoever has no session is a guest
+	p.await("itself online", is("userOnline", p.asOnline()))
 	return p
+}
+
+// asOnline is the data of userOnline for p.
+func (p *original) asOnline() string {
+	return fmt.Sprintf(`{"userId":%q,"userName":%q,"userProvider":"guest","idle":false}`, p.id, p.name)
 }
 
 // frame sends a frame as the original spells it.
@@ -52,10 +73,12 @@ func (p *original) frame(v object) {
 	}
 }
 
+// event sends an event; a page sends its id as text, and yet it is a number in the frame.
 func (p *original) event(name string, data any) {
 	p.t.Helper()
 	kind := "json"
-	if _, ok := data.(string); ok {
+	switch data.(type) {
+	case string, json.Number:
 		kind = "text"
 	}
 	p.frame(object{"type": "event", "event": name, "dataType": kind, "data": data})
@@ -64,7 +87,7 @@ func (p *original) event(name string, data any) {
 func (p *original) text(chatID, message string) {
 	p.t.Helper()
 	p.frame(object{"type": "sendToGroup", "group": chatID, "dataType": "json",
-		"data": object{"message": message, "fromUserId": p.id, "fromUserName": p.name}})
+		"data": object{"message": message, "fromUserId": p.number(), "fromUserName": p.name}})
 }
 
 // notice matches what the server says in a group.
@@ -88,11 +111,19 @@ func TestOriginalClient(t *testing.T) {
 }
 
 func tellOriginal(t *testing.T, top *topology.Topology) {
-	ada, bob := openOriginal(t, top.A, "100001", "Ada"), openOriginal(t, top.B, "100002", "Bob")
-	ada.await("Bob, by his name", func(e event) bool { return bob.online()(e) && strings.Contains(e.data, `"Bob"`) })
+	ada, bob := openOriginal(t, top.A, "Ada"), openOriginal(t, top.B, "Bob O'Hara")
+	ada.await("Bob online", func(e event) bool { return e.name == "userOnline" && sameJSON(e.data, bob.asOnline()) })
+	_, users := ada.call("GET", "/api/users", nil)
+	want := object{"users": object{
+		ada.id: object{"userName": "Ada", "userProvider": "guest", "idle": false},
+		bob.id: object{"userName": "Bob O'Hara", "userProvider": "guest", "idle": false},
+	}}
+	if !reflect.DeepEqual(users, want) {
+		t.Errorf("users: got %v, want %v", users, want)
+	}
 
 	tea := uuid(1)
-	ada.event("createChat", object{"name": "Tea", "id": tea})
+	ada.event("createChat", object{"id": tea, "name": "Tea"})
 	ada.event("joinChat", tea)
 	ada.text(tea, "anybody here?")
 	ada.await("the echo of the first line", line("anybody here?"))
@@ -104,29 +135,42 @@ func tellOriginal(t *testing.T, top *topology.Topology) {
 	if err := json.Unmarshal([]byte(created.data), &chat); err != nil || chat.ID != tea || chat.Name != "Tea" || chat.Owner != ada.id || chat.Members == nil {
 		t.Errorf("chatCreated: got %s, want Tea of %s", created.data, ada.id)
 	}
+	bob.text(tea, "may I come in?") // a token alone opens no room
 	bob.event("joinChat", tea)
-	ada.await("that Bob has joined", notice(tea, "Bob has joined"))
-	bob.await("that he has joined", notice(tea, "Bob has joined"))
+	ada.await("that Bob has joined, in text that is inert as HTML", notice(tea, "Bob O&#39;Hara has joined"))
+	bob.await("that he has joined", notice(tea, "Bob O&#39;Hara has joined"))
 	bob.text(tea, "hello Ada")
 	for _, p := range []*original{ada, bob} {
-		if e := p.await("what Bob says", line("hello Ada")); e.group != tea || e.from != bob.id || !strings.Contains(e.data, `"fromUserName":"Bob"`) {
+		e := p.await("what Bob says", line("hello Ada"))
+		if said := fmt.Sprintf(`{"message":"hello Ada","fromUserId":%s,"fromUserName":"Bob O'Hara"}`, bob.id); e.group != tea || e.from != bob.id || !sameJSON(e.data, said) {
 			t.Errorf("what %s gets: %+v, want it from Bob in the chat, as he sent it", p.name, e)
 		}
+		if heard := p.all(line("may I come in?")); heard != nil {
+			t.Errorf("Bob is heard by %s before he has joined: %+v", p.name, heard)
+		}
+	}
+	_, chats := bob.call("GET", "/api/chats", nil)
+	listed, _ := chats["chats"].(object)[tea].(object)
+	if listed["id"] != tea || listed["name"] != "Tea" || listed["owner"] != ada.id {
+		t.Errorf("chats: got %v, want Tea of %s", chats, ada.id)
 	}
 
-	ada.event("createPrivateChat", object{"initiatorUserId": ada.id, "targetUserId": bob.id})
+	ada.event("createPrivateChat", object{"initiatorUserId": ada.number(), "targetUserId": bob.id})
 	private := ""
-	for p, focus := range map[*original]bool{ada: true, bob: false} {
+	for p, other := range map[*original]*original{ada: bob, bob: ada} {
 		var invitation struct {
 			ID, Name  string
 			GrabFocus bool
 		}
 		e := p.await("the private chat", named("joinPrivateChat"))
-		if err := json.Unmarshal([]byte(e.data), &invitation); err != nil || invitation.GrabFocus != focus ||
-			!strings.HasPrefix(invitation.ID, "private_") || !strings.HasPrefix(invitation.Name, "Chat with ") {
-			t.Errorf("joinPrivateChat to %s: got %s, want a private id, a name, and grabFocus %v", p.name, e.data, focus)
+		if err := json.Unmarshal([]byte(e.data), &invitation); err != nil || invitation.GrabFocus != (p == ada) ||
+			!strings.HasPrefix(invitation.ID, "private_") || invitation.Name != "Chat with "+other.name {
+			t.Errorf("joinPrivateChat to %s: got %s, want a private id, the name of %s, and grabFocus %v", p.name, e.data, other.name, p == ada)
 		}
 		private = invitation.ID
+	}
+	for _, p := range []*original{ada, bob} {
+		p.await("that Ada wants to chat", notice(private, "Ada wants to chat"))
 	}
 	bob.text(private, "between us")
 	ada.text(private, "of course")
@@ -135,16 +179,16 @@ func tellOriginal(t *testing.T, top *topology.Topology) {
 		p.await("what Ada says in private", line("of course"))
 	}
 
-	ada.frame(object{"type": "event", "event": "userEnterIdle", "dataType": "text", "data": json.Number(ada.id)}) // a number, as its pages spell it
+	ada.event("userEnterIdle", ada.number())
 	bob.await("that Ada is idle", is("userIsIdle", ada.id))
 	if _, body := bob.call("GET", "/api/users", nil); body["users"].(object)[ada.id].(object)["idle"] != true {
 		t.Errorf("users while Ada is idle: got %v", body)
 	}
-	ada.event("userExitIdle", ada.id)
+	ada.event("userExitIdle", ada.number())
 	bob.await("that Ada is back", is("userNotIdle", ada.id))
 
-	bob.event("leaveChat", object{"chatId": tea, "userName": "Bob"})
-	ada.await("that Bob has left", notice(tea, "Bob has left"))
+	bob.event("leaveChat", object{"chatId": tea, "userName": "Mallory"}) // whose name counts is the connection's
+	ada.await("that Bob has left", notice(tea, "Bob O&#39;Hara has left"))
 	ada.text(tea, "a pity")
 	ada.await("the echo", line("a pity"))
 	bob.text(tea, "I hear nothing")
@@ -162,8 +206,10 @@ func tellOriginal(t *testing.T, top *topology.Topology) {
 	if _, body := ada.call("GET", "/api/chats", nil); body["chats"].(object)[tea] != nil {
 		t.Errorf("chats afterwards: got %v, want Tea deleted", body)
 	}
-	if status, _ := ada.call("GET", "/api/getToken", nil); status != http.StatusBadRequest {
-		t.Errorf("getToken without userId: got %d, want 400", status)
+	for _, p := range []*original{ada, bob} {
+		if told := p.all(named("error")); told != nil {
+			t.Errorf("%s is told of errors: %+v", p.name, told)
+		}
 	}
 
 	bob.conn.Drop()
@@ -176,3 +222,71 @@ func tellOriginal(t *testing.T, top *topology.Topology) {
 		t.Error("Ada's connection has ended")
 	}
 }
+
+// sameJSON reports whether two texts are one value.
+func sameJSON(a, b string) bool {
+	var x, y any
+	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// TestOriginalREST asks what the original's pages ask, with a session and without.
+func TestOriginalREST(t *testing.T) {
+	t.Parallel()
+	top := topology.Standalone(t, topology.Options{Env: []string{"CHATR_AUTH_LEGACY_GUESTS=true"}})
+	stranger, ada := &http.Client{CheckRedirect: stay}, signIn(t, top.A, "Ada")
+	ada.http.CheckRedirect = stay
+	get := func(client *http.Client, path string) (status int, kind, location, body string) {
+		t.Helper()
+		res, err := client.Get(top.A + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, res.Header.Get("Content-Type"), res.Header.Get("Location"), string(text)
+	}
+
+	_, _, _, me := get(ada.http, "/.auth/me")
+	if want := fmt.Sprintf(`{"clientPrincipal":{"identityProvider":"guest","userId":%q,"userDetails":"Ada","userRoles":["anonymous","authenticated"],"claims":[]}}`, ada.id); !sameJSON(me, want) {
+		t.Errorf("/.auth/me: got %s, want %s", me, want)
+	}
+	for _, c := range []struct {
+		name   string
+		client *http.Client
+		id     string
+		want   int
+	}{
+		{"no id", stranger, "", http.StatusBadRequest},
+		{"a guest of its own making", stranger, originalID("Grace"), http.StatusOK},
+		{"the id of who has a session", stranger, ada.id, http.StatusUnauthorized},
+		{"an id with the prefix of a provider", stranger, "github_1", http.StatusUnauthorized},
+		{"one's own", ada.http, ada.id, http.StatusOK},
+		{"another with a session", ada.http, originalID("Grace"), http.StatusForbidden},
+	} {
+		status, kind, _, body := get(c.client, "/api/getToken?userId="+c.id)
+		if status != c.want {
+			t.Errorf("getToken for %s: got %d %s, want %d", c.name, status, body, c.want)
+		}
+		if status != http.StatusOK && (!strings.HasPrefix(kind, "text/plain") || strings.TrimSpace(body) == "") {
+			t.Errorf("getToken for %s: got %s %q, want a plain text to show", c.name, kind, body)
+		}
+	}
+	for target, want := range map[string]string{
+		"/login.html": "/login.html", "/somewhere": "/somewhere", "https://elsewhere.example/": "/login.html", "//elsewhere.example": "/login.html",
+	} {
+		status, _, location, _ := get(stranger, "/.auth/logout?post_logout_redirect_uri="+url.QueryEscape(target))
+		if status != http.StatusFound || location != want {
+			t.Errorf("logout to %s: got %d to %q, want 302 to %q", target, status, location, want)
+		}
+	}
+	get(ada.http, "/.auth/logout?post_logout_redirect_uri=/login.html")
+	if _, _, _, me := get(ada.http, "/.auth/me"); !sameJSON(me, `{"clientPrincipal":null}`) {
+		t.Errorf("/.auth/me after the logout: got %s, want null", me)
+	}
+}
+
+// stay keeps a client from following redirects.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
