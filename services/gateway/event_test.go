@@ -17,6 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
+//checklist:E07
 func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -43,6 +44,7 @@ func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	})
 }
 
+//checklist:E07
 func TestFailedEvent(t *testing.T) {
 	t.Parallel()
 	fails := handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -67,6 +69,7 @@ func TestFailedEvent(t *testing.T) {
 	}
 }
 
+//checklist:E07
 func TestSimpleClientTalksToTheHandler(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -104,6 +107,7 @@ func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
 	})
 }
 
+//checklist:E06
 func TestLifecycleEvents(t *testing.T) {
 	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
@@ -295,6 +299,7 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 	})
 }
 
+//checklist:E06
 func TestCloseReasonReachesTheHandler(t *testing.T) {
 	t.Parallel()
 	reasons := make(chan string, 1)

@@ -75,6 +75,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       return seen.disconnected.next("disconnected event");
     }
 
+    //checklist:E03 E04 E05 E06
     test("connect carries claims, query, headers and subprotocols; connected and disconnected follow", async () => {
       const socket = await RawSocket.open(await url({ userId: "ana", roles: ["r1", "r2"] }, "&lang=en&lang=de"), JSON_PROTOCOL);
       const request = await seen.connect.next("connect event");
@@ -95,6 +96,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       assert.equal(typeof (gone.reason ?? ""), "string");
     });
 
+    //checklist:E05 E08
     test("the answer to connect sets user, groups, roles and state", async () => {
       const socket = await RawSocket.open(await url({ userId: "claimed", roles: ["webpubsub.sendToGroup"] }, "&do=assign"), JSON_PROTOCOL);
       await seen.connect.next("connect event");
@@ -116,6 +118,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       assert.deepEqual((await leave(socket)).context.states, { visits: 4 });
     });
 
+    //checklist:E05
     test("a refused connect is an HTTP refusal", async () => {
       const { status, body } = await refusal(await url({ userId: "ana" }, "&do=refuse"), JSON_PROTOCOL);
       await seen.connect.next("connect event");
@@ -124,6 +127,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       assert.equal(seen.connected.size, 0);
     });
 
+    //checklist:E07
     test("user events of each type, answered before their ack", async () => {
       const socket = await RawSocket.open(await url({ userId: "ana" }), JSON_PROTOCOL);
       await seen.connect.next("connect event");
@@ -174,6 +178,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       await leave(bob);
     });
 
+    //checklist:E07
     test("a failing event is a failed ack and the connection lives on", async () => {
       const client = new WebPubSubClient(await url({ userId: "ana" }), { messageRetryOptions: { maxRetries: 0 } });
       await within(client.start(), "start");
@@ -190,6 +195,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       await seen.disconnected.next("disconnected event");
     });
 
+    //checklist:E07
     test("a simple client's frames are message events", async () => {
       const socket = await RawSocket.open(await url({ userId: "sim" }));
       await seen.connect.next("connect event");
@@ -203,6 +209,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       await leave(socket);
     });
 
+    //checklist:E06
     test("the reason of a close by REST reaches the handler", async () => {
       const socket = await RawSocket.open(await url({ userId: "ana" }), JSON_PROTOCOL);
       await seen.connect.next("connect event");
