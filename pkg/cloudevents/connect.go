@@ -54,6 +54,11 @@ type ConnectResponse struct {
 	Subprotocol string   `json:"subprotocol,omitempty"` // empty: not chosen
 }
 
+// PresenceBody is the body of a joined or left event. The protocol does not say how it looks.
+type PresenceBody struct {
+	Group string `json:"group"`
+}
+
 // DisconnectedBody is the body of a disconnected event (event-handler.md section 7.2).
 type DisconnectedBody struct {
 	Reason string `json:"reason"`

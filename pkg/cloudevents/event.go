@@ -19,14 +19,17 @@ import (
 	"time"
 )
 
-// Types of system events; a user event's type is UserPrefix and its name (event-handler.md section 2).
+// Types of system and presence events; a user event's type is UserPrefix and its name (event-handler.md section 2).
 const (
-	SystemPrefix = "azure.webpubsub.sys."
-	UserPrefix   = "azure.webpubsub.user."
+	SystemPrefix   = "azure.webpubsub.sys."
+	UserPrefix     = "azure.webpubsub.user."
+	PresencePrefix = "azure.webpubsub.gp."
 
 	Connect      = SystemPrefix + "connect"
 	Connected    = SystemPrefix + "connected"
 	Disconnected = SystemPrefix + "disconnected"
+	Joined       = PresencePrefix + "joined"
+	Left         = PresencePrefix + "left"
 )
 
 // Content types of event bodies.
@@ -44,7 +47,7 @@ const MaxState = 4096
 
 // Event is something that happened to a connection, for the application to know or to answer.
 type Event struct {
-	Type         string // Connect, Connected, Disconnected or UserPrefix+Name; decides what the event is
+	Type         string // one of the constants, or UserPrefix+Name; decides what the event is
 	Name         string // a user event may well be named "connect"
 	Hub          string
 	ConnectionID string
@@ -59,7 +62,7 @@ type Event struct {
 }
 
 // IsSystem reports whether the event comes from the platform and not from a client.
-func (e Event) IsSystem() bool { return strings.HasPrefix(e.Type, SystemPrefix) }
+func (e Event) IsSystem() bool { return !strings.HasPrefix(e.Type, UserPrefix) }
 
 // NewRequest returns the POST that brings e to url, signed with each of the keys (event-handler.md section 4).
 func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http.Request, error) {

@@ -192,9 +192,14 @@ func checkType(e Event) *refusal {
 		if e.Type != Connect && e.Type != Connected && e.Type != Disconnected {
 			return badRequest("ce-type is not a known system event")
 		}
+	case PresencePrefix + e.Name:
+		if e.Type != Joined && e.Type != Left {
+			return badRequest("ce-type is not a known presence event")
+		}
 	case UserPrefix + e.Name:
 	default:
-		return badRequest("ce-type must be " + SystemPrefix + "{name} or " + UserPrefix + "{name}, with the name in ce-eventName")
+		return badRequest("ce-type must be " + SystemPrefix + "{name}, " + PresencePrefix + "{name} or " + UserPrefix +
+			"{name}, with the name in ce-eventName")
 	}
 	return nil
 }

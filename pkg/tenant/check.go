@@ -135,12 +135,27 @@ func (c *checker) handler(at string, h Handler) {
 	if err := checkUserEvents(h.UserEvents); err != nil {
 		c.add(at+".userEvents", "%w", err)
 	}
-	for i, event := range h.SystemEvents {
-		if !slices.Contains(systemEvents, strings.ToLower(event)) {
-			c.add(fmt.Sprintf("%s.systemEvents[%d]", at, i), "%.80q is not a system event; use %s", event, strings.Join(systemEvents, ", "))
+	c.events(at+".systemEvents", "system", h.SystemEvents, systemEvents)
+	c.events(at+".presenceEvents", "presence", h.PresenceEvents, presenceEvents)
+	for i, filter := range h.PresenceGroups {
+		if err := webpubsub.CheckGroupFilter(filter); err != nil {
+			c.add(fmt.Sprintf("%s.presenceGroups[%d]", at, i), "%w", err)
 		}
 	}
-	if h.UserEvents == "" && len(h.SystemEvents) == 0 {
-		c.add(at, `gets no events; set userEvents ("*", names) or systemEvents (%s)`, strings.Join(systemEvents, ", "))
+	if len(h.PresenceGroups) > 0 && len(h.PresenceEvents) == 0 {
+		c.add(at+".presenceGroups", "is set without presenceEvents (%s)", strings.Join(presenceEvents, ", "))
+	}
+	if h.UserEvents == "" && len(h.SystemEvents) == 0 && len(h.PresenceEvents) == 0 {
+		c.add(at, `gets no events; set userEvents ("*", names), systemEvents (%s) or presenceEvents (%s)`,
+			strings.Join(systemEvents, ", "), strings.Join(presenceEvents, ", "))
+	}
+}
+
+// events reports names that are not among the known ones.
+func (c *checker) events(at, kind string, names, known []string) {
+	for i, name := range names {
+		if !slices.Contains(known, strings.ToLower(name)) {
+			c.add(fmt.Sprintf("%s[%d]", at, i), "%.80q is not a %s event; use %s", name, kind, strings.Join(known, ", "))
+		}
 	}
 }

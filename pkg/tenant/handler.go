@@ -13,9 +13,18 @@ import (
 // systemEvents are the system events a handler can ask for (event-handler.md section 1).
 var systemEvents = []string{"connect", "connected", "disconnected"}
 
+// presenceEvents are the events about groups that a handler can ask for.
+var presenceEvents = []string{"joined", "left"}
+
 // WantsSystem reports whether the handler asked for a system event, in any letter case.
 func (h *Handler) WantsSystem(event string) bool {
 	return slices.ContainsFunc(h.SystemEvents, func(s string) bool { return strings.EqualFold(s, event) })
+}
+
+// WantsPresence reports whether the handler asked for a presence event, in any letter case, of that group.
+func (h *Handler) WantsPresence(event, group string) bool {
+	return slices.ContainsFunc(h.PresenceEvents, func(s string) bool { return strings.EqualFold(s, event) }) &&
+		(len(h.PresenceGroups) == 0 || slices.ContainsFunc(h.PresenceGroups, func(p string) bool { return webpubsub.MatchesGroupFilter(p, group) }))
 }
 
 // WantsUser reports whether the handler's pattern has a user event, in any letter case (event-handler.md

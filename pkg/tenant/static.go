@@ -67,7 +67,10 @@ func (t Tenant) clone() *Tenant {
 		h.Listeners = slices.Clone(h.Listeners)
 		h.Handlers = slices.Clone(h.Handlers)
 		for j := range h.Handlers {
-			h.Handlers[j].SystemEvents = slices.Clone(h.Handlers[j].SystemEvents)
+			handler := &h.Handlers[j]
+			handler.SystemEvents = slices.Clone(handler.SystemEvents)
+			handler.PresenceEvents = slices.Clone(handler.PresenceEvents)
+			handler.PresenceGroups = slices.Clone(handler.PresenceGroups)
 		}
 	}
 	return &t

@@ -65,6 +65,8 @@ type Handler struct {
 	URL            string   `yaml:"url"`            // may contain {hub} and {event}, not in the host
 	UserEvents     string   `yaml:"userEvents"`     // "*", one name, or a comma list; empty: none
 	SystemEvents   []string `yaml:"systemEvents"`   // of connect, connected, disconnected
+	PresenceEvents []string `yaml:"presenceEvents"` // of joined, left: connections that join and leave groups
+	PresenceGroups []string `yaml:"presenceGroups"` // patterns of the groups that presenceEvents are about; empty: all
 	SkipValidation bool     `yaml:"skipValidation"` // do not ask the handler's consent by OPTIONS first
 }
 

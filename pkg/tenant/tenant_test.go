@@ -127,6 +127,7 @@ func TestReadersSeeOneSet(t *testing.T) {
 	wg.Wait()
 }
 
+//checklist:E01 E02
 func TestCheckNamesEachProblem(t *testing.T) {
 	with := func(change func(*Tenant)) Tenant {
 		tn := valid("a", "a.example")
@@ -173,6 +174,9 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{handler(Handler{URL: "http://x/%zzsecret"})}, at + ".url: is not a URL"},
 		{[]Tenant{handler(Handler{URL: "http://x/", UserEvents: "a,,b"})}, at + ".userEvents: must be *"},
 		{[]Tenant{handler(Handler{URL: "http://x/", SystemEvents: []string{"connect", "joined"}})}, at + `.systemEvents[1]: "joined" is not a system event`},
+		{[]Tenant{handler(Handler{URL: "http://x/", PresenceEvents: []string{"left", "connected"}})}, at + `.presenceEvents[1]: "connected" is not a presence event`},
+		{[]Tenant{handler(Handler{URL: "http://x/", PresenceEvents: []string{"left"}, PresenceGroups: []string{"a", `b\`}})}, at + ".presenceGroups[1]:"},
+		{[]Tenant{handler(Handler{URL: "http://x/", PresenceGroups: []string{"a"}})}, at + ".presenceGroups: is set without presenceEvents"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Handlers: []Handler{{URL: "http://x/"}}}} })}, at + ": gets no events"},
 	} {
 		err := Check(tc.tenants...)
@@ -215,6 +219,7 @@ func TestCheckAccepts(t *testing.T) {
 	}
 }
 
+//checklist:E01
 func TestHandlerWants(t *testing.T) {
 	for _, tc := range []struct {
 		pattern, event string
@@ -237,6 +242,29 @@ func TestHandlerWants(t *testing.T) {
 	}
 }
 
+//checklist:E11
+func TestHandlerWantsPresence(t *testing.T) {
+	for _, tc := range []struct {
+		events, groups []string
+		event, group   string
+		want           bool
+	}{
+		{[]string{"joined"}, nil, "joined", "any", true},
+		{[]string{"Joined"}, nil, "joined", "any", true},
+		{[]string{"joined"}, nil, "left", "any", false},
+		{nil, nil, "joined", "any", false},
+		{[]string{"joined", "left"}, []string{"hall", "room-*"}, "left", "room-7", true},
+		{[]string{"joined", "left"}, []string{"hall", "room-*"}, "left", "hall", true},
+		{[]string{"joined", "left"}, []string{"hall", "room-*"}, "left", "halls", false},
+	} {
+		h := Handler{PresenceEvents: tc.events, PresenceGroups: tc.groups}
+		if got := h.WantsPresence(tc.event, tc.group); got != tc.want {
+			t.Errorf("%v of %v, %s of %s: got %v, want %v", tc.events, tc.groups, tc.event, tc.group, got, tc.want)
+		}
+	}
+}
+
+//checklist:E02
 func TestURLFor(t *testing.T) {
 	for template, want := range map[string]string{
 		"http://x/api/{hub}/{event}?code=s3cr3t": "http://x/api/chat/a%2Fb%20c?code=s3cr3t",

@@ -63,6 +63,15 @@ func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
 }
 
+// moved is called when the connection has joined or left a group.
+func (c *client) moved(_ *hub.Conn, group string, joined bool) {
+	if joined {
+		c.session.Joined(group)
+	} else {
+		c.session.Left(group)
+	}
+}
+
 // reader does what a client asks for over one socket, in the order asked. It never waits for the bus: what is under
 // way is bounded by the connection's flight. An event blocks what comes after it, but for pings and the like.
 type reader struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -195,6 +196,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	if accepted.Groups != nil {
 		groups = accepted.Groups
 	}
+	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
 	codec, name := selectCodec(accepted.Subprotocol, offered)
 	permissions, ignored := webpubsub.ParseRoles(roles)
 	if ignored > 0 {
@@ -205,7 +207,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 		c.mode = n.mode
 	}
 	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Name: name,
-		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone}
+		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone, Moved: c.moved}
 	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {
 		g.dismiss(n.tenant.Name)
 		session.Closed("The service is unavailable.")
@@ -220,7 +222,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 		g.conns.Close(c.conn, hub.ReasonHandshake.Close("The handshake failed."))
 		return nil
 	}
-	session.Established(userID, name)
+	session.Established(userID, name, groups...)
 	g.metrics.opened.Inc()
 	g.serve(c, sock)
 	return nil

@@ -90,13 +90,23 @@ func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 
 // pair is two gateways on one bus: in memory, and on Redis.
 func pairs(t *testing.T, test func(t *testing.T, a, b *server)) {
+	pairsOf(t, setup{}, test)
+}
+
+// pairsOf is pairs of gateways with the same setup.
+func pairsOf(t *testing.T, s setup, test func(t *testing.T, a, b *server)) {
+	on := func(bus cluster.Bus) *server {
+		s := s
+		s.bus = bus
+		return start(t, s)
+	}
 	t.Run("memory", func(t *testing.T) {
 		net := membus.NewNetwork()
-		test(t, start(t, setup{bus: net.Bus()}), start(t, setup{bus: net.Bus()}))
+		test(t, on(net.Bus()), on(net.Bus()))
 	})
 	t.Run("redis", func(t *testing.T) {
 		redis := testkit.Redis(t)
-		test(t, start(t, setup{bus: redisBus(t, redis.URL)}), start(t, setup{bus: redisBus(t, redis.URL)}))
+		test(t, on(redisBus(t, redis.URL)), on(redisBus(t, redis.URL)))
 	})
 }
 

@@ -26,6 +26,9 @@ type ConnOptions struct {
 	Owner       any           // what the maker of the connection keeps with it
 	// Gone is called once, from a goroutine that it must not block, when the connection has ended for good.
 	Gone func(*Conn, Closing)
+	// Moved is called when the connection has joined or left a group, in order and from a goroutine that it must not
+	// block; before Gone for each group that it was in. The groups it begins with are no moves. nil: nobody cares.
+	Moved func(c *Conn, group string, joined bool)
 }
 
 // Conn is one client connection. It outlives its socket when its codec is reliable.
@@ -76,6 +79,13 @@ const (
 type place struct {
 	list *list
 	at   int
+}
+
+// moved tells who cares that c has joined or left a list, if that is a group's.
+func (c *Conn) moved(l *list, joined bool) {
+	if c.Moved != nil && l.group != "" {
+		c.Moved(c, l.group, joined)
+	}
 }
 
 // Allows reports whether the connection may do p with group.

@@ -109,6 +109,7 @@ func (w *writer) end(c *Conn, closing Closing) {
 	for _, at := range c.in {
 		w.remove(at.list, at.at)
 		w.r.left(at.list, c)
+		c.moved(at.list, false)
 	}
 	c.in, c.sock, c.out, c.kept = nil, nil, nil, nil
 	w.r.forget(c)

@@ -52,7 +52,8 @@ type Registry struct {
 // list is a set of connections, divided among the writers.
 type list struct {
 	topic string
-	size  int // guarded by Registry.mu, as are the parts' sizes
+	group string // of a group's topic
+	size  int    // guarded by Registry.mu, as are the parts' sizes
 	parts []part
 }
 
@@ -159,12 +160,21 @@ var (
 func (r *Registry) Enlist(c *Conn, topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.enlist(c, topic)
+	r.enlist(c, topic, "", false)
 }
 
 // Join puts c on the list of a group's topic: messages delivered to it afterwards reach c. joined is false when c
 // was in the group already, or cannot join for the reason err.
 func (r *Registry) Join(c *Conn, topic, group string) (joined bool, err error) {
+	return r.join(c, topic, group, true)
+}
+
+// Begin is Join for a group that c is in from its beginning: it is no move.
+func (r *Registry) Begin(c *Conn, topic, group string) (joined bool, err error) {
+	return r.join(c, topic, group, false)
+}
+
+func (r *Registry) join(c *Conn, topic, group string, move bool) (joined bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch _, in := c.groups[group]; {
@@ -179,19 +189,19 @@ func (r *Registry) Join(c *Conn, topic, group string) (joined bool, err error) {
 		c.groups = make(map[string]struct{}, 1)
 	}
 	c.groups[group] = struct{}{}
-	r.enlist(c, topic)
+	r.enlist(c, topic, group, move)
 	return true, nil
 }
 
-func (r *Registry) enlist(c *Conn, topic string) {
+func (r *Registry) enlist(c *Conn, topic, group string, move bool) {
 	l := r.lists[topic]
 	if l == nil {
-		l = &list{topic: topic, parts: make([]part, len(r.writers))}
+		l = &list{topic: topic, group: group, parts: make([]part, len(r.writers))}
 		r.lists[topic] = l
 	}
 	l.size++
 	l.parts[c.w.index].size++
-	c.w.push(job{op: opJoin, list: l, conn: c})
+	c.w.push(job{op: opJoin, move: move, list: l, conn: c})
 }
 
 // Leave takes c off the list of a group's topic and reports whether it was there. What a connection that ends was

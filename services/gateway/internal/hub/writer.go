@@ -33,6 +33,7 @@ const (
 // job is one thing for a writer to do.
 type job struct {
 	op       op
+	move     bool // a joining that the connection is told of
 	from, to uint32
 	list     *list
 	conn     *Conn
@@ -225,7 +226,7 @@ func (w *writer) change(j job) {
 	c := j.conn
 	switch j.op {
 	case opJoin:
-		w.join(j.list, c)
+		w.join(j.list, c, j.move)
 	case opLeave:
 		w.leave(j.list, c)
 	case opList:
@@ -253,7 +254,7 @@ func (w *writer) change(j job) {
 	}
 }
 
-func (w *writer) join(l *list, c *Conn) {
+func (w *writer) join(l *list, c *Conn, move bool) {
 	if c.state == stateGone {
 		w.r.left(l, c)
 		return
@@ -261,6 +262,9 @@ func (w *writer) join(l *list, c *Conn) {
 	p := &l.parts[w.index]
 	c.in = append(c.in, place{l, len(p.conns)})
 	p.conns = append(p.conns, c)
+	if move {
+		c.moved(l, true)
+	}
 }
 
 func (w *writer) leave(l *list, c *Conn) {
@@ -270,6 +274,7 @@ func (w *writer) leave(l *list, c *Conn) {
 			c.in = c.in[:len(c.in)-1]
 			w.remove(l, at.at)
 			w.r.left(l, c)
+			c.moved(l, false)
 			return
 		}
 	}

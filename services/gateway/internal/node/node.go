@@ -124,9 +124,9 @@ func (n *Node) NewConnectionID() string {
 	return n.peer.ID() + base64.RawURLEncoding.EncodeToString(random[:])
 }
 
-// Open makes a connection, in its hub, its user's connections and groups, and returns when everybody reaches it.
+// Open makes a connection, in its hub, its user's connections and groups, none twice, and returns when everybody
+// reaches it.
 func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*hub.Conn, error) {
-	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
 	own := ownTopics(o.Hub, o.UserID)
 	keys := slices.Clone(own)
 	for _, g := range groups {
@@ -150,7 +150,7 @@ func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*h
 		n.conns.Enlist(c, topic)
 	}
 	for i, g := range groups {
-		if joined, err := n.conns.Join(c, keys[len(own)+i], g); !joined { // it has ended, or is in too many
+		if joined, err := n.conns.Begin(c, keys[len(own)+i], g); !joined { // it has ended, or is in too many
 			n.topics.release(keys[len(own)+i])
 			n.log.Debug("join at connect", "hub", o.Hub.String(), "connection", o.ID, "error", err)
 		}

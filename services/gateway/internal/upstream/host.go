@@ -148,7 +148,7 @@ func (h *host) rest() {
 // admit counts a lifecycle event against the limit of waiting ones and reports whether it may wait. The second
 // half of the limit is for disconnected: a user who is missed is worse than one who is not yet seen.
 func (h *host) admit(k kind, limit int) bool {
-	if k == kindConnected {
+	if k != kindDisconnected {
 		limit = (limit + 1) / 2
 	}
 	h.mu.Lock()

@@ -9,8 +9,9 @@ import (
 )
 
 // queue adds a lifecycle event, unless no handler wants it or too many wait for that handler's host.
-func (s *Session) queue(k kind, body []byte) {
-	to, ok := s.up.systemTarget(s.hub, string(k))
+func (s *Session) queue(k kind, group string, body []byte) {
+	p := lifecycle{kind: k, group: group, time: time.Now(), body: body}
+	to, ok := s.targetOf(p)
 	if !ok {
 		return
 	}
@@ -19,7 +20,8 @@ func (s *Session) queue(k kind, body []byte) {
 		return
 	}
 	s.up.expect(1)
-	if !s.add(lifecycle{kind: k, time: time.Now(), body: body, counted: to.host}) {
+	p.counted = to.host
+	if !s.add(p) {
 		to.host.dismiss()
 		s.up.expect(-1)
 		return
@@ -27,12 +29,20 @@ func (s *Session) queue(k kind, body []byte) {
 	s.submit()
 }
 
-// add appends p to what is pending and gives it its id. It reports false for a connected that comes after the
-// end, which would make a user appear who is gone.
+// targetOf returns the first handler that wants p.
+func (s *Session) targetOf(p lifecycle) (target, bool) {
+	if p.kind == kindJoined || p.kind == kindLeft {
+		return s.up.presenceTarget(s.hub, string(p.kind), p.group)
+	}
+	return s.up.systemTarget(s.hub, string(p.kind))
+}
+
+// add appends p to what is pending and gives it its id. It reports false for anything but disconnected that comes
+// after the end, which would make a user appear who is gone.
 func (s *Session) add(p lifecycle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.kind == kindConnected && s.closed {
+	if p.kind != kindDisconnected && s.closed {
 		return false
 	}
 	s.lastID++
@@ -57,7 +67,7 @@ func (s *Session) submit() {
 
 // route brings a submitted session to the host that is right now.
 func (u *Upstream) route(s *Session, p lifecycle) {
-	to, ok := u.systemTarget(s.hub, string(p.kind))
+	to, ok := s.targetOf(p)
 	if !ok { // the settings have changed
 		u.settle(s, p, ReasonNoHandler)
 		return
@@ -68,7 +78,7 @@ func (u *Upstream) route(s *Session, p lifecycle) {
 // deliver makes one attempt at the session's next lifecycle event.
 func (u *Upstream) deliver(h *host, s *Session) {
 	p := s.next()
-	to, ok := u.systemTarget(s.hub, string(p.kind))
+	to, ok := s.targetOf(p)
 	switch {
 	case !ok:
 		u.settle(s, p, ReasonNoHandler)
@@ -96,7 +106,7 @@ func (u *Upstream) deliver(h *host, s *Session) {
 func (u *Upstream) postLifecycle(s *Session, to target, p lifecycle) *Failure {
 	ctx, cancel := context.WithTimeout(u.life, u.cfg.LifecycleTimeout)
 	defer cancel()
-	e := s.event(cloudevents.SystemPrefix+string(p.kind), string(p.kind), p.id, p.time)
+	e := s.event(p.kind.eventType(), string(p.kind), p.id, p.time)
 	e.ContentType, e.Body = cloudevents.TypeSystem, p.body
 	a, failure := u.post(ctx, s, to, p.kind, e, 0)
 	if failure == nil && p.kind == kindConnected {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
 )
 
 // kind is an event as a metric label. User events share one, since clients choose their names.
@@ -14,7 +16,17 @@ const (
 	kindConnected    kind = "connected"
 	kindDisconnected kind = "disconnected"
 	kindUser         kind = "user"
+	kindJoined       kind = "joined"
+	kindLeft         kind = "left"
 )
+
+// eventType is the ce-type of an event that is no user event.
+func (k kind) eventType() string {
+	if k == kindJoined || k == kindLeft {
+		return cloudevents.PresencePrefix + string(k)
+	}
+	return cloudevents.SystemPrefix + string(k)
+}
 
 type metrics struct {
 	duration  *prometheus.HistogramVec
@@ -36,17 +48,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "gateway_upstream_failures_total", Help: "Attempts to deliver an event that failed.",
 		}, []string{"event", "reason"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_upstream_dropped_total", Help: "Connected and disconnected events that were given up.",
+			Name: "gateway_upstream_dropped_total", Help: "Connected, disconnected, joined and left events that were given up.",
 		}, []string{"reason"}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_upstream_waiting", Help: "Connected and disconnected events not yet delivered.",
+			Name: "gateway_upstream_waiting", Help: "Connected, disconnected, joined and left events not yet delivered.",
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_upstream_in_flight", Help: "Requests to event handlers under way.",
 		}),
 		durations: map[kind]prometheus.Observer{},
 	}
-	for _, k := range []kind{kindConnect, kindConnected, kindDisconnected, kindUser} {
+	for _, k := range []kind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft} {
 		m.durations[k] = m.duration.WithLabelValues(string(k))
 	}
 	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight)

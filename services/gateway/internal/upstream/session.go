@@ -28,18 +28,27 @@ type Session struct {
 	state       string // connection state, opaque (event-handler.md section 8)
 	lastID      uint64 // ce-id; 0 is that of connect
 	accepted    bool
+	established bool
 	closed      bool
 	jar         http.CookieJar
 	turn        chan struct{} // holds a token while a user event is under way; made by the first
 	events      int           // user events under way or waiting
-	pending     []lifecycle   // not yet delivered, in order: connected, disconnected
+	early       []move        // before it was established, in order
+	pending     []lifecycle   // not yet delivered, in order: connected, joined and left, disconnected
 	submitted   bool          // the first of pending is in a host's hands
 	connected   chan struct{} // closed when connected is no longer pending; nil: nobody waits for it
 }
 
-// lifecycle is a connected or disconnected event to deliver.
+// move is a group that the connection has joined or left.
+type move struct {
+	kind  kind
+	group string
+}
+
+// lifecycle is an event to deliver that nobody waits for: connected, disconnected, joined or left.
 type lifecycle struct {
 	kind     kind
+	group    string // that was joined or left
 	id       uint64
 	time     time.Time
 	body     []byte
@@ -120,12 +129,61 @@ func (s *Session) accept(userID *string) {
 }
 
 // Established says that the handshake is done: later events carry userID and subprotocol, and the connected
-// event goes out, unless Closed came first. It does not block.
-func (s *Session) Established(userID, subprotocol string) {
+// event goes out, then joined for each of the groups that the connection begins with and whatever Joined and Left
+// have said meanwhile; nothing if Closed came first. It does not block.
+func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
-	s.queue(kindConnected, []byte("{}"))
+	s.queue(kindConnected, "", []byte("{}"))
+	for _, group := range groups {
+		s.queueMove(move{kindJoined, group})
+	}
+	for moves := s.takeEarly(); len(moves) > 0; moves = s.takeEarly() {
+		for _, m := range moves {
+			s.queueMove(m)
+		}
+	}
+}
+
+// takeEarly returns the moves that wait for the connection to be established, which it is when there are none.
+func (s *Session) takeEarly() []move {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moves := s.early
+	s.early = nil
+	s.established = len(moves) == 0
+	return moves
+}
+
+// Joined says that the connection has joined a group: the joined event goes out if a handler wants it. It does not
+// block.
+func (s *Session) Joined(group string) { s.moved(move{kindJoined, group}) }
+
+// Left says that the connection has left a group, also by its end, which Closed must follow.
+func (s *Session) Left(group string) { s.moved(move{kindLeft, group}) }
+
+func (s *Session) moved(m move) {
+	if _, ok := s.up.presenceTarget(s.hub, string(m.kind), m.group); !ok {
+		return
+	}
+	s.mu.Lock()
+	early := !s.established
+	if early && !s.closed {
+		s.early = append(s.early, m)
+	}
+	s.mu.Unlock()
+	if !early {
+		s.queueMove(m)
+	}
+}
+
+func (s *Session) queueMove(m move) {
+	body, err := json.Marshal(cloudevents.PresenceBody{Group: m.group})
+	if err != nil { // a string always has a JSON form
+		return
+	}
+	s.queue(m.kind, m.group, body)
 }
 
 // Closed says that the connection is gone for good. When it had been accepted, the disconnected event goes out,
@@ -133,7 +191,7 @@ func (s *Session) Established(userID, subprotocol string) {
 func (s *Session) Closed(reason string) {
 	s.mu.Lock()
 	tell := s.accepted && !s.closed
-	s.closed = true
+	s.closed, s.early = true, nil
 	s.mu.Unlock()
 	if !tell {
 		return
@@ -142,7 +200,7 @@ func (s *Session) Closed(reason string) {
 	if err != nil { // a string always has a JSON form
 		body = []byte("{}")
 	}
-	s.queue(kindDisconnected, body)
+	s.queue(kindDisconnected, "", body)
 }
 
 // Event brings a user event to the hub's handler and returns what the connection is to receive as a message

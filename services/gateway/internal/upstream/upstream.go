@@ -2,7 +2,7 @@
 // should happen (protocol/event-handler.md).
 //
 // Events of one connection reach a handler one after another, in order. Connect and user events block their
-// caller, for a limited time. Connected and disconnected do not: they are kept and retried while the handler is
+// caller, for a limited time. Connected, disconnected, joined and left do not: they are kept and retried while the handler is
 // down, within limits, and each one given up is counted under a reason. A slow or dead handler costs only those
 // who need it: calls per handler host are bounded.
 package upstream
@@ -29,9 +29,9 @@ type Config struct {
 	Origin           string        `help:"host name announced to event handlers, without port: the host of the endpoint in applications' connection strings; empty: the tenant's first exact host, else localhost"`
 	ConnectTimeout   time.Duration `default:"10s" help:"how long a handshake may wait for the connect event's answer, retries included"`
 	EventTimeout     time.Duration `default:"100s" help:"how long a user event may wait for its answer, retries included"`
-	LifecycleTimeout time.Duration `default:"30s" help:"how long one attempt to deliver connected or disconnected may take"`
-	LifecycleKeep    time.Duration `default:"1h" help:"how long connected and disconnected are kept and retried while their handler is down"`
-	LifecycleQueue   int           `default:"100000" help:"how many connected and disconnected events may wait for one handler host"`
+	LifecycleTimeout time.Duration `default:"30s" help:"how long one attempt to deliver connected, disconnected, joined or left may take"`
+	LifecycleKeep    time.Duration `default:"1h" help:"how long connected, disconnected, joined and left are kept and retried while their handler is down"`
+	LifecycleQueue   int           `default:"100000" help:"how many connected, disconnected, joined and left events may wait for one handler host"`
 	InFlight         int           `default:"256" help:"requests to one handler host at a time"`
 }
 
@@ -177,22 +177,27 @@ type target struct {
 
 // systemTarget returns the first handler of hub that wants a system event.
 func (u *Upstream) systemTarget(hub webpubsub.HubKey, event string) (target, bool) {
-	return u.choose(hub, event, (*tenant.Handler).WantsSystem)
+	return u.choose(hub, event, func(h *tenant.Handler) bool { return h.WantsSystem(event) })
+}
+
+// presenceTarget returns the first handler of hub that wants a presence event of the group.
+func (u *Upstream) presenceTarget(hub webpubsub.HubKey, event, group string) (target, bool) {
+	return u.choose(hub, event, func(h *tenant.Handler) bool { return h.WantsPresence(event, group) })
 }
 
 // userTarget returns the first handler of hub that wants a user event.
 func (u *Upstream) userTarget(hub webpubsub.HubKey, event string) (target, bool) {
-	return u.choose(hub, event, (*tenant.Handler).WantsUser)
+	return u.choose(hub, event, func(h *tenant.Handler) bool { return h.WantsUser(event) })
 }
 
-func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant.Handler, string) bool) (target, bool) {
+func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant.Handler) bool) (target, bool) {
 	t := u.tenants.ByName(hub.Tenant)
 	if t == nil {
 		return target{}, false
 	}
 	handlers := t.Hub(hub.Hub).Handlers
 	for i := range handlers {
-		if h := &handlers[i]; wants(h, event) {
+		if h := &handlers[i]; wants(h) {
 			return u.targetOf(hub, event, t, h)
 		}
 	}

@@ -174,6 +174,7 @@ func drain(t testing.TB, u *Upstream) {
 	}
 }
 
+//checklist:E03 E04 E05 E06 E07 E08
 func TestLifeOfAConnection(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("ce-type") {
@@ -243,6 +244,7 @@ func TestLifeOfAConnection(t *testing.T) {
 	}
 }
 
+//checklist:E03
 func TestOrigin(t *testing.T) {
 	for _, tc := range []struct {
 		configured string
@@ -261,6 +263,7 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+//checklist:E01
 func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	first, second := newApp(t, nil), newApp(t, nil)
 	u, _ := newUpstream(t, Config{},
@@ -296,6 +299,7 @@ func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	}
 }
 
+//checklist:E07
 func TestUserEventBodies(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -316,6 +320,7 @@ func TestUserEventBodies(t *testing.T) {
 	}
 }
 
+//checklist:E07 E08
 func TestUserEventAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status      int
@@ -396,6 +401,7 @@ func TestUserEventAnswers(t *testing.T) {
 	}
 }
 
+//checklist:E05
 func TestConnectAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status      int
@@ -457,6 +463,7 @@ func TestConnectAnswers(t *testing.T) {
 	}
 }
 
+//checklist:E06
 func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -474,6 +481,7 @@ func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	}
 }
 
+//checklist:E06
 func TestConnectedNeverFollowsDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -489,6 +497,49 @@ func TestConnectedNeverFollowsDisconnected(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(u.metrics.waiting); got != 0 {
 		t.Errorf("got %v events waiting, want none", got)
+	}
+}
+
+// What moves before the handshake is done is told after connected; what never was established is not told of groups.
+//
+//checklist:E11
+func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
+	a := newApp(t, nil)
+	h := handlerOf(a.URL)
+	h.PresenceEvents, h.PresenceGroups = []string{"joined", "left"}, []string{"room*"}
+	u, _ := newUpstream(t, Config{}, h)
+
+	s := u.Open(chat, connID)
+	s.accept(nil)
+	s.Left("room1") // by REST, before the 101
+	s.Joined("room2")
+	s.Established("ana", "", "room1", "hall")
+	s.Joined("hall 2")
+	s.Left("room2")
+	s.Closed("bye")
+	s.Joined("room3")
+	drain(t, u)
+	if got, want := names(a.events()), "connected/1 joined/2 left/3 joined/4 left/5 disconnected/6"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for i, want := range []string{`{}`, `{"group":"room1"}`, `{"group":"room1"}`, `{"group":"room2"}`, `{"group":"room2"}`, `{"reason":"bye"}`} {
+		if got := bodyOf(t, a.events()[i]); got != want {
+			t.Errorf("event %d: got body %s, want %s", i, got, want)
+		}
+	}
+	if got := a.events()[1].Header; got.Get("ce-type") != cloudevents.Joined || got.Get("ce-userId") != "ana" {
+		t.Errorf("got %v, want a presence event of ana", got)
+	}
+
+	failed := u.Open(chat, "failed")
+	failed.accept(nil)
+	failed.Joined("room1")
+	failed.Left("room1")
+	failed.Closed("the handshake failed")
+	failed.Established("ana", "", "room2")
+	drain(t, u)
+	if got, want := names(a.events()[6:]), "disconnected/1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -516,6 +567,7 @@ func TestConnectIsNotInterruptedOnceSent(t *testing.T) {
 	}
 }
 
+//checklist:E04
 func TestCookiesStickToAConnection(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("ce-eventName") {
@@ -587,6 +639,7 @@ func TestGarbageAndHugeAnswersAreFailures(t *testing.T) {
 	}
 }
 
+//checklist:E09
 func TestASlowHandlerTimesOut(t *testing.T) {
 	gone := make(chan struct{})
 	a := newApp(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -650,6 +703,7 @@ func TestHandlersOverHTTP2(t *testing.T) {
 	}
 }
 
+//checklist:E04
 func TestTenantsSignWithTheirOwnKeys(t *testing.T) {
 	a := newApp(t, nil)
 	tenants, err := tenant.NewStatic(
