@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/base64"
 
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -9,42 +10,55 @@ import (
 // Envelope is a message encoded for all its receivers, on all nodes: finished JSON, with a note of where the
 // data lies so that nobody has to parse it.
 type Envelope struct {
-	JSON     []byte // {"type":"message", ... ,"data":...}; not changed once made
-	DataType webpubsub.DataType
-	Data     int // where the value of data starts; it ends before JSON's last byte
+	JSON      []byte // {"type":"message", ... ,"data":... }; not changed once made
+	DataType  webpubsub.DataType
+	Data, End int // the value of data is JSON[Data:End]
 }
+
+// Valid reports whether the data lies within the envelope. Methods of other envelopes panic.
+func (e Envelope) Valid() bool { return 0 < e.Data && e.Data <= e.End && e.End < len(e.JSON) }
 
 // NewEnvelope encodes m. JSON data must be valid (see CheckJSON): it is taken over verbatim.
 func NewEnvelope(m *webpubsub.Message) Envelope {
 	size := len(`{"type":"message","from":"server","group":"","fromUserId":"","dataType":"protobuf","data":""}`) +
 		len(m.Group) + len(m.FromUserID) + base64.StdEncoding.EncodedLen(len(m.Data.Bytes))
-	json, data := AppendMessage(make([]byte, 0, size), m)
-	return Envelope{JSON: json, DataType: m.Data.Type, Data: data}
+	_, e := AppendMessage(make([]byte, 0, size), m)
+	return e
 }
 
-// AppendMessage appends the envelope of m to dst and returns where the data starts, counted from the start of
-// what was appended: Envelope{JSON: out[len(dst):], DataType: m.Data.Type, Data: data}.
-func AppendMessage(dst []byte, m *webpubsub.Message) (out []byte, data int) {
-	dst, data = appendMessageHead(dst, m.Group, m.FromUserID, m.Data.Type)
-	return append(appendDataValue(dst, m.Data), '}'), data
+// AppendMessage appends the envelope of m to dst. The JSON of e is the end of out.
+func AppendMessage(dst []byte, m *webpubsub.Message) (out []byte, e Envelope) {
+	start := len(dst)
+	dst = appendMessageHead(dst, m.Group, m.FromUserID, m.Data.Type)
+	data := len(dst)
+	return finishEnvelope(appendDataValue(dst, m.Data), start, data, m.Data.Type)
 }
+
+// finishEnvelope ends the envelope that starts in dst at start, with dst ending behind its data.
+func finishEnvelope(dst []byte, start, data int, t webpubsub.DataType) (out []byte, e Envelope) {
+	e = Envelope{DataType: t, Data: data - start, End: len(dst) - start}
+	dst = append(dst, '}')
+	e.JSON = dst[start:]
+	return dst, e
+}
+
+// groupHead is what a message from a group begins with.
+const groupHead = `{"type":"message","from":"group","group":`
 
 // appendMessageHead appends everything before the value of data. Group messages come from the group, whoever
 // sent them (client-json.md 5.2, 5.3).
-func appendMessageHead(dst []byte, group, fromUserID string, t webpubsub.DataType) (out []byte, data int) {
-	start := len(dst)
+func appendMessageHead(dst []byte, group, fromUserID string, t webpubsub.DataType) []byte {
 	if group == "" {
 		dst = append(dst, `{"type":"message","from":"server"`...)
 	} else {
-		dst = append(dst, `{"type":"message","from":"group","group":`...)
+		dst = append(dst, groupHead...)
 		dst = appendString(dst, group)
 	}
 	if fromUserID != "" {
 		dst = append(dst, `,"fromUserId":`...)
 		dst = appendString(dst, fromUserID)
 	}
-	dst = appendDataMembers(dst, t)
-	return dst, len(dst) - start
+	return appendDataMembers(dst, t)
 }
 
 // appendDataMembers appends what stands between the members before and the value of data.
@@ -68,7 +82,28 @@ func appendDataValue(dst []byte, d webpubsub.Data) []byte {
 }
 
 // Value returns the data as the JSON value that stands in the envelope.
-func (e Envelope) Value() []byte { return e.JSON[e.Data : len(e.JSON)-1] }
+func (e Envelope) Value() []byte { return e.JSON[e.Data:e.End] }
+
+// group returns the name of the group that the message comes from; ok is false when it comes from the server. It is
+// found where appendMessageHead puts it, so that a head need not be parsed.
+func (e Envelope) group() (name []byte, ok bool) {
+	if !bytes.HasPrefix(e.JSON, []byte(groupHead)) {
+		return nil, false
+	}
+	s := scanner{b: e.JSON, i: len(groupHead)}
+	if s.peek() != '"' {
+		return nil, false
+	}
+	escapes, err := s.str()
+	if err != nil {
+		return nil, false
+	}
+	name = e.JSON[len(groupHead)+1 : s.i-1]
+	if escapes {
+		name = appendUnescaped(nil, name)
+	}
+	return name, true
+}
 
 // AppendPayload appends the data's bytes: what a simple client receives. An envelope that is not what it says
 // gives other bytes, but does no harm.

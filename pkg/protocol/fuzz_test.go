@@ -9,6 +9,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -48,8 +51,8 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s\nbecomes %s\nand that %+v, %v", frame, JSON.AppendRequest(nil, &fresh), again, err)
 		}
 		if fresh.Kind == SendToGroup {
-			out, data := fresh.AppendMessage(nil, "u")
-			checkEnvelope(t, Envelope{JSON: out, DataType: fresh.Data().Type, Data: data}, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
+			_, e := fresh.AppendMessage(nil, "u")
+			checkEnvelope(t, e, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
 		}
 	})
 }
@@ -83,16 +86,26 @@ func checkData(t *testing.T, d webpubsub.Data) {
 // checkEnvelope sees to it that every kind of client reads want from e.
 func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message) {
 	t.Helper()
-	for _, codec := range []Codec{JSON, ReliableJSON} {
-		frame, binary := codec.AppendMessage(nil, e, 1<<64-1)
-		if binary || !json.Valid(frame) || !utf8.Valid(frame) {
-			t.Fatalf("%s: not a JSON frame: %q", codec.Name(), frame)
+	if !e.Valid() || !json.Valid(e.JSON) || !utf8.Valid(e.JSON) {
+		t.Fatalf("not an envelope: %+v", e)
+	}
+	for _, codec := range Codecs[1:] {
+		frame, binary := codec.AppendMessage(nil, e)
+		frame = codec.AppendNumbered(nil, frame, 1<<64-1)
+		if binary != codec.Binary() {
+			t.Fatalf("%s: got a binary frame: %v", codec.Name(), binary)
 		}
 		var r Response
-		if err := codec.DecodeResponse(false, frame, &r); err != nil {
+		if err := codec.DecodeResponse(binary, frame, &r); err != nil {
 			t.Fatalf("%s: %q: %v", codec.Name(), frame, err)
 		}
-		got := webpubsub.Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data}
+		got, want := webpubsub.Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data}, want
+		if codec.Plain() == Protobuf {
+			want.FromUserID = ""
+			if want.Data.Type == webpubsub.DataProtobuf && checkAny(want.Data.Bytes) != nil {
+				want.Data.Type = webpubsub.DataBinary
+			}
+		}
 		if r.Kind != MessageResponse || got.Group != want.Group || got.FromUserID != want.FromUserID || got.Data.Type != want.Data.Type ||
 			!bytes.Equal(got.Data.Bytes, want.Data.Bytes) || (r.SequenceID == 1<<64-1) != codec.Reliable() {
 			t.Fatalf("%s: %q\n got %+v with number %d\nwant %+v", codec.Name(), frame, got, r.SequenceID, want)
@@ -132,10 +145,18 @@ func FuzzEncode(f *testing.F) {
 			string(JSON.AppendAck(nil, 7, failure)): {Kind: AckResponse, AckID: 7, Failure: &Failure{mended(user), mended(group)}},
 			string(ReliableJSON.AppendConnected(nil, Connected{user, group, user})): {Kind: ConnectedResponse,
 				Connected: Connected{mended(user), mended(group), mended(user)}},
-			string(JSON.AppendDisconnected(nil, group)): {Kind: DisconnectedResponse, Reason: mended(group)},
+			string(JSON.AppendDisconnected(nil, group)):     {Kind: DisconnectedResponse, Reason: mended(group)},
+			string(Protobuf.AppendAck(nil, 7, failure)):     {Kind: AckResponse, AckID: 7, Failure: &Failure{mended(user), mended(group)}},
+			string(Protobuf.AppendDisconnected(nil, group)): {Kind: DisconnectedResponse, Reason: mended(group)},
+			string(ReliableProtobuf.AppendConnected(nil, Connected{user, group, user})): {Kind: ConnectedResponse,
+				Connected: Connected{mended(user), mended(group), mended(user)}},
 		} {
 			var got Response
-			if err := JSON.DecodeResponse(false, []byte(frame), &got); err != nil || !reflect.DeepEqual(got, want) {
+			codec := JSON
+			if frame[0] != '{' {
+				codec = Protobuf
+			}
+			if err := codec.DecodeResponse(codec.Binary(), []byte(frame), &got); err != nil || !reflect.DeepEqual(got, want) {
 				t.Fatalf("%q\n got %+v, %v\nwant %+v", frame, got, err, want)
 			}
 		}
@@ -162,6 +183,72 @@ func FuzzDecodeResponse(f *testing.F) {
 	})
 }
 
+// FuzzDecodeProtobuf holds Decode against protobuf's own idea of a message, and against our own encoding.
+func FuzzDecodeProtobuf(f *testing.F) {
+	for _, frame := range []string{
+		field(1, field(1, "g")+varint(2, 2)+field(3, field(1, "hi"))+varint(4, 1)+varint(5, 3)),
+		field(1, field(1, "g")+field(3, field(3, anyOf("x/y", "v")))), field(1, field(1, "g")+field(7, field(1, "s"))),
+		field(5, field(1, "e")+field(2, field(4, `{"a":[1,null]}`))+varint(3, 3)), field(5, field(1, "e")+field(2, field(2, "\xff"))),
+		field(6, field(1, "g")) + field(7, field(1, "h")), field(8, varint(1, 5)), field(9, ""), field(13, field(1, "s")),
+		field(14, field(1, "s")), field(15, field(1, "g")), "\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",
+	} {
+		f.Add([]byte(frame))
+	}
+	var reused Request // as a connection would
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		err := Protobuf.Decode(true, frame, &reused)
+		if err != nil {
+			var de *DecodeError
+			if !errors.As(err, &de) || de.Text == "" || !utf8.ValidString(de.Text) {
+				t.Fatalf("error %q", err)
+			}
+			return
+		}
+		var empty emptypb.Empty // to which every field is unknown
+		if err := proto.Unmarshal(frame, &empty); err != nil {
+			t.Fatalf("accepted % x: %v", frame, err)
+		}
+		var fresh Request
+		if err := Protobuf.Decode(true, frame, &fresh); err != nil || !sameRequest(&fresh, &reused) {
+			t.Fatalf("a reused request says %+v, a fresh one %+v, %v", reused, fresh, err)
+		}
+		checkNames(t, &fresh)
+		checkData(t, fresh.Data())
+		for _, codec := range []Codec{Protobuf, JSON} {
+			var again Request
+			b := codec.AppendRequest(nil, &fresh)
+			if err := codec.Decode(codec.Binary(), b, &again); err != nil || !sameRequest(&fresh, &again) {
+				t.Fatalf("%s: % x\nbecomes %q\nand that %+v, %v", codec.Name(), frame, b, again, err)
+			}
+		}
+		if fresh.Kind == SendToGroup {
+			_, e := fresh.AppendMessage(nil, "u")
+			checkEnvelope(t, e, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
+		}
+	})
+}
+
+func FuzzDecodeProtobufResponse(f *testing.F) {
+	f.Add(Protobuf.AppendAck(nil, 3, &Failure{Forbidden, "no"}))
+	f.Add(ReliableProtobuf.AppendConnected(nil, Connected{"u", "c", "t"}))
+	f.Add(Protobuf.AppendDisconnected(nil, "bye"))
+	f.Add(Protobuf.AppendStreamClosed(nil, "s", &Failure{"IdleTimeout", "m"}))
+	f.Add(Protobuf.AppendPong(nil))
+	message, _ := Protobuf.AppendMessage(nil, NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text("x")}))
+	f.Add(ReliableProtobuf.AppendNumbered(nil, message, 7))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		var r Response
+		if err := Protobuf.DecodeResponse(true, frame, &r); err != nil {
+			return
+		}
+		var empty emptypb.Empty
+		if err := proto.Unmarshal(frame, &empty); err != nil {
+			t.Fatalf("accepted % x: %v", frame, err)
+		}
+		checkData(t, r.Data)
+	})
+}
+
 func FuzzCheckJSON(f *testing.F) {
 	f.Add([]byte(`{"a":[1,-0.5e+7,true,false,null,"\u00e9\ud83d\\"],"":{}}`))
 	f.Add([]byte(strings.Repeat("[", 600)))
@@ -178,15 +265,17 @@ func FuzzCheckJSON(f *testing.F) {
 
 // FuzzForeignEnvelope takes envelopes as another node, perhaps of another version, might send them.
 func FuzzForeignEnvelope(f *testing.F) {
-	f.Add([]byte(`{"type":"message","dataType":"text","data":"\u00e9"}`), uint8(webpubsub.DataText), 44)
-	f.Add([]byte(`"\u12`), uint8(webpubsub.DataText), 0)
-	f.Add([]byte(`}`), uint8(webpubsub.DataBinary), 0)
-	f.Fuzz(func(t *testing.T, b []byte, kind uint8, data int) {
-		if data < 0 || data >= len(b) {
+	f.Add([]byte(`{"type":"message","dataType":"text","data":"\u00e9"}`), uint8(webpubsub.DataText), 44, 52)
+	f.Add([]byte(`"\u12`), uint8(webpubsub.DataText), 1, 3)
+	f.Add([]byte(`}`), uint8(webpubsub.DataBinary), 0, 0)
+	f.Fuzz(func(_ *testing.T, b []byte, kind uint8, data, end int) {
+		e := Envelope{JSON: b, DataType: webpubsub.DataType(kind), Data: data, End: end}
+		if !e.Valid() {
 			return // is refused when an envelope is read
 		}
 		for _, codec := range Codecs {
-			codec.AppendMessage(nil, Envelope{JSON: b, DataType: webpubsub.DataType(kind), Data: data}, 1)
+			message, _ := codec.AppendMessage(nil, e)
+			codec.AppendNumbered(nil, message, 1)
 		}
 	})
 }

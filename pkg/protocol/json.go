@@ -24,7 +24,8 @@ func (c jsonCodec) Name() string {
 }
 
 func (c jsonCodec) Reliable() bool { return c.reliable }
-func (c jsonCodec) Binary() bool   { return false }
+func (jsonCodec) Plain() Codec     { return JSON }
+func (jsonCodec) Binary() bool     { return false }
 
 func (c jsonCodec) AppendConnected(dst []byte, m Connected) []byte {
 	dst = append(dst, `{"type":"system","event":"connected"`...)
@@ -64,14 +65,18 @@ func (jsonCodec) AppendStreamClosed(dst []byte, streamID string, failure *Failur
 	return append(appendFailure(appendString(dst, streamID), failure), '}')
 }
 
-func (c jsonCodec) AppendMessage(dst []byte, e Envelope, seq uint64) (out []byte, binary bool) {
+func (jsonCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary bool) {
+	return append(dst, e.JSON...), false
+}
+
+func (c jsonCodec) AppendNumbered(dst, message []byte, seq uint64) []byte {
 	if !c.reliable {
-		return append(dst, e.JSON...), false
+		return append(dst, message...)
 	}
 	dst = append(dst, `{"sequenceId":`...)
 	dst = strconv.AppendUint(dst, seq, 10)
 	dst = append(dst, ',')
-	return append(dst, e.JSON[1:]...), false
+	return append(dst, message[1:]...)
 }
 
 func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {

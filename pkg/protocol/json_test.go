@@ -223,8 +223,8 @@ func TestEncodeSpecExamples(t *testing.T) {
 	hello := NewEnvelope(&webpubsub.Message{Data: webpubsub.Text("Hello")})
 	bin := NewEnvelope(&webpubsub.Message{Data: webpubsub.Data{Type: webpubsub.DataBinary, Bytes: []byte{0, 1, 2}}})
 	message := func(c Codec, e Envelope, seq uint64) string {
-		out, _ := c.AppendMessage(nil, e, seq)
-		return string(out)
+		out, _ := c.AppendMessage(nil, e)
+		return string(c.AppendNumbered(nil, out, seq))
 	}
 	tests := []struct{ got, want string }{
 		{string(JSON.AppendAck(nil, 3, nil)), `{"type":"ack","ackId":3,"success":true}`},
@@ -258,10 +258,10 @@ func TestEncodeSpecExamples(t *testing.T) {
 			t.Errorf("\n got %s\nwant %s", test.got, test.want)
 		}
 	}
-	if _, binary := Simple.AppendMessage(nil, bin, 0); !binary {
+	if _, binary := Simple.AppendMessage(nil, bin); !binary {
 		t.Error("a simple client gets binary data in a text frame")
 	}
-	if _, binary := JSON.AppendMessage(nil, bin, 0); binary {
+	if _, binary := JSON.AppendMessage(nil, bin); binary {
 		t.Error("a JSON client gets a binary frame")
 	}
 }
@@ -304,10 +304,9 @@ func TestSendToGroupKeepsTheBytes(t *testing.T) {
 			t.Errorf("%s: %v", test.members, err)
 			continue
 		}
-		out, at := r.AppendMessage([]byte("before"), "ana")
-		e := Envelope{JSON: out[len("before"):], DataType: r.Data().Type, Data: at}
+		out, e := r.AppendMessage([]byte("before"), "ana")
 		want := `{"type":"message","from":"group","group":"g1","fromUserId":"ana","dataType":"` + e.DataType.String() + `","data":` + test.value + `}`
-		if string(e.JSON) != want || string(e.Value()) != test.value || string(e.AppendPayload(nil)) != test.payload {
+		if string(out) != "before"+want || string(e.JSON) != want || string(e.Value()) != test.value || string(e.AppendPayload(nil)) != test.payload {
 			t.Errorf("%s\n got %s, value %s, payload %q\nwant %s, payload %q", test.members, e.JSON, e.Value(), e.AppendPayload(nil), want, test.payload)
 		}
 	}

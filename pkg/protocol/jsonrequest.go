@@ -3,7 +3,6 @@ package protocol
 import (
 	"encoding/base64"
 	"strings"
-	"time"
 
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -93,15 +92,8 @@ func (o *object) group(r *Request) error {
 		return err
 	case !ok:
 		return invalid("%s needs a group", r.Kind)
-	case len(s) == 0 || string(s) != r.lastGroup:
-		name := string(s)
-		if err := webpubsub.CheckGroup(name); err != nil {
-			return invalid("%s", err)
-		}
-		r.lastGroup = name
 	}
-	r.Group = r.lastGroup
-	return nil
+	return r.setGroup(s)
 }
 
 func (o *object) event(r *Request) error {
@@ -111,15 +103,8 @@ func (o *object) event(r *Request) error {
 		return err
 	case !ok:
 		return invalid("%s needs the name of an event", r.Kind)
-	case len(s) == 0 || string(s) != r.lastEvent:
-		name := string(s)
-		if err := webpubsub.CheckEvent(name); err != nil {
-			return invalid("%s", err)
-		}
-		r.lastEvent = name
 	}
-	r.Event = r.lastEvent
-	return nil
+	return r.setEvent(s)
 }
 
 func (o *object) target() error {
@@ -137,11 +122,10 @@ func (o *object) ack(r *Request) (err error) {
 
 func (o *object) ttl(r *Request) error {
 	n, _, err := o.uint(mTTL, false)
-	if err == nil && n > uint64(webpubsub.MaxTTL/time.Second) {
-		err = invalid("ttlSeconds is %d; it must be 0 to %d", n, webpubsub.MaxTTL/time.Second)
+	if err != nil {
+		return err
 	}
-	r.TTL = time.Duration(n) * time.Second
-	return err
+	return r.setTTL(n)
 }
 
 func (o *object) noEcho(r *Request) error {

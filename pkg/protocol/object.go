@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"errors"
-	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -167,19 +166,12 @@ func (o *object) text(m member) (s []byte, ok bool, err error) {
 	return s, true, nil
 }
 
-// maxIDRunes bounds the ids that clients choose for invocations and streams.
-const maxIDRunes = 256
-
 func (o *object) id(m member, id *string) error {
 	s, _, err := o.text(m)
 	if err != nil {
 		return err
 	}
-	if n := utf8.RuneCount(s); n == 0 || n > maxIDRunes {
-		return invalid("%s has %d characters; it needs 1 to %d", m, n, maxIDRunes)
-	}
-	*id = string(s)
-	return nil
+	return setID(id, m, s)
 }
 
 // uint returns an unsigned integer, which a JSON number is only when it has digits and nothing else.

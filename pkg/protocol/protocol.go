@@ -1,16 +1,17 @@
 // Package protocol translates between the frames of a client subprotocol and what they mean, in both
-// directions (client-json.md).
+// directions (client-json.md, client-protobuf.md).
 //
 // A Codec is one subprotocol. The server decodes into a Request that a connection reuses, and answers with the
 // codec's Append methods. A message for many receivers is encoded once, as JSON, into an Envelope; that is what
 // nodes send each other, and a codec makes its frame from it:
 //
-//	simple   the payload, taken out of the envelope
-//	json     the envelope as it is
-//	reliable the envelope with "sequenceId" spliced in
+//	simple    the payload, taken out of the envelope
+//	json      the envelope as it is
+//	protobuf  the payload and the members before and behind it, as a DataMessage
+//	reliable  what its plain codec makes of it, with the connection's number spliced in
 //
-// A node that keeps the result of AppendMessage per codec encodes a message at most once per codec, however
-// many receive it; only the reliable codecs need it for each connection.
+// A node that keeps what AppendMessage returns for each plain codec encodes a message at most once per codec,
+// however many receive it; only AppendNumbered is done for each connection.
 //
 // The client's half is the same types used the other way: AppendRequest and DecodeResponse.
 //
@@ -26,8 +27,10 @@ import (
 
 // Subprotocol names as clients offer them (client-json.md 1.5).
 const (
-	NameJSON         = "json.webpubsub.azure.v1"
-	NameReliableJSON = "json.reliable.webpubsub.azure.v1"
+	NameJSON             = "json.webpubsub.azure.v1"
+	NameReliableJSON     = "json.reliable.webpubsub.azure.v1"
+	NameProtobuf         = "protobuf.webpubsub.azure.v1"
+	NameReliableProtobuf = "protobuf.reliable.webpubsub.azure.v1"
 )
 
 // ID is a small number for a codec, to index what is kept per codec.
@@ -38,18 +41,22 @@ const (
 	IDSimple ID = iota
 	IDJSON
 	IDReliableJSON
+	IDProtobuf
+	IDReliableProtobuf
 	Count
 )
 
 // The codecs' values. Simple serves every client without a subprotocol of ours.
 var (
-	Simple       Codec = simpleCodec{}
-	JSON         Codec = jsonCodec{}
-	ReliableJSON Codec = jsonCodec{reliable: true}
+	Simple           Codec = simpleCodec{}
+	JSON             Codec = jsonCodec{}
+	ReliableJSON     Codec = jsonCodec{reliable: true}
+	Protobuf         Codec = protobufCodec{}
+	ReliableProtobuf Codec = protobufCodec{reliable: true}
 )
 
 // Codecs holds every codec at the index of its ID.
-var Codecs = [Count]Codec{Simple, JSON, ReliableJSON}
+var Codecs = [Count]Codec{Simple, JSON, ReliableJSON, Protobuf, ReliableProtobuf}
 
 // Codec is one subprotocol. A codec has no state and is safe for concurrent use.
 //
@@ -59,6 +66,7 @@ type Codec interface {
 	ID() ID
 	Name() string   // the subprotocol's name; empty for Simple
 	Reliable() bool // messages are numbered, connections recoverable
+	Plain() Codec   // the codec whose messages a reliable one numbers; the codec itself if it is not reliable
 	Binary() bool   // frames are binary
 
 	// Decode reads one client message into r, whose old content is lost. The error is a *DecodeError. What r
@@ -72,13 +80,14 @@ type Codec interface {
 	// AppendInvokeResponse answers an invocation: with a failure, or with data, or with neither (d is zero).
 	AppendInvokeResponse(dst []byte, id string, d webpubsub.Data, failure *Failure) []byte
 	AppendStreamClosed(dst []byte, streamID string, failure *Failure) []byte
-	// AppendMessage appends a message; binary tells how to frame it. seq is its number on a reliable
-	// connection and ignored by other codecs.
-	AppendMessage(dst []byte, e Envelope, seq uint64) (out []byte, binary bool)
+	// AppendMessage appends a message, without a number; binary tells how to frame it.
+	AppendMessage(dst []byte, e Envelope) (out []byte, binary bool)
+	// AppendNumbered appends what AppendMessage has made, with seq as its number if the codec is reliable.
+	AppendNumbered(dst, message []byte, seq uint64) []byte
 
-	// The client's half. AppendRequest encodes r; the caller has checked its names. DecodeResponse reads one
-	// server message into r; unknown types give the kind Unknown, as clients have to ignore those. What it
-	// says of the data points into frame or r.
+	// The client's half. AppendRequest encodes r; the caller has checked its names. It returns dst as it is when
+	// the subprotocol has no such request. DecodeResponse reads one server message into r; unknown types give the
+	// kind Unknown, as clients have to ignore those. What it says of the data points into frame or r.
 	AppendRequest(dst []byte, r *Request) []byte
 	DecodeResponse(binary bool, frame []byte, r *Response) error
 }

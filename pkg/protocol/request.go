@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/base64"
 	"time"
+	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -74,6 +75,53 @@ func (r *Request) reset() {
 	}
 }
 
+// setGroup takes over the name of a group, given as text.
+func (r *Request) setGroup(s []byte) error {
+	if len(s) == 0 || string(s) != r.lastGroup {
+		name := string(s)
+		if err := webpubsub.CheckGroup(name); err != nil {
+			return invalid("%s", err)
+		}
+		r.lastGroup = name
+	}
+	r.Group = r.lastGroup
+	return nil
+}
+
+// setEvent takes over the name of an event.
+func (r *Request) setEvent(s []byte) error {
+	if len(s) == 0 || string(s) != r.lastEvent {
+		name := string(s)
+		if err := webpubsub.CheckEvent(name); err != nil {
+			return invalid("%s", err)
+		}
+		r.lastEvent = name
+	}
+	r.Event = r.lastEvent
+	return nil
+}
+
+// setTTL takes over how many seconds a message is worth delivering.
+func (r *Request) setTTL(seconds uint64) error {
+	if seconds > uint64(webpubsub.MaxTTL/time.Second) {
+		return invalid("ttlSeconds is %d; it must be 0 to %d", seconds, webpubsub.MaxTTL/time.Second)
+	}
+	r.TTL = time.Duration(seconds) * time.Second
+	return nil
+}
+
+// maxIDRunes bounds the ids that clients choose for invocations and streams.
+const maxIDRunes = 256
+
+// setID takes over an id that a client has chosen.
+func setID(id *string, m member, s []byte) error {
+	if n := utf8.RuneCount(s); n == 0 || n > maxIDRunes {
+		return invalid("%s has %d characters; it needs 1 to %d", m, n, maxIDRunes)
+	}
+	*id = string(s)
+	return nil
+}
+
 // SetData makes d the request's data.
 func (r *Request) SetData(d webpubsub.Data) { r.dataType, r.value, r.literal = d.Type, d.Bytes, false }
 
@@ -98,15 +146,17 @@ func (r *Request) Data() webpubsub.Data {
 }
 
 // AppendMessage appends the envelope of the message that a SendToGroup request means, as sent by fromUserID
-// (may be empty), and returns where the data starts in it. The data is taken over as the client wrote it.
-func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, data int) {
-	dst, data = appendMessageHead(dst, r.Group, fromUserID, r.dataType)
+// (may be empty), like the function of that name. The data is taken over as the client wrote it.
+func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, e Envelope) {
+	start := len(dst)
+	dst = appendMessageHead(dst, r.Group, fromUserID, r.dataType)
+	data := len(dst)
 	if r.literal {
 		dst = append(dst, r.value...)
 	} else {
 		dst = appendDataValue(dst, webpubsub.Data{Type: r.dataType, Bytes: r.value})
 	}
-	return append(dst, '}'), data
+	return finishEnvelope(dst, start, data, r.dataType)
 }
 
 // fromLiteral returns the bytes that the JSON value v of type t means: v itself, a part of it, or, if they must

@@ -81,8 +81,8 @@ func TestSimple(t *testing.T) {
 		if r.Kind != SendEvent || r.Event != "message" || r.HasAck || !reflect.DeepEqual(r.Data(), d) || r.DataType() != d.Type || r.DataSize() != len(d.Bytes) {
 			t.Errorf("%v: got %+v", d.Type, r)
 		}
-		out, binary := Simple.AppendMessage(nil, NewEnvelope(&webpubsub.Message{Group: "g", Data: r.Data()}), 7)
-		if string(out) != string(d.Bytes) || string(Simple.AppendRequest(nil, &r)) != string(out) {
+		out, binary := Simple.AppendMessage(nil, NewEnvelope(&webpubsub.Message{Group: "g", Data: r.Data()}))
+		if string(out) != string(d.Bytes) || string(Simple.AppendRequest(nil, &r)) != string(out) || string(Simple.AppendNumbered(nil, out, 7)) != string(out) {
 			t.Errorf("%v: got %q", d.Type, out)
 		}
 		var resp Response

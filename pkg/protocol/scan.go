@@ -164,28 +164,8 @@ func (s *scanner) object(o *object) error {
 		return nil
 	}
 	for {
-		s.space()
-		if s.peek() != '"' {
-			return errSyntax
-		}
-		name := token{kind: '"', start: s.i}
-		escapes, err := s.str()
-		if err != nil {
+		if err := s.member(o); err != nil {
 			return err
-		}
-		name.escapes, name.end = escapes, s.i
-		if !s.eat(':') {
-			return errSyntax
-		}
-		s.space()
-		value, err := s.value()
-		if err != nil {
-			return err
-		}
-		if o != nil {
-			if err := o.note(name, value); err != nil {
-				return err
-			}
 		}
 		if s.eat('}') {
 			s.depth--
@@ -195,6 +175,29 @@ func (s *scanner) object(o *object) error {
 			return errSyntax
 		}
 	}
+}
+
+// member reads a name and a value. Unless o is nil it notes them in it.
+func (s *scanner) member(o *object) error {
+	s.space()
+	if s.peek() != '"' {
+		return errSyntax
+	}
+	name := token{kind: '"', start: s.i}
+	escapes, err := s.str()
+	if err != nil {
+		return err
+	}
+	name.escapes, name.end = escapes, s.i
+	if !s.eat(':') {
+		return errSyntax
+	}
+	s.space()
+	value, err := s.value()
+	if err != nil || o == nil {
+		return err
+	}
+	return o.note(name, value)
 }
 
 // array reads an array, starting at its bracket.

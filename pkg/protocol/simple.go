@@ -11,6 +11,7 @@ type simpleCodec struct{}
 func (simpleCodec) ID() ID         { return IDSimple }
 func (simpleCodec) Name() string   { return "" }
 func (simpleCodec) Reliable() bool { return false }
+func (simpleCodec) Plain() Codec   { return Simple }
 func (simpleCodec) Binary() bool   { return false }
 
 // Decode gives the event SimpleEvent. A connection in sendToGroup mode makes of it what its query says.
@@ -34,8 +35,12 @@ func (simpleCodec) AppendInvokeResponse(dst []byte, _ string, _ webpubsub.Data, 
 	return dst
 }
 
-func (simpleCodec) AppendMessage(dst []byte, e Envelope, _ uint64) (out []byte, binary bool) {
+func (simpleCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary bool) {
 	return e.AppendPayload(dst), e.DataType == webpubsub.DataBinary || e.DataType == webpubsub.DataProtobuf
+}
+
+func (simpleCodec) AppendNumbered(dst, message []byte, _ uint64) []byte {
+	return append(dst, message...)
 }
 
 // AppendRequest appends the request's data. Whether that must be a binary message, the caller knows.

@@ -102,8 +102,8 @@ func (s *server) answers(codec protocol.Codec, r *protocol.Request) (out [][]byt
 }
 
 func (s *server) message(codec protocol.Codec, group string, d webpubsub.Data, seq uint64) []byte {
-	b, _ := codec.AppendMessage(nil, protocol.NewEnvelope(&webpubsub.Message{Group: group, FromUserID: "ana", Data: d}), seq)
-	return b
+	b, _ := codec.AppendMessage(nil, protocol.NewEnvelope(&webpubsub.Message{Group: group, FromUserID: "ana", Data: d}))
+	return codec.AppendNumbered(nil, b, seq)
 }
 
 func dial(t *testing.T, s *server, o Options) *Client {

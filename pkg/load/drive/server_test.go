@@ -213,7 +213,8 @@ func (p *peer) push(e protocol.Envelope) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seq++
-	b, _ := p.codec.AppendMessage(nil, e, p.seq)
+	b, _ := p.codec.AppendMessage(nil, e)
+	b = p.codec.AppendNumbered(nil, b, p.seq)
 	if p.codec.Reliable() {
 		p.kept = append(p.kept, b)
 	}

@@ -46,7 +46,7 @@ func (m *Message) frame(codec protocol.Codec) []byte {
 	defer m.mu.Unlock()
 	f := &m.frames[codec.ID()]
 	if *f == nil {
-		payload, binary := codec.AppendMessage(nil, m.envelope, 0)
+		payload, binary := codec.AppendMessage(make([]byte, 0, len(m.envelope.JSON)), m.envelope)
 		*f = socket.AppendFrame(make([]byte, 0, len(payload)+10), opcode(binary), payload)
 	}
 	return *f

@@ -124,7 +124,6 @@ func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []
 	case !codec.Reliable():
 		return append(dst, i.m.frame(codec)...)
 	}
-	var binary bool
-	e.payload, binary = codec.AppendMessage(e.payload[:0], i.m.envelope, i.seq)
-	return socket.AppendFrame(dst, opcode(binary), e.payload)
+	e.payload = codec.AppendNumbered(e.payload[:0], socket.Payload(i.m.frame(codec.Plain())), i.seq)
+	return socket.AppendFrame(dst, opcode(codec.Binary()), e.payload)
 }

@@ -62,9 +62,8 @@ func TestNoNumberOfAnotherNodeIsTooLarge(t *testing.T) {
 // FuzzForeignOrders has a node obey and answer whatever another may send.
 func FuzzForeignOrders(f *testing.F) {
 	envelope := appendEnvelopeHeader(nil, webpubsub.DataText, time.Minute)
-	at := len(envelope)
-	envelope, data := protocol.AppendMessage(envelope, &webpubsub.Message{Group: "g", Data: webpubsub.Text("x")})
-	setDataOffset(envelope, at, data)
+	envelope, e := protocol.AppendMessage(envelope, &webpubsub.Message{Group: "g", Data: webpubsub.Text("x")})
+	setEnvelope(envelope, e)
 	for _, o := range []order{
 		{verb: verbMessage, filter: "userId eq 'u'", args: envelope},
 		{verb: verbClose, args: []byte("reason"), except: []string{"x"}},

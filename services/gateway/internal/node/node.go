@@ -233,9 +233,8 @@ func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, done func(error)) {
 	}
 	b := o.header(cluster.NewTell(len(r.Group) + len(c.UserID) + r.DataSize() + 192))
 	b = appendEnvelopeHeader(b, r.DataType(), r.TTL)
-	envelope := len(b)
-	b, data := r.AppendMessage(b, c.UserID)
-	setDataOffset(b, envelope, data)
+	b, e := r.AppendMessage(b, c.UserID)
+	setEnvelope(b, e)
 	n.sent[webpubsub.ScopeGroup].Inc()
 	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, r.Group), b, func(_ int, err error) { done(err) })
 }
@@ -253,9 +252,8 @@ func (n *Node) Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Messa
 	o := orderTo(a, verbMessage)
 	b := o.header(cluster.NewTell(len(a.Name) + len(m.Data.Bytes)*4/3 + 192))
 	b = appendEnvelopeHeader(b, m.Data.Type, m.TTL)
-	envelope := len(b)
-	b, data := protocol.AppendMessage(b, &m)
-	setDataOffset(b, envelope, data)
+	b, e := protocol.AppendMessage(b, &m)
+	setEnvelope(b, e)
 	n.sent[a.Scope].Inc()
 	return n.tell(ctx, a, b)
 }

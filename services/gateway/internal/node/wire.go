@@ -61,19 +61,22 @@ func readOrder(b []byte) (o order, err error) {
 	return o, r.err()
 }
 
-// appendEnvelopeHeader appends what stands before an envelope's JSON. The offset of the data, which is only known
-// afterwards, is set by setDataOffset.
+// appendEnvelopeHeader appends what stands before an envelope's JSON. Where the data lies in that is only known
+// afterwards, and set by setEnvelope.
 func appendEnvelopeHeader(dst []byte, t webpubsub.DataType, ttl time.Duration) []byte {
 	var expires int64
 	if ttl > 0 {
 		expires = time.Now().Add(ttl).UnixMilli()
 	}
 	dst = binary.AppendVarint(dst, expires)
-	return append(dst, byte(t), 0, 0, 0, 0)
+	return append(dst, byte(t), 0, 0, 0, 0, 0, 0, 0, 0)
 }
 
-func setDataOffset(b []byte, envelope, data int) {
-	binary.BigEndian.PutUint32(b[envelope-4:], uint32(data))
+// setEnvelope completes b, which ends with the JSON of e.
+func setEnvelope(b []byte, e protocol.Envelope) {
+	header := b[len(b)-len(e.JSON)-8:]
+	binary.BigEndian.PutUint32(header, uint32(e.Data))
+	binary.BigEndian.PutUint32(header[4:], uint32(e.End))
 }
 
 func readEnvelope(b []byte) (e protocol.Envelope, expires time.Time, err error) {
@@ -83,7 +86,8 @@ func readEnvelope(b []byte) (e protocol.Envelope, expires time.Time, err error) 
 	}
 	e.DataType = webpubsub.DataType(r.byte())
 	e.Data = int(binary.BigEndian.Uint32(r.take(4)))
-	if e.JSON = r.rest; e.Data >= len(e.JSON) {
+	e.End = int(binary.BigEndian.Uint32(r.take(4)))
+	if e.JSON = r.rest; !e.Valid() {
 		r.failed = true
 	}
 	return e, expires, r.err()

@@ -25,9 +25,8 @@ func TestOrdersAreReadAsWritten(t *testing.T) {
 func TestEnvelopesAreReadAsWritten(t *testing.T) {
 	m := &webpubsub.Message{Group: "g", Data: webpubsub.Text("hello")}
 	b := appendEnvelopeHeader([]byte("before"), m.Data.Type, time.Minute)
-	at := len(b)
-	b, data := protocol.AppendMessage(b, m)
-	setDataOffset(b, at, data)
+	b, e := protocol.AppendMessage(b, m)
+	setEnvelope(b, e)
 	e, expires, err := readEnvelope(b[len("before"):])
 	if err != nil || string(e.AppendPayload(nil)) != "hello" || e.DataType != webpubsub.DataText {
 		t.Errorf("got %s, %v; want the message", e.JSON, err)

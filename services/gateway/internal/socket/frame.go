@@ -42,6 +42,17 @@ func AppendFrame(dst []byte, op Opcode, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
+// Payload returns the payload of a frame that AppendFrame has made.
+func Payload(frame []byte) []byte {
+	switch frame[1] {
+	case 126:
+		return frame[4:]
+	case 127:
+		return frame[10:]
+	}
+	return frame[2:]
+}
+
 // AppendClose appends a close frame. A reason that is too long is cut, one that is not UTF-8 mended. CodeNoStatus
 // gives a frame without a code; CodeAbnormal appends nothing, as it stands for having no frame.
 func AppendClose(dst []byte, code int, reason string) []byte {
