@@ -133,6 +133,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.conns.Run(inner) })
 	group.Go(func() error { return g.upstream.Run(inner) })
 	group.Go(func() error { return g.watchBus(inner) })
+	group.Go(func() error { return g.watchTenants(inner) })
 	group.Go(func() error {
 		defer stop()
 		select {
@@ -215,6 +216,50 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 		}
 		g.log.Warn("messages may have been missed while the bus was away", "ended", ended)
 	}
+}
+
+// watchTenants ends the connections of tenants that are not served any more: their keys and limits are gone, and nobody
+// could end them by REST.
+func (g *Gateway) watchTenants(ctx context.Context) error {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		removed := g.removed()
+		if len(removed) == 0 {
+			continue
+		}
+		ended := 0
+		for _, c := range g.conns.Conns() {
+			if removed[c.Hub.Tenant] {
+				ended++
+				g.conns.Close(c, hub.ReasonRemoved.Close("This service has been removed."))
+			}
+		}
+		if ended > 0 {
+			g.log.Info("connections of removed tenants ended", "ended", ended)
+		}
+	}
+}
+
+// removed are the tenants with connections that are not among the settings.
+func (g *Gateway) removed() map[string]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var removed map[string]bool
+	for name := range g.counts {
+		if g.tenants.ByName(name) == nil {
+			if removed == nil {
+				removed = map[string]bool{}
+			}
+			removed[name] = true
+		}
+	}
+	return removed
 }
 
 // Ready returns nil, or why the gateway should get no new clients now.

@@ -88,6 +88,15 @@ func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 	return srv
 }
 
+// tenantWith returns a source of one tenant, with what start fills in.
+func tenantWith(t testing.TB, t1 tenant.Tenant) *tenant.Static {
+	t.Helper()
+	t1.Name, t1.Hosts = "default", []string{"*"}
+	source, err := tenant.NewStatic(t1)
+	must(t, err)
+	return source
+}
+
 // pair is two gateways on one bus: in memory, and on Redis.
 func pairs(t *testing.T, test func(t *testing.T, a, b *server)) {
 	pairsOf(t, setup{}, test)
@@ -244,6 +253,12 @@ func eachPubSub(t *testing.T, test func(t *testing.T, codec string)) {
 			test(t, codec)
 		}
 	})
+}
+
+// reliableCodec reports whether connections of a subprotocol can be recovered.
+func reliableCodec(name string) bool {
+	codec, ok := protocol.ByName(name)
+	return ok && codec.Reliable()
 }
 
 // chat is the hub that tests use.

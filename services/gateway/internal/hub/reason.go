@@ -12,6 +12,7 @@ const (
 	ReasonUnacked     Reason = "unacked"     // more is unacknowledged than a reliable connection may have
 	ReasonMissed      Reason = "missed"      // messages may have been missed while the bus was away
 	ReasonRequested   Reason = "requested"   // the application closed it
+	ReasonRemoved     Reason = "removed"     // its tenant is not among the settings any more
 	ReasonDrain       Reason = "drain"       // the node shuts down
 	ReasonProtocol    Reason = "protocol"    // what the client sent is not the protocol
 	ReasonForbidden   Reason = "forbidden"   // a simple client may not send to its group
@@ -40,7 +41,7 @@ type Closing struct {
 func (r Reason) Close(text string) Closing {
 	c := Closing{Reason: r, Code: CodeNormal, Text: text}
 	switch r {
-	case ReasonSlow, ReasonUnacked, ReasonMissed, ReasonForbidden, ReasonRecovery:
+	case ReasonSlow, ReasonUnacked, ReasonMissed, ReasonForbidden, ReasonRecovery, ReasonRemoved:
 		c.Code = CodePolicy
 	case ReasonDrain:
 		c.Code = CodeGoingAway
