@@ -124,11 +124,12 @@ func (s *settings) chatTenant(tenants tenant.Source) (*tenant.Tenant, error) {
 }
 
 func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string) (*dataplane.Client, error) {
-	t, err := s.chatTenant(tenants)
-	if err != nil {
+	if _, err := s.chatTenant(tenants); err != nil {
 		return nil, err
 	}
-	return dataplane.New(endpoint, t.Keys.Primary, s.Chat.Hub, dataplane.Options{}), nil
+	return dataplane.New(endpoint, "", s.Chat.Hub, dataplane.Options{
+		Key: func() string { return currentKeys(tenants, s.Chat.Tenant).Own() },
+	}), nil
 }
 
 // origins are the gateways that may attach to the events service, by the host they announce: those that are

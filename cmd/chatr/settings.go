@@ -60,14 +60,14 @@ type settings struct {
 // minKey is the least length of a key that signs.
 const minKey = 32
 
-// load reads the settings of a command and makes its logger.
-func load(name string, args []string, out io.Writer) (s *settings, file string, err error) {
+// load reads the settings of a command, and says from which files.
+func load(name string, args []string, out io.Writer) (s *settings, files []string, err error) {
 	s = &settings{}
-	file, err = config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
+	files, err = config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
 	if errors.Is(err, config.ErrHelp) {
-		return nil, "", err
+		return nil, nil, err
 	}
-	return s, file, errors.Join(err, s.validate())
+	return s, files, errors.Join(err, s.validate())
 }
 
 // validate reports everything that is wrong for any command.

@@ -18,14 +18,14 @@ type single struct {
 }
 
 func (c single) run(ctx context.Context, args []string, out io.Writer) error {
-	s, file, err := load(c.name, args, out)
+	s, files, err := load(c.name, args, out)
 	if err != nil {
 		return err
 	}
 	if err := c.needs(s); err != nil {
 		return err
 	}
-	tenants, err := tenant.NewStatic(s.completed()...)
+	tenants, err := newTenants(s, fileTenants)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return reload(groupCtx, file, tenants, (*settings).completed, args, p.log)
+		return reload(groupCtx, files, tenants, fileTenants, args, p.log)
 	})
 	group.Go(func() error {
 		return p.run(groupCtx, service, handler, either(s.Listen, ":8080"), either(s.OpsListen, ":9090"))

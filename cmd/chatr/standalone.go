@@ -30,7 +30,7 @@ const (
 // standalone runs every service in this process. They call each other over loopback HTTP all the same, so that
 // there is one path to test.
 func standalone(ctx context.Context, args []string, out io.Writer) error {
-	s, file, err := load("standalone", args, out)
+	s, files, err := load("standalone", args, out)
 	if err != nil {
 		return err
 	}
@@ -54,11 +54,13 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer door.close()
 
-	complete := func(n *settings) []tenant.Tenant {
-		n.AccessKey, n.AccessKeySecondary = s.AccessKey, s.AccessKeySecondary
-		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()+"/eventhandler/{event}")
+	complete := func(n *settings) ([]tenant.Tenant, error) {
+		if err := n.keepKeys(); err != nil {
+			return nil, err
+		}
+		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()+"/eventhandler/{event}"), nil
 	}
-	tenants, err := tenant.NewStatic(complete(s)...)
+	tenants, err := newTenants(s, complete)
 	if err != nil {
 		return err
 	}
@@ -88,7 +90,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	})
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
-	group.Go(func() error { return reload(groupCtx, file, tenants, complete, args, p.log) })
+	group.Go(func() error { return reload(groupCtx, files, tenants, complete, args, p.log) })
 	group.Go(func() error {
 		defer stopWork() // the gateway leaves first: its goodbyes need the others
 		return services.gateway.Run(mergeDone(ctx, groupCtx))

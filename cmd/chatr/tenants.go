@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,7 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
-// reloadInterval is how often the file is looked at. Kubernetes swaps mounted files by links, which file
+// reloadInterval is how often the files are looked at. Kubernetes swaps mounted files by links, which file
 // notifications miss; a look costs one small read.
 const reloadInterval = 2 * time.Second
 
@@ -32,6 +34,20 @@ func (s *settings) completed() []tenant.Tenant {
 		}
 	}
 	return tenants
+}
+
+// completer makes the tenants that are in force out of what the settings say.
+type completer func(*settings) ([]tenant.Tenant, error)
+
+// fileTenants is the completer of services that have nothing to add to the file.
+func fileTenants(s *settings) ([]tenant.Tenant, error) { return s.completed(), nil }
+
+func newTenants(s *settings, complete completer) (*tenant.Static, error) {
+	list, err := complete(s)
+	if err != nil {
+		return nil, err
+	}
+	return tenant.NewStatic(list...)
 }
 
 // withChatHub adds the chat's hub to the chat's tenant, or the handler and the history to what the file says about
@@ -56,14 +72,14 @@ func (s *settings) withChatHub(tenants []tenant.Tenant, handler string) []tenant
 // historyLog is the message log that the chat's history is made from.
 const historyLog = "history"
 
-// reload keeps tenants at what the file says until ctx ends. A file that is wrong changes nothing and is logged
-// once.
-func reload(ctx context.Context, file string, tenants *tenant.Static, complete func(*settings) []tenant.Tenant, args []string, log *slog.Logger) error {
-	if file == "" {
+// reload keeps tenants, and the keys of those without keys of their own, at what files say until ctx ends. Files that
+// are wrong change nothing and are logged once.
+func reload(ctx context.Context, files []string, tenants *tenant.Static, complete completer, args []string, log *slog.Logger) error {
+	if len(files) == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	last := digest(file)
+	last := digest(files)
 	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
 	for {
@@ -72,33 +88,43 @@ func reload(ctx context.Context, file string, tenants *tenant.Static, complete f
 			return nil
 		case <-ticker.C:
 		}
-		now := digest(file)
+		now := digest(files)
 		if now == nil || bytes.Equal(now, last) {
 			continue
 		}
 		last = now
-		var s settings
-		_, err := config.Load(&s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
-		if err == nil {
-			err = s.validate()
-		}
-		if err == nil {
-			err = tenants.Set(complete(&s)...)
-		}
-		if err != nil {
-			log.Error("tenants not reloaded, the ones before stay in force", "file", file, "error", err)
+		if err := setTenants(tenants, complete, args); err != nil {
+			log.Error("tenants not reloaded, the ones before stay in force", "files", files, "error", err)
 			continue
 		}
-		log.Info("tenants reloaded", "file", file)
+		log.Info("tenants reloaded", "files", files)
 	}
 }
 
-// digest returns the hash of a file, nil while it cannot be read.
-func digest(file string) []byte {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil
+// setTenants reads the settings anew.
+func setTenants(tenants *tenant.Static, complete completer, args []string) error {
+	var s settings
+	_, err := config.Load(&s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
+	if err = errors.Join(err, s.validate()); err != nil {
+		return err
 	}
-	sum := sha256.Sum256(b)
-	return sum[:]
+	list, err := complete(&s)
+	if err != nil {
+		return err
+	}
+	return tenants.Set(list...)
+}
+
+// digest returns a hash of files, nil while one of them cannot be read.
+func digest(files []string) []byte {
+	sum := sha256.New()
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil
+		}
+		fmt.Fprintf(sum, "%d:", len(b))
+		sum.Write(b)
+	}
+	return sum.Sum(nil)
 }

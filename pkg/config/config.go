@@ -49,7 +49,8 @@ var ErrHelp = flag.ErrHelp
 
 // Load fills the struct that into points to. The file is named by --config or CHATR_CONFIG; none is fine. Usage
 // goes to out when --help is among the flags, and the error is then ErrHelp. All wrong settings are reported at once.
-func Load(into any, name string, s Source, out io.Writer) (file string, err error) {
+// It returns the files that settings were read from, those of secrets among them: what to look at for changes.
+func Load(into any, name string, s Source, out io.Writer) (files []string, err error) {
 	fields := Fields(into)
 	for _, f := range fields {
 		if d := f.tag.Get("default"); d != "" {
@@ -60,14 +61,16 @@ func Load(into any, name string, s Source, out io.Writer) (file string, err erro
 	}
 	flags, given, err := parseFlags(fields, name, s, out)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	env := environment(s.Env)
-	if file = given["config"]; file == "" {
+	file := given["config"]
+	if file == "" {
 		file = env["CHATR_CONFIG"]
 	}
 	var problems []error
 	if file != "" {
+		files = append(files, file)
 		problems = append(problems, loadFile(fields, file)...)
 	}
 	problems = append(problems, loadEnv(fields, env)...)
@@ -75,7 +78,22 @@ func Load(into any, name string, s Source, out io.Writer) (file string, err erro
 	if rest := flags.Args(); len(rest) > 0 {
 		problems = append(problems, fmt.Errorf("unexpected argument %q", rest[0]))
 	}
-	return file, errors.Join(problems...)
+	return append(files, secretFiles(fields, env, given)...), errors.Join(problems...)
+}
+
+// secretFiles are the files that hold secrets, by environment and flags.
+func secretFiles(fields []Field, env, given map[string]string) (files []string) {
+	for _, f := range fields {
+		if !f.Secret {
+			continue
+		}
+		for _, file := range []string{env[f.Env+"_FILE"], given[f.Flag+"-file"]} {
+			if file != "" {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
 }
 
 // Field is one setting.

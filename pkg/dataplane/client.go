@@ -62,12 +62,13 @@ type Options struct {
 	HTTP    *http.Client  // default: a pool of its own that follows no redirects
 	Timeout time.Duration // of each attempt; default 10 s. The context bounds the whole call
 	Retries int           // attempts after the first; default 3, negative: none
+	Key     func() string // asked for the key of each request, in place of New's; for a key that can change
 }
 
 // Client calls the REST API of one hub.
 type Client struct {
 	endpoint string // without a trailing slash
-	key      string
+	key      func() string
 	hub      string
 	http     *http.Client
 	timeout  time.Duration
@@ -78,11 +79,14 @@ type Client struct {
 func New(endpoint, key, hub string, o Options) *Client {
 	c := &Client{
 		endpoint: strings.TrimRight(endpoint, "/"),
-		key:      key,
+		key:      o.Key,
 		hub:      hub,
 		http:     o.HTTP,
 		timeout:  o.Timeout,
 		retries:  o.Retries,
+	}
+	if c.key == nil {
+		c.key = func() string { return key }
 	}
 	if c.http == nil {
 		c.http = pooled()
@@ -109,7 +113,7 @@ func pooled() *http.Client {
 // ClientToken returns an access token with which a client may connect to the hub for the time ttl. An empty
 // userID makes an anonymous connection.
 func (c *Client) ClientToken(userID string, ttl time.Duration, roles, groups []string) (string, error) {
-	return token.Sign(c.key, c.endpoint+"/client/hubs/"+c.hub, ttl,
+	return token.Sign(c.key(), c.endpoint+"/client/hubs/"+c.hub, ttl,
 		token.Options{Subject: userID, Roles: roles, Groups: groups})
 }
 
@@ -180,7 +184,7 @@ func (c *Client) request(ctx context.Context, op call) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	signed, err := token.Sign(c.key, target, tokenTTL, token.Options{})
+	signed, err := token.Sign(c.key(), target, tokenTTL, token.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("sign request: %w", err)
 	}

@@ -35,6 +35,9 @@ func (k Keys) All() []string {
 	return keys
 }
 
+// Own returns the key that Chatr itself signs with.
+func (k Keys) Own() string { return k.Primary }
+
 // String, MarshalText and LogValue keep keys out of logs and listings.
 func (Keys) String() string { return "[keys]" }
 

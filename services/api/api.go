@@ -54,7 +54,7 @@ const (
 type Deps struct {
 	Store   chat.Store
 	Gateway *dataplane.Client  // to close the sockets of who signs out
-	Keys    func() tenant.Keys // sign client tokens, primary first
+	Keys    func() tenant.Keys // sign client tokens
 	Web     fs.FS              // the built page, index.html at its root
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer

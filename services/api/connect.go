@@ -33,7 +33,7 @@ func (s *Service) negotiate(w http.ResponseWriter, r *http.Request) {
 // clientToken returns the hub's client endpoint as http(s) URL and a token for userID there.
 func (s *Service) clientToken(r *http.Request, userID string) (endpoint, signed string, err error) {
 	endpoint = s.clientEndpoint(r) + "/client/hubs/" + s.cfg.Hub
-	signed, err = token.Sign(s.keys().Primary, endpoint, tokenTTL, token.Options{Subject: userID})
+	signed, err = token.Sign(s.keys().Own(), endpoint, tokenTTL, token.Options{Subject: userID})
 	return endpoint, signed, err
 }
 

@@ -41,6 +41,7 @@ type Topology struct {
 	A, B     string // addresses of the fronts of the two gateways; both lead to the same API service
 	Balanced string // address of a front that spreads connections over the gateways that are up
 
+	Settings    string     // path of the file that all processes read
 	Gateways    []*Process // two, or the standalone
 	Events, API *Process
 	Redis       *testkit.RedisServer
@@ -61,7 +62,7 @@ func Standalone(t testing.TB, o Options) *Topology {
 	} else {
 		p.args = append(p.args, "--tls-listen=")
 	}
-	top := &Topology{A: p.URL, B: p.URL, Balanced: p.URL, Gateways: []*Process{p}}
+	top := &Topology{A: p.URL, B: p.URL, Balanced: p.URL, Settings: file, Gateways: []*Process{p}}
 	t.Cleanup(func() { finish(t, p) })
 	p.Start()
 	return top
@@ -93,6 +94,7 @@ gateway: {url: %q, drainTime: 2s}
           - {url: "http://`+events+`/eventhandler/{event}", userEvents: "*", systemEvents: [connect, connected, disconnected]}
         listeners: [history]
 `))
+	top.Settings = file
 	migrate := exec.Command(binary(t), "migrate", "--config", file)
 	migrate.Env = environment(o)
 	if out, err := migrate.CombinedOutput(); err != nil {

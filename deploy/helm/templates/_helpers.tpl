@@ -112,8 +112,8 @@ spec:
     metadata:
       labels: {{- include "chatr.labels" . | nindent 8 }}
       annotations:
-        # Tenants and hubs are reloaded while running; other settings need new pods. So do keys and addresses of stores, as far
-        # as they are values; after a change in a Secret of your own: kubectl rollout restart.
+        # Tenants, hubs and access keys are reloaded while running; other settings need new pods. So do addresses of stores,
+        # as far as they are values; after a change in a Secret of your own: kubectl rollout restart.
         checksum/settings: {{ include "chatr.ownSettings" .root | sha256sum }}
         checksum/secrets: {{ list .root.Values.keys .root.Values.postgres.url .root.Values.redis.url | toJson | sha256sum }}
         {{- with .values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
