@@ -244,6 +244,20 @@ describe("sending", () => {
     expect(world.sent).toHaveLength(1);
   });
 
+  it("waits for the network, however long the socket takes to notice", async () => {
+    world.refuse = new Lost("gone");
+    world.store.send("hike", "sent as it went");
+    world.store.setOffline(true);
+    world.store.send("hike", "sent while away");
+    await settle();
+    expect(world.texts("hike")).toEqual(["sent as it went:sending", "sent while away:sending"]);
+
+    world.refuse = null;
+    world.store.setOffline(false);
+    await settle();
+    expect(world.texts("hike")).toEqual(["sent as it went:sent", "sent while away:sent"]);
+  });
+
   it("believes the echo before the acknowledgement", async () => {
     world.refuse = new Refused("no");
     world.store.send("hike", "hello");

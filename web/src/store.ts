@@ -149,7 +149,9 @@ export class Store {
   setOffline(offline: boolean): void {
     const back = this.state.offline && !offline;
     this.state.offline = offline;
-    if (back && this.state.link === "online") void this.refresh(); // a socket may take a while to notice
+    if (!back || this.state.link !== "online") return; // a socket may take a while to notice
+    void this.refresh();
+    this.#sendWaiting();
   }
 
   setIdle(idle: boolean): void {
@@ -207,11 +209,20 @@ export class Store {
     if (link !== "online") return;
     void this.refresh();
     if (this.#idle || this.#toldIdle) void this.#tellIdle(); // a new connection starts out in use, a recovered one as it was
-    for (const [chatId, timeline] of s.timelines) {
+    this.#sendWaiting();
+  }
+
+  #sendWaiting(): void {
+    for (const [chatId, timeline] of this.state.timelines) {
       for (const line of timeline.messages()) {
         if (line.state === "sending") void this.#transmit(chatId, line);
       }
     }
+  }
+
+  /** Whether what is sent now can get there, as far as we know. */
+  #connected(): boolean {
+    return this.state.link === "online" && !this.state.offline;
   }
 
   // Lists.
@@ -551,14 +562,14 @@ export class Store {
   }
 
   async #transmit(chatId: string, line: MessageLine): Promise<void> {
-    const { me, link } = this.state;
-    if (!this.#link || !me || !line.key || link !== "online") return; // goes out when the connection is back
+    const { me } = this.state;
+    if (!this.#link || !me || !line.key || !this.#connected()) return; // goes out when the connection is back
     try {
       await this.#link.sendText(chatId, line.text, line.key, me);
       line.state = "sent";
     } catch (err) {
       if (line.state === "sent") return; // it came back from the group all the same
-      if (err instanceof Lost && this.state.link !== "online") return;
+      if (err instanceof Lost && !this.#connected()) return;
       line.state = "failed";
       line.reason = err instanceof Refused ? "You cannot write in this chat now." : textOf(err);
     }
