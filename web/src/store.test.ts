@@ -359,6 +359,27 @@ describe("chats", () => {
     await expect(world.store.createChat("x")).rejects.toThrow("the title is too long");
   });
 
+  it("shows who is in a chat at the door and after joining, also those who came before", async () => {
+    const eve = { userId: "guest_eve", userName: "Eve", state: "joined" } as const;
+    const dan = { userId: "guest_dan", userName: "Dan", state: "joined" } as const;
+    const ids = () => [...(world.store.state.chats.get("hike")?.members.keys() ?? [])].sort();
+    world.chat("hike", { state: "none", members: {} });
+    await world.online();
+    Object.assign(world.chats[0] ?? {}, { members: { [eve.userId]: eve } });
+    world.store.open("hike");
+    await settle();
+    expect(ids()).toEqual(["guest_eve"]);
+
+    Object.assign(world.chats[0] ?? {}, { state: "joined", members: { [dan.userId]: dan, [eve.userId]: eve, [me.userId]: { ...me, state: "joined" } } });
+    let release = (): void => undefined;
+    world.hold = new Promise((resolve) => (release = resolve));
+    await world.store.join("hike");
+    world.server("memberLeft", { chatId: "hike", userId: "guest_eve" }); // after the answer was made, before it is here
+    release();
+    await settle();
+    expect(ids()).toEqual(["guest_dan", me.userId]);
+  });
+
   it("leaves a chat: its tab goes, the chat stays", async () => {
     world.chat("hike");
     world.chat("club");

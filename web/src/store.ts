@@ -107,6 +107,7 @@ export class Store {
   readonly #marked = new Map<string, number>(); // what the server has been told is read
   readonly #markTimers = new Map<string, ReturnType<typeof setTimeout>>();
   readonly #wanted = new Set<string>(); // people we have asked for a private chat, to open it when it comes
+  readonly #meanwhile = new Map<string, ((members: Map<string, Member>) => void)[]>(); // news of members of a chat that is being read
   #link: Link | null = null;
   #waiting: (() => void)[] | null = null; // news that waits for the lists
   #refreshAgain = false;
@@ -354,7 +355,9 @@ export class Store {
     s.active = chatId;
     s.toasts = s.toasts.filter((t) => t.chatId !== chatId);
     s.newFrom = this.unread(chat) > 0 ? chat.readSeq + 1 : 0;
-    if (chat.state !== "none") {
+    if (chat.state === "none") {
+      void this.#readChat(chatId);
+    } else {
       this.#addTab(chatId);
       void this.#loadNewest(chatId);
     }
@@ -442,6 +445,7 @@ export class Store {
     if (!chat || !me) return;
     chat.state = "joined";
     chat.members.set(me.userId, { userId: me.userId, userName: me.userName, state: "joined" });
+    void this.#readChat(chatId);
     if (active === chatId) {
       this.#addTab(chatId);
       void this.#loadNewest(chatId);
@@ -706,26 +710,39 @@ export class Store {
     }
   }
 
+  // Only members hear who comes and goes. What is heard while the answer is on its way may be newer than that.
   async #readChat(id: string): Promise<void> {
+    const meanwhile: ((members: Map<string, Member>) => void)[] = [];
+    this.#meanwhile.set(id, meanwhile);
     try {
       const chat = await this.#options.api.chat(id);
       const known = this.state.chats.get(id);
-      if (known) this.#takeChat({ ...chat, lastSeq: Math.max(chat.lastSeq ?? 0, known.lastSeq) });
+      if (!known || this.#meanwhile.get(id) !== meanwhile) return;
+      const { members } = this.#takeChat({ ...chat, lastSeq: Math.max(chat.lastSeq ?? 0, known.lastSeq) });
+      for (const change of meanwhile) change(members);
     } catch {
       // The lists tell when they are read again.
+    } finally {
+      if (this.#meanwhile.get(id) === meanwhile) this.#meanwhile.delete(id);
     }
+  }
+
+  #changeMembers(chat: Chat, change: (members: Map<string, Member>) => void): void {
+    change(chat.members);
+    this.#meanwhile.get(chat.id)?.push(change);
   }
 
   #memberJoined(m: Record<string, unknown> | undefined): void {
     const { chats, me } = this.state;
     const chat = chats.get(String(m?.chatId));
     if (!chat || typeof m?.userId !== "string" || typeof m.userName !== "string") return;
-    const before = chat.members.get(m.userId)?.state;
-    this.#names.set(m.userId, m.userName);
-    chat.members.set(m.userId, { userId: m.userId, userName: m.userName, state: "joined" });
-    if (m.userId === me?.userId && chat.state !== "joined") this.#joined(chat.id);
+    const { userId, userName } = m;
+    const before = chat.members.get(userId)?.state;
+    this.#names.set(userId, userName);
+    this.#changeMembers(chat, (members) => members.set(userId, { userId, userName, state: "joined" }));
+    if (userId === me?.userId && chat.state !== "joined") this.#joined(chat.id);
     if (before !== "joined" && chat.state !== "none") {
-      this.timeline(chat.id).note(m.userId, chat.kind === "direct" ? "accepted" : "joined", chat.lastSeq, Date.now());
+      this.timeline(chat.id).note(userId, chat.kind === "direct" ? "accepted" : "joined", chat.lastSeq, Date.now());
     }
   }
 
@@ -737,8 +754,10 @@ export class Store {
       this.#left(chat.id);
       return;
     }
-    if (!chat.members.delete(m.userId) || chat.state === "none") return;
-    this.timeline(chat.id).note(m.userId, "left", chat.lastSeq, Date.now());
+    const { userId } = m;
+    const was = chat.members.has(userId);
+    this.#changeMembers(chat, (members) => members.delete(userId));
+    if (was && chat.state !== "none") this.timeline(chat.id).note(userId, "left", chat.lastSeq, Date.now());
   }
 
   // Telling people.
