@@ -25,7 +25,7 @@ func aUserEvent() Event {
 	}
 }
 
-//checklist:E04
+// checklist:E04
 func TestSignatureVector(t *testing.T) {
 	const want = "sha256=1789e4f5fea8543afc7f6ae0dd94246df912fa24d621e11f0740864a076ec108"
 	if got := Signature("c-81f2", key); got != want {
@@ -37,7 +37,7 @@ func TestSignatureVector(t *testing.T) {
 	}
 }
 
-//checklist:E04
+// checklist:E04
 func TestRequestHeaders(t *testing.T) {
 	r, err := NewRequest(t.Context(), "http://x/eventhandler/foo", aUserEvent(), key)
 	if err != nil {
@@ -285,7 +285,7 @@ func TestValidation(t *testing.T) {
 	}
 }
 
-//checklist:E03
+// checklist:E03
 func TestAllows(t *testing.T) {
 	for _, tc := range []struct {
 		lines []string
@@ -301,7 +301,7 @@ func TestAllows(t *testing.T) {
 	}
 }
 
-//checklist:E05
+// checklist:E05
 func TestConnectRequestHasEveryMember(t *testing.T) {
 	for _, tc := range []struct {
 		in   ConnectRequest
@@ -324,7 +324,7 @@ func TestConnectRequestHasEveryMember(t *testing.T) {
 	}
 }
 
-//checklist:E05
+// checklist:E05
 func TestConnectResponse(t *testing.T) {
 	ana, empty := "ana", ""
 	for in, want := range map[string]ConnectResponse{

@@ -127,7 +127,7 @@ func TestReadersSeeOneSet(t *testing.T) {
 	wg.Wait()
 }
 
-//checklist:E01 E02
+// checklist:E01 E02
 func TestCheckNamesEachProblem(t *testing.T) {
 	with := func(change func(*Tenant)) Tenant {
 		tn := valid("a", "a.example")
@@ -219,7 +219,7 @@ func TestCheckAccepts(t *testing.T) {
 	}
 }
 
-//checklist:E01
+// checklist:E01
 func TestHandlerWants(t *testing.T) {
 	for _, tc := range []struct {
 		pattern, event string
@@ -242,7 +242,7 @@ func TestHandlerWants(t *testing.T) {
 	}
 }
 
-//checklist:E11
+// checklist:E11
 func TestHandlerWantsPresence(t *testing.T) {
 	for _, tc := range []struct {
 		events, groups []string
@@ -264,7 +264,7 @@ func TestHandlerWantsPresence(t *testing.T) {
 	}
 }
 
-//checklist:E02
+// checklist:E02
 func TestURLFor(t *testing.T) {
 	for template, want := range map[string]string{
 		"http://x/api/{hub}/{event}?code=s3cr3t": "http://x/api/chat/a%2Fb%20c?code=s3cr3t",

@@ -17,7 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
-//checklist:E07
+// checklist:E07
 func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -44,7 +44,7 @@ func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	})
 }
 
-//checklist:E07
+// checklist:E07
 func TestFailedEvent(t *testing.T) {
 	t.Parallel()
 	fails := handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,7 @@ func TestFailedEvent(t *testing.T) {
 	}
 }
 
-//checklist:E07
+// checklist:E07
 func TestSimpleClientTalksToTheHandler(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +107,7 @@ func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
 	})
 }
 
-//checklist:E06
+// checklist:E06
 func TestLifecycleEvents(t *testing.T) {
 	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
@@ -299,7 +299,7 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 	})
 }
 
-//checklist:E06
+// checklist:E06
 func TestCloseReasonReachesTheHandler(t *testing.T) {
 	t.Parallel()
 	reasons := make(chan string, 1)

@@ -177,7 +177,7 @@ func withHandler(h tenant.Handler) setup {
 	return setup{tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Handlers: []tenant.Handler{h}}}}}
 }
 
-//checklist:E05
+// checklist:E05
 func TestConnectHandlerDecides(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -205,7 +205,7 @@ func TestConnectHandlerDecides(t *testing.T) {
 	})
 }
 
-//checklist:E05
+// checklist:E05
 func TestConnectHandlerRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -221,7 +221,7 @@ func TestConnectHandlerRefuses(t *testing.T) {
 	}
 }
 
-//checklist:E05
+// checklist:E05
 func TestCustomSubprotocolIsSimple(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {

@@ -58,7 +58,7 @@ func (d *diary) wantHeard(t *testing.T, connID string, want ...string) {
 // Each way into and out of a group is told, in order: at connect, by the client, by REST on another node, and by the
 // end of the connection.
 //
-//checklist:E11
+// checklist:E11
 func TestPresenceEvents(t *testing.T) {
 	t.Parallel()
 	d := keepDiary(t)
@@ -84,7 +84,7 @@ func TestPresenceEvents(t *testing.T) {
 
 // Simple clients have no frames to join by, and are told of all the same.
 //
-//checklist:E11
+// checklist:E11
 func TestPresenceOfSimpleClients(t *testing.T) {
 	t.Parallel()
 	d := keepDiary(t, "room-*")

@@ -16,7 +16,8 @@ import (
 	"strings"
 )
 
-const directive = "//checklist:"
+// directive begins a line that names items. gofmt puts the space there: to it no directive has capitals.
+var directive = regexp.MustCompile(`^// ?checklist:(.*)`)
 
 // proof is a test and the items that it proves.
 type proof struct {
@@ -62,7 +63,7 @@ func findProofs(root string, items []item) ([]proof, error) {
 // goProofs returns the proofs in a Go file.
 func goProofs(file string) ([]proof, error) {
 	source, err := os.ReadFile(file)
-	if err != nil || !bytes.Contains(source, []byte("\n"+directive)) {
+	if err != nil || !bytes.Contains(source, []byte("checklist:")) {
 		return nil, err
 	}
 	set := token.NewFileSet()
@@ -81,15 +82,15 @@ func goProofs(file string) ([]proof, error) {
 	var proofs []proof
 	for _, group := range tree.Comments {
 		for _, c := range group.List {
-			ids, ok := strings.CutPrefix(c.Text, directive)
-			if !ok {
+			said := directive.FindStringSubmatch(c.Text)
+			if said == nil {
 				continue
 			}
 			name, ok := ofTest[group]
 			if !ok {
 				return nil, fmt.Errorf("%s: the directive stands in no test's doc comment", set.Position(c.Pos()))
 			}
-			proofs = append(proofs, proof{key: folder + " " + name, label: folder + " " + name, ids: strings.Fields(ids)})
+			proofs = append(proofs, proof{key: folder + " " + name, label: folder + " " + name, ids: strings.Fields(said[1])})
 		}
 	}
 	return proofs, nil
@@ -110,8 +111,8 @@ func nodeProofs(file string) ([]proof, error) {
 	var ids []string // of a directive whose test is awaited
 	lines := bufio.NewScanner(bytes.NewReader(source))
 	for number := 1; lines.Scan(); number++ {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), directive); ok {
-			ids = append(ids, strings.Fields(text)...)
+		if said := directive.FindStringSubmatch(strings.TrimSpace(lines.Text())); said != nil {
+			ids = append(ids, strings.Fields(said[1])...)
 			continue
 		}
 		if ids == nil {

@@ -96,7 +96,7 @@ func wantSeen(t *testing.T, s *script, want ...string) {
 	}
 }
 
-//checklist:E09
+// checklist:E09
 func TestRetries(t *testing.T) {
 	for _, tc := range []struct {
 		name       string
@@ -124,7 +124,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-//checklist:E09
+// checklist:E09
 func TestARetryThatSucceeds(t *testing.T) {
 	scripted(t, Config{}, false, func(n int, _ *http.Request) (int, error) { return []int{500, 204, 204}[n], nil }, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
@@ -137,7 +137,7 @@ func TestARetryThatSucceeds(t *testing.T) {
 	})
 }
 
-//checklist:E09
+// checklist:E09
 func TestConnectGivesUpEarlier(t *testing.T) {
 	scripted(t, Config{ConnectTimeout: 3 * time.Second}, false, func(int, *http.Request) (int, error) { return 503, nil }, func(t *testing.T, u *Upstream, s *script) {
 		_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil)
@@ -163,7 +163,7 @@ func TestConnectStopsRetryingForAClientThatLeft(t *testing.T) {
 	})
 }
 
-//checklist:E03
+// checklist:E03
 func TestValidationIsCachedAndRefreshed(t *testing.T) {
 	scripted(t, Config{}, true, func(int, *http.Request) (int, error) { return 204, nil }, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
@@ -202,7 +202,7 @@ func TestFirstEventsShareOneValidation(t *testing.T) {
 	})
 }
 
-//checklist:E03
+// checklist:E03
 func TestValidationFallsBackToGET(t *testing.T) {
 	scripted(t, Config{}, true, func(_ int, r *http.Request) (int, error) {
 		if r.Method == http.MethodOptions {
@@ -217,7 +217,7 @@ func TestValidationFallsBackToGET(t *testing.T) {
 	})
 }
 
-//checklist:E03
+// checklist:E03
 func TestRefusedValidationBacksOff(t *testing.T) {
 	for name, header := range map[string]http.Header{"no origin": {}, "another origin": {"Webhook-Allowed-Origin": {"other.example"}}} {
 		t.Run(name, func(t *testing.T) {
@@ -313,7 +313,7 @@ func TestConsentOutlivesAnUnreachableHandlerButNotARefusal(t *testing.T) {
 	})
 }
 
-//checklist:E06
+// checklist:E06
 func TestLifecycleEventsOutliveADeadHandler(t *testing.T) {
 	down := true
 	var mu sync.Mutex
@@ -418,7 +418,7 @@ func TestAUserEventThatPassesEndsThePause(t *testing.T) {
 	})
 }
 
-//checklist:E06
+// checklist:E06
 func TestEventsKeepTheirOrderPerConnection(t *testing.T) {
 	failures := map[string]int{"c/connected/1": 2, "c/e/2": 1, "c/disconnected/3": 1}
 	var mu sync.Mutex
@@ -481,7 +481,7 @@ func TestAUserEventDoesNotOvertakeConnectedForLong(t *testing.T) {
 	})
 }
 
-//checklist:E07
+// checklist:E07
 func TestUserEventsOfAConnectionGoOneByOne(t *testing.T) {
 	var mu sync.Mutex
 	now, most := 0, 0
@@ -650,7 +650,7 @@ func TestASickEventDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-//checklist:E01
+// checklist:E01
 func TestAReloadMovesWaitingEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := func(host string) tenant.Handler {

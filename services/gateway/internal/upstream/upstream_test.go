@@ -174,7 +174,7 @@ func drain(t testing.TB, u *Upstream) {
 	}
 }
 
-//checklist:E03 E04 E05 E06 E07 E08
+// checklist:E03 E04 E05 E06 E07 E08
 func TestLifeOfAConnection(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("ce-type") {
@@ -244,7 +244,7 @@ func TestLifeOfAConnection(t *testing.T) {
 	}
 }
 
-//checklist:E03
+// checklist:E03
 func TestOrigin(t *testing.T) {
 	for _, tc := range []struct {
 		configured string
@@ -263,7 +263,7 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-//checklist:E01
+// checklist:E01
 func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	first, second := newApp(t, nil), newApp(t, nil)
 	u, _ := newUpstream(t, Config{},
@@ -299,7 +299,7 @@ func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	}
 }
 
-//checklist:E07
+// checklist:E07
 func TestUserEventBodies(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -320,7 +320,7 @@ func TestUserEventBodies(t *testing.T) {
 	}
 }
 
-//checklist:E07 E08
+// checklist:E07 E08
 func TestUserEventAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status      int
@@ -401,7 +401,7 @@ func TestUserEventAnswers(t *testing.T) {
 	}
 }
 
-//checklist:E05
+// checklist:E05
 func TestConnectAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status      int
@@ -463,7 +463,7 @@ func TestConnectAnswers(t *testing.T) {
 	}
 }
 
-//checklist:E06
+// checklist:E06
 func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -481,7 +481,7 @@ func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	}
 }
 
-//checklist:E06
+// checklist:E06
 func TestConnectedNeverFollowsDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
@@ -502,7 +502,7 @@ func TestConnectedNeverFollowsDisconnected(t *testing.T) {
 
 // What moves before the handshake is done is told after connected; what never was established is not told of groups.
 //
-//checklist:E11
+// checklist:E11
 func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	h := handlerOf(a.URL)
@@ -567,7 +567,7 @@ func TestConnectIsNotInterruptedOnceSent(t *testing.T) {
 	}
 }
 
-//checklist:E04
+// checklist:E04
 func TestCookiesStickToAConnection(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Header.Get("ce-eventName") {
@@ -639,7 +639,7 @@ func TestGarbageAndHugeAnswersAreFailures(t *testing.T) {
 	}
 }
 
-//checklist:E09
+// checklist:E09
 func TestASlowHandlerTimesOut(t *testing.T) {
 	gone := make(chan struct{})
 	a := newApp(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -703,7 +703,7 @@ func TestHandlersOverHTTP2(t *testing.T) {
 	}
 }
 
-//checklist:E04
+// checklist:E04
 func TestTenantsSignWithTheirOwnKeys(t *testing.T) {
 	a := newApp(t, nil)
 	tenants, err := tenant.NewStatic(
