@@ -25,6 +25,10 @@ type Receiver struct {
 	Hub     string          // in any letter case
 	Origins []string        // services that may send: host names, or "*" for any that knows a key; none: nobody
 	MaxBody int64           // bytes; 0: DefaultMaxBody
+
+	// Verify, unless nil, checks the bearer token that a service sends with each event beside the signature; its error
+	// refuses the event and is not repeated to the sender.
+	Verify func(ctx context.Context, token string) error
 }
 
 // Response answers an event.
@@ -89,7 +93,7 @@ func (rc *Receiver) checkHub(h http.Header) *refusal {
 
 // read returns the event in r once it is known to be genuine and whole.
 func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (Event, *refusal) {
-	if err := rc.checkSender(r.Header); err != nil {
+	if err := rc.checkSender(r.Context(), r.Header); err != nil {
 		return Event{}, err
 	}
 	if err := rc.checkHub(r.Header); err != nil {
@@ -115,7 +119,7 @@ func (rc *Receiver) read(w http.ResponseWriter, r *http.Request) (Event, *refusa
 }
 
 // checkSender verifies that the request is signed with a current key and comes from an allowed origin.
-func (rc *Receiver) checkSender(h http.Header) *refusal {
+func (rc *Receiver) checkSender(ctx context.Context, h http.Header) *refusal {
 	connectionID, err := one(h, "ce-connectionId")
 	if err != nil {
 		return err
@@ -129,6 +133,13 @@ func (rc *Receiver) checkSender(h http.Header) *refusal {
 	}
 	if !rc.allows(origin) {
 		return &refusal{http.StatusUnauthorized, "this origin may not send events here"}
+	}
+	if rc.Verify == nil {
+		return nil
+	}
+	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || rc.Verify(ctx, strings.TrimSpace(token)) != nil {
+		return &refusal{http.StatusUnauthorized, "the Authorization header must be a bearer token that is valid here"}
 	}
 	return nil
 }

@@ -129,8 +129,11 @@ func (c *checker) hub(at string, h Hub) {
 }
 
 func (c *checker) handler(at string, h Handler) {
-	if err := checkURL(h.URL); err != nil {
+	if err := checkURL(h.URL, "hub", "event"); err != nil {
 		c.add(at+".url", "%w", err)
+	}
+	if err := h.Auth.check(); err != nil {
+		c.add(at+".auth", "%w", err)
 	}
 	if err := checkUserEvents(h.UserEvents); err != nil {
 		c.add(at+".userEvents", "%w", err)

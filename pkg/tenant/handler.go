@@ -1,9 +1,7 @@
 package tenant
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -42,75 +40,14 @@ func (h *Handler) WantsUser(event string) bool {
 }
 
 // URLFor returns the handler's address with its parameters replaced, each value escaped as one path segment
-// (event-handler.md section 1.1). Parameter names match in any letter case.
-func (h *Handler) URLFor(hub, event string) string {
-	address, _ := expand(h.URL, func(name string) (string, bool) {
-		switch strings.ToLower(name) {
-		case "hub":
-			return url.PathEscape(hub), true
-		case "event":
-			return url.PathEscape(event), true
-		}
-		return "", false
-	})
-	return address
+// (event-handler.md section 1.1). Parameter names match in any letter case. Secrets are read now, so that one that has
+// been replaced counts at once.
+func (h *Handler) URLFor(hub, event string) (string, error) {
+	return expandURL(h.URL, map[string]string{"hub": hub, "event": event})
 }
 
-// expand replaces each {name} of template by what value says.
-func expand(template string, value func(name string) (string, bool)) (string, error) {
-	var b strings.Builder
-	for {
-		before, rest, ok := strings.Cut(template, "{")
-		if strings.Contains(before, "}") {
-			return "", errors.New("has } without {; write a literal brace as %7D")
-		}
-		b.WriteString(before)
-		if !ok {
-			return b.String(), nil
-		}
-		name, after, ok := strings.Cut(rest, "}")
-		if !ok {
-			return "", errors.New("has { without }; write a literal brace as %7B")
-		}
-		v, ok := value(name)
-		if !ok {
-			return "", fmt.Errorf("has the unknown parameter {%.40s}; only {hub} and {event} can be used", name)
-		}
-		b.WriteString(v)
-		template = after
-	}
-}
-
-// checkURL reports what is wrong with a template. Errors do not repeat it: it may hold a secret.
-func checkURL(template string) error {
-	scheme, rest, ok := strings.Cut(template, "://")
-	if scheme = strings.ToLower(scheme); !ok || scheme != "http" && scheme != "https" {
-		return errors.New("must begin with http:// or https://")
-	}
-	authority := rest
-	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
-		authority = rest[:end]
-	}
-	if strings.ContainsAny(authority, "{}") {
-		return errors.New("has a parameter in its host; {hub} and {event} can only stand in path and query")
-	}
-	address, err := expand(template, func(name string) (string, bool) {
-		known := strings.EqualFold(name, "hub") || strings.EqualFold(name, "event")
-		return "x", known
-	})
-	if err != nil {
-		return err
-	}
-	switch u, err := url.Parse(address); {
-	case err != nil:
-		return errors.New("is not a URL; it should look like http://host:port/path/{event}")
-	case u.Hostname() == "":
-		return errors.New("has no host; it should look like http://host:port/path/{event}")
-	case u.Fragment != "":
-		return errors.New("has a fragment (#…), which is never sent")
-	}
-	return nil
-}
+// Host is the authority of the handler's address, which has no parameters.
+func (h *Handler) Host() string { return authorityOf(h.URL) }
 
 // checkUserEvents reports what is wrong with a pattern of user events.
 func checkUserEvents(pattern string) error {

@@ -65,12 +65,14 @@ type Hub struct {
 
 // Handler is an application's webhook (protocol/event-handler.md section 1).
 type Handler struct {
-	URL            string   `yaml:"url"`            // may contain {hub} and {event}, not in the host
+	URL            string   `yaml:"url"`            // may contain {hub}, {event}, {file:/path} and {env:NAME}, not in the host
 	UserEvents     string   `yaml:"userEvents"`     // "*", one name, or a comma list; empty: none
 	SystemEvents   []string `yaml:"systemEvents"`   // of connect, connected, disconnected
 	PresenceEvents []string `yaml:"presenceEvents"` // of joined, left: connections that join and leave groups
 	PresenceGroups []string `yaml:"presenceGroups"` // patterns of the groups that presenceEvents are about; empty: all
 	SkipValidation bool     `yaml:"skipValidation"` // do not ask the handler's consent by OPTIONS first
+
+	Auth HandlerAuth `yaml:"auth"` // bearer token that goes with events
 }
 
 // Hub returns the settings of the hub named in lower case; a hub that is not listed has defaults.

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +172,15 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{handler(Handler{URL: "http://{hub}.secret/"})}, at + ".url: has a parameter in its host"},
 		{[]Tenant{handler(Handler{URL: "http://x/{category}?code=secret"})}, at + ".url: has the unknown parameter {category}"},
 		{[]Tenant{handler(Handler{URL: "http://x/{event?code=secret"})}, at + ".url: has { without }"},
+		{[]Tenant{handler(Handler{URL: "http://x/?code={file:relative/secret}"})}, at + ".url: has {file:} without an absolute path"},
+		{[]Tenant{handler(Handler{URL: "http://x/?code={env:}secret"})}, at + ".url: has {env:} without the name"},
+		{[]Tenant{handler(Handler{URL: "http://{file:/secret}/"})}, at + ".url: has a parameter in its host"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{Audience: "api://x"}})}, at + ".auth: needs one of issuer, tokenURL"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{TokenFile: "token"}})}, at + ".auth: tokenFile must be an absolute path"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{TokenFile: "/token", ClientSecret: "secret"}})}, at + ".auth: has tokenFile and more"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{Issuer: "login.example"}})}, at + ".auth: issuer and tokenURL must begin with https"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{Issuer: "https://login.example", ClientSecret: "secret"}})}, at + ".auth: needs clientID and clientSecret"},
+		{[]Tenant{handler(Handler{URL: "http://x/", Auth: HandlerAuth{Issuer: "https://login.example", ClientID: "c", ClientSecret: "{secret}"}})}, at + ".auth: clientSecret has a brace"},
 		{[]Tenant{handler(Handler{URL: "http://x/event}?code=secret"})}, at + ".url: has } without {"},
 		{[]Tenant{handler(Handler{URL: "http:///secret"})}, at + ".url: has no host"},
 		{[]Tenant{handler(Handler{URL: "http://x/%zzsecret"})}, at + ".url: is not a URL"},
@@ -272,14 +284,57 @@ func TestURLFor(t *testing.T) {
 		"http://x/fixed":                         "http://x/fixed",
 	} {
 		h := Handler{URL: template}
-		if got := h.URLFor("chat", "a/b c"); got != want {
-			t.Errorf("%s: got %s, want %s", template, got, want)
+		if got, err := h.URLFor("chat", "a/b c"); got != want || err != nil {
+			t.Errorf("%s: got %s %v, want %s", template, got, err, want)
 		}
 	}
 }
 
-func TestKeysDoNotPrint(t *testing.T) {
+// A secret in a file or the environment need not stand in the settings; a new one counts at once.
+//
+// checklist:E02 E10
+func TestSecretsInAddresses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "code")
+	h := Handler{URL: "https://x/{event}?code={file:" + file + "}&k={ENV:CHATR_TEST_CODE}"}
+	if err := Check(with(t, h)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.URLFor("chat", "connect"); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+	for _, secret := range []string{"s3 cr+t&/?", "second"} {
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("CHATR_TEST_CODE", "é")
+		address, err := h.URLFor("chat", "connect")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(address)
+		if err != nil || u.Path != "/connect" || u.Query().Get("code") != secret || u.Query().Get("k") != "é" {
+			t.Errorf("got %s %v, want the secrets as they are", address, err)
+		}
+	}
+	t.Setenv("CHATR_TEST_CODE", "")
+	if _, err := h.URLFor("chat", "connect"); err == nil || strings.Contains(err.Error(), "second") {
+		t.Errorf("got %v, want an error without the other secret", err)
+	}
+	if got := (&Handler{URL: "http://ana:pw@x:80?code={env:A}"}).Host(); got != "x:80" {
+		t.Errorf("got host %s, want x:80", got)
+	}
+}
+
+func with(t *testing.T, h Handler) Tenant {
+	t.Helper()
 	tn := valid("a", "*")
+	h.UserEvents = "*"
+	tn.Hubs = []Hub{{Name: "chat", Handlers: []Handler{h}}}
+	return tn
+}
+
+func TestKeysDoNotPrint(t *testing.T) {
+	tn := with(t, Handler{URL: "https://x/", Auth: HandlerAuth{ClientSecret: key}})
 	var logged strings.Builder
 	log := slog.New(slog.NewJSONHandler(&logged, nil))
 	log.Info("x", "tenant", tn, "keys", tn.Keys)

@@ -86,10 +86,9 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 		}
 		return answer{}, failure
 	}
-	e.Origin = to.origin
-	r, err := cloudevents.NewRequest(ctx, to.url, e, to.keys...)
-	if err != nil {
-		return answer{}, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
+	r, failure := u.request(ctx, to, e)
+	if failure != nil {
+		return answer{}, failure
 	}
 	s.addCookies(r)
 
@@ -103,10 +102,27 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 	defer resp.Body.Close()
 	a, failure := read(ctx, resp, limit)
 	u.metrics.took(k, time.Since(began))
-	if failure == nil {
+	switch {
+	case failure == nil:
 		s.keepCookies(resp)
+	case failure.Status == http.StatusUnauthorized:
+		u.distrust(to.handler.Auth, r)
 	}
 	return a, failure
+}
+
+// request returns the request that brings e to its handler.
+func (u *Upstream) request(ctx context.Context, to target, e cloudevents.Event) (*http.Request, *Failure) {
+	address, failure := to.address(to.event)
+	if failure != nil {
+		return nil, failure
+	}
+	e.Origin = to.origin
+	r, err := cloudevents.NewRequest(ctx, address, e, to.keys...)
+	if err != nil {
+		return nil, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
+	}
+	return r, u.authorize(ctx, to.handler.Auth, r)
 }
 
 // read takes in an answer: of 2xx the whole body, else the beginning of it. limit 0 means that nobody wants it.

@@ -41,14 +41,18 @@ type consent struct {
 // consented returns nil once the handler has agreed to events. The first call for a handler waits for its
 // answer; later ones return what is known, which is refreshed in the background.
 func (u *Upstream) consented(ctx context.Context, to target) *Failure {
-	if to.validation == "" {
+	if to.handler.SkipValidation {
 		return nil
 	}
-	c := u.consent(consentKey{to.hub, to.validation})
+	address, failure := to.address("validate")
+	if failure != nil {
+		return failure
+	}
+	c := u.consent(consentKey{to.hub, address})
 	for {
 		running, begin, failure := c.look()
 		if begin {
-			u.start(func() { u.validate(c, to) })
+			u.start(func() { u.validate(c, to, address) })
 		}
 		if running == nil {
 			return failure
@@ -94,12 +98,12 @@ func (c *consent) look() (running chan struct{}, begin bool, failure *Failure) {
 }
 
 // validate asks the handler and notes the answer.
-func (u *Upstream) validate(c *consent, to target) {
+func (u *Upstream) validate(c *consent, to target, address string) {
 	ctx, cancel := context.WithTimeout(u.life, validationTimeout)
 	defer cancel()
-	status, failure := u.ask(ctx, to, http.MethodOptions)
+	status, failure := u.ask(ctx, to, address, http.MethodOptions)
 	if status == http.StatusNotFound {
-		status, failure = u.ask(ctx, to, http.MethodGet)
+		status, failure = u.ask(ctx, to, address, http.MethodGet)
 	}
 
 	c.mu.Lock()
@@ -137,8 +141,8 @@ func (c *consent) note(failure *Failure) (changed bool) {
 }
 
 // ask sends one validation request. The status is for the log: a Failure has only those of answers to events.
-func (u *Upstream) ask(ctx context.Context, to target, method string) (status int, failure *Failure) {
-	r, err := cloudevents.NewValidation(ctx, method, to.validation, to.hub.Hub, to.origin)
+func (u *Upstream) ask(ctx context.Context, to target, address, method string) (status int, failure *Failure) {
+	r, err := cloudevents.NewValidation(ctx, method, address, to.hub.Hub, to.origin)
 	if err != nil {
 		return 0, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}

@@ -51,7 +51,7 @@ func (u *Upstream) report(h *host, failure *Failure) {
 		h.failures, h.pause, h.dropping = 0, 0, false
 	case failure.Status != 0 && !failure.retry: // it works, and refuses
 		h.failures, h.pause = 0, 0
-	case failure.retry, failure.Reason == ReasonTimeout:
+	case failure.retry, failure.Reason == ReasonTimeout, failure.Reason == ReasonSecret:
 		h.failures++
 	}
 	after := h.failures

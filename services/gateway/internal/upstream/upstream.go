@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -70,6 +69,7 @@ type Upstream struct {
 	mu       sync.Mutex // guards the following
 	hosts    map[string]*host
 	consents map[consentKey]*consent
+	tokens   map[tenant.HandlerAuth]*bearer
 	stopped  bool
 	work     sync.WaitGroup
 	waiting  int           // lifecycle events not yet delivered or given up
@@ -83,7 +83,7 @@ func New(cfg Config, tenants tenant.Source, log *slog.Logger, reg prometheus.Reg
 	return &Upstream{
 		cfg: cfg, tenants: tenants, log: log, metrics: newMetrics(reg), client: newClient(cfg),
 		life: life, stop: stop,
-		hosts: map[string]*host{}, consents: map[consentKey]*consent{},
+		hosts: map[string]*host{}, consents: map[consentKey]*consent{}, tokens: map[tenant.HandlerAuth]*bearer{},
 	}
 }
 
@@ -166,13 +166,21 @@ func (u *Upstream) start(f func()) {
 
 // target is where an event goes.
 type target struct {
-	hub    webpubsub.HubKey
-	url    string
-	host   *host
-	origin string
-	keys   []string
+	hub     webpubsub.HubKey
+	event   string
+	handler *tenant.Handler
+	host    *host
+	origin  string
+	keys    []string
+}
 
-	validation string // URL to ask for consent; empty: not needed
+// address returns where an event goes, with its secrets.
+func (t target) address(event string) (string, *Failure) {
+	address, err := t.handler.URLFor(t.hub.Hub, event)
+	if err != nil {
+		return "", &Failure{Reason: ReasonSecret, detail: err}
+	}
+	return address, nil
 }
 
 // systemTarget returns the first handler of hub that wants a system event.
@@ -198,22 +206,14 @@ func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant
 	handlers := t.Hub(hub.Hub).Handlers
 	for i := range handlers {
 		if h := &handlers[i]; wants(h) {
-			return u.targetOf(hub, event, t, h)
+			return u.targetOf(hub, event, t, h), true
 		}
 	}
 	return target{}, false
 }
 
-func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) (target, bool) {
-	address, err := url.Parse(h.URLFor(hub.Hub, event))
-	if err != nil { // tenant.Check lets no such template through
-		return target{}, false
-	}
-	to := target{hub: hub, url: address.String(), host: u.host(address.Host), origin: u.origin(t), keys: t.Keys.All()}
-	if !h.SkipValidation {
-		to.validation = h.URLFor(hub.Hub, "validate")
-	}
-	return to, true
+func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) target {
+	return target{hub: hub, event: event, handler: h, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All()}
 }
 
 // origin is what handlers of t know this service by. It must not come from a client's request, which could make
@@ -238,6 +238,7 @@ const (
 	ReasonClientError Reason = "client_error" // it answered 3xx or 4xx
 	ReasonServerError Reason = "server_error" // it answered 5xx
 	ReasonValidation  Reason = "validation"   // it does not consent to events from us
+	ReasonSecret      Reason = "secret"       // a secret or token that it wants to see cannot be had
 	ReasonAnswer      Reason = "answer"       // it answered 2xx with something that cannot be used
 	ReasonCanceled    Reason = "canceled"     // the caller, or its connection, is gone
 

@@ -1,0 +1,231 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+)
+
+// Times of bearer tokens.
+const (
+	tokenTimeout  = 10 * time.Second // to get one
+	tokenLife     = 5 * time.Minute  // of one that does not say
+	tokenMargin   = 10 * time.Second // before its end it is not used any more
+	tokenDistrust = 10 * time.Second // one that a handler refused is replaced unless it is younger
+	maxDiscovery  = 1 << 20
+)
+
+// bearer is the token for one way of getting it, shared by all handlers that want it. One request for it is under way
+// at a time, whoever waits.
+type bearer struct {
+	mu      sync.Mutex // guards the following
+	token   string
+	got     time.Time
+	expires time.Time     // it is not used after this
+	refresh time.Time     // it is replaced in the background after this
+	failure error         // of the last request
+	again   time.Time     // not before, after a failure
+	backoff time.Duration // before that
+	running chan struct{} // closed when the request under way ends; nil: none is
+}
+
+// authorize adds the token that the handler wants to see (event-handler.md section 4), if it wants one.
+func (u *Upstream) authorize(ctx context.Context, auth tenant.HandlerAuth, r *http.Request) *Failure {
+	if auth == (tenant.HandlerAuth{}) {
+		return nil
+	}
+	token, failure := u.tokenFor(ctx, auth)
+	if failure == nil {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return failure
+}
+
+func (u *Upstream) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (string, *Failure) {
+	if auth.TokenFile != "" {
+		token, err := auth.ReadToken()
+		if err != nil {
+			return "", &Failure{Reason: ReasonSecret, detail: err}
+		}
+		return token, nil
+	}
+	b := u.bearerOf(auth)
+	for {
+		token, running, begin, err := b.look()
+		if begin {
+			u.start(func() { u.fetch(b, auth) })
+		}
+		if running == nil {
+			if err != nil {
+				return "", &Failure{Reason: ReasonSecret, detail: err, retry: true}
+			}
+			return token, nil
+		}
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return "", interrupted(ctx)
+		case <-u.life.Done():
+			return "", interrupted(u.life)
+		}
+	}
+}
+
+func (u *Upstream) bearerOf(auth tenant.HandlerAuth) *bearer {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	b := u.tokens[auth]
+	if b == nil {
+		b = &bearer{}
+		u.tokens[auth] = b
+	}
+	return b
+}
+
+// look returns a valid token, or why there is none, or a channel to wait on. begin tells the caller to start a request.
+func (b *bearer) look() (token string, running chan struct{}, begin bool, err error) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	valid := b.token != "" && now.Before(b.expires)
+	due := !valid || !now.Before(b.refresh)
+	if due && b.running == nil && !now.Before(b.again) {
+		b.running, begin = make(chan struct{}), true
+	}
+	switch {
+	case valid:
+		return b.token, nil, begin, nil
+	case b.running != nil:
+		return "", b.running, begin, nil
+	}
+	return "", nil, false, b.failure
+}
+
+// fetch gets a new token and notes it, or why there is none.
+func (u *Upstream) fetch(b *bearer, auth tenant.HandlerAuth) {
+	ctx, cancel := context.WithTimeout(context.WithValue(u.life, oauth2.HTTPClient, u.client), tokenTimeout)
+	defer cancel()
+	token, err := grant(ctx, u.client, auth)
+
+	b.mu.Lock()
+	news := (err == nil) != (b.failure == nil)
+	b.note(token, err)
+	close(b.running)
+	b.running = nil
+	b.mu.Unlock()
+	switch {
+	case err != nil && news:
+		u.log.Warn("no token for event handlers", "issuer", auth.Issuer+auth.TokenURL, "error", err)
+	case news:
+		u.log.Info("tokens for event handlers are there again", "issuer", auth.Issuer+auth.TokenURL)
+	}
+}
+
+func (b *bearer) note(token *oauth2.Token, err error) {
+	now := time.Now()
+	b.failure = err
+	if err != nil {
+		b.backoff = min(max(2*b.backoff, firstBackoff), refusedBackoff)
+		b.again = now.Add(b.backoff)
+		return
+	}
+	expires := token.Expiry
+	if expires.IsZero() {
+		expires = now.Add(tokenLife)
+	}
+	life := expires.Sub(now)
+	b.token, b.got, b.again, b.backoff = token.AccessToken, now, time.Time{}, 0
+	b.expires, b.refresh = expires.Add(-min(tokenMargin, life/10)), now.Add(life*3/4)
+}
+
+// distrust makes the next event ask for a new token when a handler has refused one: keys and grants may change before
+// a token ends. A handler that refuses for another reason causes no more than one request in a while.
+func (u *Upstream) distrust(auth tenant.HandlerAuth, r *http.Request) {
+	if auth.Issuer+auth.TokenURL == "" {
+		return
+	}
+	refused := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	b := u.bearerOf(auth)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.token == refused && time.Since(b.got) >= tokenDistrust {
+		b.token = ""
+	}
+}
+
+// grant asks the issuer for a token by the client-credentials grant.
+func grant(ctx context.Context, client *http.Client, auth tenant.HandlerAuth) (*oauth2.Token, error) {
+	secret, err := auth.ClientSecret.Read()
+	if err != nil {
+		return nil, err
+	}
+	endpoint := auth.TokenURL
+	if endpoint == "" {
+		if endpoint, err = discover(ctx, client, auth.Issuer); err != nil {
+			return nil, fmt.Errorf("discover the token endpoint: %w", withoutURL(err))
+		}
+	}
+	config := clientcredentials.Config{ClientID: auth.ClientID, ClientSecret: secret, TokenURL: endpoint, Scopes: strings.Fields(auth.Scope)}
+	if auth.Audience != "" {
+		config.EndpointParams = map[string][]string{"audience": {auth.Audience}}
+	}
+	token, err := config.Token(ctx)
+	if err == nil && !strings.EqualFold(token.Type(), "Bearer") {
+		err = errors.New("the token is none of type Bearer")
+	}
+	return token, explainGrant(err)
+}
+
+// explainGrant leaves out the answer's body: an issuer may repeat in it what it was sent.
+func explainGrant(err error) error {
+	if refused := new(oauth2.RetrieveError); errors.As(err, &refused) {
+		return fmt.Errorf("the token endpoint answered status %d %.80s", refused.Response.StatusCode, refused.ErrorCode)
+	}
+	if err != nil {
+		err = withoutURL(err)
+	}
+	return err
+}
+
+// discover asks an OpenID Connect issuer for its token endpoint, which must be as safe as the issuer is.
+func discover(ctx context.Context, client *http.Client, issuer string) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("the issuer answered status %d, not 200", resp.StatusCode)
+	}
+	var said struct {
+		Issuer        string `json:"issuer"`
+		TokenEndpoint string `json:"token_endpoint"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDiscovery)).Decode(&said); err != nil {
+		return "", errors.New("the issuer's answer is not JSON")
+	}
+	safe := strings.HasPrefix(said.TokenEndpoint, "https://") ||
+		strings.HasPrefix(said.TokenEndpoint, "http://") && strings.HasPrefix(issuer, "http://")
+	switch {
+	case strings.TrimSuffix(said.Issuer, "/") != strings.TrimSuffix(issuer, "/"):
+		return "", errors.New("the issuer calls itself by another name")
+	case !safe:
+		return "", errors.New("the issuer names no token endpoint with https")
+	}
+	return said.TokenEndpoint, nil
+}
