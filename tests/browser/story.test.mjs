@@ -134,10 +134,15 @@ chapter("who does nothing is idle, and who comes back is not", async () => {
   await bob.person(ada.name).getByText("Online").waitFor();
 });
 
-chapter("a reload keeps the history", async () => {
+chapter("a reload keeps the history, and what was being written", async () => {
   await bob.openChat(river);
+  const field = bob.page.getByLabel(`Message to ${river}`);
+  await field.fill("Half a thought");
   await bob.page.reload();
   await bob.online();
+  await field.waitFor();
+  assert.equal(await field.inputValue(), "Half a thought");
+  await field.fill("");
   for (const text of ["Did you see it dive?", "<img src=x onerror=alert(1)><b>Twice!</b>", "It is back!"]) await bob.hears(text);
 });
 

@@ -15,6 +15,7 @@ const store = new Store({
   api,
   openLink: openConnection,
   storage: localStorage,
+  tabStorage: sessionStorage,
   alert: (alert) => notify(alert, () => goTo({ pane: "chat", chatId: alert.chatId })),
 });
 

@@ -18,6 +18,7 @@ class World {
   listener!: Listener;
   stopped = false;
   saved = new Map<string, string>();
+  kept = new Map<string, string>(); // with the tab
 
   readonly store = new Store({
     api: {
@@ -52,6 +53,7 @@ class World {
       } satisfies Link;
     },
     storage: { getItem: (k) => this.saved.get(k) ?? null, setItem: (k, v) => void this.saved.set(k, v) },
+    tabStorage: { getItem: (k) => this.kept.get(k) ?? null, setItem: (k, v) => void this.kept.set(k, v) },
     alert: (a) => this.alerts.push(a),
   });
 
@@ -265,6 +267,71 @@ describe("sending", () => {
     world.listener.said("hike", me.userId, "hello", key);
     await settle();
     expect(world.texts("hike")).toEqual(["hello:sent"]);
+  });
+});
+
+describe("a reload", () => {
+  // The page again, on what the server and the tab know.
+  function reloaded(): World {
+    const again = new World();
+    Object.assign(again, { kept: world.kept, chats: world.chats, messages: world.messages });
+    return again;
+  }
+  const keys = (w: World) => w.sent.map((s) => (s as string[])[3]);
+
+  beforeEach(async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    await settle();
+  });
+
+  it("keeps what was being written, until it is sent or somebody signs out", async () => {
+    world.store.setDraft("hike", "half a sent");
+    const again = reloaded();
+    await again.online();
+    expect(again.store.draft("hike")).toBe("half a sent");
+    again.store.setDraft("hike", "");
+    expect(again.store.draft("hike")).toBe("");
+    again.store.setDraft("hike", "private");
+    again.store.signOut();
+    expect([...again.kept.values()].join()).not.toContain("private");
+  });
+
+  it("sends what was waiting, as the same message, and not what has arrived", async () => {
+    world.refuse = new Lost("gone");
+    world.store.send("hike", "arrived, and its ack did not");
+    world.listener.state("reconnecting");
+    world.store.send("hike", "in a tunnel");
+    await settle();
+    const first = JSON.parse(world.kept.get(`chatr.unsent.${me.userId}`) ?? "").waiting.map((w: { key: string }) => w.key);
+    world.messages.hike = [line(1, "arrived, and its ack did not", first[0], me.userId)];
+
+    const again = reloaded();
+    await again.store.start();
+    expect(again.texts("hike")).toEqual(["arrived, and its ack did not:sending", "in a tunnel:sending"]);
+    again.store.state.active = "hike";
+    again.listener.state("online");
+    await settle();
+    expect(again.texts("hike")).toEqual(["arrived, and its ack did not:sent", "in a tunnel:sent"]);
+    expect(keys(again)).toEqual(first);
+    expect(JSON.parse(again.kept.get(`chatr.unsent.${me.userId}`) ?? "").waiting).toEqual([]);
+  });
+
+  it("forgets what was waiting for a chat that is gone", async () => {
+    world.listener.state("reconnecting");
+    world.store.send("hike", "too late");
+    world.chats = [];
+    const again = reloaded();
+    await again.online();
+    expect(again.store.state.timelines.size).toBe(0);
+  });
+
+  it("begins anew when what is kept cannot be read", async () => {
+    world.kept.set(`chatr.unsent.${me.userId}`, "{");
+    const again = reloaded();
+    await again.online();
+    expect(again.store.draft("hike")).toBe("");
   });
 });
 

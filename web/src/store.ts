@@ -7,6 +7,7 @@ import { reactive } from "vue";
 import { ApiError, type Api, type ChatKind, type Config, type Me, type MemberState, type WireChat } from "./api";
 import { isRecord, Lost, parseRecord, Refused, type Link, type LinkState, type OpenLink } from "./connection";
 import { Timeline, type MessageLine } from "./timeline";
+import { Unsent } from "./unsent";
 import { uuid } from "./uuid";
 
 export interface Person {
@@ -72,6 +73,8 @@ export interface Options {
   openLink: OpenLink;
   /** Remembers open tabs; may lack. */
   storage?: Pick<Storage, "getItem" | "setItem">;
+  /** Keeps what is unsent as long as the tab; may lack. */
+  tabStorage?: Pick<Storage, "getItem" | "setItem">;
   alert?: (alert: Alert) => void;
 }
 
@@ -108,6 +111,7 @@ export class Store {
   readonly #markTimers = new Map<string, ReturnType<typeof setTimeout>>();
   readonly #wanted = new Set<string>(); // people we have asked for a private chat, to open it when it comes
   readonly #meanwhile = new Map<string, ((members: Map<string, Member>) => void)[]>(); // news of members of a chat that is being read
+  #unsent = new Unsent(undefined, "");
   #link: Link | null = null;
   #waiting: (() => void)[] | null = null; // news that waits for the lists
   #refreshAgain = false;
@@ -147,6 +151,12 @@ export class Store {
     this.#link?.stop();
   }
 
+  /** Ends the live connection, and leaves nothing of what was written behind. */
+  signOut(): void {
+    this.disconnect();
+    this.#unsent.clear();
+  }
+
   setOffline(offline: boolean): void {
     const back = this.state.offline && !offline;
     this.state.offline = offline;
@@ -177,6 +187,8 @@ export class Store {
     s.signedOutBecause = "";
     this.#names.set(me.userId, me.userName);
     s.tabs = this.#savedTabs();
+    this.#unsent = new Unsent(this.#options.tabStorage, me.userId);
+    for (const w of this.#unsent.waiting) this.timeline(w.chatId).send(me.userId, w.text, w.key, w.at);
     this.#link = this.#options.openLink(() => this.#options.api.negotiate(), {
       state: (state) => this.#linked(state),
       server: (event, data) => this.#whenSettled(() => this.#server(event, data)),
@@ -273,6 +285,7 @@ export class Store {
       gone.delete(c.id);
       this.#takeChat(c);
     }
+    for (const id of s.timelines.keys()) if (!s.chats.has(id)) s.timelines.delete(id); // of what was unsent before a reload
     for (const id of gone) this.#forget(id);
     s.blocked = new Set(blocked);
     s.tabs = s.tabs.filter((id) => s.chats.has(id));
@@ -532,6 +545,7 @@ export class Store {
     } catch (err) {
       timeline.error = textOf(err);
     } finally {
+      this.#keepUnsent(); // history has some of it
       timeline.loading = false;
     }
     if (timeline.again) {
@@ -549,6 +563,7 @@ export class Store {
     const me = this.state.me;
     if (!me || !text.trim()) return;
     const line = this.timeline(chatId).send(me.userId, text, uuid(), Date.now());
+    this.#keepUnsent();
     void this.#transmit(chatId, line);
   }
 
@@ -563,6 +578,23 @@ export class Store {
 
   discard(chatId: string, lineId: string): void {
     this.state.timelines.get(chatId)?.remove(lineId);
+    this.#keepUnsent();
+  }
+
+  /** What was being written in a chat. */
+  draft(chatId: string): string {
+    return this.#unsent.draft(chatId);
+  }
+
+  setDraft(chatId: string, text: string): void {
+    this.#unsent.setDraft(chatId, text);
+  }
+
+  // Also what has failed: after a reload it is tried again.
+  #keepUnsent(): void {
+    this.#unsent.waiting = [...this.state.timelines].flatMap(([chatId, timeline]) =>
+      timeline.messages().flatMap(({ state, key, text, at }) => (state !== "sent" && key ? [{ chatId, key, text, at }] : [])),
+    );
   }
 
   async #transmit(chatId: string, line: MessageLine): Promise<void> {
@@ -571,6 +603,7 @@ export class Store {
     try {
       await this.#link.sendText(chatId, line.text, line.key, me);
       line.state = "sent";
+      this.#keepUnsent();
     } catch (err) {
       if (line.state === "sent") return; // it came back from the group all the same
       if (err instanceof Lost && !this.#connected()) return;
