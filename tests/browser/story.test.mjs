@@ -126,6 +126,24 @@ chapter("a private chat begins with an invitation", async () => {
   await bob.page.getByText(`Waiting for ${ada.name}`).waitFor({ state: "detached" });
 });
 
+chapter("one blocks the other: neither can write, until it is taken back", async () => {
+  await bob.openChat(ada.name);
+  await bob.page.getByRole("button", { name: `Block ${ada.name}` }).click();
+  await bob.page.getByRole("dialog").getByRole("button", { name: "Block" }).click();
+  await bob.sees(`You have blocked ${ada.name}`);
+  assert.equal(await bob.page.getByLabel(`Message to ${ada.name}`).count(), 0, "who blocks can still write");
+  await ada.openChat(bob.name);
+  await ada.say("Can you hear me?");
+  await ada.sees("You cannot write in this chat now.");
+  await ada.picture("6-blocked");
+  await bob.page.getByRole("button", { name: "Unblock" }).click();
+  await bob.page.getByLabel(`Message to ${ada.name}`).waitFor();
+  assert.equal(await bob.line("Can you hear me?").count(), 0, "what a blocked person writes is heard");
+  await ada.page.getByRole("button", { name: "Try again" }).click();
+  await bob.hears("Can you hear me?");
+  await ada.sent("Can you hear me?");
+});
+
 chapter("who does nothing is idle, and who comes back is not", async () => {
   await bob.goToPeople();
   await bob.person(ada.name).getByText("Idle").waitFor();
