@@ -37,7 +37,7 @@ func anyOf(url, value string) string { return field(1, url) + field(2, value) }
 
 // TestProtobufRequestVectors holds both halves against the bytes of client-protobuf.md section 4.
 //
-// checklist:P01
+//checklist:P01
 func TestProtobufRequestVectors(t *testing.T) {
 	data := func(r Request, d webpubsub.Data) Request { r.SetData(d); return r }
 	for _, tt := range []struct {
@@ -68,7 +68,7 @@ func TestProtobufRequestVectors(t *testing.T) {
 
 // TestProtobufResponseVectors holds both halves against the bytes of client-protobuf.md section 4.
 //
-// checklist:P02
+//checklist:P02
 func TestProtobufResponseVectors(t *testing.T) {
 	message := func(codec Codec, m webpubsub.Message, seq uint64) []byte {
 		b, binary := codec.AppendMessage(nil, NewEnvelope(&m))
@@ -115,7 +115,7 @@ func TestProtobufResponseVectors(t *testing.T) {
 // TestDataInEverySubprotocol sends each type of data in every subprotocol and receives it in every other
 // (client-protobuf.md section 2).
 //
-// checklist:P04 C15
+//checklist:P04 C15
 func TestDataInEverySubprotocol(t *testing.T) {
 	for _, d := range []webpubsub.Data{
 		webpubsub.Text(""), webpubsub.Text("hi"), webpubsub.Text("\"é\"\n\x00😀\u2028"),

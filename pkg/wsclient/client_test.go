@@ -15,6 +15,12 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
+// The subprotocols, without and with recovery.
+var (
+	pubSub   = []string{protocol.NameJSON, protocol.NameProtobuf}
+	reliable = []string{protocol.NameReliableJSON, protocol.NameReliableProtobuf}
+)
+
 // server is a scripted platform: it answers requests, and passes what it got to the test.
 type server struct {
 	*httptest.Server
@@ -38,7 +44,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bad token", http.StatusUnauthorized)
 		return
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protocol.NameReliableJSON, protocol.NameJSON}})
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: append(pubSub, reliable...)})
 	if err != nil {
 		return
 	}
@@ -53,7 +59,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.sockets <- conn
 	write := func(b []byte) {
 		if len(b) > 0 {
-			_ = conn.Write(r.Context(), websocket.MessageText, b)
+			_ = conn.Write(r.Context(), messageType(codec), b)
 		}
 	}
 	write(codec.AppendConnected(nil, protocol.Connected{UserID: "ana", ConnectionID: "c-1", ReconnectionToken: "secret"}))
@@ -73,6 +79,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.requests <- req
 	}
+}
+
+func messageType(codec protocol.Codec) websocket.MessageType {
+	if codec.Binary() {
+		return websocket.MessageBinary
+	}
+	return websocket.MessageText
 }
 
 func (s *server) answers(codec protocol.Codec, r *protocol.Request) (out [][]byte) {
@@ -118,7 +131,8 @@ func dial(t *testing.T, s *server, o Options) *Client {
 
 func TestRequests(t *testing.T) {
 	s := newServer(t)
-	for _, name := range []string{protocol.NameJSON, protocol.NameReliableJSON} {
+	for _, name := range append(pubSub, reliable...) {
+		codec, _ := protocol.ByName(name)
 		c := dial(t, s, Options{Subprotocols: []string{name}})
 		ctx := t.Context()
 		if got := c.Info(); got.ConnectionID != "c-1" || got.UserID != "ana" {
@@ -140,7 +154,7 @@ func TestRequests(t *testing.T) {
 			}
 			<-s.requests
 		}
-		if m, err := c.Receive(ctx); err != nil || m.Group != "g" || m.FromUserID != "ana" || string(m.Data.Bytes) != "hi" {
+		if m, err := c.Receive(ctx); err != nil || m.Group != "g" || (m.FromUserID == "ana") == codec.Binary() || string(m.Data.Bytes) != "hi" {
 			t.Errorf("%s: received %+v, %v", name, m, err)
 		}
 		var ack *AckError
@@ -148,11 +162,18 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s: got %v, want Forbidden", name, err)
 		}
 		<-s.requests
-		if d, err := c.Invoke(ctx, "sum", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`[1,2]`)}); err != nil || string(d.Bytes) != `[1,2]` {
+		s.seq = 0
+		d, err := c.Invoke(ctx, "sum", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`[1,2]`)})
+		if codec.Binary() { // which has no published form of it
+			if !errors.Is(err, errUnknown) {
+				t.Errorf("%s: invoke: got %v, want %v", name, err, errUnknown)
+			}
+			continue
+		}
+		if err != nil || string(d.Bytes) != `[1,2]` {
 			t.Errorf("%s: invoke: got %s, %v", name, d.Bytes, err)
 		}
 		<-s.requests
-		s.seq = 0
 	}
 }
 
@@ -207,42 +228,47 @@ func TestCloseTellsTheServer(t *testing.T) {
 
 // TestRecover loses a socket, recovers, and gets a message repeated.
 func TestRecover(t *testing.T) {
-	s := newServer(t)
-	c := dial(t, s, Options{Subprotocols: []string{protocol.NameReliableJSON}, AckEvery: time.Millisecond})
-	ctx := t.Context()
-	if err := c.SendToGroup(ctx, "g", webpubsub.Text("1"), SendOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if m, err := c.Receive(ctx); err != nil || m.SequenceID != 1 {
-		t.Fatalf("received %+v, %v", m, err)
-	}
-	<-s.requests
-	if r := <-s.requests; r.Kind != protocol.SequenceAck || r.SequenceID != 1 {
-		t.Errorf("got %v %d, want an acknowledgement of 1", r.Kind, r.SequenceID)
-	}
-	c.Drop()
-	<-s.sockets
-	if err := c.Recover(ctx); err != nil {
-		t.Fatal(err)
-	}
-	socket := <-s.sockets
-	for seq, text := range []string{1: "1", 2: "2"} {
-		if seq > 0 {
-			if err := socket.Write(ctx, websocket.MessageText, s.message(protocol.ReliableJSON, "g", webpubsub.Text(text), uint64(seq))); err != nil {
+	for _, name := range reliable {
+		t.Run(name, func(t *testing.T) {
+			codec, _ := protocol.ByName(name)
+			s := newServer(t)
+			c := dial(t, s, Options{Subprotocols: []string{name}, AckEvery: time.Millisecond})
+			ctx := t.Context()
+			if err := c.SendToGroup(ctx, "g", webpubsub.Text("1"), SendOptions{}); err != nil {
 				t.Fatal(err)
 			}
-		}
-	}
-	if m, err := c.Receive(ctx); err != nil || m.SequenceID != 2 || string(m.Data.Bytes) != "2" {
-		t.Errorf("received %+v, %v, want the second message", m, err)
-	}
-	if got := c.Repeated(); got != 1 {
-		t.Errorf("repeated: got %d, want 1", got)
-	}
-	s.refuse = true
-	var end *CloseError
-	if err := c.Recover(ctx); !errors.As(err, &end) || end.Code != 1008 || end.Reason != "unknown connection" {
-		t.Errorf("refused recovery: got %v, want 1008", err)
+			if m, err := c.Receive(ctx); err != nil || m.SequenceID != 1 {
+				t.Fatalf("received %+v, %v", m, err)
+			}
+			<-s.requests
+			if r := <-s.requests; r.Kind != protocol.SequenceAck || r.SequenceID != 1 {
+				t.Errorf("got %v %d, want an acknowledgement of 1", r.Kind, r.SequenceID)
+			}
+			c.Drop()
+			<-s.sockets
+			if err := c.Recover(ctx); err != nil {
+				t.Fatal(err)
+			}
+			socket := <-s.sockets
+			for seq, text := range []string{1: "1", 2: "2"} {
+				if seq > 0 {
+					if err := socket.Write(ctx, messageType(codec), s.message(codec, "g", webpubsub.Text(text), uint64(seq))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if m, err := c.Receive(ctx); err != nil || m.SequenceID != 2 || string(m.Data.Bytes) != "2" {
+				t.Errorf("received %+v, %v, want the second message", m, err)
+			}
+			if got := c.Repeated(); got != 1 {
+				t.Errorf("repeated: got %d, want 1", got)
+			}
+			s.refuse = true
+			var end *CloseError
+			if err := c.Recover(ctx); !errors.As(err, &end) || end.Code != 1008 || end.Reason != "unknown connection" {
+				t.Errorf("refused recovery: got %v, want 1008", err)
+			}
+		})
 	}
 }
 

@@ -149,7 +149,10 @@ func (c *Client) AckSequence(ctx context.Context, id uint64) error {
 	return c.send(ctx, &protocol.Request{Kind: protocol.SequenceAck, SequenceID: id})
 }
 
-var errSimple = errors.New("a simple client has no requests; it can Send")
+var (
+	errSimple  = errors.New("a simple client has no requests; it can Send")
+	errUnknown = errors.New("the subprotocol has no such request")
+)
 
 func (c *Client) send(ctx context.Context, r *protocol.Request) error {
 	c.write.Lock()
@@ -160,7 +163,9 @@ func (c *Client) send(ctx context.Context, r *protocol.Request) error {
 	if codec == protocol.Simple {
 		return errSimple
 	}
-	c.scratch = codec.AppendRequest(c.scratch[:0], r)
+	if c.scratch = codec.AppendRequest(c.scratch[:0], r); len(c.scratch) == 0 {
+		return errUnknown
+	}
 	return c.sendFrame(ctx, codec.Binary(), c.scratch)
 }
 

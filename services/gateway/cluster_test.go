@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -34,6 +35,68 @@ func TestSendAcrossNodes(t *testing.T) {
 		must(t, here.SendToGroup(within(t), "room", text("from a client"), wsclient.SendOptions{NoEcho: true}))
 		wantMessage(t, there, "from a client")
 	})
+}
+
+// TestEverySubprotocolAcrossNodes sends each type of data in each subprotocol to clients of every other, on both nodes
+// (client-protobuf.md section 2).
+//
+//checklist:P04 C15
+func TestEverySubprotocolAcrossNodes(t *testing.T) {
+	t.Parallel()
+	data := []webpubsub.Data{text("hi \"é\"\n"), {Type: webpubsub.DataJSON, Bytes: []byte(`{"a":[1.50,"\u00e9"]}`)},
+		{Type: webpubsub.DataBinary, Bytes: []byte{0, 1, 255}}, {Type: webpubsub.DataProtobuf, Bytes: []byte("\x0a\x03x/y\x12\x01v")}}
+	pairs(t, func(t *testing.T, a, b *server) {
+		clients := map[string][]*wsclient.Client{}
+		for _, s := range []*server{a, b} {
+			for _, codec := range codecs {
+				clients[codec] = append(clients[codec], s.join(codec, "ana", "room"))
+			}
+		}
+		for from, senders := range clients {
+			if from == "" {
+				continue
+			}
+			for _, sender := range senders {
+				for _, d := range data {
+					must(t, sender.SendToGroup(within(t), "room", d, wsclient.SendOptions{}))
+					for to, receivers := range clients {
+						for _, c := range receivers {
+							wantData(t, from, to, c, "room", d)
+						}
+					}
+				}
+			}
+		}
+		for _, d := range data[:3] { // REST has no protobuf
+			must(t, a.rest().SendToUser(within(t), "ana", d))
+			for to, receivers := range clients {
+				for _, c := range receivers {
+					wantData(t, "REST", to, c, "", d)
+				}
+			}
+		}
+	})
+}
+
+// wantData checks that c, which speaks to, gets d as one who speaks from has sent it: ana to a group, or else the server.
+func wantData(t *testing.T, from, to string, c *wsclient.Client, group string, d webpubsub.Data) {
+	t.Helper()
+	want := wsclient.Message{Group: group, Data: d}
+	if group != "" && !isProtobuf(to) { // which has no field for it
+		want.FromUserID = "ana"
+	}
+	if to == "" { // a payload in a text or a binary frame
+		want = wsclient.Message{Data: webpubsub.Data{Type: webpubsub.DataText, Bytes: d.Bytes}}
+		if d.Type == webpubsub.DataBinary || d.Type == webpubsub.DataProtobuf {
+			want.Data.Type = webpubsub.DataBinary
+		}
+	}
+	got, err := c.Receive(within(t))
+	must(t, err)
+	got.SequenceID = 0
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%q to %q: got %+v, want %+v", from, to, got, want)
+	}
 }
 
 func TestExistsAcrossNodes(t *testing.T) {

@@ -244,28 +244,32 @@ func TestAckIDIsProcessedOnce(t *testing.T) {
 
 func TestFailedRequestMayBeRepeated(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.dial(s.clientURL("ana", nil), protocol.NameJSON)
-	join := func() error {
-		return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: 9})
-	}
-	wantFailure(t, join(), protocol.Forbidden)
-	must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.JoinLeaveGroup, "room"))
-	must(t, join())
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.dial(s.clientURL("ana", nil), codec)
+		join := func() error {
+			return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: 9})
+		}
+		wantFailure(t, join(), protocol.Forbidden)
+		must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.JoinLeaveGroup, "room"))
+		must(t, join())
+	})
 }
 
 func TestAThousandAcksAreRemembered(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.join(protocol.NameJSON, "ana")
-	join := func(id int) error {
-		return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: uint64(id)})
-	}
-	for id := range 1001 {
-		must(t, join(id+1))
-	}
-	must(t, join(1)) // was forgotten first
-	wantFailure(t, join(3), protocol.Duplicate)
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.join(codec, "ana")
+		join := func(id int) error {
+			return c.Do(within(t), &protocol.Request{Kind: protocol.JoinGroup, Group: "room", HasAck: true, AckID: uint64(id)})
+		}
+		for id := range 1001 {
+			must(t, join(id+1))
+		}
+		must(t, join(1)) // was forgotten first
+		wantFailure(t, join(3), protocol.Duplicate)
+	})
 }
 
 func TestRequestsAreDoneInOrder(t *testing.T) {
@@ -279,14 +283,20 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 			}
 		})))
 		c, member := s.join(codec, "ana"), s.join(codec, "ben", "room")
-		for _, frame := range []string{
-			`{"type":"event","event":"first","dataType":"text","data":"x"}`,
-			`{"type":"joinGroup","group":"room"}`,
-			`{"type":"sendToGroup","group":"room","dataType":"text","data":"second"}`,
-			`{"type":"leaveGroup","group":"room"}`,
-			`{"type":"sendToGroup","group":"room","dataType":"text","data":"third"}`,
+		for _, step := range []struct {
+			protocol.Request
+			text string
+		}{
+			{protocol.Request{Kind: protocol.SendEvent, Event: "first"}, "x"},
+			{protocol.Request{Kind: protocol.JoinGroup, Group: "room"}, ""},
+			{protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "second"},
+			{protocol.Request{Kind: protocol.LeaveGroup, Group: "room"}, ""},
+			{protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "third"},
 		} {
-			must(t, c.SendFrame(within(t), false, []byte(frame)))
+			if step.text != "" {
+				step.SetData(text(step.text))
+			}
+			must(t, c.Do(within(t), &step.Request)) // without waiting for an ack
 		}
 		wantMessage(t, member, "second")
 		if !answered.Load() {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -13,51 +12,83 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
+
+// pbField is a field of bytes or text in a protobuf message.
+func pbField(number protowire.Number, body string) string {
+	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), body))
+}
+
+func pbVarint(number protowire.Number, n uint64) string {
+	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
+}
 
 func TestBadFrames(t *testing.T) {
 	t.Parallel()
+	pbSend := func(rest string) string { return pbField(1, pbField(1, "g")+rest) }
+	pbText := func(text string) string { return pbField(3, pbField(1, text)) }
 	for name, tt := range map[string]struct {
-		frame string
-		code  int
+		json, protobuf string
+		code           int
 	}{
-		"not JSON":               {`hello`, 1007},
-		"not an object":          {`[1]`, 1007},
-		"no type":                {`{}`, 1007},
-		"unknown type":           {`{"type":"shout"}`, 1007},
-		"no group":               {`{"type":"joinGroup","ackId":1}`, 1007},
-		"group is a number":      {`{"type":"joinGroup","group":7}`, 1007},
-		"negative ackId":         {`{"type":"joinGroup","group":"g","ackId":-1}`, 1007},
-		"no data":                {`{"type":"sendToGroup","group":"g"}`, 1007},
-		"null data":              {`{"type":"sendToGroup","group":"g","data":null}`, 1007},
-		"not base64":             {`{"type":"sendToGroup","group":"g","dataType":"binary","data":"?"}`, 1007},
-		"bad event name":         {`{"type":"event","event":"1","data":1}`, 1007},
-		"ttl out of range":       {`{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":301}`, 1007},
-		"frame of 2 MB":          {`{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", 2<<20) + `"}`, 1009},
-		"text that is not UTF-8": {"{\"type\":\"ping\",\"x\":\"\xff\"}", 1007},
+		"not the format":         {`hello`, "\x0a\x05ab", 1007},
+		"not a message":          {`[1]`, pbVarint(9, 1), 1007},
+		"no type":                {`{}`, "", 1007},
+		"unknown type":           {`{"type":"shout"}`, pbField(10, "shout"), 1007},
+		"no group":               {`{"type":"joinGroup","ackId":1}`, pbField(6, pbVarint(2, 1)), 1007},
+		"group is a number":      {`{"type":"joinGroup","group":7}`, pbField(6, pbVarint(1, 7)), 1007},
+		"ackId out of range":     {`{"type":"joinGroup","group":"g","ackId":-1}`, pbField(6, pbField(1, "g")+"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), 1007},
+		"no data":                {`{"type":"sendToGroup","group":"g"}`, pbSend(""), 1007},
+		"null data":              {`{"type":"sendToGroup","group":"g","data":null}`, pbSend(pbField(3, pbField(4, "null"))), 1007},
+		"data of another type":   {`{"type":"sendToGroup","group":"g","dataType":"binary","data":"?"}`, pbSend(pbField(3, pbField(4, "{"))), 1007},
+		"bad event name":         {`{"type":"event","event":"1","data":1}`, pbField(5, pbField(1, "1")+pbField(2, pbField(1, "x"))), 1007},
+		"ttl out of range":       {`{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":301}`, pbSend(pbText("x") + pbVarint(5, 301)), 1007},
+		"frame of 2 MB":          {`{"type":"event","event":"e","dataType":"text","data":"` + strings.Repeat("x", 2<<20) + `"}`, pbSend(pbText(strings.Repeat("x", 2<<20))), 1009},
+		"text that is not UTF-8": {"{\"type\":\"ping\",\"x\":\"\xff\"}", pbSend(pbText("\xff")), 1007},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachPubSub(t, func(t *testing.T, codec string) {
-				s := start(t, setup{})
-				bystander := s.join(codec, "ben", "g")
-				c := s.join(codec, "ana", "g")
-				_ = c.SendFrame(within(t), false, []byte(tt.frame)) // the server may close while we write
-				wantClose(t, c, tt.code)
-				if codec == protocol.NameReliableJSON {
-					if err := c.Recover(within(t)); !isClosed(err, 1008) {
-						t.Errorf("got %v, want no recovery after a protocol error", err)
-					}
+				frame := tt.json
+				if isProtobuf(codec) {
+					frame = tt.protobuf
 				}
-				must(t, bystander.SendToGroup(within(t), "g", text("undisturbed"), wsclient.SendOptions{}))
-				wantMessage(t, bystander, "undisturbed")
+				wantRefusal(t, codec, isProtobuf(codec), frame, tt.code)
 			})
 		})
 	}
+}
+
+//checklist:C20
+func TestTextFramesAreNotForProtobuf(t *testing.T) {
+	t.Parallel()
+	for _, codec := range []string{protocol.NameProtobuf, protocol.NameReliableProtobuf} {
+		wantRefusal(t, codec, false, `{"type":"ping"}`, 1003)
+	}
+}
+
+// wantRefusal sends a frame that ends its connection with code, and disturbs nobody else.
+func wantRefusal(t *testing.T, codec string, binary bool, frame string, code int) {
+	t.Helper()
+	s := start(t, setup{})
+	bystander := s.join(codec, "ben", "g")
+	c := s.join(codec, "ana", "g")
+	_ = c.SendFrame(within(t), binary, []byte(frame)) // the server may close while we write
+	wantClose(t, c, code)
+	if isReliable(codec) {
+		if err := c.Recover(within(t)); !isClosed(err, 1008) {
+			t.Errorf("got %v, want no recovery after a protocol error", err)
+		}
+	}
+	must(t, bystander.SendToGroup(within(t), "g", text("undisturbed"), wsclient.SendOptions{}))
+	wantMessage(t, bystander, "undisturbed")
 }
 
 func TestUnsupportedRequestsAreDeclined(t *testing.T) {
@@ -72,11 +103,13 @@ func TestUnsupportedRequestsAreDeclined(t *testing.T) {
 
 func TestTenantsMessageSize(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessageBytes: 1000}}})
-	c := s.join(protocol.NameJSON, "ana", "g")
-	must(t, c.SendToGroup(within(t), "g", text(strings.Repeat("x", 800)), wsclient.SendOptions{}))
-	_ = c.SendToGroup(within(t), "g", text(strings.Repeat("x", 1000)), wsclient.SendOptions{})
-	wantClose(t, c, 1009)
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessageBytes: 1000}}})
+		c := s.join(codec, "ana", "g")
+		must(t, c.SendToGroup(within(t), "g", text(strings.Repeat("x", 800)), wsclient.SendOptions{}))
+		_ = c.SendToGroup(within(t), "g", text(strings.Repeat("x", 1000)), wsclient.SendOptions{})
+		wantClose(t, c, 1009)
+	})
 }
 
 func TestMessageRateIsHeldDown(t *testing.T) {
@@ -202,24 +235,30 @@ func TestBusStopsAndReturns(t *testing.T) {
 
 func TestFloodOfRequestsWithoutReading(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	conn := s.stuck(protocol.NameJSON)
-	frame := clientFrame(t, map[string]any{"type": "joinGroup", "group": "g", "ackId": 1})
-	go func() { // ends when the server closes
-		for {
-			if _, err := conn.Write(frame); err != nil {
-				return
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		conn := s.stuck(codec)
+		frame := clientFrame(codec, &protocol.Request{Kind: protocol.JoinGroup, Group: "g", HasAck: true, AckID: 1})
+		go func() { // ends when the server closes
+			for {
+				if _, err := conn.Write(frame); err != nil {
+					return
+				}
 			}
-		}
-	}()
-	eventually(t, "the client that never reads its acks is closed", func() bool { return s.conns.Len() == 0 })
+		}()
+		eventually(t, "the client that never reads its acks is closed", func() bool { return s.conns.Len() == 0 })
+	})
 }
 
-// clientFrame returns v as a masked text frame; the mask is zero.
-func clientFrame(t *testing.T, v any) []byte {
-	b, err := json.Marshal(v)
-	must(t, err)
-	return append([]byte{0x81, 0x80 | byte(len(b)), 0, 0, 0, 0}, b...)
+// clientFrame returns a short request as a masked frame; the mask is zero.
+func clientFrame(name string, r *protocol.Request) []byte {
+	codec, _ := protocol.ByName(name)
+	op := byte(socket.Text)
+	if codec.Binary() {
+		op = byte(socket.Binary)
+	}
+	b := codec.AppendRequest(nil, r)
+	return append([]byte{0x80 | op, 0x80 | byte(len(b)), 0, 0, 0, 0}, b...)
 }
 
 func TestOrderIsKept(t *testing.T) {

@@ -122,6 +122,8 @@ func TestSubprotocolSelection(t *testing.T) {
 		{nil, ""},
 		{[]string{"mine", protocol.NameReliableJSON, protocol.NameJSON}, protocol.NameReliableJSON},
 		{[]string{protocol.NameJSON, protocol.NameReliableJSON}, protocol.NameJSON},
+		{[]string{"mine", protocol.NameReliableProtobuf, protocol.NameProtobuf, protocol.NameJSON}, protocol.NameReliableProtobuf},
+		{[]string{protocol.NameProtobuf, protocol.NameReliableJSON}, protocol.NameProtobuf},
 		{[]string{"mine"}, ""},
 	} {
 		c, err := wsclient.Dial(within(t), s.clientURL("ana", nil), wsclient.Options{Subprotocols: tt.offered})
@@ -187,7 +189,7 @@ func TestConnectHandlerDecides(t *testing.T) {
 			}
 		})))
 		c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "token"), wsclient.Options{
-			Subprotocols: []string{protocol.NameJSON, protocol.NameReliableJSON}})
+			Subprotocols: codecs[1:]}) // of which the first would be chosen otherwise
 		must(t, err)
 		defer c.Drop()
 		if got := c.Info().UserID; got != "renamed" {

@@ -14,65 +14,71 @@ import (
 
 func TestRecoveryReplaysWhatIsUnacknowledged(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
-		Subprotocols: []string{protocol.NameReliableJSON}, AckEvery: -1})
-	must(t, err)
-	t.Cleanup(c.Drop)
-	id := c.Info().ConnectionID
-	for i := range 3 {
-		must(t, s.rest().SendToGroup(within(t), "room", text(fmt.Sprint(i))))
-		wantMessage(t, c, fmt.Sprint(i))
-	}
-	must(t, c.AckSequence(within(t), 2))
-	must(t, c.Ping(within(t))) // so that the ack has arrived
-	c.Drop()
-	must(t, s.rest().SendToGroup(within(t), "room", text("while away")))
-	must(t, s.rest().SendToUser(within(t), "ana", text("to the user")))
-	must(t, c.Recover(within(t)))
-	must(t, s.rest().SendToGroup(within(t), "room", text("back")))
-	for i, want := range []string{"while away", "to the user", "back"} {
-		m, err := c.Receive(within(t))
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
+			Subprotocols: []string{codec}, AckEvery: -1})
 		must(t, err)
-		if got := string(m.Data.Bytes); got != want || m.SequenceID != uint64(i+4) {
-			t.Errorf("got %q with number %d, want %q with %d", got, m.SequenceID, want, i+4)
+		t.Cleanup(c.Drop)
+		id := c.Info().ConnectionID
+		for i := range 3 {
+			must(t, s.rest().SendToGroup(within(t), "room", text(fmt.Sprint(i))))
+			wantMessage(t, c, fmt.Sprint(i))
 		}
-	}
-	if got := c.Repeated(); got != 1 {
-		t.Errorf("got %d messages again, want the one not acknowledged", got)
-	}
-	if got := c.Info(); got.ConnectionID != id || got.ReconnectionToken == "" || got.UserID != "ana" {
-		t.Errorf("got %+v after recovery, want connection %s of ana and a token", got, id)
-	}
-	if s.conns.Len() != 1 {
-		t.Errorf("got %d connections, want 1", s.conns.Len())
-	}
+		must(t, c.AckSequence(within(t), 2))
+		must(t, c.Ping(within(t))) // so that the ack has arrived
+		c.Drop()
+		must(t, s.rest().SendToGroup(within(t), "room", text("while away")))
+		must(t, s.rest().SendToUser(within(t), "ana", text("to the user")))
+		must(t, c.Recover(within(t)))
+		must(t, s.rest().SendToGroup(within(t), "room", text("back")))
+		for i, want := range []string{"while away", "to the user", "back"} {
+			m, err := c.Receive(within(t))
+			must(t, err)
+			if got := string(m.Data.Bytes); got != want || m.SequenceID != uint64(i+4) {
+				t.Errorf("got %q with number %d, want %q with %d", got, m.SequenceID, want, i+4)
+			}
+		}
+		if got := c.Repeated(); got != 1 {
+			t.Errorf("got %d messages again, want the one not acknowledged", got)
+		}
+		if got := c.Info(); got.ConnectionID != id || got.ReconnectionToken == "" || got.UserID != "ana" {
+			t.Errorf("got %+v after recovery, want connection %s of ana and a token", got, id)
+		}
+		if s.conns.Len() != 1 {
+			t.Errorf("got %d connections, want 1", s.conns.Len())
+		}
+	})
 }
 
 func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.join(protocol.NameReliableJSON, "ana", "room")
-	info := c.Info()
-	thief := s.recoveryURL(info)
-	second := s.dial(thief, protocol.NameReliableJSON)
-	wantClose(t, c, 1006)
-	must(t, second.SendToGroup(within(t), "room", text("on the new socket"), wsclient.SendOptions{}))
-	wantMessage(t, second, "on the new socket")
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.join(codec, "ana", "room")
+		info := c.Info()
+		thief := s.recoveryURL(info)
+		second := s.dial(thief, codec)
+		wantClose(t, c, 1006)
+		must(t, second.SendToGroup(within(t), "room", text("on the new socket"), wsclient.SendOptions{}))
+		wantMessage(t, second, "on the new socket")
+	})
 }
 
 func TestRecoveryKeepsAcksAndPermissions(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.dial(s.clientURL("ana", nil), protocol.NameReliableJSON)
-	must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.SendToGroup, "room"))
-	request := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: 7}
-	request.SetData(text("x"))
-	must(t, c.Do(within(t), request))
-	must(t, c.Recover(within(t)))
-	again := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: 7}
-	again.SetData(text("x"))
-	wantFailure(t, c.Do(within(t), again), protocol.Duplicate)
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.dial(s.clientURL("ana", nil), codec)
+		must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.SendToGroup, "room"))
+		request := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: 7}
+		request.SetData(text("x"))
+		must(t, c.Do(within(t), request))
+		must(t, c.Recover(within(t)))
+		again := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: 7}
+		again.SetData(text("x"))
+		wantFailure(t, c.Do(within(t), again), protocol.Duplicate)
+	})
 }
 
 // recoveryURL is where a client of that connection recovers, with an access token that is worth nothing.
@@ -84,102 +90,112 @@ func (s *server) recoveryURL(info protocol.Connected) string {
 
 func TestRecoveryIsRefused(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.join(protocol.NameReliableJSON, "ana")
-	other := s.join(protocol.NameReliableJSON, "ben")
-	plain := s.join(protocol.NameJSON, "cara")
-	good := c.Info()
-	for name, address := range map[string]string{
-		"no token":       s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID}),
-		"another's":      s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: other.Info().ReconnectionToken}),
-		"forged":         s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(make([]byte, 32), good.ConnectionID, time.Now().Add(time.Hour))}),
-		"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(s.secret, good.ConnectionID, time.Now().Add(-time.Second))}),
-		"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: reconnectionToken(s.secret, "nobody", time.Now().Add(time.Hour))}),
-		"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: reconnectionToken(s.secret, plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
-		"of another hub": s.url + "/client/hubs/other" + s.recoveryURL(good)[len(s.url)+len("/client/hubs/chat"):],
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := s.tryDial(address, protocol.NameReliableJSON); !isClosed(err, 1008) {
-				t.Errorf("got %v, want an upgrade and a close with 1008", err)
-			}
-		})
-	}
-	must(t, c.Ping(within(t))) // nobody has harmed it
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.join(codec, "ana")
+		other := s.join(codec, "ben")
+		plain := s.join(protocol.NameJSON, "cara")
+		good := c.Info()
+		for name, address := range map[string]string{
+			"no token":       s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID}),
+			"another's":      s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: other.Info().ReconnectionToken}),
+			"forged":         s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(make([]byte, 32), good.ConnectionID, time.Now().Add(time.Hour))}),
+			"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(s.secret, good.ConnectionID, time.Now().Add(-time.Second))}),
+			"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: reconnectionToken(s.secret, "nobody", time.Now().Add(time.Hour))}),
+			"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: reconnectionToken(s.secret, plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
+			"of another hub": s.url + "/client/hubs/other" + s.recoveryURL(good)[len(s.url)+len("/client/hubs/chat"):],
+		} {
+			t.Run(name, func(t *testing.T) {
+				if _, err := s.tryDial(address, codec); !isClosed(err, 1008) {
+					t.Errorf("got %v, want an upgrade and a close with 1008", err)
+				}
+			})
+		}
+		must(t, c.Ping(within(t))) // nobody has harmed it
+	})
 }
 
 func TestWhatEndsAReliableConnection(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		code  int
-		final bool
-	}{
-		"normal close": {1000, true}, "no status": {1005, true}, "going away": {1001, false}, "own code": {3000, false}, "lost": {0, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := start(t, setup{})
-			c := s.join(protocol.NameReliableJSON, "ana")
-			switch tt.code {
-			case 0:
-				c.Drop()
-			default:
-				_ = c.Close(tt.code, "")
-			}
-			if tt.final {
-				eventually(t, "the connection has ended", func() bool { return s.conns.Len() == 0 })
-				if err := c.Recover(within(t)); !isClosed(err, 1008) {
-					t.Errorf("got %v, want a refused recovery", err)
+	eachReliable(t, func(t *testing.T, codec string) {
+		for name, tt := range map[string]struct {
+			code  int
+			final bool
+		}{
+			"normal close": {1000, true}, "no status": {1005, true}, "going away": {1001, false}, "own code": {3000, false}, "lost": {0, false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := start(t, setup{})
+				c := s.join(codec, "ana")
+				switch tt.code {
+				case 0:
+					c.Drop()
+				default:
+					_ = c.Close(tt.code, "")
 				}
-				return
-			}
-			must(t, c.Recover(within(t)))
-		})
-	}
+				if tt.final {
+					eventually(t, "the connection has ended", func() bool { return s.conns.Len() == 0 })
+					if err := c.Recover(within(t)); !isClosed(err, 1008) {
+						t.Errorf("got %v, want a refused recovery", err)
+					}
+					return
+				}
+				must(t, c.Recover(within(t)))
+			})
+		}
+	})
 }
 
 func TestUnrecoveredConnectionEnds(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{config: Config{RecoveryTime: 50 * time.Millisecond}})
-	c := s.join(protocol.NameReliableJSON, "ana", "room")
-	c.Drop()
-	eventually(t, "the connection has ended", func() bool { return s.conns.Len() == 0 })
-	if err := c.Recover(within(t)); !isClosed(err, 1008) {
-		t.Errorf("got %v, want a refused recovery", err)
-	}
-	eventually(t, "its group is gone", func() bool {
-		exists, err := s.rest().GroupExists(within(t), "room")
-		return err == nil && !exists
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{config: Config{RecoveryTime: 50 * time.Millisecond}})
+		c := s.join(codec, "ana", "room")
+		c.Drop()
+		eventually(t, "the connection has ended", func() bool { return s.conns.Len() == 0 })
+		if err := c.Recover(within(t)); !isClosed(err, 1008) {
+			t.Errorf("got %v, want a refused recovery", err)
+		}
+		eventually(t, "its group is gone", func() bool {
+			exists, err := s.rest().GroupExists(within(t), "room")
+			return err == nil && !exists
+		})
 	})
 }
 
 func TestTooMuchUnacknowledged(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
-		Subprotocols: []string{protocol.NameReliableJSON}, AckEvery: -1, OnMessage: func(wsclient.Message) {}})
-	must(t, err)
-	t.Cleanup(c.Drop)
-	sender := s.join(protocol.NameJSON, "ben")
-	for range 1001 {
-		must(t, sender.SendToGroup(within(t), "room", text("x"), wsclient.SendOptions{}))
-	}
-	wantClose(t, c, 1008)
-	if err := c.Recover(within(t)); !isClosed(err, 1008) {
-		t.Errorf("got %v, want a refused recovery", err)
-	}
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c, err := wsclient.Dial(within(t), s.clientURL("ana", all, "room"), wsclient.Options{
+			Subprotocols: []string{codec}, AckEvery: -1, OnMessage: func(wsclient.Message) {}})
+		must(t, err)
+		t.Cleanup(c.Drop)
+		sender := s.join(protocol.NameJSON, "ben")
+		for range 1001 {
+			must(t, sender.SendToGroup(within(t), "room", text("x"), wsclient.SendOptions{}))
+		}
+		wantClose(t, c, 1008)
+		if err := c.Recover(within(t)); !isClosed(err, 1008) {
+			t.Errorf("got %v, want a refused recovery", err)
+		}
+	})
 }
 
 func TestExpiredMessagesAreNotReplayed(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	c := s.join(protocol.NameReliableJSON, "ana")
-	c.Drop()
-	user := webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeUser, Name: "ana"}
-	must(t, s.node.Send(within(t), user, webpubsub.Message{Data: text("short-lived"), TTL: time.Millisecond}))
-	must(t, s.node.Send(within(t), user, webpubsub.Message{Data: text("for ever")}))
-	sent := time.Now()
-	eventually(t, "the short life is over", func() bool { return time.Since(sent) > 5*time.Millisecond })
-	must(t, c.Recover(within(t)))
-	wantMessage(t, c, "for ever")
+	eachReliable(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.join(codec, "ana")
+		c.Drop()
+		user := webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeUser, Name: "ana"}
+		must(t, s.node.Send(within(t), user, webpubsub.Message{Data: text("short-lived"), TTL: time.Millisecond}))
+		must(t, s.node.Send(within(t), user, webpubsub.Message{Data: text("for ever")}))
+		sent := time.Now()
+		eventually(t, "the short life is over", func() bool { return time.Since(sent) > 5*time.Millisecond })
+		must(t, c.Recover(within(t)))
+		wantMessage(t, c, "for ever")
+	})
 }
 
 // lossyBus is a bus that says it has lost payloads.
@@ -199,11 +215,13 @@ func (b *lossyBus) Lost() uint64 {
 
 func TestReliableConnectionsEndWhenTheBusHasLostMessages(t *testing.T) {
 	t.Parallel()
-	bus := &lossyBus{membus.New(), make(chan struct{})}
-	s := start(t, setup{bus: bus})
-	reliable, plain := s.join(protocol.NameReliableJSON, "ana"), s.join(protocol.NameJSON, "ben")
-	close(bus.lost)
-	wantClose(t, reliable, 1008)
-	must(t, plain.Ping(within(t)))
-	must(t, s.join(protocol.NameReliableJSON, "ana").Ping(within(t)))
+	eachReliable(t, func(t *testing.T, codec string) {
+		bus := &lossyBus{membus.New(), make(chan struct{})}
+		s := start(t, setup{bus: bus})
+		reliable, plain := s.join(codec, "ana"), s.join(protocol.NameJSON, "ben")
+		close(bus.lost)
+		wantClose(t, reliable, 1008)
+		must(t, plain.Ping(within(t)))
+		must(t, s.join(codec, "ana").Ping(within(t)))
+	})
 }

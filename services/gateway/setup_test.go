@@ -233,7 +233,7 @@ func wantFailure(t testing.TB, err error, name string) {
 func text(s string) webpubsub.Data { return webpubsub.Text(s) }
 
 // codecs are the subprotocols; an empty name is the simple client.
-var codecs = []string{"", protocol.NameJSON, protocol.NameReliableJSON}
+var codecs = []string{"", protocol.NameJSON, protocol.NameReliableJSON, protocol.NameProtobuf, protocol.NameReliableProtobuf}
 
 // eachCodec runs test in every subprotocol.
 func eachCodec(t *testing.T, test func(t *testing.T, codec string)) {
@@ -259,6 +259,23 @@ func eachPubSub(t *testing.T, test func(t *testing.T, codec string)) {
 func reliableCodec(name string) bool {
 	codec, ok := protocol.ByName(name)
 	return ok && codec.Reliable()
+}
+
+// eachReliable runs test in every subprotocol whose connections can be recovered.
+func eachReliable(t *testing.T, test func(t *testing.T, codec string)) {
+	eachPubSub(t, func(t *testing.T, codec string) {
+		if isReliable(codec) {
+			test(t, codec)
+		}
+	})
+}
+
+func isReliable(codec string) bool {
+	return codec == protocol.NameReliableJSON || codec == protocol.NameReliableProtobuf
+}
+
+func isProtobuf(codec string) bool {
+	return codec == protocol.NameProtobuf || codec == protocol.NameReliableProtobuf
 }
 
 // chat is the hub that tests use.
