@@ -46,6 +46,9 @@ func newHarness(t testing.TB, o Options) *harness {
 			t.Error(err)
 			return
 		}
+		if err := s.Write(s.Answer(), time.Time{}); err != nil {
+			t.Error(err)
+		}
 		h.socks <- s
 	}))
 	t.Cleanup(func() {

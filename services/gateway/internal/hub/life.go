@@ -23,9 +23,9 @@ func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connect
 	c.state, c.sock, c.out = stateAttached, sock, nil
 	c.heard = sock.Activity() - 1
 	w.schedulePing(c)
-	var first []byte
+	first := sock.Answer()
 	if hello := c.Codec.AppendConnected(nil, connected); len(hello) > 0 {
-		first = socket.AppendFrame(nil, opcode(c.Codec.Binary()), hello)
+		first = socket.AppendFrame(first, opcode(c.Codec.Binary()), hello)
 	}
 	if len(waiting) == 0 {
 		w.send(c, first, true)

@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -67,50 +67,75 @@ func Offered(r *http.Request) []string {
 	return names
 }
 
-// Accept answers a handshake with 101 and takes the connection over; w and r are of no more use then, and the
-// handler should return so that their memory is freed. The answer names subprotocol if the client has offered it.
-// Any Origin may connect: what protects is the token, which no other site's page has. On an error w has been
-// answered.
+// Accept takes the connection of a handshake over; w and r are of no more use then, and the handler should return so
+// that their memory is freed. The answer, which names subprotocol if the client has offered it, is left to be written:
+// Answer returns it. Any Origin may connect: what protects is the token, which no other site's page has. On an error
+// w has been answered.
 func Accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*Socket, error) {
 	options := websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled}
 	if subprotocol != "" {
 		options.Subprotocols = []string{subprotocol}
 	}
-	taker := &taker{ResponseWriter: w}
-	library, err := websocket.Accept(taker, r, &options)
+	agreed := &agreement{ResponseWriter: w}
+	if _, err := websocket.Accept(agreed, r, &options); !agreed.reached {
+		return nil, fmt.Errorf("accept WebSocket: %w", err)
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
+		clear(w.Header())
+		http.Error(w, "the connection cannot become a WebSocket", http.StatusInternalServerError)
 		return nil, fmt.Errorf("accept WebSocket: %w", err)
 	}
-	_ = library.CloseNow() // has only the shell
-	if err := taker.conn.SetDeadline(time.Time{}); err != nil {
-		_ = taker.conn.Close()
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		_ = conn.Close()
 		return nil, fmt.Errorf("accept WebSocket: %w", err)
 	}
-	return newSocket(taker.conn, taker.unread), nil
+	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // came right behind the handshake
+	s := newSocket(conn, unread)
+	s.answer = switching(w.Header())
+	return s, nil
 }
 
-// taker is a ResponseWriter that keeps the connection which the library hijacks, and gives it a shell instead.
-type taker struct {
+// agreement is a ResponseWriter that ends the library's part once it has agreed to the handshake: it is not given
+// the connection, for which it would make buffers and a finalizer that nobody needs.
+type agreement struct {
 	http.ResponseWriter
-	conn   net.Conn
-	unread []byte // came right behind the handshake
+	reached bool
 }
 
-func (t *taker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
+var errTaken = errors.New("the connection is not the library's")
+
+func (a *agreement) WriteHeader(status int) {
+	switch {
+	case a.reached: // says that there is no connection
+	case status == http.StatusSwitchingProtocols:
+		a.reached = true
+	default:
+		a.ResponseWriter.WriteHeader(status)
 	}
-	unread, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	t.conn, t.unread = conn, bytes.Clone(unread)
-	return shell{conn}, bufio.NewReadWriter(bufio.NewReaderSize(eof{}, 16), bufio.NewWriterSize(io.Discard, 16)), nil
 }
 
-// shell is a connection that its holder cannot close.
-type shell struct{ net.Conn }
+func (a *agreement) Write(b []byte) (int, error) {
+	if a.reached {
+		return len(b), nil
+	}
+	return a.ResponseWriter.Write(b)
+}
 
-func (shell) Close() error { return nil }
+func (a *agreement) Header() http.Header {
+	if a.reached { // the answer's stay as they are
+		return http.Header{}
+	}
+	return a.ResponseWriter.Header()
+}
 
-type eof struct{}
+func (a *agreement) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errTaken }
 
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+// switching returns the answer to a handshake.
+func switching(h http.Header) []byte {
+	b := bytes.NewBuffer(make([]byte, 0, 256))
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(b) // a buffer takes everything
+	b.WriteString("\r\n")
+	return b.Bytes()
+}

@@ -7,7 +7,8 @@
 // There is no goroutine per socket but the caller's reader:
 //
 //	if !socket.CheckHandshake(w, r) { return }   // before anything is done for the client
-//	s, err := socket.Accept(w, r, subprotocol)   // answers 101; the HTTP handler can return now
+//	s, err := socket.Accept(w, r, subprotocol)   // the HTTP handler can return now
+//	s.TryWrite(append(s.Answer(), frames...))    // 101, and what there is to say at once
 //	for {
 //		op, payload, err := s.Read()             // Text, Binary, Ping or Pong
 //		…
@@ -39,6 +40,7 @@ type Socket struct {
 	raw    syscall.RawConn // of the TCP connection; nil when conn hides it, and then TryWrite takes nothing
 	secure bool            // conn is TLS
 
+	answer   []byte // to the handshake, until it is written
 	activity atomic.Uint32
 	closing  atomic.Bool // BeginClose was called: data is discarded
 
@@ -66,6 +68,14 @@ func newSocket(conn net.Conn, unread []byte) *Socket {
 		s.raw, _ = sc.SyscallConn() // nil on error
 	}
 	return s
+}
+
+// Answer returns the answer to the handshake once, for whoever writes first to write before any frame: together they
+// cost one system call. Later it returns nil.
+func (s *Socket) Answer() []byte {
+	b := s.answer
+	s.answer = nil
+	return b
 }
 
 // SetLimit sets the size in bytes of the largest message that the client may send; it is
@@ -106,7 +116,7 @@ func (s *Socket) Close() error {
 // client's and closes the connection (client-json.md 8.2, step 7).
 func (s *Socket) Refuse(code int, reason string) {
 	defer s.Close()
-	if err := s.Write(AppendClose(nil, code, reason), time.Now().Add(refuseTime)); err != nil {
+	if err := s.Write(AppendClose(s.Answer(), code, reason), time.Now().Add(refuseTime)); err != nil {
 		return
 	}
 	s.BeginClose(refuseTime)

@@ -44,6 +44,9 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 			t.Errorf("Accept: %v", err)
 			return
 		}
+		if err := s.Write(s.Answer(), time.Time{}); err != nil {
+			t.Errorf("answer: %v", err)
+		}
 		sockets <- s
 	}))
 	start(server)
@@ -448,6 +451,30 @@ func TestAppendClose(t *testing.T) {
 	for _, test := range tests {
 		if got := string(AppendClose(nil, test.code, test.reason)); got != test.want {
 			t.Errorf("AppendClose(%d, %.10q): got %q, want %q", test.code, test.reason, got, test.want)
+		}
+	}
+}
+
+// TestAnswerOnce leaves the answer to whoever writes first.
+func TestAnswerOnce(t *testing.T) {
+	s, _ := pair(t)
+	if got := s.Answer(); got != nil {
+		t.Errorf("got %q after the answer was taken, want nothing", got)
+	}
+}
+
+// TestAcceptAnswersErrors says so to a client whose connection cannot be taken over, and nothing of an agreement.
+func TestAcceptAnswersErrors(t *testing.T) {
+	for _, upgrade := range []string{"websocket", "nothing we know"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", upgrade)
+		r.Header.Set("Sec-WebSocket-Version", "13")
+		r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+		w := httptest.NewRecorder() // which has no connection
+		s, err := Accept(w, r, "")
+		if err == nil || s != nil || w.Code < 400 || w.Header().Get("Sec-WebSocket-Accept") != "" {
+			t.Errorf("%s: got %v, %v, status %d, headers %v; want an error and its answer", upgrade, s, err, w.Code, w.Header())
 		}
 	}
 }
