@@ -31,12 +31,13 @@ func AppendMessage(dst []byte, m *webpubsub.Message) (out []byte, e Envelope) {
 	start := len(dst)
 	dst = appendMessageHead(dst, m.Group, m.FromUserID, m.Data.Type)
 	data := len(dst)
-	return finishEnvelope(appendDataValue(dst, m.Data), start, data, m.Data.Type)
+	dst = appendDataValue(dst, m.Data)
+	return finishEnvelope(dst, start, data, len(dst), m.Data.Type)
 }
 
-// finishEnvelope ends the envelope that starts in dst at start, with dst ending behind its data.
-func finishEnvelope(dst []byte, start, data int, t webpubsub.DataType) (out []byte, e Envelope) {
-	e = Envelope{DataType: t, Data: data - start, End: len(dst) - start}
+// finishEnvelope ends the envelope that starts in dst at start, with its data at dst[data:end].
+func finishEnvelope(dst []byte, start, data, end int, t webpubsub.DataType) (out []byte, e Envelope) {
+	e = Envelope{DataType: t, Data: data - start, End: end - start}
 	dst = append(dst, '}')
 	e.JSON = dst[start:]
 	return dst, e

@@ -23,7 +23,9 @@ func FuzzDecode(f *testing.F) {
 		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"\/\/8=","ttlSeconds":3,"noEcho":true}`,
 		`{"type":"sendToGroup","group":"g","dataType":"text","data":"\ud83d\ude00\ud83d\"é"}`,
 		`{"type":"invoke","invocationId":"1","target":"event","event":"e"}`, `{"type":"cancelInvocation","invocationId":"1"}`,
-		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`, `{"type":"streamEnd","streamId":"s"}`, `{"type":"setGroupState","group":"g","ackId":9}`,
+		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":15000},"noEcho":true}`, `{"type":"streamData","streamId":"s"}`,
+		`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"binary","data":"AAEC"}`, `{"type":"streamEnd","streamId":"s"}`,
+		`{"type":"streamEnd","streamId":"s","error":{"message":"m","userErrorCode":"E42"}}`, `{"type":"setGroupState","group":"g","ackId":9}`,
 	} {
 		f.Add([]byte(frame))
 	}
@@ -46,14 +48,17 @@ func FuzzDecode(f *testing.F) {
 		}
 		checkNames(t, &fresh)
 		checkData(t, fresh.Data())
+		if fresh.Refusal != "" {
+			if fresh.Kind != StreamStart || fresh.StreamID == "" {
+				t.Fatalf("refused, with nobody to tell: %+v", fresh)
+			}
+			return
+		}
 		var again Request
 		if err := JSON.Decode(false, JSON.AppendRequest(nil, &fresh), &again); err != nil || !sameRequest(&fresh, &again) {
 			t.Fatalf("%s\nbecomes %s\nand that %+v, %v", frame, JSON.AppendRequest(nil, &fresh), again, err)
 		}
-		if fresh.Kind == SendToGroup {
-			_, e := fresh.AppendMessage(nil, "u")
-			checkEnvelope(t, e, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
-		}
+		checkSent(t, &fresh)
 	})
 }
 
@@ -83,8 +88,26 @@ func checkData(t *testing.T, d webpubsub.Data) {
 	}
 }
 
-// checkEnvelope sees to it that every kind of client reads want from e.
-func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message) {
+// checkSent sees to it that what a request sends to a group reaches every kind of client.
+func checkSent(t *testing.T, r *Request) {
+	t.Helper()
+	switch {
+	case r.Kind == SendToGroup:
+		_, e := r.AppendMessage(nil, "u")
+		checkEnvelope(t, e, webpubsub.Message{Group: r.Group, FromUserID: "u", Data: r.Data()}, nil)
+	case r.Kind == StreamData && r.HasData():
+		info := &StreamInfo{StreamID: r.StreamID, Sequence: r.StreamSequence}
+		_, e := r.AppendFragment(nil, "g", "u", info)
+		checkEnvelope(t, e, webpubsub.Message{Group: "g", FromUserID: "u", Data: r.Data()}, info)
+	case r.Kind == StreamEnd:
+		info := &StreamInfo{StreamID: r.StreamID, Sequence: 7, End: true, Error: r.StreamError}
+		_, e := AppendStreamEnd(nil, "g", "u", info)
+		checkEnvelope(t, e, webpubsub.Message{Group: "g", FromUserID: "u", Data: webpubsub.Data{Type: webpubsub.DataText}}, info)
+	}
+}
+
+// checkEnvelope sees to it that every kind of client reads want from e, and of which stream it is.
+func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message, stream *StreamInfo) {
 	t.Helper()
 	if !e.Valid() || !json.Valid(e.JSON) || !utf8.Valid(e.JSON) {
 		t.Fatalf("not an envelope: %+v", e)
@@ -98,6 +121,9 @@ func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message) {
 		var r Response
 		if err := codec.DecodeResponse(binary, frame, &r); err != nil {
 			t.Fatalf("%s: %q: %v", codec.Name(), frame, err)
+		}
+		if !reflect.DeepEqual(r.Stream, stream) {
+			t.Fatalf("%s: %q is of the stream %+v, want %+v", codec.Name(), frame, r.Stream, stream)
 		}
 		got, want := webpubsub.Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data}, want
 		if codec.Plain() == Protobuf {
@@ -138,7 +164,7 @@ func FuzzEncode(f *testing.F) {
 		if d.Type == webpubsub.DataJSON && len(want.Data.Bytes) != len(data) {
 			return
 		}
-		checkEnvelope(t, e, want)
+		checkEnvelope(t, e, want, nil)
 
 		failure := &Failure{Name: user, Message: group}
 		for frame, want := range map[string]Response{
@@ -170,6 +196,8 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Add(JSON.AppendAck(nil, 3, &Failure{Forbidden, "no"}))
 	f.Add(JSON.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil))
 	f.Add(JSON.AppendStreamClosed(nil, "s", nil))
+	f.Add(JSON.AppendStreamNack(nil, "s", 2, &Failure{TransientError, "no"}))
+	f.Add([]byte(`{"type":"message","from":"group","group":"g","dataType":"text","data":"","stream":{"streamId":"s","streamSequenceId":3,"endOfStream":true,"error":{"name":"UserError"}}}`))
 	f.Add([]byte(`{"sequenceId":7,"type":"message","from":"group","group":"g","dataType":"binary","data":"AAEC"}`))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r Response
@@ -190,7 +218,8 @@ func FuzzDecodeProtobuf(f *testing.F) {
 		field(1, field(1, "g")+field(3, field(3, anyOf("x/y", "v")))), field(1, field(1, "g")+field(7, field(1, "s"))),
 		field(5, field(1, "e")+field(2, field(4, `{"a":[1,null]}`))+varint(3, 3)), field(5, field(1, "e")+field(2, field(2, "\xff"))),
 		field(6, field(1, "g")) + field(7, field(1, "h")), field(8, varint(1, 5)), field(9, ""), field(13, field(1, "s")),
-		field(14, field(1, "s")), field(15, field(1, "g")), "\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",
+		field(13, field(1, "s")+varint(2, 1)+field(3, field(1, "hi"))), field(1, field(1, "g")+field(7, field(1, "s")+varint(2, 15000))),
+		field(14, field(1, "s")), field(14, field(1, "s")+field(2, field(1, "m")+field(2, "E42"))), field(15, field(1, "g")), "\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",
 	} {
 		f.Add([]byte(frame))
 	}
@@ -214,6 +243,12 @@ func FuzzDecodeProtobuf(f *testing.F) {
 		}
 		checkNames(t, &fresh)
 		checkData(t, fresh.Data())
+		if fresh.Refusal != "" {
+			if fresh.Kind != StreamStart || fresh.StreamID == "" {
+				t.Fatalf("refused, with nobody to tell: %+v", fresh)
+			}
+			return
+		}
 		for _, codec := range []Codec{Protobuf, JSON} {
 			var again Request
 			b := codec.AppendRequest(nil, &fresh)
@@ -221,10 +256,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 				t.Fatalf("%s: % x\nbecomes %q\nand that %+v, %v", codec.Name(), frame, b, again, err)
 			}
 		}
-		if fresh.Kind == SendToGroup {
-			_, e := fresh.AppendMessage(nil, "u")
-			checkEnvelope(t, e, webpubsub.Message{Group: fresh.Group, FromUserID: "u", Data: fresh.Data()})
-		}
+		checkSent(t, &fresh)
 	})
 }
 
@@ -233,9 +265,14 @@ func FuzzDecodeProtobufResponse(f *testing.F) {
 	f.Add(ReliableProtobuf.AppendConnected(nil, Connected{"u", "c", "t"}))
 	f.Add(Protobuf.AppendDisconnected(nil, "bye"))
 	f.Add(Protobuf.AppendStreamClosed(nil, "s", &Failure{"IdleTimeout", "m"}))
+	f.Add(Protobuf.AppendStreamNack(nil, "s", 2, &Failure{TransientError, "m"}))
+	f.Add(Protobuf.AppendStreamAck(nil, "s", 1))
 	f.Add(Protobuf.AppendPong(nil))
 	message, _ := Protobuf.AppendMessage(nil, NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text("x")}))
 	f.Add(ReliableProtobuf.AppendNumbered(nil, message, 7))
+	_, ending := AppendStreamEnd(nil, "g", "u", &StreamInfo{StreamID: "s", Sequence: 3, End: true, Error: &StreamError{UserError, "m", "E42"}})
+	message, _ = Protobuf.AppendMessage(nil, ending)
+	f.Add(message)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var r Response
 		if err := Protobuf.DecodeResponse(true, frame, &r); err != nil {

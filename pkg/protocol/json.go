@@ -60,11 +60,6 @@ func (jsonCodec) AppendInvokeResponse(dst []byte, id string, d webpubsub.Data, f
 	return append(dst, '}')
 }
 
-func (jsonCodec) AppendStreamClosed(dst []byte, streamID string, failure *Failure) []byte {
-	dst = append(dst, `{"type":"streamClosed","streamId":`...)
-	return append(appendFailure(appendString(dst, streamID), failure), '}')
-}
-
 func (jsonCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary bool) {
 	return append(dst, e.JSON...), false
 }
@@ -107,10 +102,8 @@ func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {
 	if r.Kind == SequenceAck {
 		dst = strconv.AppendUint(append(dst, `,"sequenceId":`...), r.SequenceID, 10)
 	}
-	if r.Kind == StreamStart {
-		dst = append(appendString(append(dst, `,"stream":{"streamId":`...), r.StreamID), '}')
-	} else {
-		dst = appendOptional(dst, `,"streamId":`, r.StreamID)
+	if r.StreamID != "" {
+		dst = r.appendStream(dst)
 	}
 	if r.HasData() {
 		dst = appendDataValue(appendDataMembers(dst, r.dataType), r.Data())

@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -32,10 +33,13 @@ func TestDecodeSpecExamples(t *testing.T) {
 		{`{"type":"invoke","invocationId":"1","target":"event","event":"rpc.sum"}`, Request{Kind: Invoke, InvocationID: "1", Event: "rpc.sum"}},
 		{`{"type":"cancelInvocation","invocationId":"1"}`, Request{Kind: CancelInvocation, InvocationID: "1"}},
 		{`{"type":"sendToGroup","group":"room-7","noEcho":false,"stream":{"streamId":"7b1c","idleTimeoutMs":15000}}`,
-			Request{Kind: StreamStart, Group: "room-7", StreamID: "7b1c"}},
-		{`{"type":"streamData","streamId":"7b1c","streamSequenceId":1,"dataType":"text","data":"Hel"}`, Request{Kind: StreamData, StreamID: "7b1c"}},
+			Request{Kind: StreamStart, Group: "room-7", StreamID: "7b1c", IdleTimeout: 15 * time.Second}},
+		{`{"type":"streamData","streamId":"7b1c","streamSequenceId":1,"dataType":"text","data":"Hel"}`,
+			data(Request{Kind: StreamData, StreamID: "7b1c", StreamSequence: 1}, webpubsub.Text("Hel"))},
 		{`{"type":"streamData","streamId":"7b1c"}`, Request{Kind: StreamData, StreamID: "7b1c"}},
-		{`{"type":"streamEnd","streamId":"7b1c","error":{"message":"model crashed","userErrorCode":"E42"}}`, Request{Kind: StreamEnd, StreamID: "7b1c"}},
+		{`{"type":"streamEnd","streamId":"7b1c"}`, Request{Kind: StreamEnd, StreamID: "7b1c"}},
+		{`{"type":"streamEnd","streamId":"7b1c","error":{"message":"model crashed","userErrorCode":"E42"}}`,
+			Request{Kind: StreamEnd, StreamID: "7b1c", StreamError: &StreamError{Message: "model crashed", UserErrorCode: "E42"}}},
 		{`{"type":"setGroupState","group":"room-7","ackId":9,"state":{"status":"typing"}}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 9}},
 		{`{"type":"subscribeGroupState","group":"room-7","ackId":11}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 11}},
 		{`{"type":"unsubscribeGroupState","group":"room-7","ackId":12}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 12}},
@@ -58,17 +62,10 @@ func TestDecodeSpecExamples(t *testing.T) {
 func sameRequest(a, b *Request) bool {
 	public := func(r *Request) Request {
 		return Request{Kind: r.Kind, Group: r.Group, Event: r.Event, HasAck: r.HasAck, AckID: r.AckID, NoEcho: r.NoEcho,
-			TTL: r.TTL, SequenceID: r.SequenceID, InvocationID: r.InvocationID, StreamID: r.StreamID, dataType: r.dataType}
+			TTL: r.TTL, SequenceID: r.SequenceID, InvocationID: r.InvocationID, StreamID: r.StreamID, IdleTimeout: r.IdleTimeout,
+			StreamSequence: r.StreamSequence, StreamError: r.StreamError, Refusal: r.Refusal, dataType: r.dataType}
 	}
-	x, y := public(a), public(b)
-	x.value, y.value = nil, nil
-	return equalRequests(x, y) && string(a.Data().Bytes) == string(b.Data().Bytes)
-}
-
-func equalRequests(a, b Request) bool {
-	return a.Kind == b.Kind && a.Group == b.Group && a.Event == b.Event && a.HasAck == b.HasAck && a.AckID == b.AckID &&
-		a.NoEcho == b.NoEcho && a.TTL == b.TTL && a.SequenceID == b.SequenceID && a.InvocationID == b.InvocationID &&
-		a.StreamID == b.StreamID && a.dataType == b.dataType
+	return reflect.DeepEqual(public(a), public(b)) && string(a.Data().Bytes) == string(b.Data().Bytes)
 }
 
 func TestDecodeTolerates(t *testing.T) {

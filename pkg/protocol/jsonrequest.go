@@ -26,9 +26,8 @@ func (o *object) request(r *Request) (err error) {
 		err = first(o.group(r), o.ack(r))
 	case SendToGroup:
 		if !o.toks[mStream].absent() {
-			err = first(o.group(r), o.streamStart(r))
 			r.Kind = StreamStart
-			return err
+			return first(o.group(r), o.streamStart(r))
 		}
 		err = first(o.group(r), o.ack(r), o.noEcho(r), o.ttl(r), o.data(r))
 	case SendEvent:
@@ -42,8 +41,10 @@ func (o *object) request(r *Request) (err error) {
 		}
 	case CancelInvocation:
 		err = o.id(mInvocationID, &r.InvocationID)
-	case StreamData, StreamEnd:
-		err = o.id(mStreamID, &r.StreamID)
+	case StreamData:
+		err = o.streamData(r)
+	case StreamEnd:
+		err = o.streamEnd(r)
 	}
 	return err
 }
@@ -135,16 +136,6 @@ func (o *object) noEcho(r *Request) error {
 	}
 	r.NoEcho = t.kind == 't'
 	return nil
-}
-
-// streamStart finds the id of the stream that a sendToGroup is to start, in the object within it.
-func (o *object) streamStart(r *Request) error {
-	t := o.toks[mStream]
-	var inner object
-	if err := scanObject(o.b[t.start:t.end], &inner); err != nil {
-		return invalid("stream must be an object")
-	}
-	return inner.id(mStreamID, &r.StreamID)
 }
 
 // data takes the payload over: as the JSON it is, or decoded when that JSON is not fit for others.

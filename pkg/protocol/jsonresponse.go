@@ -31,6 +31,13 @@ func (jsonCodec) DecodeResponse(_ bool, frame []byte, r *Response) error {
 			err = o.responseData(r)
 		}
 		return err
+	case "streamAck":
+		r.Kind = StreamAckResponse
+		r.Expected, _, err = o.uint(mExpected, true)
+		return first(err, o.id(mStreamID, &r.StreamID))
+	case "streamNack":
+		r.Kind = StreamNackResponse
+		return o.streamNack(r)
 	case "streamClosed":
 		r.Kind = StreamClosedResponse
 		err = o.id(mStreamID, &r.StreamID)
@@ -56,11 +63,21 @@ func (o *object) message(r *Response) (err error) {
 	if from != "group" && from != "server" {
 		return invalid(`from must be "group" or "server"`)
 	}
-	var groupErr, userErr, seqErr error
+	var groupErr, userErr, seqErr, streamErr error
 	r.Group, groupErr = o.str(mGroup)
 	r.FromUserID, userErr = o.str(mFromUserID)
 	r.SequenceID, _, seqErr = o.uint(mSequenceID, false)
-	return first(groupErr, userErr, seqErr, o.responseData(r))
+	r.Stream, streamErr = o.streamInfo()
+	return first(groupErr, userErr, seqErr, streamErr, o.responseData(r))
+}
+
+func (o *object) streamNack(r *Response) error {
+	name, nameErr := o.str(mName)
+	message, messageErr := o.str(mMessage)
+	r.Failure = &Failure{Name: name, Message: message}
+	var err error
+	r.Expected, _, err = o.uint(mExpected, true)
+	return first(err, nameErr, messageErr, o.id(mStreamID, &r.StreamID))
 }
 
 // responseData decodes data. dataType is never absent (client-json.md 3.1).

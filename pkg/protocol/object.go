@@ -25,23 +25,29 @@ const (
 	mMetadata
 	mStream
 	mStreamID
+	mStreamSequence
+	mIdleTimeout
+	mError
+	mMessage
+	mUserErrorCode
 
 	mFrom
 	mFromUserID
 	mUserID
 	mConnectionID
 	mReconnectionToken
-	mMessage
 	mSuccess
-	mError
 	mName
+	mEndOfStream
+	mExpected
 	members
 )
 
 var memberNames = [members]string{
 	"type", "group", "event", "ackId", "noEcho", "dataType", "data", "sequenceId", "invocationId", "target",
-	"ttlSeconds", "metadata", "stream", "streamId", "from", "fromUserId", "userId", "connectionId",
-	"reconnectionToken", "message", "success", "error", "name",
+	"ttlSeconds", "metadata", "stream", "streamId", "streamSequenceId", "idleTimeoutMs", "error", "message",
+	"userErrorCode", "from", "fromUserId", "userId", "connectionId", "reconnectionToken", "success", "name",
+	"endOfStream", "expectedSequenceId",
 }
 
 func (m member) String() string { return memberNames[m] }
@@ -124,6 +130,16 @@ func memberByName(name []byte) member {
 		return mStream
 	case "streamId":
 		return mStreamID
+	case "streamSequenceId":
+		return mStreamSequence
+	case "idleTimeoutMs":
+		return mIdleTimeout
+	case "userErrorCode":
+		return mUserErrorCode
+	case "endOfStream":
+		return mEndOfStream
+	case "expectedSequenceId":
+		return mExpected
 	case "from":
 		return mFrom
 	case "fromUserId":

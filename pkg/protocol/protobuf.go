@@ -46,12 +46,23 @@ const (
 
 	streamID = 1<<3 | wireBytes // of every message about a stream
 
+	startIdleTimeout = 2<<3 | wireVarint
+
+	fragmentNumber = 2<<3 | wireVarint
+	fragmentData   = 3<<3 | wireBytes
+
+	endError     = 2<<3 | wireBytes
+	endMessage   = 1<<3 | wireBytes // of that error, as the next
+	endErrorCode = 2<<3 | wireBytes
+
 	// The members of a DownstreamMessage.
-	downAck    = 1<<3 | wireBytes
-	downData   = 2<<3 | wireBytes
-	downSystem = 3<<3 | wireBytes
-	downPong   = 4<<3 | wireBytes
-	downClosed = 8<<3 | wireBytes
+	downAck          = 1<<3 | wireBytes
+	downData         = 2<<3 | wireBytes
+	downSystem       = 3<<3 | wireBytes
+	downPong         = 4<<3 | wireBytes
+	downStreamAck    = 6<<3 | wireBytes
+	downStreamNack   = 7<<3 | wireBytes
+	downStreamClosed = 8<<3 | wireBytes
 
 	ackID      = 1<<3 | wireVarint
 	ackSuccess = 2<<3 | wireVarint
@@ -61,6 +72,11 @@ const (
 	messageGroup  = 2<<3 | wireBytes
 	messageData   = 3<<3 | wireBytes
 	messageNumber = 4<<3 | wireVarint
+	messageStream = 6<<3 | wireBytes
+
+	infoNumber = 2<<3 | wireVarint
+	infoEnd    = 3<<3 | wireVarint
+	infoError  = 4<<3 | wireBytes
 
 	systemConnected    = 1<<3 | wireBytes
 	systemDisconnected = 2<<3 | wireBytes
@@ -71,10 +87,17 @@ const (
 
 	disconnectedReason = 2<<3 | wireBytes // there is no 1
 
+	streamAckExpected = 2<<3 | wireVarint
+
+	nackName     = 2<<3 | wireBytes
+	nackMessage  = 3<<3 | wireBytes
+	nackExpected = 4<<3 | wireVarint
+
 	closedError = 2<<3 | wireBytes
 
-	errorName    = 1<<3 | wireBytes
-	errorMessage = 2<<3 | wireBytes
+	errorName     = 1<<3 | wireBytes
+	errorMessage  = 2<<3 | wireBytes
+	errorUserCode = 3<<3 | wireBytes // of a stream that subscribers see
 
 	// The members of a MessageData.
 	dataText     = 1<<3 | wireBytes
@@ -138,10 +161,24 @@ func (protobufCodec) AppendInvokeResponse(dst []byte, _ string, _ webpubsub.Data
 	return dst
 }
 
+func (protobufCodec) AppendStreamAck(dst []byte, id string, expected uint64) []byte {
+	start := len(dst)
+	dst = appendUint(appendText(dst, streamID, id), streamAckExpected, expected)
+	return enclose(dst, start, downStreamAck)
+}
+
+func (protobufCodec) AppendStreamNack(dst []byte, id string, expected uint64, failure *Failure) []byte {
+	start := len(dst)
+	dst = appendText(dst, streamID, id)
+	dst = appendText(dst, nackName, failure.Name)
+	dst = appendText(dst, nackMessage, failure.Message)
+	return enclose(appendUint(dst, nackExpected, expected), start, downStreamNack)
+}
+
 func (protobufCodec) AppendStreamClosed(dst []byte, id string, failure *Failure) []byte {
 	start := len(dst)
 	dst = appendText(dst, streamID, id)
-	return enclose(appendError(dst, closedError, failure), start, downClosed)
+	return enclose(appendError(dst, closedError, failure), start, downStreamClosed)
 }
 
 // AppendMessage makes a DataMessage, which does not say from which user it is (client-protobuf.md 1.2).
@@ -155,7 +192,25 @@ func (protobufCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary b
 	}
 	data := len(dst)
 	dst = encloseData(e.AppendPayload(dst), data, messageData, e.DataType)
+	if s := e.Stream(); s != nil {
+		dst = appendInfo(dst, s)
+	}
 	return enclose(dst, start, downData), true
+}
+
+func appendInfo(dst []byte, s *StreamInfo) []byte {
+	start := len(dst)
+	dst = appendUint(appendText(dst, streamID, s.StreamID), infoNumber, s.Sequence)
+	if s.End {
+		dst = appendUint(dst, infoEnd, 1)
+	}
+	if s.Error != nil {
+		failure := len(dst)
+		dst = appendText(dst, errorName, s.Error.Name)
+		dst = appendText(dst, errorMessage, s.Error.Message)
+		dst = enclose(appendText(dst, errorUserCode, s.Error.UserErrorCode), failure, infoError)
+	}
+	return enclose(dst, start, messageStream)
 }
 
 // AppendNumbered puts the number behind the message's other fields, whose order is free, and mends the length.
@@ -192,9 +247,20 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 	case Ping:
 		return enclose(dst, start, upPing)
 	case StreamData:
-		return enclose(appendText(dst, streamID, r.StreamID), start, upStreamData)
+		dst = appendText(dst, streamID, r.StreamID)
+		if r.HasData() {
+			dst = appendUint(dst, fragmentNumber, r.StreamSequence)
+			dst = appendData(dst, fragmentData, r.Data())
+		}
+		return enclose(dst, start, upStreamData)
 	case StreamEnd:
-		return enclose(appendText(dst, streamID, r.StreamID), start, upStreamEnd)
+		dst = appendText(dst, streamID, r.StreamID)
+		if r.StreamError != nil {
+			failure := len(dst)
+			dst = appendText(dst, endMessage, r.StreamError.Message)
+			dst = enclose(appendText(dst, endErrorCode, r.StreamError.UserErrorCode), failure, endError)
+		}
+		return enclose(dst, start, upStreamEnd)
 	}
 	return dst // invocations have no published form
 }
@@ -220,7 +286,11 @@ func appendSend(dst []byte, r *Request) []byte {
 	}
 	if r.Kind == StreamStart {
 		start := len(dst)
-		dst = enclose(appendText(dst, streamID, r.StreamID), start, sendStream)
+		dst = appendText(dst, streamID, r.StreamID)
+		if r.IdleTimeout > 0 {
+			dst = appendUint(dst, startIdleTimeout, uint64(r.IdleTimeout.Milliseconds()))
+		}
+		dst = enclose(dst, start, sendStream)
 	}
 	return dst
 }

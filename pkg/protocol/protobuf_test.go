@@ -99,7 +99,6 @@ func TestProtobufResponseVectors(t *testing.T) {
 			Response{Kind: ConnectedResponse, Connected: Connected{UserID: "ana", ConnectionID: "c1"}}},
 		{"1a 07 12 05 12 03 62 79 65", Protobuf.AppendDisconnected(nil, "bye"), Response{Kind: DisconnectedResponse, Reason: "bye"}},
 		{"22 00", Protobuf.AppendPong(nil), Response{Kind: PongResponse}},
-		{"42 03 0a 01 73", Protobuf.AppendStreamClosed(nil, "s", nil), Response{Kind: StreamClosedResponse, StreamID: "s"}},
 		{"", Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil), Response{}},
 	} {
 		if !bytes.Equal(tt.got, unhex(t, tt.hex)) {
@@ -136,7 +135,7 @@ func TestDataInEverySubprotocol(t *testing.T) {
 				want.Bytes = bytes.TrimSpace(d.Bytes)
 			}
 			_, e := r.AppendMessage(nil, "ana")
-			checkEnvelope(t, e, webpubsub.Message{Group: "g", FromUserID: "ana", Data: want})
+			checkEnvelope(t, e, webpubsub.Message{Group: "g", FromUserID: "ana", Data: want}, nil)
 		}
 	}
 }
@@ -170,9 +169,6 @@ func TestProtobufDecodeAccepts(t *testing.T) {
 		"sequence 0":                 {field(8, ""), Request{Kind: SequenceAck}},
 		"the last member counts":     {field(6, field(1, "a")) + field(7, field(1, "b")), Request{Kind: LeaveGroup, Group: "b"}},
 		"ping with unknown fields":   {field(9, varint(1, 1)), Request{Kind: Ping}},
-		"stream start":               {"\n\x0f\n\x04room:\x07\n\x02s1\x10\x98\x75", Request{Kind: StreamStart, Group: "room", StreamID: "s1"}},
-		"stream data":                {"\x6a\x0c\n\x02s1\x10\x01\x1a\x04\n\x02hi", Request{Kind: StreamData, StreamID: "s1"}},
-		"stream end":                 {"\x72\x04\n\x02s1", Request{Kind: StreamEnd, StreamID: "s1"}},
 		"group state":                {field(16, field(1, "g")+varint(2, 9)), Request{Kind: GroupState, Group: "g", HasAck: true, AckID: 9}},
 	} {
 		var got Request
@@ -237,8 +233,6 @@ func TestProtobufDecodeRefuses(t *testing.T) {
 		"Any's type not UTF-8":     {send(field(3, field(3, field(1, "\xff")))), "not valid UTF-8"},
 		"ttl 301":                  {send(field(3, field(1, "hi")) + varint(5, 301)), "0 to 300"},
 		"ttl over 32 bits":         {send(field(3, field(1, "hi")) + varint(5, 1<<32)), "0 to 300"},
-		"stream without id":        {send(field(7, "")), "streamId has 0 characters"},
-		"stream end without id":    {field(14, ""), "streamId has 0 characters"},
 	} {
 		var r Request
 		var de *DecodeError

@@ -53,10 +53,10 @@ func (r *Request) readMember(member uint64, b []byte) error {
 		return checkFields(b)
 	case upStreamData:
 		r.Kind = StreamData
-		return r.readStreamID(b)
+		return r.readFragment(b)
 	case upStreamEnd:
 		r.Kind = StreamEnd
-		return r.readStreamID(b)
+		return r.readStreamEnd(b)
 	case upSetState, upSubscribe, upUnsubscribe:
 		r.Kind = GroupState
 		return r.readGroup(b)
@@ -111,7 +111,9 @@ func (r *Request) readSend(b []byte) error {
 	}
 	if stream != nil {
 		r.Kind = StreamStart
-		return r.readStreamID(stream)
+		r.refuseStart(data != nil, r.HasAck)
+		r.AckID, r.HasAck = 0, false
+		return r.readStreamStart(stream)
 	}
 	return first(r.setTTL(ttl), r.readData(data))
 }
@@ -150,15 +152,72 @@ func (r *Request) readSequenceAck(b []byte) error {
 	return f.err
 }
 
-func (r *Request) readStreamID(b []byte) error {
+func (r *Request) readStreamStart(b []byte) error {
 	var id []byte
 	f := fields{rest: b}
 	for f.next() {
-		if f.tag == streamID {
+		switch f.tag {
+		case streamID:
 			id = f.text()
+		case startIdleTimeout:
+			r.setIdleTimeout(f.n, true)
 		}
 	}
 	return first(f.err, setID(&r.StreamID, mStreamID, id))
+}
+
+func (r *Request) readFragment(b []byte) error {
+	var id, data []byte
+	number := false
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case streamID:
+			id = f.text()
+		case fragmentNumber:
+			r.StreamSequence, number = f.n, true
+		case fragmentData:
+			data = f.b
+		}
+	}
+	if err := first(f.err, setID(&r.StreamID, mStreamID, id)); err != nil {
+		return err
+	}
+	switch {
+	case !number && data == nil:
+		return nil // a keepalive
+	case !number || data == nil:
+		return errPartialFragment
+	}
+	return first(r.checkSequence(), r.readData(data))
+}
+
+func (r *Request) readStreamEnd(b []byte) error {
+	var id, failure []byte
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case streamID:
+			id = f.text()
+		case endError:
+			failure = f.b
+		}
+	}
+	err := first(f.err, setID(&r.StreamID, mStreamID, id))
+	if err != nil || failure == nil {
+		return err
+	}
+	r.StreamError = &StreamError{}
+	f = fields{rest: failure}
+	for f.next() {
+		switch f.tag {
+		case endMessage:
+			r.StreamError.Message = string(f.text())
+		case endErrorCode:
+			r.StreamError.UserErrorCode = string(f.text())
+		}
+	}
+	return f.err
 }
 
 // readData takes the payload over.

@@ -11,7 +11,7 @@ func (protobufCodec) DecodeResponse(binary bool, frame []byte, r *Response) erro
 	f := fields{rest: frame}
 	for f.next() {
 		switch f.tag {
-		case downAck, downData, downSystem, downPong, downClosed:
+		case downAck, downData, downSystem, downPong, downStreamAck, downStreamNack, downStreamClosed:
 			member, body = f.tag, f.b
 		}
 	}
@@ -30,7 +30,13 @@ func (protobufCodec) DecodeResponse(binary bool, frame []byte, r *Response) erro
 	case downPong:
 		r.Kind = PongResponse
 		return checkFields(body)
-	case downClosed:
+	case downStreamAck:
+		r.Kind = StreamAckResponse
+		return r.readStreamAck(body)
+	case downStreamNack:
+		r.Kind = StreamNackResponse
+		return r.readStreamNack(body)
+	case downStreamClosed:
 		r.Kind = StreamClosedResponse
 		return r.readStreamClosed(body)
 	}
@@ -88,6 +94,9 @@ func (r *Response) readMessage(b []byte) (err error) {
 			f.fail(err)
 		case messageNumber:
 			r.SequenceID = f.n
+		case messageStream:
+			r.Stream, err = readStreamInfo(f.b)
+			f.fail(err)
 		}
 	}
 	switch {
@@ -99,6 +108,73 @@ func (r *Response) readMessage(b []byte) (err error) {
 		return invalid("the message needs data")
 	}
 	return nil
+}
+
+func readStreamInfo(b []byte) (*StreamInfo, error) {
+	s := &StreamInfo{}
+	var id, failure []byte
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case streamID:
+			id = f.text()
+		case infoNumber:
+			s.Sequence = f.n
+		case infoEnd:
+			s.End = f.n != 0
+		case infoError:
+			failure = f.b
+		}
+	}
+	if err := first(f.err, setID(&s.StreamID, mStreamID, id)); err != nil || failure == nil {
+		return s, err
+	}
+	s.Error = &StreamError{}
+	f = fields{rest: failure}
+	for f.next() {
+		switch f.tag {
+		case errorName:
+			s.Error.Name = string(f.text())
+		case errorMessage:
+			s.Error.Message = string(f.text())
+		case errorUserCode:
+			s.Error.UserErrorCode = string(f.text())
+		}
+	}
+	return s, f.err
+}
+
+func (r *Response) readStreamAck(b []byte) error {
+	var id []byte
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case streamID:
+			id = f.text()
+		case streamAckExpected:
+			r.Expected = f.n
+		}
+	}
+	return first(f.err, setID(&r.StreamID, mStreamID, id))
+}
+
+func (r *Response) readStreamNack(b []byte) error {
+	var id []byte
+	r.Failure = &Failure{}
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case streamID:
+			id = f.text()
+		case nackName:
+			r.Failure.Name = string(f.text())
+		case nackMessage:
+			r.Failure.Message = string(f.text())
+		case nackExpected:
+			r.Expected = f.n
+		}
+	}
+	return first(f.err, setID(&r.StreamID, mStreamID, id))
 }
 
 func (r *Response) readSystem(b []byte) error {

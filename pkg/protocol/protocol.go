@@ -79,6 +79,10 @@ type Codec interface {
 	AppendPong(dst []byte) []byte
 	// AppendInvokeResponse answers an invocation: with a failure, or with data, or with neither (d is zero).
 	AppendInvokeResponse(dst []byte, id string, d webpubsub.Data, failure *Failure) []byte
+	// The answers to the publisher of a stream: what has arrived, what has to be sent again, that it is over. A
+	// stream that closes with a nil failure has come to its end.
+	AppendStreamAck(dst []byte, streamID string, expected uint64) []byte
+	AppendStreamNack(dst []byte, streamID string, expected uint64, failure *Failure) []byte
 	AppendStreamClosed(dst []byte, streamID string, failure *Failure) []byte
 	// AppendMessage appends a message, without a number; binary tells how to frame it.
 	AppendMessage(dst []byte, e Envelope) (out []byte, binary bool)
@@ -135,7 +139,7 @@ type Failure struct{ Name, Message string }
 
 func (f *Failure) Error() string { return f.Name + ": " + f.Message }
 
-// Names of failures (client-json.md 5.1 and 6.4).
+// Names of failures (client-json.md 5.1, 6.4 and 6.5).
 const (
 	Forbidden           = "Forbidden"
 	Duplicate           = "Duplicate" // the ackId has been processed already; clients take it as success
@@ -144,6 +148,11 @@ const (
 	NotFound            = "NotFound"
 	Timeout             = "Timeout"
 	StreamNotFound      = "StreamNotFound"
+	IdleTimeout         = "IdleTimeout"
+	InvalidSequenceID   = "InvalidSequenceId" // of a streamNack, as the next
+	TransientError      = "TransientError"
+	UserError           = "UserError" // of the end that subscribers see, as the next
+	Cancelled           = "Cancelled"
 )
 
 // Connected is the first message of a PubSub connection. ReconnectionToken is for reliable codecs only; empty

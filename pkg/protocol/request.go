@@ -11,9 +11,8 @@ import (
 // Kind says what a client asks for.
 type Kind uint8
 
-// The requests of client-json.md section 4. The stream and group-state kinds are previews (sections 6 and 7)
-// that are recognised so that they can be declined without closing the connection: a stream request with
-// AppendStreamClosed, a group-state request with a BadRequest ack.
+// The requests of client-json.md sections 4 and 6. The group-state kind is a preview (section 7) that is recognised
+// so that it can be declined without closing the connection, with a BadRequest ack.
 const (
 	JoinGroup        Kind = iota + 1 // Group
 	LeaveGroup                       // Group
@@ -23,9 +22,9 @@ const (
 	SequenceAck                      // SequenceID
 	Invoke                           // InvocationID, Event, data if there is any
 	CancelInvocation                 // InvocationID
-	StreamStart                      // Group, StreamID
-	StreamData                       // StreamID
-	StreamEnd                        // StreamID
+	StreamStart                      // Group, StreamID, NoEcho, IdleTimeout; or Refusal
+	StreamData                       // StreamID, StreamSequence and data; neither for a keepalive
+	StreamEnd                        // StreamID, StreamError
 	GroupState                       // Group
 )
 
@@ -56,6 +55,11 @@ type Request struct {
 	SequenceID   uint64
 	InvocationID string
 	StreamID     string
+
+	IdleTimeout    time.Duration // of a stream; zero: DefaultIdleTimeout
+	StreamSequence uint64        // of a fragment; zero: a keepalive
+	StreamError    *StreamError  // why the publisher gives the stream up; nil: it is complete
+	Refusal        string        // what is wrong with the start of a stream, for the client; empty: nothing
 
 	dataType webpubsub.DataType // zero: no data
 	value    []byte             // the data, as a JSON value if literal
@@ -151,12 +155,16 @@ func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, e En
 	start := len(dst)
 	dst = appendMessageHead(dst, r.Group, fromUserID, r.dataType)
 	data := len(dst)
+	dst = r.appendValue(dst)
+	return finishEnvelope(dst, start, data, len(dst), r.dataType)
+}
+
+// appendValue appends the data as the client wrote it.
+func (r *Request) appendValue(dst []byte) []byte {
 	if r.literal {
-		dst = append(dst, r.value...)
-	} else {
-		dst = appendDataValue(dst, webpubsub.Data{Type: r.dataType, Bytes: r.value})
+		return append(dst, r.value...)
 	}
-	return finishEnvelope(dst, start, data, r.dataType)
+	return appendDataValue(dst, webpubsub.Data{Type: r.dataType, Bytes: r.value})
 }
 
 // fromLiteral returns the bytes that the JSON value v of type t means: v itself, a part of it, or, if they must

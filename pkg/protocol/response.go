@@ -9,11 +9,13 @@ type ResponseKind uint8
 const (
 	UnknownResponse      ResponseKind = iota
 	AckResponse                       // AckID, Failure
-	MessageResponse                   // Group, FromUserID, Data, SequenceID
+	MessageResponse                   // Group, FromUserID, Data, SequenceID, Stream
 	ConnectedResponse                 // Connected
 	DisconnectedResponse              // Reason
 	PongResponse                      //
 	InvokeResponse                    // InvocationID, Failure, Data if there is any
+	StreamAckResponse                 // StreamID, Expected
+	StreamNackResponse                // StreamID, Expected, Failure
 	StreamClosedResponse              // StreamID, Failure
 )
 
@@ -30,4 +32,6 @@ type Response struct {
 	Reason       string
 	InvocationID string
 	StreamID     string
+	Expected     uint64      // number of the fragment that the server expects next
+	Stream       *StreamInfo // nil: not of a stream
 }

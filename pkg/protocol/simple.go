@@ -31,6 +31,10 @@ func (simpleCodec) AppendDisconnected(dst []byte, _ string) []byte           { r
 func (simpleCodec) AppendAck(dst []byte, _ uint64, _ *Failure) []byte        { return dst }
 func (simpleCodec) AppendPong(dst []byte) []byte                             { return dst }
 func (simpleCodec) AppendStreamClosed(d []byte, _ string, _ *Failure) []byte { return d }
+func (simpleCodec) AppendStreamAck(dst []byte, _ string, _ uint64) []byte    { return dst }
+func (simpleCodec) AppendStreamNack(dst []byte, _ string, _ uint64, _ *Failure) []byte {
+	return dst
+}
 func (simpleCodec) AppendInvokeResponse(dst []byte, _ string, _ webpubsub.Data, _ *Failure) []byte {
 	return dst
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// the connection. The data is valid during the call. Without it messages go to Messages.
 	OnMessage func(Message)
 
-	Buffer   int           // messages that Messages holds before reading waits; 1024 otherwise
+	Buffer   int           // what Messages and Notices hold each before reading waits; 1024 otherwise
 	AckEvery time.Duration // how long a message may stay unacknowledged; 1 s otherwise, less than 0: see AckSequence
 }
 
@@ -45,7 +45,8 @@ type Message struct {
 	Group      string // empty: from the server, or a simple client
 	FromUserID string
 	Data       webpubsub.Data
-	SequenceID uint64 // zero: the subprotocol is not reliable
+	SequenceID uint64               // zero: the subprotocol is not reliable
+	Stream     *protocol.StreamInfo // nil: not of a stream
 }
 
 // AckError says why the server did not do what was asked.
@@ -82,6 +83,7 @@ type Client struct {
 	options  Options
 	codec    protocol.Codec
 	messages chan Message
+	notices  chan *protocol.Response
 
 	mu       sync.Mutex // guards the following
 	link     *link
@@ -126,7 +128,7 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 		o.AckEvery = defaultAck
 	}
 	c := &Client{url: url, options: o, messages: make(chan Message, o.Buffer),
-		acks: map[uint64]chan error{}, invokes: map[string]func(*protocol.Response){}}
+		notices: make(chan *protocol.Response, o.Buffer), acks: map[uint64]chan error{}, invokes: map[string]func(*protocol.Response){}}
 	if err := c.connect(ctx, url); err != nil {
 		return nil, err
 	}
@@ -195,6 +197,10 @@ func (c *Client) Subprotocol() string { return c.current().conn.Subprotocol() }
 
 // Messages returns the channel of received messages, across recoveries. It is never closed: see Done and Receive.
 func (c *Client) Messages() <-chan Message { return c.messages }
+
+// Notices returns the channel of what the server says about the client's streams, like Messages. Who starts streams
+// must read it.
+func (c *Client) Notices() <-chan *protocol.Response { return c.notices }
 
 // Receive returns the next message, or how the connection ended when all before that have been received.
 func (c *Client) Receive(ctx context.Context) (Message, error) {

@@ -55,6 +55,12 @@ func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 		c.message(l, codec, r)
 	case protocol.DisconnectedResponse:
 		l.err.System = r.Reason
+	case protocol.StreamAckResponse, protocol.StreamNackResponse, protocol.StreamClosedResponse:
+		notice := *r // r is used again
+		select {
+		case c.notices <- &notice:
+		case <-l.gone:
+		}
 	default:
 		c.answer(r)
 	}
@@ -94,7 +100,7 @@ func (c *Client) message(l *link, codec protocol.Codec, r *protocol.Response) {
 	if codec.Reliable() && !c.number(r.SequenceID) {
 		return
 	}
-	m := Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data, SequenceID: r.SequenceID}
+	m := Message{Group: r.Group, FromUserID: r.FromUserID, Data: r.Data, SequenceID: r.SequenceID, Stream: r.Stream}
 	if c.options.OnMessage != nil {
 		c.options.OnMessage(m)
 		return
