@@ -25,6 +25,7 @@ func TestImportsPointDown(t *testing.T) {
 		{gateway + "node", []string{gateway + "socket", gateway + "rest"}},
 		{gateway + "hub", []string{gateway + "node", gateway + "rest", gateway + "cluster", gateway + "upstream"}},
 		{gateway + "cluster", []string{gateway + "node", gateway + "hub", gateway + "rest", gateway + "socket"}},
+		{gateway + "stream", []string{gateway}},
 		{gateway + "upstream", []string{gateway + "node", gateway + "hub", gateway + "rest", gateway + "socket"}},
 	}
 	for importer, imports := range importsOfModule(t) {

@@ -14,6 +14,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+	"github.com/chatr-dev/chatr/services/gateway/internal/stream"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
@@ -26,10 +27,11 @@ type client struct {
 	mode    simpleMode
 	flight  flight
 
-	mu     sync.Mutex      // guards the following
-	life   context.Context // ends with the connection; nil until it is needed
-	cancel context.CancelFunc
-	ended  bool
+	mu      sync.Mutex      // guards the following
+	streams *stream.Set     // nil until the first is started
+	life    context.Context // ends with the connection; nil until it is needed
+	cancel  context.CancelFunc
+	ended   bool
 }
 
 // context returns the context of what is done for the connection.
@@ -58,6 +60,7 @@ func (c *client) end() {
 // gone is called when the connection has ended for good.
 func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.end()
+	c.cancelStreams()
 	c.session.Closed(closing.Text)
 	c.g.dismiss(c.tenant) // last: drain takes it that the handler's event is queued
 	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
@@ -194,9 +197,14 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		r.event()
 	case protocol.Invoke:
 		r.invocation()
-	case protocol.StreamStart, protocol.StreamData, protocol.StreamEnd:
-		r.answer(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID,
-			&protocol.Failure{Name: protocol.BadRequest, Message: "Group streams are not supported; use sendToGroup without stream."}))
+	case protocol.StreamStart:
+		r.startStream()
+	case protocol.StreamData:
+		r.streamData()
+	case protocol.StreamEnd:
+		if streams := r.openStreams(); streams != nil {
+			streams.End(r.req.StreamID, r.req.StreamError)
+		}
 	default:
 		r.finish(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: "Group state is not supported."})
 	}

@@ -72,6 +72,8 @@ type Gateway struct {
 	draining   atomic.Bool
 	handshakes atomic.Int64
 	sockets    sync.WaitGroup // read loops
+	streams    atomic.Int64   // group streams that are not over
+	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone
 
 	mu      sync.Mutex     // guards the following
 	counts  map[string]int // connections by tenant
@@ -147,6 +149,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.draining.Store(true)
 	g.stop()
 	g.sockets.Wait()
+	g.goodbyes.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -170,7 +173,8 @@ func (g *Gateway) drain() {
 	for _, c := range g.conns.Conns() {
 		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
 	}
-	for g.connections() > 0 && time.Now().Before(deadline) { // closing is not done when Close returns
+	// Closing is not done when Close returns, nor are those who read streams told of their end.
+	for g.connections()+int(g.streams.Load()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)

@@ -237,6 +237,7 @@ func (g *Gateway) serve(c *client, sock *socket.Socket) {
 		g.sockets.Go(func() { sock.Refuse(hub.CodePolicy, "The connection has ended.") })
 		return
 	}
+	c.resumeStreams()
 	r := newReader(c, sock)
 	g.sockets.Go(r.run)
 }

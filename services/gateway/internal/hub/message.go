@@ -34,13 +34,16 @@ func NewMessage(e protocol.Envelope, o MessageOptions) *Message {
 	e.JSON = frame[len(frame)-len(e.JSON):]
 	m := &Message{envelope: e, except: o.Except, filter: o.Filter}
 	m.frames[protocol.IDJSON] = frame // what the JSON codec would make of the envelope
+	if e.EndsStream() {
+		m.frames[protocol.IDSimple] = []byte{} // nothing is sent
+	}
 	if !o.Expires.IsZero() {
 		m.expires = o.Expires.UnixMilli()
 	}
 	return m
 }
 
-// frame returns the message as a frame of codec, which is not a reliable one.
+// frame returns the message as a frame of codec, which is not a reliable one. It is empty when there is nothing to send.
 func (m *Message) frame(codec protocol.Codec) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()

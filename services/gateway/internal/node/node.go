@@ -27,6 +27,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/filter"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/stream"
 )
 
 // Errors of the verbs. webpubsub.ErrRuleLimit is one more.
@@ -227,16 +228,44 @@ func unavailable(err error) error {
 // PostToGroup sends what a client's request says to its group and returns at once. done is called once, perhaps before
 // PostToGroup returns; it must not block.
 func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, done func(error)) {
-	o := order{verb: verbMessage}
-	if r.NoEcho {
-		o.except = []string{c.ID}
-	}
-	b := o.header(cluster.NewTell(len(r.Group) + len(c.UserID) + r.DataSize() + 192))
+	b := newGroupOrder(c, r.NoEcho, len(r.Group)+r.DataSize())
 	b = appendEnvelopeHeader(b, r.DataType(), r.TTL)
 	b, e := r.AppendMessage(b, c.UserID)
 	setEnvelope(b, e)
+	n.postToGroup(c, r.Group, b, done)
+}
+
+// PostFragment sends a fragment of a stream, with the data of the request, to the stream's group; it is like
+// PostToGroup.
+func (n *Node) PostFragment(c *hub.Conn, f *stream.Fragment, r *protocol.Request) {
+	b := newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+r.DataSize())
+	b = appendEnvelopeHeader(b, r.DataType(), 0)
+	b, e := r.AppendFragment(b, f.Group, c.UserID, &f.Info)
+	setEnvelope(b, e)
+	n.postToGroup(c, f.Group, b, f.Landed)
+}
+
+// PostStreamEnd sends the end of a stream to the stream's group; it is like PostToGroup.
+func (n *Node) PostStreamEnd(c *hub.Conn, f *stream.Fragment, done func(error)) {
+	b := newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+64)
+	b = appendEnvelopeHeader(b, webpubsub.DataText, 0)
+	b, e := protocol.AppendStreamEnd(b, f.Group, c.UserID, &f.Info)
+	setEnvelope(b, e)
+	n.postToGroup(c, f.Group, b, done)
+}
+
+// newGroupOrder returns the start of a message from c to a group, with room for size bytes of names and data.
+func newGroupOrder(c *hub.Conn, noEcho bool, size int) []byte {
+	o := order{verb: verbMessage}
+	if noEcho {
+		o.except = []string{c.ID}
+	}
+	return o.header(cluster.NewTell(size + len(c.UserID) + 192))
+}
+
+func (n *Node) postToGroup(c *hub.Conn, group string, b []byte, done func(error)) {
 	n.sent[webpubsub.ScopeGroup].Inc()
-	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, r.Group), b, func(_ int, err error) { done(err) })
+	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, group), b, func(_ int, err error) { done(err) })
 }
 
 // SendToConn sends m to a connection of this node.
