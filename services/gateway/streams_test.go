@@ -402,15 +402,6 @@ func TestStreamOfAConnectionThatEnds(t *testing.T) {
 	}
 }
 
-// eachReliable runs test in every subprotocol whose connections can be recovered.
-func eachReliable(t *testing.T, test func(t *testing.T, codec string)) {
-	eachPubSub(t, func(t *testing.T, codec string) {
-		if c, ok := protocol.ByName(codec); ok && c.Reliable() {
-			test(t, codec)
-		}
-	})
-}
-
 // TestStreamOutlivesItsSocket drops the publisher's socket in the middle of a stream. As SDKs do, it goes on once
 // connected has come again, with what was not acknowledged.
 //
