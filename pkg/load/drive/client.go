@@ -179,13 +179,13 @@ func (c *client) hello(ctx context.Context, s *socket, recovering bool) error {
 			return closeError(payload)
 		case connected && isOnline(payload):
 			return nil
-		case op == opText && !connected:
+		case (op == opText || op == opBinary) && !connected:
 			var r protocol.Response
-			if err := c.codec.DecodeResponse(false, payload, &r); err != nil {
+			if err := c.codec.DecodeResponse(op == opBinary, payload, &r); err != nil {
 				return fmt.Errorf("the first message: %w", err)
 			}
 			if r.Kind != protocol.ConnectedResponse {
-				return fmt.Errorf("the first message is not connected: %.100s", payload)
+				return fmt.Errorf("the first message is not connected: %.100q", payload)
 			}
 			if c.codec.Reliable() {
 				c.setID(r.Connected.ConnectionID, r.Connected.ReconnectionToken)
@@ -260,9 +260,18 @@ func (c *client) ask(r protocol.Request, p pending) {
 	if r.Kind == protocol.Invoke {
 		r.HasAck, r.InvocationID = false, strconv.FormatUint(c.nextAck, 10)
 	}
-	c.scratch = c.codec.AppendRequest(c.scratch[:0], &r)
-	c.socket.send(opText, c.scratch)
+	c.request(&r)
 	c.run.unanswered.Add(1)
+}
+
+// request sends r. The caller holds mu and has seen a socket.
+func (c *client) request(r *protocol.Request) {
+	op := byte(opText)
+	if c.codec.Binary() {
+		op = opBinary
+	}
+	c.scratch = c.codec.AppendRequest(c.scratch[:0], r)
+	c.socket.send(op, c.scratch)
 }
 
 // publish sends message number n+1 of a stream, due at due; false when there is no connection to do it.
@@ -465,13 +474,11 @@ func (c *client) frame(s *socket, op byte, final bool, payload []byte, now int64
 	return fmt.Errorf("the server sent a frame with the unknown opcode %d", op)
 }
 
-var sequenceMember = []byte(`"sequenceId":`)
-
 // message handles one message. Those of the run are found by their stamp, which costs less than decoding.
 func (c *client) message(payload []byte, now int64) error {
 	stamp, ours := c.run.id.Find(payload)
 	if c.codec.Reliable() {
-		if i := bytes.Index(payload, sequenceMember); i >= 0 && c.repeated(payload[i+len(sequenceMember):]) {
+		if n := c.number(payload); n > 0 && c.repeated(n) {
 			c.run.totals.repeated.Add(1)
 			return nil
 		}
@@ -484,7 +491,7 @@ func (c *client) message(payload []byte, now int64) error {
 		return nil // somebody else's, on the same hub
 	}
 	var r protocol.Response
-	if err := c.codec.DecodeResponse(false, payload, &r); err != nil {
+	if err := c.codec.DecodeResponse(c.codec.Binary(), payload, &r); err != nil {
 		return fmt.Errorf("the server sent what its subprotocol does not have: %w", err)
 	}
 	switch r.Kind {
@@ -498,15 +505,30 @@ func (c *client) message(payload []byte, now int64) error {
 	return nil
 }
 
-// repeated notes a sequence id and reports whether its message was received before, as the SDKs do.
-func (c *client) repeated(digits []byte) bool {
-	var n uint64
-	for _, d := range digits {
+var sequenceMember = []byte(`"sequenceId":`)
+
+// number returns the sequence id of a reliable connection's message; what has none has 0.
+func (c *client) number(payload []byte) (n uint64) {
+	if c.codec.Binary() {
+		var r protocol.Response
+		_ = c.codec.DecodeResponse(true, payload, &r) // said elsewhere: it is none of the run's messages
+		return r.SequenceID
+	}
+	i := bytes.Index(payload, sequenceMember)
+	if i < 0 {
+		return 0
+	}
+	for _, d := range payload[i+len(sequenceMember):] {
 		if d < '0' || d > '9' {
 			break
 		}
 		n = n*10 + uint64(d-'0')
 	}
+	return n
+}
+
+// repeated notes a sequence id and reports whether its message was received before, as the SDKs do.
+func (c *client) repeated(n uint64) bool {
 	if n <= c.sequence {
 		return true
 	}
@@ -530,8 +552,7 @@ func (c *client) acknowledge() {
 		return
 	}
 	n := c.toAcknowledge.Swap(0)
-	c.scratch = c.codec.AppendRequest(c.scratch[:0], &protocol.Request{Kind: protocol.SequenceAck, SequenceID: n})
-	c.socket.send(opText, c.scratch)
+	c.request(&protocol.Request{Kind: protocol.SequenceAck, SequenceID: n})
 }
 
 // answered handles an ack.

@@ -119,7 +119,8 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 
 func (r *run) makeClients() {
 	endpoints := r.scenario.Endpoints()
-	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple}
+	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple,
+		scenario.Protobuf: protocol.Protobuf, scenario.ReliableProtobuf: protocol.ReliableProtobuf}
 	r.clients = make([]*client, len(r.plan.Clients))
 	transport := r.transport()
 	if r.scenario.Chat.Journeys {

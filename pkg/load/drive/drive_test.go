@@ -44,7 +44,7 @@ func faultless(t *testing.T, r *result.Result) {
 
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple", "--publish-rate=400", "--rest-group-rate=50", "--rest-user-rate=50",
+	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=400", "--rest-group-rate=50", "--rest-user-rate=50",
 		"--churn-rate=50", "--event-rate=50", "--publish-sizes=64,3000")
 	faultless(t, r)
 	for _, kind := range []string{"connect", "join", "ack", "oneway", "roundtrip", "rest", "event", "late"} {
@@ -124,7 +124,7 @@ func TestInjectedFaults(t *testing.T) {
 func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	r := drive(t, s, "--subprotocols=reliable", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1", "--duration=500ms")
+	r := drive(t, s, "--subprotocols=reliable,reliable-protobuf", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1", "--duration=500ms")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
@@ -135,7 +135,7 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 
 func TestStormsOfPlainConnections(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
+	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}

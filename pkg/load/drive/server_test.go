@@ -73,7 +73,7 @@ func (s *server) client(w http.ResponseWriter, r *http.Request) {
 	if p == nil {
 		return
 	}
-	socket, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{protocol.NameReliableJSON, protocol.NameJSON}})
+	socket, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: r.Header.Values("Sec-WebSocket-Protocol")})
 	if err != nil {
 		return
 	}
@@ -83,9 +83,9 @@ func (s *server) client(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	p.socket = socket
-	_ = write(socket, p.codec.AppendConnected(nil, protocol.Connected{UserID: p.user, ConnectionID: p.id, ReconnectionToken: "token"}))
+	_ = p.write(socket, p.codec.AppendConnected(nil, protocol.Connected{UserID: p.user, ConnectionID: p.id, ReconnectionToken: "token"}))
 	for _, b := range p.kept {
-		_ = write(socket, b)
+		_ = p.write(socket, b)
 	}
 	p.mu.Unlock()
 	s.join(p, append(p.groups, "user:"+p.user)...)
@@ -177,10 +177,10 @@ func (s *server) read(p *peer, socket *websocket.Conn) (ended bool) {
 			p.kept = p.kept[max(0, len(p.kept)-int(p.seq-r.SequenceID)):]
 			p.mu.Unlock()
 		case protocol.Invoke:
-			_ = write(socket, p.codec.AppendInvokeResponse(nil, r.InvocationID, r.Data(), nil))
+			_ = p.write(socket, p.codec.AppendInvokeResponse(nil, r.InvocationID, r.Data(), nil))
 		}
 		if r.HasAck {
-			_ = write(socket, p.codec.AppendAck(nil, r.AckID, failure))
+			_ = p.write(socket, p.codec.AppendAck(nil, r.AckID, failure))
 		}
 	}
 }
@@ -219,14 +219,18 @@ func (p *peer) push(e protocol.Envelope) {
 		p.kept = append(p.kept, b)
 	}
 	if p.socket != nil {
-		_ = write(p.socket, b)
+		_ = p.write(p.socket, b)
 	}
 }
 
 // write sends a frame; a lost socket is noticed by its reader.
-func write(socket *websocket.Conn, b []byte) error {
+func (p *peer) write(socket *websocket.Conn, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	return socket.Write(context.Background(), websocket.MessageText, b)
+	kind := websocket.MessageText
+	if p.codec.Binary() {
+		kind = websocket.MessageBinary
+	}
+	return socket.Write(context.Background(), kind, b)
 }

@@ -27,7 +27,7 @@ type Scenario struct {
 
 	Connections  int           `default:"100" help:"connections to open"`
 	Ramp         time.Duration `default:"2s" help:"time over which connections are opened; 0s: all at once, a storm"`
-	Subprotocols []string      `default:"json" help:"what connections speak: json, reliable or simple, with weights, such as json:8,reliable:1,simple:1"`
+	Subprotocols []string      `default:"json" help:"what connections speak: json, reliable (JSON), protobuf, reliable-protobuf or simple, with weights, such as json:8,reliable:1,simple:1"`
 	Sources      []string      `help:"local addresses to connect from in turn, such as 127.0.0.1,127.0.0.2: each has about 28,000 ports for each endpoint"`
 
 	Groups  Groups
@@ -132,9 +132,11 @@ const (
 	JSON Subprotocol = iota
 	Reliable
 	Simple
+	Protobuf
+	ReliableProtobuf
 )
 
-var subprotocols = []string{"json", "reliable", "simple"}
+var subprotocols = []string{"json", "reliable", "simple", "protobuf", "reliable-protobuf"}
 
 func (s Subprotocol) String() string { return subprotocols[s] }
 
@@ -178,6 +180,9 @@ func (s *Scenario) Validate() error {
 	}
 	if err := webpubsub.CheckEvent(s.Event.Name); err != nil {
 		p.err("event.name", err)
+	}
+	if s.Event.Invoke && strings.Contains(strings.Join(s.Subprotocols, ","), "protobuf") {
+		p.add("event.invoke: the protobuf subprotocols have no invocations; leave them out of subprotocols")
 	}
 	p.between("slow.connections", s.Slow.Connections, 0, max(s.Connections-1, 0))
 	p.between("slow.rate", s.Slow.Rate, 1, 1<<30)

@@ -62,7 +62,7 @@ func TestFileAndFlagsMeanTheSame(t *testing.T) {
 }
 
 func TestProblemsAreToldTogether(t *testing.T) {
-	s := load(t, "--endpoint=localhost", "--connections=0", "--subprotocols=json,mqtt", "--groups-sizes=big", "--publish-rate=1",
+	s := load(t, "--endpoint=localhost", "--connections=0", "--subprotocols=json,mqtt,protobuf", "--event-invoke", "--groups-sizes=big", "--publish-rate=1",
 		"--publish-window=1", "--publish-sizes=12", "--storm-share=0", "--duration=0s", "--sources=here", "--hub=-", "--event-name=1", "--churn-rate=-1")
 	err := s.Validate()
 	if err == nil {
@@ -71,7 +71,7 @@ func TestProblemsAreToldTogether(t *testing.T) {
 	for _, want := range []string{
 		`endpoint "localhost" must look like http://localhost:8080`, "connections is 0; it must be from 1", `there is no "mqtt"; choose of json, reliable, simple`,
 		`"big" must be like big:60`, "either open or closed loop", `"12" must be a number of bytes from 41`, "storm.share is 0", "duration is 0s",
-		`"here" is not an IP address`, "hub", "event.name", "churn.rate is -1",
+		`"here" is not an IP address`, "hub", "event.name", "churn.rate is -1", "event.invoke: the protobuf",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want also %q", err, want)
