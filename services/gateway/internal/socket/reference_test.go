@@ -38,7 +38,7 @@ var lenient = map[string]string{
 // them in each case of the conformance table. Where they differ, the table of differences says how and is kept true.
 func TestLikeTheLibrary(t *testing.T) {
 	ours := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s, err := Accept(w, r, ""); err == nil {
+		if s, err := answered(w, r, ""); err == nil {
 			s.SetLimit(1 << 20)
 			_ = echo(s)
 		}

@@ -39,19 +39,25 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 		if !CheckHandshake(w, r) {
 			return
 		}
-		s, err := Accept(wrapped{w}, r, "test.v1")
+		s, err := answered(wrapped{w}, r, "test.v1")
 		if err != nil {
 			t.Errorf("Accept: %v", err)
 			return
-		}
-		if err := s.Write(s.Answer(), time.Time{}); err != nil {
-			t.Errorf("answer: %v", err)
 		}
 		sockets <- s
 	}))
 	start(server)
 	t.Cleanup(server.Close)
 	return server, sockets
+}
+
+// answered accepts, and writes the answer at once.
+func answered(w http.ResponseWriter, r *http.Request, subprotocol string) (*Socket, error) {
+	s, err := Accept(w, r, subprotocol)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Write(s.Answer(), time.Time{})
 }
 
 // wrapped is a ResponseWriter as middleware leaves it.
