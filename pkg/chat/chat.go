@@ -22,20 +22,22 @@ var (
 
 // Limits of what is stored.
 const (
-	MaxNameRunes   = 64    // a user's display name
-	MaxTitleRunes  = 100   // a room's title
-	MaxTextRunes   = 8_000 // a message's text
-	MaxKeyBytes    = 128   // a message's client key
-	MaxIDBytes     = 128   // a user, room or connection id
-	MaxOwnedRooms  = 100   // rooms a user may own at once
-	MaxMemberships = 500   // rooms a user may be in at once; below the 1000 roles of a connection
-	MaxInvitations = 100   // direct rooms a user may be invited to and has not joined; strangers can fill no more
-	MaxMembers     = 1_000 // members of a room
-	MaxBlocked     = 1_000 // users whom a user may have blocked at once
-	MaxPage        = 200   // messages of one page of history
-	MaxBatch       = 256   // messages stored by one call
-	MaxListed      = 1_000 // public rooms of a listing; users swept or connections claimed by one call
-	MaxOnline      = 5_000 // users of a listing of those online
+	MaxNameRunes   = 64       // a user's display name
+	MaxTitleRunes  = 100      // a room's title
+	MaxTextRunes   = 8_000    // a message's text, as pages send it
+	MaxTextBytes   = 64 << 10 // a message's text, whoever sends it
+	MaxKeyBytes    = 128      // a message's client key
+	MaxIDBytes     = 128      // a user, room or connection id
+	MaxOwnedRooms  = 100      // rooms a user may own at once
+	MaxMemberships = 500      // rooms a user may be in at once; below the 1000 roles of a connection
+	MaxPutInto     = 400      // rooms a user may be in for others to put the user into one more
+	MaxInvitations = 100      // direct rooms a user may be invited to and has not joined; strangers can fill no more
+	MaxMembers     = 1_000    // members of a room
+	MaxBlocked     = 1_000    // users whom a user may have blocked at once
+	MaxPage        = 200      // messages of one page of history
+	MaxBatch       = 256      // messages stored by one call
+	MaxListed      = 1_000    // public rooms of a listing; users swept or connections claimed by one call
+	MaxOnline      = 5_000    // users of a listing of those online
 )
 
 // User is a person as the identity provider (or the guest sign-in) described them.
@@ -62,8 +64,9 @@ type Kind string
 
 // The kinds of room.
 const (
-	KindPublic Kind = "public" // a group chat that everybody may find and join
-	KindDirect Kind = "direct" // between two users; its id starts with DirectPrefix
+	KindPublic  Kind = "public"  // a group chat that everybody may find and join
+	KindPrivate Kind = "private" // a group chat of those whom its members have put into it
+	KindDirect  Kind = "direct"  // between two users; its id starts with DirectPrefix
 )
 
 // DirectPrefix starts the id of every direct room and of no other.
@@ -84,6 +87,13 @@ type Member struct {
 	Name    string
 	State   MemberState
 	ReadSeq int64 // the newest message this member has read; at first the newest there was on joining
+}
+
+// Membership is a room as one user stands to it.
+type Membership struct {
+	Room Room // without its members
+	In   bool // the user is a member, in either state
+	Role Role // what the user is there; the zero Role for who is no member
 }
 
 // Room is a chat. Its id is also the name of its live group.
@@ -116,6 +126,7 @@ type Message struct {
 	Text       string
 	Key        string // made by the client; one author's message with the same key is the same message; empty: none
 	SentAt     time.Time
+	Ref        int64 // the sequence of the message that this one is about; 0: none
 }
 
 // LeaveTime is how long after a user has left a room, or was blocked, gateways may still have let the user's messages
@@ -156,6 +167,14 @@ type Store interface {
 	SaveUser(ctx context.Context, tenant string, u User) error
 	// User returns the user, or ErrNotFound.
 	User(ctx context.Context, tenant, id string) (User, error)
+	// AddUsers inserts those users who are not known, with their names and providers, and changes no others. ErrInvalid
+	// as SaveUser, for all of them.
+	AddUsers(ctx context.Context, tenant string, users ...User) error
+	// EnterChat notes that a known user (else ErrNotFound) speaks the chat protocol of the official client, and returns
+	// the user's role.
+	EnterChat(ctx context.Context, tenant, userID string) (Role, error)
+	// WithChatUsers returns those of the rooms that have a member who is online and speaks that protocol.
+	WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error)
 	// SignOut notes that the user has signed out now, and SignedOut says when that was last; the zero time for
 	// never. Sessions and tokens from before count no more. ErrNotFound for an unknown user.
 	SignOut(ctx context.Context, tenant, id string) error
@@ -184,9 +203,10 @@ type Store interface {
 	// Online returns who is online, by name and then id, at most MaxOnline.
 	Online(ctx context.Context, tenant string) ([]Presence, error)
 
-	// CreateRoom creates a public room of r's id, title and owner, who becomes its first member. ErrExists if
-	// the id was ever used, ErrLimit if the owner owns or is in too many rooms, ErrNotFound if the owner is not
-	// a known user, ErrInvalid for a bad title or an id with DirectPrefix.
+	// CreateRoom creates a room of r's id, title, kind (public unless it says private) and owner, who becomes its
+	// first member; a private one also with r's other members, of whom only the ids count. ErrExists if the id was
+	// ever used, ErrLimit if one of them owns or is in too many rooms, or it has too many members, ErrNotFound if one
+	// is not a known user, ErrInvalid for a bad title or an id with DirectPrefix.
 	CreateRoom(ctx context.Context, tenant string, r Room) (Room, error)
 	// DirectRoom returns the direct room of two known users (else ErrNotFound), creating it if need be with
 	// from as joined and to as invited member. The id is random, unique per unordered pair, with
@@ -204,13 +224,19 @@ type Store interface {
 	// Muted returns the ids of those direct rooms of a user's memberships in which nobody may speak, as one of the two
 	// has blocked the other.
 	Muted(ctx context.Context, tenant, userID string) ([]string, error)
+	// Membership returns how a user, known or not, stands to a room; ErrNotFound for an unknown room.
+	Membership(ctx context.Context, tenant, roomID, userID string) (Membership, error)
 	// Join makes a known user a joined member of a public room, or accepts the invitation to a direct one, and
-	// reports whether that changed anything. ErrNotFound for an unknown room or user, ErrForbidden for a
-	// direct room the user is not in, ErrLimit for too many rooms of the user or members of the room.
+	// reports whether that changed anything. ErrNotFound for an unknown room or user, ErrForbidden for any other
+	// room the user is not in, ErrLimit for too many rooms of the user or members of the room.
 	Join(ctx context.Context, tenant, roomID, userID string) (changed bool, err error)
+	// AddMember makes a known user, whom somebody else has chosen, a joined member of a room that is not direct (else
+	// ErrForbidden), and reports whether the user was none before. ErrNotFound as for Join; ErrLimit as for Join, or
+	// when the user is in MaxPutInto rooms, so that nobody's rooms are all chosen by others.
+	AddMember(ctx context.Context, tenant, roomID, userID string) (added bool, err error)
 	// Leave ends a membership and reports whether there was one.
 	Leave(ctx context.Context, tenant, roomID, userID string) (left bool, err error)
-	// DeleteRoom deletes a public room for its owner and returns it as it was; ErrNotFound, or ErrForbidden for
+	// DeleteRoom deletes a room for its owner and returns it as it was; ErrNotFound, or ErrForbidden for
 	// anybody else and for direct rooms. Its id is not used again.
 	DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (Room, error)
 
@@ -220,6 +246,8 @@ type Store interface {
 	Unblock(ctx context.Context, tenant, by, other string) error
 	// Blocked returns the ids that a user has blocked, in their order.
 	Blocked(ctx context.Context, tenant, by string) ([]string, error)
+	// BlockedBy returns those of the users with the given ids who have blocked userID.
+	BlockedBy(ctx context.Context, tenant, userID string, ids []string) ([]string, error)
 
 	// AddMessages stores up to MaxBatch messages (else ErrInvalid) in their order, each with its room's next
 	// sequence, and returns an outcome for each. They are stored together: with an error none of them is, unless
@@ -227,7 +255,8 @@ type Store interface {
 	// a room, author and key that are there already, or earlier in the batch, give the stored one back, also after
 	// the author has left; ErrNotFound for an unknown or deleted room; ErrForbidden when the author was not a member
 	// when the message was sent or had been blocked in a direct room (see LeaveTime); ErrInvalid for a text that is
-	// empty, too long or not text, such a key, or a time that is not of the years 1 to 9999.
+	// empty, too long or not text, such a key, a negative Ref, or a time that is not of the years 1 to 9999. That Ref is
+	// a message's is for the caller to know.
 	AddMessages(ctx context.Context, tenant string, batch []Message) ([]Outcome, error)
 	// AddMessage is AddMessages of one.
 	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)
@@ -235,6 +264,10 @@ type Store interface {
 	// order; a limit that is not 1 to MaxPage means MaxPage. ErrNotFound, or ErrForbidden unless userID is a
 	// member.
 	History(ctx context.Context, tenant, roomID, userID string, before int64, limit int) ([]Message, error)
+	// Messages returns up to limit messages of a room with a sequence from low to high, both included, newest first; a
+	// limit that is not 1 to MaxPage means MaxPage. Who may see them is for the caller to know. ErrNotFound for an
+	// unknown room.
+	Messages(ctx context.Context, tenant, roomID string, low, high int64, limit int) ([]Message, error)
 	// MarkRead raises a member's ReadSeq, never above the room's LastSeq; a lower one changes nothing.
 	// ErrNotFound, or ErrForbidden unless userID is a member.
 	MarkRead(ctx context.Context, tenant, roomID, userID string, seq int64) error

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -66,6 +67,19 @@ func CheckUser(u User) error {
 	return checkText("name", u.Name, MaxNameRunes)
 }
 
+// CheckUsers is CheckIDs for what AddUsers is given.
+func CheckUsers(tenant string, users []User) error {
+	if err := CheckIDs(tenant); err != nil {
+		return err
+	}
+	for _, u := range users {
+		if err := CheckUser(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckRoom is CheckIDs for what CreateRoom is given.
 func CheckRoom(r Room) error {
 	if err := CheckIDs(r.ID, r.OwnerID); err != nil {
@@ -74,7 +88,26 @@ func CheckRoom(r Room) error {
 	if strings.HasPrefix(r.ID, DirectPrefix) {
 		return fmt.Errorf("%w: the id of a public room may not start with %s", ErrInvalid, DirectPrefix)
 	}
+	for _, m := range r.Members {
+		if err := CheckIDs(m.UserID); err != nil {
+			return err
+		}
+	}
+	if r.Kind == KindDirect || r.Kind != KindPrivate && len(r.Members) > 0 {
+		return fmt.Errorf("%w: only a private room is created with members", ErrInvalid)
+	}
 	return checkText("title", r.Title, MaxTitleRunes)
+}
+
+// Founders returns the ids of the members that CreateRoom begins with, the owner first and each once.
+func (r Room) Founders() []string {
+	ids := []string{r.OwnerID}
+	for _, m := range r.Members {
+		if !slices.Contains(ids, m.UserID) {
+			ids = append(ids, m.UserID)
+		}
+	}
+	return ids
 }
 
 // CheckBatch is CheckIDs for what AddMessages is given. Messages that cannot be stored have their outcome by it.
@@ -99,10 +132,19 @@ func checkMessage(m Message) error {
 	if year := m.SentAt.UTC().Year(); year < 1 || year > 9999 {
 		return fmt.Errorf("%w: a message is of the year %d; 1 to 9999 are allowed", ErrInvalid, year)
 	}
+	if m.Ref < 0 {
+		return fmt.Errorf("%w: a message refers to the sequence %d; they count from 1", ErrInvalid, m.Ref)
+	}
 	if len(m.Key) > MaxKeyBytes || !isText(m.Key) {
 		return fmt.Errorf("%w: a message key is a text of at most %d bytes", ErrInvalid, MaxKeyBytes)
 	}
-	return checkText("text", m.Text, MaxTextRunes)
+	if n := len(m.Text); n == 0 || n > MaxTextBytes {
+		return fmt.Errorf("%w: the text has %d bytes; 1 to %d are allowed", ErrInvalid, n, MaxTextBytes)
+	}
+	if !isText(m.Text) {
+		return fmt.Errorf("%w: the text is not text (UTF-8 without NUL)", ErrInvalid)
+	}
+	return nil
 }
 
 func checkText(what, s string, limit int) error {

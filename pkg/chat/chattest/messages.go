@@ -111,7 +111,7 @@ func batches(s *suite) {
 		{"r", "", "hi", "", early, "invalid"},
 		{"r", "ann", "", "", early, "invalid"},
 		{"r", "ann", "a\x00b", "", early, "invalid"},
-		{"r", "ann", strings.Repeat("x", chat.MaxTextRunes+1), "", early, "invalid"},
+		{"r", "ann", strings.Repeat("x", chat.MaxTextBytes+1), "", early, "invalid"},
 		{"r", "ann", "hi", "\xff", early, "invalid"},
 		{"r", "ann", "hi", "", early.AddDate(-3000, 0, 0), "invalid"},
 		{"r", "ann", "hi", "", early.AddDate(300_000, 0, 0), "invalid"},
@@ -269,7 +269,7 @@ func strangeInput(s *suite) {
 		s.connect(id, id)
 		s.wantConnections(id, id)
 	}
-	long := strings.Repeat("é", chat.MaxTextRunes)
+	long := strings.Repeat("é", chat.MaxTextBytes/2)
 	equal(s, "the longest text", s.message("__proto__", "__proto__", long, "").Text, long)
 	s.must(s.store.SaveUser(s.ctx, tenant, chat.User{ID: "long", Name: strings.Repeat("é", chat.MaxNameRunes)}))
 	_, err := s.store.CreateRoom(s.ctx, tenant, chat.Room{ID: "long", Title: strings.Repeat("é", chat.MaxTitleRunes), OwnerID: "long"})
@@ -316,7 +316,7 @@ func invalidInput(s *suite) {
 		_, err := s.store.CreateRoom(s.ctx, tenant, chat.Room{ID: "new", Title: title, OwnerID: "ann"})
 		wantError(s, "title", err, chat.ErrInvalid)
 	}
-	for _, m := range []chat.Message{{Text: ""}, {Text: long(chat.MaxTextRunes)}, {Text: "hi", Key: long(chat.MaxKeyBytes / 2)}} {
+	for _, m := range []chat.Message{{Text: ""}, {Text: long(chat.MaxTextBytes / 2)}, {Text: "hi", Key: long(chat.MaxKeyBytes / 2)}} {
 		m.RoomID, m.AuthorID = "r", "ann"
 		_, _, err := s.store.AddMessage(s.ctx, tenant, m)
 		wantError(s, "message", err, chat.ErrInvalid)

@@ -29,12 +29,21 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"CreateRoom": func() error {
 			return second(s.store.CreateRoom(ctx, tenant, chat.Room{ID: room, Title: "Taken", OwnerID: user}))
 		},
-		"DirectRoom":  func() error { return third(s.store.DirectRoom(ctx, tenant, user, other)) },
-		"Room":        func() error { return second(s.store.Room(ctx, tenant, room)) },
-		"Rooms":       func() error { return none(s.store.Rooms(ctx, tenant, user)) },
-		"Memberships": func() error { return none(s.store.Memberships(ctx, tenant, user)) },
-		"Muted":       func() error { return none(s.store.Muted(ctx, tenant, user)) },
-		"Join":        func() error { return second(s.store.Join(ctx, tenant, room, user)) },
+		"AddUsers": func() error {
+			return s.store.AddUsers(ctx, tenant, chat.User{ID: user, Name: "Intruder", Provider: "elsewhere"})
+		},
+		"EnterChat":     func() error { return second(s.store.EnterChat(ctx, tenant, user)) },
+		"BlockedBy":     func() error { return none(s.store.BlockedBy(ctx, tenant, other, []string{user})) },
+		"WithChatUsers": func() error { return none(s.store.WithChatUsers(ctx, tenant, []string{room})) },
+		"Membership":    func() error { return second(s.store.Membership(ctx, tenant, room, user)) },
+		"AddMember":     func() error { return second(s.store.AddMember(ctx, tenant, room, user)) },
+		"Messages":      func() error { return second(s.store.Messages(ctx, tenant, room, 0, 10, 10)) },
+		"DirectRoom":    func() error { return third(s.store.DirectRoom(ctx, tenant, user, other)) },
+		"Room":          func() error { return second(s.store.Room(ctx, tenant, room)) },
+		"Rooms":         func() error { return none(s.store.Rooms(ctx, tenant, user)) },
+		"Memberships":   func() error { return none(s.store.Memberships(ctx, tenant, user)) },
+		"Muted":         func() error { return none(s.store.Muted(ctx, tenant, user)) },
+		"Join":          func() error { return second(s.store.Join(ctx, tenant, room, user)) },
 		"Leave": func() error {
 			left, err := s.store.Leave(ctx, tenant, room, user)
 			if left {
@@ -78,16 +87,18 @@ func none[T any](list []T, err error) error {
 var answers = map[string]error{
 	"User": chat.ErrNotFound, "Connect": chat.ErrNotFound, "SetIdle": chat.ErrNotFound, "RefreshIdle": chat.ErrNotFound,
 	"CreateRoom": chat.ErrNotFound, "DirectRoom": chat.ErrNotFound, "Room": chat.ErrNotFound, "Join": chat.ErrNotFound,
+	"EnterChat": chat.ErrNotFound, "Membership": chat.ErrNotFound, "AddMember": chat.ErrNotFound, "Messages": chat.ErrNotFound,
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
 	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound,
 	"AddMessages": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
 }
 
-// wantNothing makes all calls, SaveUser last, and checks that they find nothing.
+// wantNothing makes all calls, those that make users last, and checks that they find nothing.
 func (s *suite) wantNothing(calls map[string]func() error) {
 	s.Helper()
-	methods := slices.DeleteFunc(slices.Sorted(maps.Keys(calls)), func(m string) bool { return m == "SaveUser" })
-	for _, method := range append(methods, "SaveUser") {
+	makeUsers := []string{"AddUsers", "SaveUser"}
+	methods := slices.DeleteFunc(slices.Sorted(maps.Keys(calls)), func(m string) bool { return slices.Contains(makeUsers, m) })
+	for _, method := range append(methods, makeUsers...) {
 		wantError(s, method, calls[method](), answers[method])
 	}
 }
@@ -136,6 +147,7 @@ func foreignTenants(s *suite) {
 			delete(calls, "CreateRoom") // such an id is invalid
 		}
 		delete(calls, "SaveUser") // makes her a user of the other tenant, too
+		delete(calls, "AddUsers")
 		for method, call := range calls {
 			wantError(s, method, call(), answers[method])
 		}

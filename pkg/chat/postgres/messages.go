@@ -47,6 +47,7 @@ type fact struct {
 	Seq     int64 // of the stored message with its key; 0 for none
 	Text    string
 	SentAt  time.Time
+	Ref     int64
 }
 
 // lockFacts locks the rooms of the messages that have no outcome yet and returns their facts, in the order of the
@@ -72,7 +73,7 @@ func lockFacts(ctx context.Context, tx pgx.Tx, tenant string, batch []chat.Messa
 					WHERE tenant = $1 AND room_id = given.room_id AND user_id = given.author_id AND left_at >= bar_from))
 			AND NOT EXISTS (SELECT FROM blocks
 				WHERE tenant = $1 AND other_id = given.author_id AND by_id IN (low_id, high_id) AND blocked_at < bar_from),
-			coalesce(name, ''), coalesce(seq, 0), coalesce(text, ''), coalesce(sent_at, 'epoch')
+			coalesce(name, ''), coalesce(seq, 0), coalesce(text, ''), coalesce(sent_at, 'epoch'), coalesce(ref, 0)
 		FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
 			AS given (place, room_id, author_id, key, bar_from)
 		JOIN rooms ON rooms.tenant = $1 AND rooms.id = given.room_id AND deleted_at IS NULL
@@ -100,7 +101,7 @@ func judge(batch []chat.Message, facts []fact, outcomes []chat.Outcome) {
 		m.AuthorName = f.Name
 		switch {
 		case f.Seq > 0:
-			m.Seq, m.Text, m.SentAt = f.Seq, f.Text, f.SentAt.UTC()
+			m.Seq, m.Text, m.SentAt, m.Ref = f.Seq, f.Text, f.SentAt.UTC(), f.Ref
 			*outcome = chat.Outcome{Message: m}
 		case known && m.Key != "":
 			*outcome = chat.Outcome{Message: earlier}
@@ -117,12 +118,12 @@ func judge(batch []chat.Message, facts []fact, outcomes []chat.Outcome) {
 // insertMessages stores what is new.
 func insertMessages(ctx context.Context, tx pgx.Tx, tenant string, outcomes []chat.Outcome) error {
 	var rooms, authors, texts, keys []string
-	var seqs []int64
+	var seqs, refs []int64
 	var sent []time.Time
 	for _, o := range outcomes {
 		if m := o.Message; o.Created {
 			rooms, authors, texts, keys = append(rooms, m.RoomID), append(authors, m.AuthorID), append(texts, m.Text), append(keys, m.Key)
-			seqs, sent = append(seqs, m.Seq), append(sent, m.SentAt)
+			seqs, sent, refs = append(seqs, m.Seq), append(sent, m.SentAt), append(refs, m.Ref)
 		}
 	}
 	if len(rooms) == 0 {
@@ -130,14 +131,14 @@ func insertMessages(ctx context.Context, tx pgx.Tx, tenant string, outcomes []ch
 	}
 	_, err := tx.Exec(ctx, `
 		WITH stored AS (
-			INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at)
-			SELECT $1, room_id, seq, author_id, text, nullif(key, ''), sent_at
-			FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
-				AS given (room_id, seq, author_id, text, key, sent_at)
+			INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at, ref)
+			SELECT $1, room_id, seq, author_id, text, nullif(key, ''), sent_at, nullif(ref, 0)
+			FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[])
+				AS given (room_id, seq, author_id, text, key, sent_at, ref)
 			RETURNING room_id, seq
 		), newest AS (SELECT room_id, max(seq) AS seq FROM stored GROUP BY room_id)
 		UPDATE rooms SET last_seq = newest.seq FROM newest WHERE tenant = $1 AND id = newest.room_id`,
-		tenant, rooms, seqs, authors, texts, keys, sent)
+		tenant, rooms, seqs, authors, texts, keys, sent, refs)
 	return err
 }
 
@@ -157,7 +158,7 @@ func (s *Store) isMember(ctx context.Context, tenant, roomID, userID string) (me
 // limit them.
 func (s *Store) messages(ctx context.Context, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
 	return collect(ctx, s.pool, scanMessage, `
-		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at
+		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0)
 		FROM messages JOIN users ON users.tenant = messages.tenant AND users.id = author_id
 		WHERE messages.tenant = $1 AND room_id = $2 AND `+condition,
 		append([]any{tenant, roomID}, args...)...)
@@ -191,6 +192,27 @@ func (s *Store) history(ctx context.Context, tenant, roomID, userID string, befo
 	page, err := s.messages(ctx, tenant, roomID, `seq < $3 ORDER BY seq DESC LIMIT $4`, before, limit)
 	slices.Reverse(page)
 	return page, err
+}
+
+// Messages returns messages of a room between two sequences, newest first.
+func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high int64, limit int) ([]chat.Message, error) {
+	if err := chat.CheckIDs(tenant, roomID); err != nil {
+		return nil, err
+	}
+	if limit < 1 || limit > chat.MaxPage {
+		limit = chat.MaxPage
+	}
+	var there bool
+	err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM rooms WHERE tenant = $1 AND id = $2 AND deleted_at IS NULL)`, tenant, roomID).
+		Scan(&there)
+	if err == nil && !there {
+		err = chat.ErrNotFound
+	}
+	var page []chat.Message
+	if err == nil {
+		page, err = s.messages(ctx, tenant, roomID, `seq BETWEEN $3 AND $4 ORDER BY seq DESC LIMIT $5`, low, high, limit)
+	}
+	return page, annotate(err, "load messages of room %q", roomID)
 }
 
 // needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for who is not a member.

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,6 +35,60 @@ func (s *Store) User(ctx context.Context, tenant, id string) (chat.User, error) 
 		err = chat.ErrNotFound
 	}
 	return u, annotate(err, "load user %q", id)
+}
+
+// AddUsers inserts those users who are not known.
+func (s *Store) AddUsers(ctx context.Context, tenant string, users ...chat.User) error {
+	if err := chat.CheckUsers(tenant, users); err != nil {
+		return err
+	}
+	// In one order, so that two who add the same users do not wait for each other.
+	sorted := slices.SortedFunc(slices.Values(users), func(a, b chat.User) int { return cmp.Compare(a.ID, b.ID) })
+	var ids, names, providers []string
+	for _, u := range sorted {
+		ids, names, providers = append(ids, u.ID), append(names, u.Name), append(providers, u.Provider)
+	}
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO users (tenant, id, name, provider)
+		SELECT $1, id, name, provider FROM unnest($2::text[], $3::text[], $4::text[]) AS given (id, name, provider)
+		ON CONFLICT (tenant, id) DO NOTHING`, tenant, ids, names, providers)
+	return annotate(err, "add %d users", len(users))
+}
+
+// EnterChat notes that a user speaks the chat protocol and returns the user's role.
+func (s *Store) EnterChat(ctx context.Context, tenant, userID string) (role chat.Role, err error) {
+	if err := chat.CheckIDs(tenant, userID); err != nil {
+		return role, err
+	}
+	var known bool
+	var name string
+	var permissions *string
+	err = s.pool.QueryRow(ctx, `
+		SELECT chat, coalesce(role, 'user.normal'), permissions
+		FROM users LEFT JOIN roles ON roles.tenant = users.tenant AND roles.name = coalesce(role, 'user.normal')
+		WHERE users.tenant = $1 AND id = $2`, tenant, userID).Scan(&known, &name, &permissions)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = chat.ErrNotFound
+	}
+	if err == nil && !known {
+		_, err = s.pool.Exec(ctx, `UPDATE users SET chat = true WHERE tenant = $1 AND id = $2`, tenant, userID)
+	}
+	if err != nil {
+		return role, annotate(err, "let user %q into the chat", userID)
+	}
+	return chat.StoredRole(name, permissions), nil
+}
+
+// WithChatUsers returns those of the rooms in which somebody who is online speaks the chat protocol.
+func (s *Store) WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error) {
+	if err := chat.CheckIDs(append([]string{tenant}, roomIDs...)...); err != nil {
+		return nil, err
+	}
+	ids, err := collect(ctx, s.pool, pgx.RowTo[string], `
+		SELECT id FROM unnest($2::text[]) AS given (id) WHERE EXISTS (
+			SELECT 1 FROM members JOIN users ON users.tenant = members.tenant AND users.id = user_id
+			WHERE members.tenant = $1 AND room_id = given.id AND chat AND online)`, tenant, roomIDs)
+	return ids, annotate(err, "find rooms with chat users")
 }
 
 // SignOut notes that the user has signed out now.
@@ -121,6 +177,16 @@ func (s *Store) Blocked(ctx context.Context, tenant, by string) ([]string, error
 	ids, err := collect(ctx, s.pool, pgx.RowTo[string],
 		`SELECT other_id FROM blocks WHERE tenant = $1 AND by_id = $2 ORDER BY other_id`, tenant, by)
 	return ids, annotate(err, "list whom user %q has blocked", by)
+}
+
+// BlockedBy returns those of the users who have blocked userID.
+func (s *Store) BlockedBy(ctx context.Context, tenant, userID string, ids []string) ([]string, error) {
+	if err := chat.CheckIDs(append([]string{tenant, userID}, ids...)...); err != nil {
+		return nil, err
+	}
+	by, err := collect(ctx, s.pool, pgx.RowTo[string],
+		`SELECT by_id FROM blocks WHERE tenant = $1 AND other_id = $2 AND by_id = ANY($3) ORDER BY by_id`, tenant, userID, ids)
+	return by, annotate(err, "list who has blocked user %q", userID)
 }
 
 // checkPair wants two users, not one twice.

@@ -75,9 +75,9 @@ func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Messag
 	}
 	m.SentAt = orNow(m.SentAt)
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at)
-		VALUES (?1, ?2, ?3, ?4, ?5, nullif(?6, ''), ?7)`,
-		tenant, m.RoomID, m.Seq, m.AuthorID, m.Text, m.Key, m.SentAt.UnixMicro())
+		INSERT INTO messages (tenant, room_id, seq, author_id, text, key, sent_at, ref)
+		VALUES (?1, ?2, ?3, ?4, ?5, nullif(?6, ''), ?7, nullif(?8, 0))`,
+		tenant, m.RoomID, m.Seq, m.AuthorID, m.Text, m.Key, m.SentAt.UnixMicro(), m.Ref)
 	if err != nil {
 		return chat.Message{}, err
 	}
@@ -89,7 +89,7 @@ func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Messag
 // and may end in a limit.
 func messages(ctx context.Context, q querier, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
 	return collect(ctx, q, scanMessage, `
-		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at
+		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0)
 		FROM messages JOIN users ON users.tenant = messages.tenant AND users.id = author_id
 		WHERE messages.tenant = ?1 AND room_id = ?2 AND `+condition,
 		append([]any{tenant, roomID}, args...)...)
@@ -97,7 +97,7 @@ func messages(ctx context.Context, q querier, tenant, roomID, condition string, 
 
 func scanMessage(rows *sql.Rows) (m chat.Message, err error) {
 	var sentAt int64
-	err = rows.Scan(&m.RoomID, &m.Seq, &m.AuthorID, &m.AuthorName, &m.Text, &m.Key, &sentAt)
+	err = rows.Scan(&m.RoomID, &m.Seq, &m.AuthorID, &m.AuthorName, &m.Text, &m.Key, &sentAt, &m.Ref)
 	m.SentAt = time.UnixMicro(sentAt).UTC()
 	return m, err
 }
@@ -129,6 +129,26 @@ func (s *Store) history(ctx context.Context, tenant, roomID, userID string, befo
 	page, err := messages(ctx, tx, tenant, roomID, `seq < ?3 ORDER BY seq DESC LIMIT ?4`, before, limit)
 	slices.Reverse(page)
 	return page, err
+}
+
+// Messages returns messages of a room between two sequences, newest first.
+func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high int64, limit int) ([]chat.Message, error) {
+	if err := chat.CheckIDs(tenant, roomID); err != nil {
+		return nil, err
+	}
+	if limit < 1 || limit > chat.MaxPage {
+		limit = chat.MaxPage
+	}
+	tx, err := s.reader.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	var page []chat.Message
+	if _, err = roomKind(ctx, tx, tenant, roomID); err == nil {
+		page, err = messages(ctx, tx, tenant, roomID, `seq BETWEEN ?3 AND ?4 ORDER BY seq DESC LIMIT ?5`, low, high, limit)
+	}
+	return page, annotate(err, "load messages of room %q", roomID)
 }
 
 // needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for who is not a member.

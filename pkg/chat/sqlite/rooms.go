@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -11,27 +12,27 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// CreateRoom creates a public room with its owner as first member.
+// CreateRoom creates a room with its first members.
 func (s *Store) CreateRoom(ctx context.Context, tenant string, r chat.Room) (chat.Room, error) {
 	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckRoom(r)); err != nil {
 		return chat.Room{}, err
 	}
 	var created chat.Room
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		if err := needUsers(ctx, tx, tenant, r.OwnerID); err != nil {
+		if err := needUsers(ctx, tx, tenant, r.Founders()...); err != nil {
 			return err
 		}
 		var owned int
 		err := tx.QueryRowContext(ctx, `
-			SELECT count(*) FROM rooms WHERE tenant = ?1 AND owner_id = ?2 AND kind = 'public' AND deleted_at IS NULL`,
+			SELECT count(*) FROM rooms WHERE tenant = ?1 AND owner_id = ?2 AND kind <> 'direct' AND deleted_at IS NULL`,
 			tenant, r.OwnerID).Scan(&owned)
 		if err != nil {
 			return err
 		}
 		inserted, err := change(ctx, tx, `
-			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES (?1, ?2, ?3, 'public', ?4, ?5)
+			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 			ON CONFLICT DO NOTHING`,
-			tenant, r.ID, r.Title, r.OwnerID, orNow(r.CreatedAt).UnixMicro())
+			tenant, r.ID, r.Title, cmp.Or(r.Kind, chat.KindPublic), r.OwnerID, orNow(r.CreatedAt).UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -41,8 +42,10 @@ func (s *Store) CreateRoom(ctx context.Context, tenant string, r chat.Room) (cha
 		if owned >= chat.MaxOwnedRooms {
 			return chat.ErrLimit
 		}
-		if err := addMember(ctx, tx, tenant, r.ID, r.OwnerID, chat.StateJoined); err != nil {
-			return err
+		for _, id := range r.Founders() {
+			if err := addMember(ctx, tx, tenant, r.ID, id, chat.StateJoined, most(id == r.OwnerID)); err != nil {
+				return err
+			}
 		}
 		created, err = loadRoom(ctx, tx, tenant, r.ID)
 		return err
@@ -50,9 +53,17 @@ func (s *Store) CreateRoom(ctx context.Context, tenant string, r chat.Room) (cha
 	return created, annotate(err, "create room %q", r.ID)
 }
 
-// addMember makes somebody a member who is none. chat.ErrLimit if the user is in too many rooms or the room has
-// too many members.
-func addMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string, state chat.MemberState) error {
+// most is in how many rooms a user may be to become a member of one more.
+func most(byOwnWill bool) int {
+	if byOwnWill {
+		return chat.MaxMemberships
+	}
+	return chat.MaxPutInto
+}
+
+// addMember makes somebody a member who is none. chat.ErrLimit if the user is in most rooms or the room has too many
+// members.
+func addMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string, state chat.MemberState, most int) error {
 	var rooms, invitations, members int
 	err := tx.QueryRowContext(ctx, `
 		SELECT (SELECT count(*) FROM members WHERE tenant = ?1 AND user_id = ?3),
@@ -62,7 +73,7 @@ func addMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string, s
 	if err != nil {
 		return err
 	}
-	if rooms >= chat.MaxMemberships || members >= chat.MaxMembers ||
+	if rooms >= most || members >= chat.MaxMembers ||
 		state == chat.StateInvited && invitations >= chat.MaxInvitations {
 		return chat.ErrLimit
 	}
@@ -126,7 +137,7 @@ func join(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string) (chang
 		return false, err
 	}
 	if state == "" {
-		return true, addMember(ctx, tx, tenant, roomID, userID, chat.StateJoined)
+		return true, addMember(ctx, tx, tenant, roomID, userID, chat.StateJoined, chat.MaxMemberships)
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE members SET state = 'joined' WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3`,
 		tenant, roomID, userID)
@@ -139,7 +150,7 @@ func invite(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string) erro
 	if err != nil || state != "" {
 		return err
 	}
-	return addMember(ctx, tx, tenant, roomID, userID, chat.StateInvited)
+	return addMember(ctx, tx, tenant, roomID, userID, chat.StateInvited, chat.MaxMemberships)
 }
 
 // memberState returns the state of a member, "" for none.
@@ -273,7 +284,7 @@ func (s *Store) Join(ctx context.Context, tenant, roomID, userID string) (change
 		if err != nil {
 			return err
 		}
-		if kind == chat.KindDirect {
+		if kind != chat.KindPublic {
 			state, err := memberState(ctx, tx, tenant, roomID, userID)
 			if err != nil {
 				return err
@@ -286,6 +297,61 @@ func (s *Store) Join(ctx context.Context, tenant, roomID, userID string) (change
 		return err
 	})
 	return changed && err == nil, annotate(err, "join user %q to room %q", userID, roomID)
+}
+
+// AddMember makes a user whom somebody else has chosen a member of a room.
+func (s *Store) AddMember(ctx context.Context, tenant, roomID, userID string) (added bool, err error) {
+	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
+		return false, err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if err := needUsers(ctx, tx, tenant, userID); err != nil {
+			return err
+		}
+		kind, err := roomKind(ctx, tx, tenant, roomID)
+		if err != nil {
+			return err
+		}
+		if kind == chat.KindDirect {
+			return chat.ErrForbidden
+		}
+		state, err := memberState(ctx, tx, tenant, roomID, userID)
+		if err != nil || state != "" {
+			return err
+		}
+		added = true
+		return addMember(ctx, tx, tenant, roomID, userID, chat.StateJoined, chat.MaxPutInto)
+	})
+	return added && err == nil, annotate(err, "add user %q to room %q", userID, roomID)
+}
+
+// Membership returns how a user stands to a room.
+func (s *Store) Membership(ctx context.Context, tenant, roomID, userID string) (m chat.Membership, err error) {
+	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
+		return m, err
+	}
+	var createdAt int64
+	var role, permissions *string // null for who is no member, and for a role that is not stored
+	err = s.reader.QueryRowContext(ctx, `
+		SELECT id, title, kind, owner_id, created_at, last_seq, role_name, permissions FROM (
+			SELECT r.*, CASE WHEN m.user_id IS NOT NULL THEN coalesce(m.role,
+				CASE r.owner_id WHEN m.user_id THEN 'room.operator' ELSE 'room.member' END) END AS role_name
+			FROM rooms r LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id AND m.user_id = ?3
+			WHERE r.tenant = ?1 AND r.id = ?2 AND r.deleted_at IS NULL) AS room
+		LEFT JOIN roles ON roles.tenant = ?1 AND roles.name = role_name`,
+		tenant, roomID, userID).
+		Scan(&m.Room.ID, &m.Room.Title, &m.Room.Kind, &m.Room.OwnerID, &createdAt, &m.Room.LastSeq, &role, &permissions)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = chat.ErrNotFound
+	}
+	if err != nil {
+		return chat.Membership{}, annotate(err, "load how user %q stands to room %q", userID, roomID)
+	}
+	m.Room.CreatedAt = time.UnixMicro(createdAt).UTC()
+	if role != nil {
+		m.In, m.Role = true, chat.StoredRole(*role, permissions)
+	}
+	return m, nil
 }
 
 // roomKind returns the kind of a room that is not deleted, or chat.ErrNotFound.
@@ -319,7 +385,7 @@ func (s *Store) Leave(ctx context.Context, tenant, roomID, userID string) (left 
 	return left && err == nil, annotate(err, "remove user %q from room %q", userID, roomID)
 }
 
-// DeleteRoom deletes a public room for its owner and returns it as it was.
+// DeleteRoom deletes a room for its owner and returns it as it was.
 func (s *Store) DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (chat.Room, error) {
 	if err := chat.CheckIDs(tenant, roomID, byUserID); err != nil {
 		return chat.Room{}, err
@@ -330,7 +396,7 @@ func (s *Store) DeleteRoom(ctx context.Context, tenant, roomID, byUserID string)
 		if err != nil {
 			return err
 		}
-		if r.Kind != chat.KindPublic || r.OwnerID != byUserID {
+		if r.Kind == chat.KindDirect || r.OwnerID != byUserID {
 			return chat.ErrForbidden
 		}
 		was = r

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -33,6 +34,64 @@ func (s *Store) User(ctx context.Context, tenant, id string) (chat.User, error) 
 		err = chat.ErrNotFound
 	}
 	return u, annotate(err, "load user %q", id)
+}
+
+// AddUsers inserts those users who are not known.
+func (s *Store) AddUsers(ctx context.Context, tenant string, users ...chat.User) error {
+	if err := chat.CheckUsers(tenant, users); err != nil {
+		return err
+	}
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		for _, u := range users {
+			_, err := tx.ExecContext(ctx, `INSERT INTO users (tenant, id, name, provider) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`,
+				tenant, u.ID, u.Name, u.Provider)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return annotate(err, "add %d users", len(users))
+}
+
+// EnterChat notes that a user speaks the chat protocol and returns the user's role.
+func (s *Store) EnterChat(ctx context.Context, tenant, userID string) (role chat.Role, err error) {
+	if err := chat.CheckIDs(tenant, userID); err != nil {
+		return role, err
+	}
+	var known bool
+	var name string
+	var permissions *string
+	err = s.reader.QueryRowContext(ctx, `
+		SELECT chat, coalesce(role, 'user.normal'), permissions
+		FROM users LEFT JOIN roles ON roles.tenant = users.tenant AND roles.name = coalesce(role, 'user.normal')
+		WHERE users.tenant = ?1 AND id = ?2`, tenant, userID).Scan(&known, &name, &permissions)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = chat.ErrNotFound
+	}
+	if err == nil && !known {
+		_, err = s.writer.ExecContext(ctx, `UPDATE users SET chat = 1 WHERE tenant = ?1 AND id = ?2`, tenant, userID)
+	}
+	if err != nil {
+		return role, annotate(err, "let user %q into the chat", userID)
+	}
+	return chat.StoredRole(name, permissions), nil
+}
+
+// WithChatUsers returns those of the rooms in which somebody who is online speaks the chat protocol.
+func (s *Store) WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error) {
+	if err := chat.CheckIDs(append([]string{tenant}, roomIDs...)...); err != nil {
+		return nil, err
+	}
+	given, err := json.Marshal(roomIDs)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := collect(ctx, s.reader, scanString, `
+		SELECT value FROM json_each(?2) WHERE EXISTS (
+			SELECT 1 FROM members JOIN users ON users.tenant = members.tenant AND users.id = user_id
+			WHERE members.tenant = ?1 AND room_id = value AND chat AND online)`, tenant, string(given))
+	return ids, annotate(err, "find rooms with chat users")
 }
 
 // SignOut notes that the user has signed out now.
@@ -130,6 +189,21 @@ func (s *Store) Blocked(ctx context.Context, tenant, by string) ([]string, error
 	ids, err := collect(ctx, s.reader, scanString,
 		`SELECT other_id FROM blocks WHERE tenant = ?1 AND by_id = ?2 ORDER BY other_id`, tenant, by)
 	return ids, annotate(err, "list whom user %q has blocked", by)
+}
+
+// BlockedBy returns those of the users who have blocked userID.
+func (s *Store) BlockedBy(ctx context.Context, tenant, userID string, ids []string) ([]string, error) {
+	if err := chat.CheckIDs(append([]string{tenant, userID}, ids...)...); err != nil {
+		return nil, err
+	}
+	given, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	by, err := collect(ctx, s.reader, scanString, `
+		SELECT by_id FROM blocks WHERE tenant = ?1 AND other_id = ?2 AND by_id IN (SELECT value FROM json_each(?3)) ORDER BY by_id`,
+		tenant, userID, string(given))
+	return by, annotate(err, "list who has blocked user %q", userID)
 }
 
 // checkPair wants two users, not one twice.
