@@ -3,11 +3,14 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"sync"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -453,6 +456,8 @@ func invokeFailure(err error) *protocol.Failure {
 	case !errors.As(err, &failure):
 	case failure.Reason == upstream.ReasonTimeout:
 		return &protocol.Failure{Name: protocol.Timeout, Message: "The application did not answer in time."}
+	case failure.Status >= 400 && chosenFailure(failure) != nil:
+		return chosenFailure(failure)
 	case failure.Status >= 400 && failure.Status < 500:
 		text := "The application refused the invocation."
 		if n := len(failure.Body); n > 0 && n <= maxFailureText {
@@ -461,6 +466,19 @@ func invokeFailure(err error) *protocol.Failure {
 		return &protocol.Failure{Name: protocol.BadRequest, Message: text}
 	}
 	return internal("The application could not handle the invocation.")
+}
+
+// chosenFailure is the error that an application chose for the client: the JSON {"code", "message"}, as the errors of the
+// REST API have it. Clients of the chat protocol go by the code.
+func chosenFailure(f *upstream.Failure) *protocol.Failure {
+	if media, _, err := mime.ParseMediaType(f.ContentType); err != nil || media != cloudevents.TypeJSON || len(f.Body) > maxFailureText {
+		return nil
+	}
+	var chosen struct{ Code, Message string }
+	if json.Unmarshal(f.Body, &chosen) != nil || chosen.Code == "" {
+		return nil
+	}
+	return &protocol.Failure{Name: chosen.Code, Message: chosen.Message}
 }
 
 // maxFailureText is how much of an application's refusal is repeated to the client.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -139,6 +140,14 @@ func TestInvocation(t *testing.T) {
 			_, _ = io.WriteString(w, `{"sum":3}`)
 		case "/bad":
 			http.Error(w, "b is missing", http.StatusBadRequest)
+		case "/named": // says by itself what the client's error is called
+			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"code":"RoomNotFound","message":"there is no such room"}`)
+		case "/nameless":
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"code":7}`)
 		case "/hang":
 			close(hang)
 			<-r.Context().Done()
@@ -151,6 +160,13 @@ func TestInvocation(t *testing.T) {
 		t.Errorf("got %q, %v; want the handler's answer", d.Bytes, err)
 	}
 	_, err = c.Invoke(within(t), "bad", text(""))
+	wantFailure(t, err, protocol.BadRequest)
+	_, err = c.Invoke(within(t), "named", text(""))
+	wantFailure(t, err, "RoomNotFound")
+	if err != nil && !strings.Contains(err.Error(), "there is no such room") {
+		t.Errorf("got %v, want the handler's message", err)
+	}
+	_, err = c.Invoke(within(t), "nameless", text(""))
 	wantFailure(t, err, protocol.BadRequest)
 
 	must(t, c.SendFrame(within(t), false, []byte(`{"type":"invoke","invocationId":"x","target":"event","event":"hang"}`)))
