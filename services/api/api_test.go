@@ -389,6 +389,19 @@ func TestMessages(t *testing.T) {
 	}
 	status, _, _ := bob.do("GET", path, nil)
 	equal(t, "who is not a member", status, 403)
+	_, err := w.store.CreateRoom(t.Context(), "default", chat.Room{ID: "closed", Title: "Closed", Kind: chat.KindPrivate, OwnerID: ada.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/api/chats/closed", "/api/chats/closed/messages"} {
+		status, body, _ := ada.do("GET", path, nil)
+		equal(t, "a private chat for its member", status, 200)
+		status, body, _ = bob.do("GET", path, nil)
+		equal(t, "a private chat that is not one's own", status, 404)
+		if strings.Contains(fmt.Sprint(body), "Closed") {
+			t.Errorf("%s tells its title: %v", path, body)
+		}
+	}
 	status, _, _ = ada.do("GET", "/api/chats/nothing/messages", nil)
 	equal(t, "no chat", status, 404)
 	status, _, _ = ada.do("GET", "/api/chats/a%00b/messages", nil)

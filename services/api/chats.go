@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -139,8 +138,13 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stored, err := s.store.History(r.Context(), s.cfg.Tenant, id, user.ID, before, int(limit))
-	if errors.Is(err, chat.ErrForbidden) && strings.HasPrefix(id, chat.DirectPrefix) {
-		err = chat.ErrNotFound // that two people have a private chat is theirs to know
+	if errors.Is(err, chat.ErrForbidden) {
+		room, loadErr := s.store.Room(r.Context(), s.cfg.Tenant, id)
+		if loadErr != nil {
+			err = loadErr
+		} else if room.Kind != chat.KindPublic {
+			err = chat.ErrNotFound // that there is a chat which is not public is its members' to know
+		}
 	}
 	if err != nil {
 		s.fail(w, r, err)

@@ -59,22 +59,26 @@ func (s *Service) connect(ctx context.Context, e cloudevents.Event) (cloudevents
 	return cloudevents.Response{Status: http.StatusOK, ContentType: "application/json", Body: body, State: &state}, err
 }
 
-// knownUser returns the user that a token named. A guest of the original becomes one by connecting, where that is
-// allowed.
+// providerToken is where those users come from of whom an application vouches with an access key: it signed a token
+// for them, or they were put into a room before they came.
+const providerToken = "token"
+
+// knownUser returns the user that a token named. The gateway has seen that it is signed with an access key, and we sign
+// none but for who is signed in, so that a user who is not known is one of an application's own, or, where they are
+// allowed, a guest of the original, whose page will tell a name.
 func (s *Service) knownUser(ctx context.Context, id string) (chat.User, error) {
 	if id == "" {
 		return chat.User{}, refuse(http.StatusUnauthorized, "the token names no user; sign in and connect again")
 	}
 	user, err := s.store.User(ctx, s.cfg.Tenant, id)
-	unknown, legacy := errors.Is(err, chat.ErrNotFound), chat.IsLegacyID(id)
-	switch {
-	case legacy && !s.cfg.LegacyGuests, unknown && !legacy:
-		return user, refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
-	case unknown:
-		user = chat.User{ID: id, Name: unnamed(id), Provider: "guest"}
-		err = s.store.SaveUser(ctx, s.cfg.Tenant, user)
+	if !errors.Is(err, chat.ErrNotFound) {
+		return user, err
 	}
-	return user, err
+	user = chat.User{ID: id, Name: chat.NameOf(id), Provider: providerToken}
+	if s.cfg.LegacyGuests && chat.IsLegacyID(id) {
+		user.Name, user.Provider = unnamed(id), "guest"
+	}
+	return user, s.store.AddUsers(ctx, s.cfg.Tenant, user)
 }
 
 // checkToken refuses a token that was made before its user signed out, or that does not say when.
@@ -204,7 +208,7 @@ func (s *Service) connections(ctx context.Context, userID string) ([]string, err
 // enterAll is enter for the connections that the user has now.
 func (s *Service) enterAll(ctx context.Context, roomID, userID string) error {
 	conns, err := s.connections(ctx, userID)
-	if err != nil {
+	if err != nil || len(conns) == 0 {
 		return err
 	}
 	return s.enter(ctx, roomID, userID, conns)

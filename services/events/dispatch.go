@@ -65,6 +65,9 @@ func (s *Service) route(ctx context.Context, e cloudevents.Event) (label string,
 		return "disconnected", s.answer(ctx, e, s.disconnected(ctx, e))
 	}
 	name, isUser := strings.CutPrefix(e.Type, cloudevents.UserPrefix)
+	if isUser && strings.HasPrefix(name, chatPrefix) {
+		return s.invoke(ctx, e)
+	}
 	handle, known := s.handlers[name]
 	if !isUser || !known {
 		return "unknown", s.answer(ctx, e, refuse(http.StatusNotFound, "there is no event %.50q; see the list of events in docs/chat.md", name))
@@ -82,18 +85,23 @@ func (s *Service) userEvent(ctx context.Context, e cloudevents.Event, handle han
 	if len(e.Body) > maxEventBody {
 		return refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxEventBody)
 	}
-	user, err := s.store.User(ctx, s.cfg.Tenant, e.UserID)
-	if errors.Is(err, chat.ErrNotFound) {
-		return refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
-	}
+	a, err := s.actor(ctx, e)
 	if err != nil {
 		return err
 	}
-	a := &act{user: user, conn: e.ConnectionID, event: e}
-	if err := s.live(ctx, user, e.ConnectionID); err != nil {
-		return err
-	}
 	return handle(ctx, a)
+}
+
+// actor returns an event with its user, who is known, and whose connection is live.
+func (s *Service) actor(ctx context.Context, e cloudevents.Event) (*act, error) {
+	user, err := s.store.User(ctx, s.cfg.Tenant, e.UserID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil, refuse(http.StatusUnauthorized, "this user is not known; sign in and connect again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &act{user: user, conn: e.ConnectionID, event: e}, s.live(ctx, user, e.ConnectionID)
 }
 
 // answer is the response to an event that has been handled with err.

@@ -39,6 +39,8 @@ type Config struct {
 }
 
 const (
+	invocationsPerEvent = 10 // a page says something without an event; a client of the chat protocol does not
+
 	eventTime    = 20 * time.Second // for one event; below what a gateway waits
 	maxEventBody = 16 << 10         // bytes; nobody has to send more than a title
 )
@@ -84,10 +86,15 @@ type Service struct {
 	limit    *ratelimit.Limiter
 	handlers map[string]handler // by the user event's name
 
+	invokeLimit *ratelimit.Limiter    // like limit, of invocations
+	invocations map[string]invocation // by name
+
 	mu     sync.Mutex      // guards the following
 	untold map[string]bool // users of whose presence a change could not be told; true: they went offline by it
 
-	unburied map[string]bool // rooms that are deleted and whose members could not all be silenced, or told
+	unburied map[string]chat.Room // rooms that are deleted and whose members could not all be silenced, or told
+
+	done done // invocations that have changed the store
 }
 
 // New returns a service that works with deps.
@@ -110,9 +117,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		metrics: newMetrics(deps.Metrics),
 		untold:  map[string]bool{},
 
-		unburied: map[string]bool{},
+		unburied: map[string]chat.Room{},
+		done:     done{},
 		limit:    ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
 	}
+	// A client that starts asks for each of its rooms at once.
+	s.invokeLimit = ratelimit.New(float64(invocationsPerEvent*cfg.EventsPerSecond), 2*chat.MaxMemberships)
+	s.invocations = s.invocationsByName()
 	s.handlers = map[string]handler{
 		"userConnected":     s.userConnected,
 		"userEnterIdle":     s.userEnterIdle,

@@ -33,7 +33,7 @@ const testKey = "a key for tests that is long enough, really"
 // gateway stands in for the gateways: it holds connections with their groups and rights, delivers what it is
 // asked to send, and posts events as a gateway does.
 type gateway struct {
-	t      *testing.T
+	t      testing.TB
 	server *httptest.Server
 	events http.Handler
 
@@ -60,7 +60,7 @@ type received struct {
 	body  string
 }
 
-func newGateway(t *testing.T) *gateway {
+func newGateway(t testing.TB) *gateway {
 	g := &gateway{t: t, conns: map[string]*conn{}}
 	g.server = httptest.NewServer(g)
 	t.Cleanup(g.server.Close)
@@ -71,7 +71,19 @@ func (g *gateway) client() *dataplane.Client {
 	return dataplane.New(g.server.URL, testKey, "chat", dataplane.Options{Retries: -1})
 }
 
-var filterForm = regexp.MustCompile(`^'((?:[^']|'')*)' in groups or userId eq '((?:[^']|'')*)'$`)
+var filterForm = regexp.MustCompile(`'((?:[^']|'')*)' in groups|userId (eq|ne) '((?:[^']|'')*)'`)
+
+// passes evaluates the filters that the service uses: terms joined by "and" or by "or".
+func passes(filter string, c *conn) bool {
+	passed := 0
+	terms := filterForm.FindAllStringSubmatch(filter, -1)
+	for _, term := range terms {
+		if term[2] == "" && c.groups[unquote(term[1])] || term[2] != "" && (c.user == unquote(term[3])) == (term[2] == "eq") {
+			passed++
+		}
+	}
+	return passed == len(terms) || passed > 0 && strings.Contains(filter, " or ")
+}
 
 // ServeHTTP is the part of the data plane that the service uses.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,13 +102,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	message := received{kind: r.Header.Get("Content-Type"), body: string(body)}
 	switch {
 	case p[len(p)-1] == ":send":
-		filter := filterForm.FindStringSubmatch(r.URL.Query().Get("filter"))
-		if filter == nil && r.URL.Query().Has("filter") {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
 		for _, c := range g.conns {
-			if !to(c, p) || filter != nil && !c.groups[unquote(filter[1])] && c.user != unquote(filter[2]) {
+			if !to(c, p) || !passes(r.URL.Query().Get("filter"), c) || slices.Contains(r.URL.Query()["excluded"], c.id) {
 				continue
 			}
 			if p[0] == "groups" {
@@ -237,6 +244,53 @@ func (c *conn) event(name string, data any) int {
 	return c.post(cloudevents.UserPrefix+name, name, cloudevents.TypeJSON, string(body)).Code
 }
 
+// invoke sends an invocation and returns its result, or the code of its fault.
+func (c *conn) invoke(name string, data any) (result map[string]any, code string) {
+	c.g.t.Helper()
+	body, _ := json.Marshal(data)
+	return c.result(c.post(cloudevents.UserPrefix+name, name, cloudevents.TypeJSON, string(body)))
+}
+
+// result reads the answer to an invocation.
+func (c *conn) result(w *httptest.ResponseRecorder) (result map[string]any, code string) {
+	c.g.t.Helper()
+	if err := json.Unmarshal(w.Body.Bytes(), &result); err != nil || w.Header().Get("Content-Type") != cloudevents.TypeJSON {
+		c.g.t.Fatalf("answer to an invocation by %s: got %d %s %.200q, want a JSON object", c.user, w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+	code, faulty := result["code"].(string)
+	if text, _ := result["message"].(string); faulty != (w.Code >= 400) || faulty && text == "" {
+		c.g.t.Errorf("answer to an invocation by %s: got %d %.200q, want a code and a message exactly with an error", c.user, w.Code, w.Body)
+	}
+	return result, code
+}
+
+// mustInvoke is invoke for one that has to succeed.
+func (c *conn) mustInvoke(name string, data any) map[string]any {
+	c.g.t.Helper()
+	result, code := c.invoke(name, data)
+	if code != "" {
+		c.g.t.Fatalf("%s %v by %s: got %s, want success", name, data, c.user, result)
+	}
+	return result
+}
+
+// notified returns the bodies of one kind of notification that c has got.
+func (c *conn) notified(kind string) []map[string]any {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	var bodies []map[string]any
+	for _, m := range c.got {
+		var n struct {
+			NotificationType string
+			Body             map[string]any
+		}
+		if json.Unmarshal([]byte(m.body), &n) == nil && n.NotificationType == kind {
+			bodies = append(bodies, n.Body)
+		}
+	}
+	return bodies
+}
+
 // must is event for one that has to succeed.
 func (c *conn) must(name string, data any) {
 	c.g.t.Helper()
@@ -259,13 +313,13 @@ func (c *conn) told(chatEvent string) []string {
 	return data
 }
 
-// notices returns the texts that c has got from a group.
+// notices returns the texts that c has got from a group, without what is not for people.
 func (c *conn) notices(group string) []string {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	var texts []string
 	for _, m := range c.got {
-		if m.group == group {
+		if m.group == group && strings.HasPrefix(m.kind, "text/plain") {
 			texts = append(texts, m.body)
 		}
 	}
@@ -282,13 +336,13 @@ func (c *conn) may(room string) (hear, speak bool) {
 // world is the service with a real store and a gateway that is not one.
 type world struct {
 	*gateway
-	t     *testing.T
+	t     testing.TB
 	s     *Service
 	store chat.Store
 	logs  *bytes.Buffer
 }
 
-func newWorld(t *testing.T, cfg Config) *world {
+func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "chat.db"))
 	if err != nil {
@@ -363,7 +417,7 @@ func (noLog) Consume(ctx context.Context, _, _ string, _ func(context.Context, [
 }
 
 // equal fails the test unless got is want.
-func equal[T any](t *testing.T, what string, got, want T) {
+func equal[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
 	g, _ := json.Marshal(got)
 	w, _ := json.Marshal(want)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
@@ -55,21 +56,27 @@ func (s *Service) remember(ctx context.Context, batch []messagelog.Entry) error 
 
 func (s *Service) rememberPart(ctx context.Context, part []messagelog.Entry) (results []string, err error) {
 	var messages []chat.Message
+	var from []string
 	for _, entry := range part {
 		m, fault := s.message(entry)
 		if fault != "" {
 			results = append(results, fault)
 			continue
 		}
-		messages = append(messages, m)
+		messages, from = append(messages, m), append(from, entry.ConnectionID)
 	}
 	if len(messages) == 0 { // another hub was busy
 		return results, nil
 	}
 	outcomes, err := s.store.AddMessages(ctx, s.cfg.Tenant, messages)
-	for _, o := range outcomes {
+	var fresh []remembered
+	for i, o := range outcomes {
 		results = append(results, result(o))
+		if o.Created {
+			fresh = append(fresh, remembered{o.Message, from[i]})
+		}
 	}
+	s.tellRemembered(ctx, fresh)
 	return results, err
 }
 
@@ -78,7 +85,10 @@ func (s *Service) message(e messagelog.Entry) (m chat.Message, fault string) {
 	if e.Hub != (webpubsub.HubKey{Tenant: s.cfg.Tenant, Hub: s.cfg.Hub}) {
 		return m, historyForeign
 	}
-	text, key, fault := said(e.Data)
+	text, key, fault := saidIn(e.Data)
+	if utf8.RuneCountInString(text) > chat.MaxTextRunes {
+		fault = historyInvalid
+	}
 	if key == "" || len(key) > chat.MaxKeyBytes {
 		key = e.ID
 	}
@@ -99,9 +109,9 @@ func result(o chat.Outcome) string {
 	return historyStored
 }
 
-// said returns the text of a group message and its author's key for it, or why it has none. Who the payload says
+// saidIn returns the text of a group message and its author's key for it, or why it has none. Who the payload says
 // it is from is not looked at.
-func said(d webpubsub.Data) (text, key, fault string) {
+func saidIn(d webpubsub.Data) (text, key, fault string) {
 	switch d.Type {
 	case webpubsub.DataText:
 		text = string(d.Bytes)

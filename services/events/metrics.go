@@ -11,6 +11,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	history  *prometheus.CounterVec
 	ghosts   prometheus.Counter
+	untold   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,8 +33,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "events_ghost_connections_total",
 			Help: "Connections that were gone without a disconnected event.",
 		}),
+		untold: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "events_untold_messages_total",
+			Help: "Messages that are in the history and could not be sent to who listens.",
+		}),
 	}
-	reg.MustRegister(m.events, m.duration, m.history, m.ghosts)
+	reg.MustRegister(m.events, m.duration, m.history, m.ghosts, m.untold)
 	return m
 }
 

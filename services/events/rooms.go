@@ -36,13 +36,8 @@ func (s *Service) createChat(ctx context.Context, a *act) error {
 	if err := s.enterAll(ctx, room.ID, a.user.ID); err != nil {
 		return err
 	}
-	return s.tellAll(ctx, "chatCreated", struct {
-		ID      string            `json:"id"`
-		Name    string            `json:"name"`
-		Members map[string]member `json:"members"`
-		Owner   string            `json:"owner"`
-		Kind    chat.Kind         `json:"kind"`
-	}{room.ID, title, map[string]member{a.user.ID: {UserID: a.user.ID, UserName: a.user.Name, State: chat.StateJoined}}, a.user.ID, chat.KindPublic})
+	room.Members = []chat.Member{{UserID: a.user.ID, Name: a.user.Name, State: chat.StateJoined}}
+	return s.tellAll(ctx, "chatCreated", chatCreatedOf(room))
 }
 
 // create inserts a room. An event that a gateway posts again, not knowing that it was done, finds it done.
@@ -77,11 +72,19 @@ func (s *Service) joinChat(ctx context.Context, a *act) error {
 	if err := s.enterAll(ctx, id, a.user.ID); err != nil || !changed {
 		return err
 	}
-	joined := member{ChatID: id, UserID: a.user.ID, UserName: a.user.Name, State: chat.StateJoined}
-	if err := s.tellRoom(ctx, id, a.user.ID, "memberJoined", joined); err != nil || isDirect(id) {
+	return s.tellOf(ctx, id, a.user, s.tellJoined)
+}
+
+// tellOf tells something about a user and a room. Of one that has just been deleted there is nothing left to tell.
+func (s *Service) tellOf(ctx context.Context, roomID string, user chat.User, tell func(context.Context, chat.Room, chat.User) error) error {
+	m, err := s.store.Membership(ctx, s.cfg.Tenant, roomID, user.ID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	return s.notice(ctx, id, a.user.Name, "has joined the chat")
+	return tell(ctx, m.Room, user)
 }
 
 // leaveChat ends a membership. Pages of the original leave a chat that has just been deleted, so having nothing to
@@ -98,10 +101,7 @@ func (s *Service) leaveChat(ctx context.Context, a *act) error {
 	if err := s.exitAll(ctx, id, a.user.ID); err != nil || !left {
 		return err
 	}
-	if err := s.tellRoom(ctx, id, a.user.ID, "memberLeft", member{ChatID: id, UserID: a.user.ID}); err != nil {
-		return err
-	}
-	return s.notice(ctx, id, a.user.Name, "has left the chat")
+	return s.tellOf(ctx, id, a.user, s.tellLeft)
 }
 
 // deleteChat deletes a room for its owner, and silences those who are in it.
@@ -110,7 +110,7 @@ func (s *Service) deleteChat(ctx context.Context, a *act) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.store.DeleteRoom(ctx, s.cfg.Tenant, id, a.user.ID)
+	room, err := s.store.DeleteRoom(ctx, s.cfg.Tenant, id, a.user.ID)
 	switch {
 	case errors.Is(err, chat.ErrNotFound):
 		return errNoRoom
@@ -119,30 +119,39 @@ func (s *Service) deleteChat(ctx context.Context, a *act) error {
 	case err != nil:
 		return err
 	}
-	return s.bury(ctx, id)
+	return s.bury(ctx, room)
 }
 
-// bury silences a deleted room and tells everybody. What fails is owed, and made good later: when the event is tried
-// again there is nothing left to delete, and nobody would be silenced by it.
-func (s *Service) bury(ctx context.Context, roomID string) error {
-	err := errors.Join(s.closeGroup(ctx, roomID), s.tellAll(ctx, "chatDeleted", roomID))
+// bury tells everybody who knew of a deleted room, and silences it. What fails is owed, and made good later: when the
+// event is tried again there is nothing left to delete, and nobody would be silenced by it.
+func (s *Service) bury(ctx context.Context, room chat.Room) error {
+	tell := s.tellAll(ctx, "chatDeleted", room.ID)
+	if room.Kind == chat.KindPrivate {
+		tell = s.tellMembers(ctx, room.ID, "chatDeleted", room.ID)
+	}
+	err := errors.Join(tell, s.tellClosed(ctx, room), s.closeGroup(ctx, room.ID))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.unburied[roomID] = true
+		s.unburied[room.ID] = room
 	} else {
-		delete(s.unburied, roomID)
+		delete(s.unburied, room.ID)
 	}
 	return err
+}
+
+// tellClosed notifies clients of the chat protocol that are still in the room's group.
+func (s *Service) tellClosed(ctx context.Context, room chat.Room) error {
+	return s.notifyRoom(ctx, room.ID, notification{Type: "RoomClosed", Body: roomNamed{room.ID, room.Title}})
 }
 
 // buryOwed makes good what bury could not do, until that fails again.
 func (s *Service) buryOwed(ctx context.Context) error {
 	s.mu.Lock()
-	owed := slices.Collect(maps.Keys(s.unburied))
+	owed := slices.Collect(maps.Values(s.unburied))
 	s.mu.Unlock()
-	for _, id := range owed {
-		if err := s.bury(ctx, id); err != nil {
+	for _, room := range owed {
+		if err := s.bury(ctx, room); err != nil {
 			return err
 		}
 	}

@@ -47,6 +47,23 @@ type member struct {
 	State    chat.MemberState `json:"state,omitempty"`
 }
 
+// chatCreated is the data of chatCreated.
+type chatCreated struct {
+	ID      string            `json:"id"`
+	Name    string            `json:"name"`
+	Members map[string]member `json:"members"`
+	Owner   string            `json:"owner"`
+	Kind    chat.Kind         `json:"kind"`
+}
+
+func chatCreatedOf(r chat.Room) chatCreated {
+	members := map[string]member{}
+	for _, m := range r.Members {
+		members[m.UserID] = member{UserID: m.UserID, UserName: m.Name, State: m.State}
+	}
+	return chatCreated{r.ID, r.Title, members, r.OwnerID, r.Kind}
+}
+
 func (s *Service) tellAll(ctx context.Context, event string, value any) error {
 	return s.gateway.SendToAll(ctx, message(event, value))
 }
@@ -60,6 +77,11 @@ func (s *Service) tellUser(ctx context.Context, userID, event string, value any)
 func (s *Service) tellRoom(ctx context.Context, roomID, userID, event string, value any) error {
 	filter := quote(roomID) + " in groups or userId eq " + quote(userID)
 	return s.gateway.SendToAll(ctx, message(event, value), dataplane.Filter(filter))
+}
+
+// tellMembers tells the pages of who hears a room.
+func (s *Service) tellMembers(ctx context.Context, roomID, event string, value any) error {
+	return s.gateway.SendToAll(ctx, message(event, value), dataplane.Filter(quote(roomID)+" in groups"))
 }
 
 // quote makes s a string literal of a filter (rest-api.md section 8).
