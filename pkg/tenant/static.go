@@ -61,6 +61,7 @@ func (x *index) add(t *Tenant) {
 // clone returns a copy that shares nothing with t.
 func (t Tenant) clone() *Tenant {
 	t.Hosts = slices.Clone(t.Hosts)
+	t.Upstream = slices.Clone(t.Upstream)
 	t.Hubs = slices.Clone(t.Hubs)
 	for i := range t.Hubs {
 		h := &t.Hubs[i]

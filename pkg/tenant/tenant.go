@@ -15,6 +15,8 @@ type Tenant struct {
 	Keys   Keys     `yaml:"keys"`
 	Limits Limits   `yaml:"limits"`
 	Hubs   []Hub    `yaml:"hubs"`
+
+	Upstream []Template `yaml:"upstream"` // where events of the ancestor protocol go; empty: it is not served
 }
 
 // Keys sign and verify; both are valid at any time, so that one can be replaced while the other is in use.

@@ -22,7 +22,9 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
@@ -64,7 +66,10 @@ type Gateway struct {
 	node     *node.Node
 	upstream *upstream.Upstream
 	rest     http.Handler
-	secret   []byte // signs reconnection tokens
+
+	userGroups *asrs.UserGroups
+
+	secret []byte // signs reconnection tokens
 
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
@@ -106,17 +111,33 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
-	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{
+	var err error
+	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
+		return nil, err
+	}
+	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
 		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint}, d.Logger, d.Metrics))
 	return g, nil
 }
 
-// Handler serves /client…, /clients…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
+// openUserGroups returns the groups of the ancestor protocol's users, which all nodes share.
+func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
+	if cfg.URL == "" {
+		return asrs.NewUserGroups(nil, ""), nil
+	}
+	client, err := redisconn.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the users' groups: %w", err)
+	}
+	return asrs.NewUserGroups(client, cfg.Prefix), nil
+}
+
+// Handler serves /client…, /clients…, /ws/…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
 // behind a mux that cleans paths.
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
-		case path == "/client" || strings.HasPrefix(path, "/client/"):
+		case path == "/client" || strings.HasPrefix(path, "/client/"), path == "/ws/client" || strings.HasPrefix(path, "/ws/client/"):
 			g.serveClient(w, r)
 		case strings.HasPrefix(path, "/clients/"):
 			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
@@ -150,6 +171,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.stop()
 	g.sockets.Wait()
 	g.goodbyes.Wait()
+	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 // TestKeysAreReplaced has both keys valid at once, then one of them gone: new tokens by it are refused, connections and
 // recoveries of those who came by it are not.
 //
-//checklist:A01
+// checklist:A01
 func TestKeysAreReplaced(t *testing.T) {
 	t.Parallel()
 	const oldKey, newKey = "the old key, which has thirty-two bytes", "the new key, which has thirty-two bytes"

@@ -18,6 +18,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
 
@@ -46,6 +47,8 @@ type Options struct {
 	AcceptedEndpoints []string
 	// PublicEndpoint is the endpoint that generated client tokens are for. Default: that of the request.
 	PublicEndpoint string
+	// UserGroups are the groups of users in the ancestor protocol.
+	UserGroups *asrs.UserGroups
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
 }
@@ -61,6 +64,9 @@ type Handler struct {
 
 // New returns the handler. Its metrics are registered with metrics.
 func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics prometheus.Registerer) *Handler {
+	if o.UserGroups == nil {
+		o.UserGroups = asrs.NewUserGroups(nil, "")
+	}
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
@@ -96,7 +102,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if isHealth(r) {
 		return &health, http.StatusOK, nil, nil
 	}
-	op, segments, routeErr := route(r)
+	find := route
+	if isAncestor(r) {
+		find = routeAncestor
+	}
+	op, segments, routeErr := find(r)
 	t := h.tenants.ByHost(r.Host)
 	if t == nil {
 		return op, 0, nil, notFound("no service has this host name", "")
@@ -131,7 +141,11 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	if err != nil {
 		return unauthorized(err.Error())
 	}
-	if err := token.CheckRESTAudience(claims, r, h.options.AcceptedEndpoints); err != nil {
+	accepted := h.options.AcceptedEndpoints
+	if isAncestor(r) { // its audiences lack the port
+		accepted = nil
+	}
+	if err := token.CheckRESTAudience(claims, r, accepted); err != nil {
 		return unauthorized(err.Error())
 	}
 	return nil
