@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -64,41 +66,44 @@ func numericDate(t time.Time) *jwt.NumericDate {
 // parseClaims reads the claims of a token whose signature is good. Names are matched exactly; of a repeated
 // name the last value counts.
 func parseClaims(raw []byte) (Claims, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 || raw[0] != '{' || !json.Valid(raw) {
 		return Claims{}, errors.New("the token's claims are not a JSON object")
 	}
-	c := Claims{All: make(map[string][]string, len(members))}
-	for name, value := range members {
-		c.All[name] = texts(value)
+	m, ok := readMembers(raw)
+	if !ok {
+		return Claims{}, errors.New("the token's claims have a name that is no text")
+	}
+	c := Claims{All: make(map[string][]string, len(m))}
+	for _, claim := range m {
+		c.All[claim.name] = texts(claim.value)
 	}
 
-	var ok bool
-	if c.Subject, ok = subject(members); !ok {
+	if c.Subject, ok = m.subject(); !ok {
 		return c, errors.New("claim sub must be a string")
 	}
-	if c.Audience, ok = stringOrArray(members["aud"]); !ok {
+	if c.Audience, ok = stringOrArray(m.value("aud")); !ok {
 		return c, errors.New("claim aud must be a string or an array of strings")
 	}
-	if c.ExpiresAt, ok = instant(members["exp"]); !ok {
+	if c.ExpiresAt, ok = instant(m.value("exp")); !ok {
 		return c, errors.New("claim exp must be a number of seconds since 1970")
 	}
-	if c.NotBefore, ok = instant(members["nbf"]); !ok {
+	if c.NotBefore, ok = instant(m.value("nbf")); !ok {
 		return c, errors.New("claim nbf must be a number of seconds since 1970")
 	}
 	// A role that is not a string gives nothing, like any unknown role.
-	roles, _ := stringOrArray(members["role"])
-	remapped, _ := stringOrArray(members[roleIdentifier])
+	roles, _ := stringOrArray(m.value("role"))
+	remapped, _ := stringOrArray(m.value(roleIdentifier))
 	c.Roles = append(roles, remapped...)
-	c.Groups, ok = stringOrArray(members["webpubsub.group"])
+	c.Groups, ok = stringOrArray(m.value("webpubsub.group"))
 	c.badGroups = !ok
 	return c, nil
 }
 
-func subject(members map[string]json.RawMessage) (string, bool) {
-	raw, ok := members["sub"]
-	if !ok {
-		raw = members[nameIdentifier]
+func (m members) subject() (string, bool) {
+	raw := m.value("sub")
+	if raw == nil {
+		raw = m.value(nameIdentifier)
 	}
 	if absent(raw) {
 		return "", true
@@ -115,8 +120,8 @@ func text(raw json.RawMessage) (string, bool) {
 		return "", false
 	}
 	inner := raw[1 : len(raw)-1]
-	if bytes.IndexByte(inner, '\\') < 0 {
-		return string(bytes.ToValidUTF8(inner, []byte("\ufffd"))), true
+	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner), true
 	}
 	var s string
 	return s, json.Unmarshal(raw, &s) == nil
@@ -130,12 +135,11 @@ func stringOrArray(raw json.RawMessage) ([]string, bool) {
 	if s, ok := text(raw); ok {
 		return []string{s}, true
 	}
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil {
+	if raw[0] != '[' {
 		return nil, false
 	}
-	all := make([]string, 0, len(elements))
-	for _, element := range elements {
+	all := make([]string, 0, 2)
+	for element := range parts(raw) {
 		s, ok := text(element)
 		if !ok {
 			return nil, false
@@ -150,8 +154,8 @@ func instant(raw json.RawMessage) (time.Time, bool) {
 	if absent(raw) {
 		return time.Time{}, true
 	}
-	var seconds float64
-	if json.Unmarshal(raw, &seconds) != nil || seconds < 0 || seconds > 253402300799 {
+	seconds, err := strconv.ParseFloat(string(raw), 64) // valid JSON that is no number is none for strconv either
+	if err != nil || seconds < 0 || seconds > 253402300799 {
 		return time.Time{}, false
 	}
 	whole, part := math.Modf(seconds)
@@ -166,12 +170,8 @@ func texts(raw json.RawMessage) []string {
 	if raw[0] != '[' {
 		return []string{oneText(raw)}
 	}
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil {
-		return []string{}
-	}
-	all := make([]string, 0, len(elements))
-	for _, element := range elements {
+	all := make([]string, 0, 2)
+	for element := range parts(raw) {
 		all = append(all, oneText(element))
 	}
 	return all

@@ -3,8 +3,10 @@ package token
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/json"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -344,6 +346,26 @@ func FuzzClaims(f *testing.F) {
 		for name, values := range c.All {
 			if values == nil {
 				t.Errorf("claim %q: got nil, want a list", name)
+			}
+		}
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &members); err != nil || len(members) != len(c.All) {
+			t.Fatalf("got %d claims, encoding/json %d, %v", len(c.All), len(members), err)
+		}
+		for name, value := range members {
+			want := []string{}
+			var elements []json.RawMessage
+			switch {
+			case value == nil || value[0] == 'n':
+			case json.Unmarshal(value, &elements) != nil:
+				want = []string{oneText(value)}
+			default:
+				for _, element := range elements {
+					want = append(want, oneText(element))
+				}
+			}
+			if got := c.All[name]; !slices.Equal(got, want) {
+				t.Errorf("claim %q: got %q, want %q", name, got, want)
 			}
 		}
 	})
