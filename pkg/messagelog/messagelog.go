@@ -38,7 +38,7 @@ type Log interface {
 	// Consume calls handle with the entries of the named log that this consumer group has not confirmed, oldest
 	// first, in batches, until ctx ends. Entries are confirmed when handle returns nil; otherwise the same
 	// batch is handed over again after a pause. One process of the consumer group gets entries at a time, in
-	// the order of the log; what a dead process held is handed to another within a minute.
+	// the order of the log; what a dead process held is handed to another within 15 s.
 	Consume(ctx context.Context, name, consumer string, handle func(context.Context, []Entry) error) error
 
 	// Ready returns nil, or why the log cannot take entries now.

@@ -56,6 +56,36 @@ func TestEventsAway(t *testing.T) {
 	come(t, top.A, "Grace", plain)
 }
 
+// TestEventsKilled kills the events service, which then gives nothing back of what it was storing, nor its turn to store.
+func TestEventsKilled(t *testing.T) {
+	t.Parallel()
+	top := topology.Services(t, topology.Options{})
+	ada := come(t, top.A, "Ada", plain)
+	tea := uuid(1)
+	ada.do("createChat", object{"id": tea, "name": "Tea"})
+	var said []string
+	talk := func(what string) {
+		for i := range 20 {
+			said = append(said, fmt.Sprint(what, " ", i))
+			if err := ada.say(tea, said[len(said)-1]); err != nil {
+				t.Fatalf("say %q: %v", said[len(said)-1], err)
+			}
+		}
+	}
+	talk("before")
+	top.Events.Kill()
+	killed := time.Now()
+	talk("meanwhile")
+	top.Events.Start()
+	talk("after")
+	ada.keeps(tea, said)
+	took := time.Since(killed)
+	t.Logf("history is complete %v after the kill", took)
+	if took > presenceTime {
+		t.Errorf("history is complete %v after the kill, want at most %v", took, presenceTime)
+	}
+}
+
 // TestHandlerAway keeps an application's handler away while connections come and go. When it is there it hears of
 // every connection, first connected and then disconnected, once each. A gateway that stops meanwhile tells it before
 // it ends, also of connections whose clients are away.

@@ -18,14 +18,15 @@ const (
 	block     = time.Second // how long a read waits for entries, and at most how long Consume outlives its context
 
 	// Entries that their consumer has not touched for deadAfter go to another, which looks at every sweep. A
-	// consumer touches what it has at every renewal.
-	deadAfter = 30 * time.Second
+	// consumer touches what it has at every renewal. Nothing is stored while a dead consumer seems to live, and people
+	// who come back meanwhile do not see what was said just before; too soon costs no more than work done twice.
+	deadAfter = 10 * time.Second
 	sweep     = 10 * time.Second
-	renewal   = 10 * time.Second
+	renewal   = 3 * time.Second
 
 	// One member of a group reads at a time, so that entries are handed over in the log's order. Its turn outlives
 	// it by a little more than deadAfter: whoever is next first takes over what it has left.
-	turnTime = deadAfter + 5*time.Second
+	turnTime = deadAfter + 2*time.Second
 
 	// A consumer without entries that has not been heard of for this long is forgotten.
 	forgetAfter = time.Hour
@@ -225,9 +226,10 @@ func (c *consumer) hold(ctx context.Context, ids []string) (release func()) {
 	return func() { cancel(); <-ended }
 }
 
-// touch makes entries look as if they had just been read. An error is no reason to stop working on them: they are
-// ours until somebody else has them.
+// touch keeps the turn and makes entries look as if they had just been read. An error is no reason to stop working on
+// them: they are ours until somebody else has them.
 func (c *consumer) touch(ctx context.Context, ids []string) {
+	_, _ = c.turn(ctx)
 	_ = c.log.client.XClaimJustID(ctx, &redis.XClaimArgs{
 		Stream: c.stream, Group: c.group, Consumer: c.id, Messages: ids,
 	}).Err()

@@ -9,7 +9,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// A handler may take longer than a consumer may be silent: what it works on is touched meanwhile.
+// A handler may take longer than a consumer may be silent: what it works on is touched meanwhile, and its turn lasts.
 func TestTouchedEntriesAreNotTakenOver(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
@@ -41,5 +41,8 @@ func TestTouchedEntriesAreNotTakenOver(t *testing.T) {
 	c.touch(ctx, []string{id})
 	if got := idle(); got >= deadAfter-renewal {
 		t.Errorf("an entry just touched is idle for %v, want less than %v", got, deadAfter-renewal)
+	}
+	if got, err := l.client.PTTL(ctx, c.turnKey()).Result(); err != nil || got <= deadAfter {
+		t.Errorf("the turn of who just touched an entry lasts %v, %v; want more than %v", got, err, deadAfter)
 	}
 }
