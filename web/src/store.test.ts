@@ -366,6 +366,19 @@ describe("after a gap", () => {
     expect(world.texts("hike")).toEqual(["meanwhile:sent"]);
   });
 
+  it("finds what was delivered before the connection and stored after it", async () => {
+    world.chat("hike");
+    await world.online();
+    world.store.open("hike");
+    await settle();
+    world.messages.hike = [line(1, "just missed")];
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(world.texts("hike")).toEqual(["just missed:sent"]);
+    world.messages.hike.push(line(2, "and after a restart"));
+    await vi.advanceTimersByTimeAsync(19_000);
+    expect(world.texts("hike")).toEqual(["just missed:sent", "and after a restart:sent"]);
+  });
+
   it("forgets chats that are gone and shows none in their place", async () => {
     world.chat("hike");
     await world.online();

@@ -83,6 +83,7 @@ const readAfterMs = 1000; // a message is stored a moment after it was delivered
 const toastMs = 6000;
 const mostToasts = 3;
 const slowestRefreshMs = 30_000;
+const lookAgainMs = [2000, 15_000]; // after a connection; the second is for services that have just come back themselves
 
 export class Store {
   readonly state = reactive<State>({
@@ -117,6 +118,7 @@ export class Store {
   #refreshAgain = false;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshDelay = 1000;
+  #lookAgainTimer: ReturnType<typeof setTimeout> | undefined;
   #idle = false;
   #toldIdle = false; // what the server knows of it
   #toastIds = 0;
@@ -200,6 +202,7 @@ export class Store {
 
   #ended(): void {
     clearTimeout(this.#refreshTimer);
+    clearTimeout(this.#lookAgainTimer);
     for (const timer of this.#markTimers.values()) clearTimeout(timer);
     Object.assign(this.state, {
       phase: "signedOut", me: null, loaded: false, link: "connecting", tabs: [], active: null,
@@ -219,10 +222,21 @@ export class Store {
   #linked(link: LinkState): void {
     const s = this.state;
     s.link = link;
+    clearTimeout(this.#lookAgainTimer);
     if (link !== "online") return;
     void this.refresh();
+    this.#lookAgain(lookAgainMs);
     if (this.#idle || this.#toldIdle) void this.#tellIdle(); // a new connection starts out in use, a recovered one as it was
     this.#sendWaiting();
+  }
+
+  // What was delivered before we were there and stored after we asked is in neither; it is there a moment later.
+  #lookAgain([delay, ...later]: number[]): void {
+    if (delay === undefined) return;
+    this.#lookAgainTimer = setTimeout(() => {
+      void this.refresh();
+      this.#lookAgain(later);
+    }, delay * (0.75 + Math.random() / 2)); // not everybody at once
   }
 
   #sendWaiting(): void {
