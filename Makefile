@@ -2,6 +2,7 @@
 # make run           build, then chatr standalone
 # make test          every test, installing what it needs; what CI runs
 # make up, make down   docker compose with keys made in .env; stop it (data stays)
+# make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make bench         Go benchmarks with allocations
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
@@ -12,7 +13,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test bench lint docs compatibility setup clean
+.PHONY: all build run up down test test-compose bench lint docs compatibility setup clean
 all: build
 
 build: bin/chatr
@@ -48,6 +49,9 @@ setup:
 
 test: setup
 	scripts/test
+
+test-compose:
+	scripts/test-compose
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...
