@@ -29,8 +29,8 @@ func (s *settings) completed() []tenant.Tenant {
 		tenants = []tenant.Tenant{{Name: s.Chat.Tenant, Hosts: []string{"*"}}}
 	}
 	for i := range tenants {
-		if tenants[i].Keys == (tenant.Keys{}) {
-			tenants[i].Keys = tenant.Keys{Primary: s.AccessKey, Secondary: s.AccessKeySecondary}
+		if k := &tenants[i].Keys; k.Primary == "" && k.Secondary == "" {
+			k.Primary, k.Secondary = s.AccessKey, s.AccessKeySecondary
 		}
 	}
 	return tenants

@@ -9,8 +9,7 @@ import "strings"
 
 const hexDigits = "0123456789ABCDEF"
 
-// Escape returns a text as a header carries it.
-func Escape(s string) string {
+func escape(s string) string {
 	plain := true
 	for i := 0; i < len(s) && plain; i++ {
 		plain = !mustEscape(s, i)

@@ -157,8 +157,4 @@ const (
 
 // Connected is the first message of a PubSub connection. ReconnectionToken is for reliable codecs only; empty
 // members are left out.
-type Connected struct {
-	UserID, ConnectionID, ReconnectionToken string
-
-	Greeting string // all that a simple client is told, in a text frame; empty: nothing
-}
+type Connected struct{ UserID, ConnectionID, ReconnectionToken string }

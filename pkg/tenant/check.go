@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,10 +55,10 @@ func (c *checker) tenant(at string, t Tenant) {
 		c.host(fmt.Sprintf("%s.hosts[%d]", at, i), host)
 	}
 	c.keys(at+".keys", t.Keys)
+	c.auth(at+".auth", t.Auth, t.Keys)
+	c.endpoints(at, t)
+	c.network(at, t)
 	c.limits(at+".limits", t.Limits)
-	for i, u := range t.Upstream {
-		c.template(fmt.Sprintf("%s.upstream[%d]", at, i), u)
-	}
 	hubs := map[string]string{}
 	for i, h := range t.Hubs {
 		hubAt := fmt.Sprintf("%s.hubs[%d]", at, i)
@@ -92,8 +93,26 @@ func (c *checker) keys(at string, k Keys) {
 	} else if len(k.Primary) < MinKeyBytes {
 		c.add(at+".primary", "has %d bytes; at least %d are needed", len(k.Primary), MinKeyBytes)
 	}
-	if k.Secondary != "" && len(k.Secondary) < MinKeyBytes {
-		c.add(at+".secondary", "has %d bytes; at least %d are needed", len(k.Secondary), MinKeyBytes)
+	for _, key := range [][2]string{{"secondary", k.Secondary}, {"service", k.Service}} {
+		if key[1] != "" && len(key[1]) < MinKeyBytes {
+			c.add(at+"."+key[0], "has %d bytes; at least %d are needed", len(key[1]), MinKeyBytes)
+		}
+	}
+}
+
+func (c *checker) endpoints(at string, t Tenant) {
+	for i, e := range t.Endpoints {
+		c.endpoint(fmt.Sprintf("%s.endpoints[%d]", at, i), e)
+	}
+	if t.ClientEndpoint != "" {
+		c.endpoint(at+".clientEndpoint", t.ClientEndpoint)
+	}
+}
+
+func (c *checker) endpoint(at, e string) {
+	u, err := url.Parse(e)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		c.add(at, "%.140q is not an endpoint; write http://host[:port] or https://host[:port]", e)
 	}
 }
 

@@ -61,7 +61,10 @@ func (x *index) add(t *Tenant) {
 // clone returns a copy that shares nothing with t.
 func (t Tenant) clone() *Tenant {
 	t.Hosts = slices.Clone(t.Hosts)
-	t.Upstream = slices.Clone(t.Upstream)
+	t.Endpoints = slices.Clone(t.Endpoints)
+	t.Auth.OIDC = slices.Clone(t.Auth.OIDC)
+	t.NetworkACLs.PrivateEndpoints = slices.Clone(t.NetworkACLs.PrivateEndpoints)
+	t.NetworkACLs.IPRules = slices.Clone(t.NetworkACLs.IPRules)
 	t.Hubs = slices.Clone(t.Hubs)
 	for i := range t.Hubs {
 		h := &t.Hubs[i]

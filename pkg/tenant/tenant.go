@@ -5,6 +5,7 @@ package tenant
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -13,23 +14,31 @@ type Tenant struct {
 	Name   string   `yaml:"name"`
 	Hosts  []string `yaml:"hosts"` // Host headers that mean this tenant: exact, "*.suffix" or "*"
 	Keys   Keys     `yaml:"keys"`
+	Auth   Auth     `yaml:"auth"`
 	Limits Limits   `yaml:"limits"`
 	Hubs   []Hub    `yaml:"hubs"`
 
-	Upstream []Template `yaml:"upstream"` // where events of the ancestor protocol go; empty: it is not served
+	Endpoints      []string `yaml:"endpoints"`      // that audiences of its tokens may name; none: any
+	ClientEndpoint string   `yaml:"clientEndpoint"` // that generated client tokens are for; empty: that of the request
+
+	PublicNetworkAccess string  `yaml:"publicNetworkAccess"` // Enabled, also when empty, or Disabled
+	NetworkACLs         Network `yaml:"networkACLs"`
 }
 
-// Keys sign and verify; both are valid at any time, so that one can be replaced while the other is in use.
-// Their bytes are the UTF-8 bytes of the text.
+// Keys sign and verify; primary and secondary are valid at any time, so that one can be replaced while the other is in
+// use. Their bytes are the UTF-8 bytes of the text.
 type Keys struct {
 	Primary   string `yaml:"primary"`
 	Secondary string `yaml:"secondary"`
+	Service   string `yaml:"service"` // known to Chatr alone, never to applications; signs what Chatr issues itself
 }
 
-// All returns the keys that are set, primary first.
-func (k Keys) All() []string {
+// All returns the keys that applications may have, primary first.
+func (k Keys) All() []string { return set(k.Primary, k.Secondary) }
+
+func set(all ...string) []string {
 	var keys []string
-	for _, key := range []string{k.Primary, k.Secondary} {
+	for _, key := range all {
 		if key != "" {
 			keys = append(keys, key)
 		}
@@ -38,7 +47,12 @@ func (k Keys) All() []string {
 }
 
 // Own returns the key that Chatr itself signs with.
-func (k Keys) Own() string { return k.Primary }
+func (k Keys) Own() string {
+	if k.Service != "" {
+		return k.Service
+	}
+	return k.Primary
+}
 
 // String, MarshalText and LogValue keep keys out of logs and listings.
 func (Keys) String() string { return "[keys]" }
@@ -48,6 +62,23 @@ func (k Keys) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // LogValue implements slog.LogValuer.
 func (k Keys) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// TokenKeys returns the keys by which tokens may be signed.
+func (t *Tenant) TokenKeys() []string {
+	if t.Auth.DisableKeys {
+		return set(t.Keys.Service)
+	}
+	return set(t.Keys.Primary, t.Keys.Secondary, t.Keys.Service)
+}
+
+// AcceptedEndpoints returns the endpoints that audiences of the tenant's tokens may name, none for any; otherwise are those
+// of tenants that have none of their own.
+func (t *Tenant) AcceptedEndpoints(otherwise []string) []string {
+	if len(t.Endpoints) == 0 {
+		return otherwise
+	}
+	return append(slices.Clip(t.Endpoints), set(t.ClientEndpoint)...)
+}
 
 // Limits bound what a tenant's clients may use; zero means no limit, except MessageBytes.
 type Limits struct {

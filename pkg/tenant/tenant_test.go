@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -143,6 +144,7 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		}
 		return with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "chat", Handlers: []Handler{h}}} })
 	}
+	provider := func(list ...OIDC) Tenant { return with(func(tn *Tenant) { tn.Auth.OIDC = list }) }
 	const at = "tenants[0].hubs[0].handlers[0]"
 	for _, tc := range []struct {
 		tenants []Tenant
@@ -161,16 +163,32 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Primary = "" })}, "tenants[0].keys.primary: is empty"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Primary = "shortsecret" })}, "tenants[0].keys.primary: has 11 bytes; at least 32"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Secondary = "shortsecret" })}, "tenants[0].keys.secondary: has 11 bytes"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Keys.Service = "shortsecret" })}, "tenants[0].keys.service: has 11 bytes"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Auth.DisableKeys = true })}, "tenants[0].auth.disableKeys: needs keys.service"},
+		{[]Tenant{provider(OIDC{Issuer: "http://login.example", Roles: []string{"r"}})}, "tenants[0].auth.oidc[0].issuer: must be an https URL"},
+		{[]Tenant{provider(OIDC{Issuer: "https://i", KeysURL: "x", Roles: []string{"r"}})}, "tenants[0].auth.oidc[0].keysUrl: must be"},
+		{[]Tenant{provider(OIDC{Issuer: "https://i", Algorithms: []string{"HS256"}, Roles: []string{"r"}})}, `tenants[0].auth.oidc[0].algorithms[0]: "HS256" cannot be used`},
+		{[]Tenant{provider(OIDC{Issuer: "https://i", Algorithms: []string{"none"}, Roles: []string{"r"}})}, `algorithms[0]: "none" cannot be used`},
+		{[]Tenant{provider(OIDC{Issuer: "https://i", Audiences: []string{""}, Roles: []string{"r"}})}, "tenants[0].auth.oidc[0].audiences[0]: is empty"},
+		{[]Tenant{provider(OIDC{Issuer: "https://i"})}, "tenants[0].auth.oidc[0]: says nobody"},
+		{[]Tenant{provider(OIDC{Issuer: "https://i", Roles: []string{"r"}}, OIDC{Issuer: "https://i", Roles: []string{"r"}})}, "tenants[0].auth.oidc[1].issuer: is used twice"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Endpoints = []string{"https://a", "b.example"} })}, `tenants[0].endpoints[1]: "b.example" is not an endpoint`},
+		{[]Tenant{with(func(tn *Tenant) { tn.ClientEndpoint = "https://a/path" })}, "tenants[0].clientEndpoint:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.PublicNetworkAccess = "no" })}, `tenants[0].publicNetworkAccess: "no" must be one of Enabled, Disabled`},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.DefaultAction = "no" })}, "tenants[0].networkACLs.defaultAction:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.PublicNetwork.Deny = []string{"REST"} })}, `tenants[0].networkACLs.publicNetwork.deny[0]: "REST" must be one of ClientConnection`},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.PublicNetwork.Allow = []string{""} })}, "tenants[0].networkACLs.publicNetwork.allow[0]:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.PrivateEndpoints = []PrivateEndpoint{{Name: "a"}} })}, "tenants[0].networkACLs.privateEndpoints[0].ranges: is empty"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.PrivateEndpoints = []PrivateEndpoint{{Ranges: []string{"10/8"}}} })}, "tenants[0].networkACLs.privateEndpoints[0].ranges[0]:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.IPRules = []IPRule{{"300.0.0.1", "Allow"}} })}, "tenants[0].networkACLs.ipRules[0].value:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.IPRules = []IPRule{{"::1", "Maybe"}} })}, "tenants[0].networkACLs.ipRules[0].action:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.NetworkACLs.IPRules = slices.Repeat([]IPRule{{"::1", "Allow"}}, 31) })}, "tenants[0].networkACLs.ipRules: has 31 rules"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Limits.Connections = -1 })}, "tenants[0].limits.connections: is -1"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Limits.MessageBytes = 2 << 20 })}, "tenants[0].limits.messageBytes: is 2097152"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "1"}} })}, "tenants[0].hubs[0].name: hub name"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a"}, {Name: "A"}} })}, "tenants[0].hubs[1].name: \"a\" is used twice"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", KeepAliveSeconds: 121}} })}, "tenants[0].hubs[0].keepAliveSeconds: is 121"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Listeners: []string{"a b"}}} })}, "tenants[0].hubs[0].listeners[0]:"},
-		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://{hub}.secret/"}} })}, "tenants[0].upstream[0].urlTemplate: has a parameter in its host"},
-		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/{events}?secret"}} })}, "unknown parameter {events}; only {hub}, {category}, {event}, {file"},
-		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", EventPattern: "a,,b"}} })}, "tenants[0].upstream[0].eventPattern:"},
-		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", Auth: HandlerAuth{Scope: "x"}}} })}, "tenants[0].upstream[0].auth:"},
 		{[]Tenant{handler(Handler{URL: "ftp://secret/"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "tunnel:///secret"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "http://{hub}.secret/"})}, at + ".url: has a parameter in its host"},
@@ -277,37 +295,6 @@ func TestHandlerWantsPresence(t *testing.T) {
 		if got := h.WantsPresence(tc.event, tc.group); got != tc.want {
 			t.Errorf("%v of %v, %s of %s: got %v, want %v", tc.events, tc.groups, tc.event, tc.group, got, tc.want)
 		}
-	}
-}
-
-// checklist:E15
-func TestTemplates(t *testing.T) {
-	tn := valid("a", "*")
-	tn.Upstream = []Template{
-		{URLTemplate: "http://one/{HUB}/{category}/{event}", HubPattern: "chat", CategoryPattern: "connections", EventPattern: "connect, disconnect"},
-		{URLTemplate: "http://two:81/", HubPattern: "chat, draw", EventPattern: "*"},
-	}
-	if err := Check(tn); err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct{ hub, category, event, want string }{
-		{"chat", "connections", "connect", "http://one/chat/connections/connect"},
-		{"CHAT", "connections", "disconnect", "http://one/CHAT/connections/disconnect"},
-		{"chat", "connections", "connected", "http://two:81/"},
-		{"chat", "messages", "message", "http://two:81/"},
-		{"draw", "connections", "connect", "http://two:81/"},
-		{"other", "messages", "message", ""},
-	} {
-		got := ""
-		if u := tn.Template(tc.hub, tc.category, tc.event); u != nil {
-			got, _ = u.URLFor(tc.hub, tc.category, tc.event)
-		}
-		if got != tc.want || tn.Ancestor(tc.hub) != (tc.want != "") {
-			t.Errorf("%s %s %s: got %q, want %q", tc.hub, tc.category, tc.event, got, tc.want)
-		}
-	}
-	if got := tn.Upstream[1].Host(); got != "two:81" {
-		t.Errorf("got host %s, want two:81", got)
 	}
 }
 

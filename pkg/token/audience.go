@@ -19,7 +19,7 @@ func CheckClientAudience(c Claims, r *http.Request, hub string, accepted []strin
 			return nil
 		}
 	}
-	return audienceError(r, "/client/hubs/"+hub, c.Audience)
+	return audienceError([]string{requested(r, "/client/hubs/"+hub)}, c.Audience)
 }
 
 // CheckRESTAudience reports whether c is for the REST operation r. The query does not count: SDKs put it into
@@ -31,23 +31,28 @@ func CheckRESTAudience(c Claims, r *http.Request, accepted []string) error {
 			return nil
 		}
 	}
-	return audienceError(r, r.URL.EscapedPath(), c.Audience)
+	return audienceError([]string{requested(r, r.URL.EscapedPath())}, c.Audience)
 }
 
 // maxAudienceText bounds what is repeated of a token's audiences.
 const maxAudienceText = 500
 
-func audienceError(r *http.Request, path string, actual []string) error {
+// requested is the URL with path at which r has arrived.
+func requested(r *http.Request, path string) string {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
+	return scheme + "://" + r.Host + path
+}
+
+func audienceError(expected, actual []string) error {
 	text := strings.Join(actual, ", ")
 	if len(text) > maxAudienceText {
 		text = text[:maxAudienceText] + "…"
 	}
 	//lint:ignore ST1005 the wording clients know
-	return fmt.Errorf("Failed to validate audience. Expected Audiences: %s://%s%s Actual Audiences: %s", scheme, r.Host, path, text)
+	return fmt.Errorf("Failed to validate audience. Expected Audiences: %s Actual Audiences: %s", strings.Join(expected, ", "), text)
 }
 
 // audience is an absolute URL taken apart as text, since its path may be escaped, half escaped or not at all.

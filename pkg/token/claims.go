@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -49,6 +50,16 @@ func (c Claims) CheckGroups() error {
 		}
 	}
 	return nil
+}
+
+// Scopes returns what the token may be used for, as OpenID Connect providers say it: words in scope or scp.
+func (c Claims) Scopes() (scopes []string) {
+	for _, name := range []string{"scope", "scp"} {
+		for _, value := range c.All[name] {
+			scopes = append(scopes, strings.Fields(value)...)
+		}
+	}
+	return scopes
 }
 
 func (c *Claims) times() jwt.Claims {

@@ -1,6 +1,7 @@
 // Package token mints and verifies access tokens: of clients and of callers of the REST API.
 //
-// A token is a JWT signed with one of a tenant's access keys (auth.md sections 1 to 3). Verifying proves who
+// A token is a JWT signed with one of a tenant's access keys (auth.md sections 1 to 3), or by an OpenID Connect provider
+// that the tenant trusts (section 5). Verifying proves who
 // made it and that its time is now; what it is good for is its audience, checked apart by CheckClientAudience
 // and CheckRESTAudience, so that a token for one cannot be used for the other.
 package token
@@ -39,20 +40,21 @@ func NewKeyVerifier(keys ...string) Verifier {
 		keys: set,
 		// Claims are read and validated after the signature, by us.
 		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithoutClaimsValidation()),
-		times:  jwt.NewValidator(jwt.WithLeeway(skew), jwt.WithExpirationRequired()),
 	}
 }
+
+// times checks exp and nbf.
+var times = jwt.NewValidator(jwt.WithLeeway(skew), jwt.WithExpirationRequired())
 
 type keyVerifier struct {
 	keys   jwt.VerificationKeySet
 	parser *jwt.Parser
-	times  *jwt.Validator
 }
 
 // Verify implements Verifier. It does not block.
 func (v *keyVerifier) Verify(_ context.Context, raw string) (Claims, error) {
 	if len(raw) > maxLength {
-		return Claims{}, fmt.Errorf("the token has %d bytes; at most %d are allowed", len(raw), maxLength)
+		return Claims{}, errTooLong(raw)
 	}
 	var p payload
 	if _, err := v.parser.ParseWithClaims(raw, &p, v.key); err != nil {
@@ -62,10 +64,14 @@ func (v *keyVerifier) Verify(_ context.Context, raw string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	if err := v.times.Validate(c.times()); err != nil {
+	if err := times.Validate(c.times()); err != nil {
 		return Claims{}, explain(err)
 	}
 	return c, nil
+}
+
+func errTooLong(raw string) error {
+	return fmt.Errorf("the token has %d bytes; at most %d are allowed", len(raw), maxLength)
 }
 
 func (v *keyVerifier) key(*jwt.Token) (any, error) { return v.keys, nil }

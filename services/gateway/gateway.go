@@ -22,9 +22,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
-	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
-	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
@@ -41,6 +39,7 @@ type Config struct {
 	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
+	Proxies           []string        `help:"addresses and ranges of the reverse proxies in front, whose X-Forwarded-For says where clients are; for rules about networks"`
 	Redis             redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
 	Upstream          upstream.Config
 }
@@ -66,10 +65,8 @@ type Gateway struct {
 	node     *node.Node
 	upstream *upstream.Upstream
 	rest     http.Handler
-
-	userGroups *asrs.UserGroups
-
-	secret []byte // signs reconnection tokens
+	secret   []byte // signs reconnection tokens
+	proxies  httpx.Proxies
 
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
@@ -93,6 +90,14 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	if cfg.Handshakes <= 0 {
 		cfg.Handshakes = 1000
 	}
+	var proxies httpx.Proxies
+	for _, text := range cfg.Proxies {
+		r, err := tenant.ParseRange(text)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.proxies: %w", err)
+		}
+		proxies = append(proxies, r)
+	}
 	bus := d.Bus
 	switch {
 	case bus != nil:
@@ -105,39 +110,23 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
-		metrics: newMetrics(d.Metrics), counts: map[string]int{}, joining: map[string]int{}, secret: make([]byte, 32)}
+		metrics: newMetrics(d.Metrics), counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, secret: make([]byte, 32)}
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
-	var err error
-	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
-		return nil, err
-	}
-	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint}, d.Logger, d.Metrics))
+	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies}, d.Logger, d.Metrics))
 	return g, nil
 }
 
-// openUserGroups returns the groups of the ancestor protocol's users, which all nodes share.
-func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
-	if cfg.URL == "" {
-		return asrs.NewUserGroups(nil, ""), nil
-	}
-	client, err := redisconn.Open(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("open the users' groups: %w", err)
-	}
-	return asrs.NewUserGroups(client, cfg.Prefix), nil
-}
-
-// Handler serves /client…, /clients…, /ws/…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
+// Handler serves /client…, /clients…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
 // behind a mux that cleans paths.
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
-		case path == "/client" || strings.HasPrefix(path, "/client/"), path == "/ws/client" || strings.HasPrefix(path, "/ws/client/"):
+		case path == "/client" || strings.HasPrefix(path, "/client/"):
 			g.serveClient(w, r)
 		case strings.HasPrefix(path, "/clients/"):
 			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
@@ -171,7 +160,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.stop()
 	g.sockets.Wait()
 	g.goodbyes.Wait()
-	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) 
 		return
 	}
 	g.metrics.recovered.Inc()
-	g.serve(c, sock, g.greeting(c.conn))
+	g.serve(c, sock)
 }
 
 // recoverable returns the client of the connection, if the token proves a right to it.

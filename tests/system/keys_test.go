@@ -14,7 +14,7 @@ import (
 // TestKeysAreReplacedWithoutRestart replaces the access key in the steps of docs/deploying.md while people talk: nobody is
 // cut off, the chat's own services sign with the new key, and in the end the old one is worth nothing.
 //
-//checklist:A01
+// checklist:A01
 func TestKeysAreReplacedWithoutRestart(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
@@ -29,6 +30,10 @@ func badRequest(target, format string, args ...any) error {
 
 func unauthorized(message string) error {
 	return &problem{status: http.StatusUnauthorized, message: message}
+}
+
+func forbidden(message string) error {
+	return &problem{status: http.StatusForbidden, message: message}
 }
 
 func notFound(message, target string) error {
@@ -53,6 +58,8 @@ func problemOf(ctx context.Context, err error) *problem {
 		return &problem{status: http.StatusNotFound, message: "there is no such connection"}
 	case errors.Is(err, webpubsub.ErrRuleLimit):
 		return &problem{status: http.StatusConflict, message: webpubsub.ErrRuleLimit.Error(), target: "targetName"}
+	case errors.Is(err, token.ErrNoKeys):
+		return &problem{status: http.StatusServiceUnavailable, message: token.ErrNoKeys.Error()}
 	case errors.Is(err, node.ErrPartial):
 		return &problem{status: http.StatusServiceUnavailable, message: "not every node has answered; the request may be made again"}
 	case errors.Is(err, node.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -14,12 +14,16 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
-	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/filter"
 )
 
-// The stable versions of the API (rest-api.md section 1.2). All operations are served for each.
-var versions = []string{"2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01"}
+// The stable versions of the API, and the previews that SDKs have been published with (rest-api.md section 1.2). All
+// operations are served for each.
+var (
+	versions = []string{"2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01", "2024-12-01"}
+	previews = []string{"2020-10-01", "2021-01-01", "2021-05-01-preview", "2021-08-01-preview", "2022-10-01-preview",
+		"2026-02-01-preview", "2026-08-01-preview"}
+)
 
 var supportedVersions = strings.Join(versions, ", ")
 
@@ -42,16 +46,9 @@ type request struct {
 }
 
 func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *operation, segments []string) (*request, error) {
-	parseHub := webpubsub.ParseHub
-	if isAncestor(r) {
-		parseHub = asrs.ParseHub
-	}
-	name, err := parseHub(segments[0])
+	name, err := webpubsub.ParseHub(segments[0])
 	if err != nil {
 		return nil, badRequest("hub", "%s", err)
-	}
-	if isAncestor(r) && !t.Ancestor(name) {
-		return nil, notFound("the hub has no upstream templates, without which its routes are below /api/hubs/{hub}", "")
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -86,7 +83,7 @@ func (q *request) checkQuery() error {
 		}
 	}
 	version, given, err := q.single("api-version")
-	if err == nil && given && !slices.Contains(versions, version) {
+	if err == nil && given && !slices.Contains(versions, version) && !slices.Contains(previews, version) {
 		err = badRequest("api-version", "api-version %.40q is not supported; these are: %s", version, supportedVersions)
 	}
 	return err
@@ -94,7 +91,7 @@ func (q *request) checkQuery() error {
 
 // setParameter takes the value of a path segment when that is a parameter, as "{group}" is.
 func (q *request) setParameter(segment, value string) error {
-	if !strings.HasPrefix(segment, "{") {
+	if segment[0] != '{' {
 		return nil
 	}
 	name := strings.Trim(segment, "{}")

@@ -8,6 +8,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -15,10 +16,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
-	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
 
@@ -47,30 +48,28 @@ type Options struct {
 	AcceptedEndpoints []string
 	// PublicEndpoint is the endpoint that generated client tokens are for. Default: that of the request.
 	PublicEndpoint string
-	// UserGroups are the groups of users in the ancestor protocol.
-	UserGroups *asrs.UserGroups
+	// Proxies are the proxies in front, which say where a request comes from.
+	Proxies httpx.Proxies
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
 }
 
 // Handler serves /api/hubs/… and the health routes. It is safe for concurrent use.
 type Handler struct {
-	node    Verbs
-	tenants tenant.Source
-	options Options
-	log     *slog.Logger
-	seconds *prometheus.HistogramVec
+	node      Verbs
+	tenants   tenant.Source
+	providers *token.Providers
+	options   Options
+	log       *slog.Logger
+	seconds   *prometheus.HistogramVec
 }
 
 // New returns the handler. Its metrics are registered with metrics.
 func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics prometheus.Registerer) *Handler {
-	if o.UserGroups == nil {
-		o.UserGroups = asrs.NewUserGroups(nil, "")
-	}
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
-	h := &Handler{node: n, tenants: tenants, options: o, log: log,
+	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log,
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_rest_request_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
@@ -102,14 +101,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if isHealth(r) {
 		return &health, http.StatusOK, nil, nil
 	}
-	find := route
-	if isAncestor(r) {
-		find = routeAncestor
-	}
-	op, segments, routeErr := find(r)
+	op, segments, routeErr := route(r)
 	t := h.tenants.ByHost(r.Host)
 	if t == nil {
 		return op, 0, nil, notFound("no service has this host name", "")
+	}
+	if !t.Permits(tenant.RESTAPI, h.options.Proxies.ClientAddr(r)) {
+		return op, 0, nil, forbidden("the service does not allow REST requests from your network")
 	}
 	if err := h.authenticate(r, t); err != nil {
 		return op, 0, nil, err
@@ -127,9 +125,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	return op, op.success, body, op.excuse(err)
 }
 
-// authenticate checks the token of a request: signed with a key of the tenant, for this very path.
+// authenticate checks the token of a request: signed with a key of the tenant for this very path, or by a provider whom
+// the tenant trusts for who may use the API.
 func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	header := r.Header["Authorization"]
+	if len(header) == 0 && (r.URL.Path == "/" || r.URL.Path == "") { // so that probes can tell us from nothing (samples behind a gateway)
+		return forbidden("there is nothing to see here; applications use /api/hubs/{hub}, clients /client/hubs/{hub}")
+	}
 	if len(header) != 1 {
 		return unauthorized("the request needs one Authorization header with a bearer token")
 	}
@@ -137,16 +139,30 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return unauthorized("the Authorization header must be of the form: Bearer {token}")
 	}
-	claims, err := token.NewKeyVerifier(t.Keys.All()...).Verify(r.Context(), strings.TrimSpace(raw))
+	raw = strings.TrimSpace(raw)
+	if provider := t.Auth.Provider(token.UnverifiedIssuer(raw)); provider != nil {
+		return h.authorize(r, provider, raw)
+	}
+	claims, err := token.NewKeyVerifier(t.TokenKeys()...).Verify(r.Context(), raw)
 	if err != nil {
 		return unauthorized(err.Error())
 	}
-	accepted := h.options.AcceptedEndpoints
-	if isAncestor(r) { // its audiences lack the port
-		accepted = nil
-	}
-	if err := token.CheckRESTAudience(claims, r, accepted); err != nil {
+	if err := token.CheckRESTAudience(claims, r, t.AcceptedEndpoints(h.options.AcceptedEndpoints)); err != nil {
 		return unauthorized(err.Error())
+	}
+	return nil
+}
+
+// authorize checks a token of an OpenID Connect provider: genuine, and of somebody whom the API is open to.
+func (h *Handler) authorize(r *http.Request, provider *tenant.OIDC, raw string) error {
+	claims, err := h.providers.Verifier(provider.Pinned()).Verify(r.Context(), raw)
+	switch {
+	case errors.Is(err, token.ErrNoKeys):
+		return err
+	case err != nil:
+		return unauthorized(err.Error())
+	case !provider.Admits(claims):
+		return forbidden("the token is good, but neither its subject nor any of its roles and scopes opens this service")
 	}
 	return nil
 }

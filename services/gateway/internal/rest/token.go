@@ -49,7 +49,7 @@ func (h *Handler) generateToken(_ context.Context, q *request) (any, error) {
 		}
 	}
 	roles := slices.DeleteFunc(q.query["role"], func(role string) bool { return role == "" })
-	signed, err := token.Sign(q.tenant.Keys.All()[0], h.publicEndpoint(q)+path+q.hubText, time.Duration(minutes)*time.Minute,
+	signed, err := token.Sign(q.tenant.Keys.Own(), h.publicEndpoint(q)+path+q.hubText, time.Duration(minutes)*time.Minute,
 		token.Options{Subject: userID, Roles: roles, Groups: groups})
 	if err != nil {
 		return nil, fmt.Errorf("sign client token: %w", err)
@@ -58,8 +58,10 @@ func (h *Handler) generateToken(_ context.Context, q *request) (any, error) {
 }
 
 func (h *Handler) publicEndpoint(q *request) string {
-	if h.options.PublicEndpoint != "" {
-		return strings.TrimRight(h.options.PublicEndpoint, "/")
+	for _, endpoint := range []string{q.tenant.ClientEndpoint, h.options.PublicEndpoint} {
+		if endpoint != "" {
+			return strings.TrimRight(endpoint, "/")
+		}
 	}
 	return q.endpoint()
 }

@@ -1,0 +1,103 @@
+package tenant
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/chatr-dev/chatr/pkg/token"
+)
+
+// Auth says how applications prove who they are, beside or instead of the access keys (protocol/auth.md section 5).
+type Auth struct {
+	// DisableKeys refuses tokens that applications have signed with the primary or secondary key, those of clients too.
+	// What Chatr issues itself goes on working, by the service key.
+	DisableKeys bool   `yaml:"disableKeys"`
+	OIDC        []OIDC `yaml:"oidc"` // providers whose access tokens open the REST API
+}
+
+// OIDC is an OpenID Connect provider, and whom of those it vouches for the REST API is open to: a token must have one of
+// the subjects, roles or scopes.
+type OIDC struct {
+	Issuer     string   `yaml:"issuer"`     // exactly as in iss
+	Audiences  []string `yaml:"audiences"`  // none: that which SDKs ask for, https://webpubsub.azure.com
+	Algorithms []string `yaml:"algorithms"` // none: RS256
+	KeysURL    string   `yaml:"keysUrl"`    // of the JSON Web Key Set; empty: as the issuer's discovery document says
+	Subjects   []string `yaml:"subjects"`   // in sub, oid, azp, appid or client_id; "*": any
+	Roles      []string `yaml:"roles"`      // in roles
+	Scopes     []string `yaml:"scopes"`     // in scp or scope
+}
+
+// defaultAudience is the resource that SDKs ask a token for (auth.md section 5.1).
+const defaultAudience = "https://webpubsub.azure.com"
+
+// Provider returns the settings of an issuer, or nil when its tokens are worth nothing here.
+func (a *Auth) Provider(issuer string) *OIDC {
+	for i := range a.OIDC {
+		if a.OIDC[i].Issuer == issuer {
+			return &a.OIDC[i]
+		}
+	}
+	return nil
+}
+
+// Pinned returns what tokens of the issuer are held against.
+func (o *OIDC) Pinned() token.Issuer {
+	i := token.Issuer{URL: o.Issuer, Audiences: o.Audiences, Algorithms: o.Algorithms, KeysURL: o.KeysURL}
+	if len(i.Audiences) == 0 {
+		i.Audiences = []string{defaultAudience}
+	}
+	if len(i.Algorithms) == 0 {
+		i.Algorithms = []string{"RS256"}
+	}
+	return i
+}
+
+// Admits reports whether the REST API is open to who has these verified claims.
+func (o *OIDC) Admits(c token.Claims) bool {
+	for _, name := range []string{"sub", "oid", "azp", "appid", "client_id"} {
+		for _, value := range c.All[name] {
+			if slices.Contains(o.Subjects, value) {
+				return true
+			}
+		}
+	}
+	return slices.Contains(o.Subjects, "*") ||
+		slices.ContainsFunc(c.All["roles"], func(role string) bool { return slices.Contains(o.Roles, role) }) ||
+		slices.ContainsFunc(c.Scopes(), func(scope string) bool { return slices.Contains(o.Scopes, scope) })
+}
+
+func (c *checker) auth(at string, a Auth, k Keys) {
+	if a.DisableKeys && k.Service == "" {
+		c.add(at+".disableKeys", "needs keys.service, a key that Chatr's own tokens are signed with")
+	}
+	issuers := map[string]string{}
+	for i, o := range a.OIDC {
+		c.oidc(fmt.Sprintf("%s.oidc[%d]", at, i), o)
+		if first, ok := issuers[o.Issuer]; ok {
+			c.add(fmt.Sprintf("%s.oidc[%d].issuer", at, i), "is used twice; it is already at %s", first)
+		}
+		issuers[o.Issuer] = fmt.Sprintf("%s.oidc[%d]", at, i)
+	}
+}
+
+func (c *checker) oidc(at string, o OIDC) {
+	if err := token.CheckProviderURL(o.Issuer); err != nil {
+		c.add(at+".issuer", "%w", err)
+	}
+	if err := token.CheckProviderURL(o.KeysURL); o.KeysURL != "" && err != nil {
+		c.add(at+".keysUrl", "%w", err)
+	}
+	for i, name := range o.Algorithms {
+		if !slices.Contains(token.Algorithms(), name) {
+			c.add(fmt.Sprintf("%s.algorithms[%d]", at, i), "%.20q cannot be used; these can: %q", name, token.Algorithms())
+		}
+	}
+	for i, audience := range o.Audiences {
+		if audience == "" {
+			c.add(fmt.Sprintf("%s.audiences[%d]", at, i), "is empty; name the resource that tokens are asked for")
+		}
+	}
+	if len(o.Subjects)+len(o.Roles)+len(o.Scopes) == 0 {
+		c.add(at, `says nobody whom the REST API is open to; set roles, scopes or subjects ("*": everybody whom the issuer gives a token)`)
+	}
+}
