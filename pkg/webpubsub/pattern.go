@@ -2,6 +2,7 @@ package webpubsub
 
 import (
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -59,6 +60,27 @@ func compilePattern(s string) (pattern, error) {
 		return nil, errPattern
 	}
 	return p, nil
+}
+
+// String returns a text that compiles to p.
+func (p pattern) String() string {
+	var b strings.Builder
+	for _, t := range p {
+		switch {
+		case t.kind == tokenOne:
+			b.WriteByte('?')
+		case t.kind == tokenMany:
+			b.WriteByte('*')
+		case t.kind == tokenAll:
+			b.WriteString("**")
+		case t.r == '\\' || t.r == '*' || t.r == '?':
+			b.WriteByte('\\')
+			fallthrough
+		default:
+			b.WriteRune(t.r)
+		}
+	}
+	return b.String()
 }
 
 // literal returns the group that the pattern means when it has no wildcard.

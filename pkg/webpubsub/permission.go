@@ -2,6 +2,7 @@ package webpubsub
 
 import (
 	"errors"
+	"maps"
 	"strings"
 )
 
@@ -132,4 +133,37 @@ func (p *Permissions) Allows(perm Permission, group string) bool {
 		}
 	}
 	return false
+}
+
+// Rules are what Permissions consist of, so that they can be taken to another process.
+type Rules struct {
+	All      [permissionCount]bool
+	Patterns [permissionCount][]string
+	Literal  [permissionCount]map[string]bool // groups granted and denied
+}
+
+// Rules returns what p consists of.
+func (p *Permissions) Rules() Rules {
+	r := Rules{All: p.all}
+	for perm := range permissionCount {
+		for _, pat := range p.patterns[perm] {
+			r.Patterns[perm] = append(r.Patterns[perm], pat.String())
+		}
+		r.Literal[perm] = maps.Clone(p.literal[perm])
+	}
+	return r
+}
+
+// Permissions returns what consists of r; invalid patterns and what exceeds a limit are left out.
+func (r Rules) Permissions() Permissions {
+	p := Permissions{all: r.All}
+	for perm := range permissionCount {
+		for _, text := range r.Patterns[perm] {
+			p.addPattern(perm, text)
+		}
+		for group, allow := range r.Literal[perm] {
+			_ = p.set(perm, group, allow)
+		}
+	}
+	return p
 }

@@ -137,10 +137,13 @@ func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 
 // Recover takes a reliable connection up on a new socket and returns when the server has said connected again, or a
 // *CloseError with code 1008 when it refuses. The old socket is dropped if it is still there.
-func (c *Client) Recover(ctx context.Context) error {
+func (c *Client) Recover(ctx context.Context) error { return c.RecoverAt(ctx, c.url) }
+
+// RecoverAt is Recover at another client URL, that of another node.
+func (c *Client) RecoverAt(ctx context.Context, address string) error {
 	c.Drop()
 	info := c.Info()
-	u, err := url.Parse(c.url)
+	u, err := url.Parse(address)
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}

@@ -29,12 +29,43 @@ type client struct {
 	tenant  string
 	mode    simpleMode
 	flight  flight
+	key     []byte // of reconnection tokens, if the connection comes from another node
 
 	mu      sync.Mutex      // guards the following
 	streams *stream.Set     // nil until the first is started
 	life    context.Context // ends with the connection; nil until it is needed
 	cancel  context.CancelFunc
 	ended   bool
+	read    int           // sockets being read
+	quiet   chan struct{} // closed when no socket is being read; nil: nobody waits for it
+}
+
+// reading counts the sockets being read.
+func (c *client) reading(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read += n; c.read == 0 && c.quiet != nil {
+		close(c.quiet)
+		c.quiet = nil
+	}
+}
+
+// settle returns when nothing is under way that the client of a connection without socket has asked for.
+func (c *client) settle(ctx context.Context) error {
+	c.mu.Lock()
+	if c.read > 0 && c.quiet == nil {
+		c.quiet = make(chan struct{})
+	}
+	quiet := c.quiet
+	c.mu.Unlock()
+	if quiet != nil {
+		select {
+		case <-quiet:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return c.flight.empty(ctx)
 }
 
 // context returns the context of what is done for the connection.
@@ -96,6 +127,7 @@ func newReader(c *client, sock *socket.Socket) *reader { return &reader{client: 
 // run reads until the socket ends, and tells the connection so.
 func (r *reader) run() {
 	defer r.sock.Close()
+	defer r.reading(-1)
 	defer r.settle()
 	for {
 		op, payload, err := r.sock.Read()

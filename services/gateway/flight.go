@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -87,6 +88,24 @@ func (f *flight) land(id uint64) {
 	for slices.Contains(f.ids, id) {
 		f.wait()
 	}
+}
+
+// empty waits until nothing is under way. The bus answers for everything, if only that it is gone.
+func (f *flight) empty(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.room != nil {
+			f.room.Broadcast()
+		}
+	})
+	defer stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.n > 0 && ctx.Err() == nil {
+		f.wait()
+	}
+	return ctx.Err()
 }
 
 // throttle spreads the messages of a connection: a limit's worth may come at once, then as many a second.

@@ -65,7 +65,7 @@ type Gateway struct {
 	node     *node.Node
 	upstream *upstream.Upstream
 	rest     http.Handler
-	secret   []byte // signs reconnection tokens
+	secret   []byte // of the keys of reconnection tokens
 	proxies  httpx.Proxies
 
 	life context.Context // ends when everything stops
@@ -114,7 +114,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
-	g.node = node.New(bus, g.conns, d.Logger, d.Metrics)
+	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{
 		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies}, d.Logger, d.Metrics))
@@ -228,6 +228,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 				g.conns.Close(c, hub.ReasonMissed.Close("Messages may have been missed while the message bus was away."))
 			}
 		}
+		g.node.Healed(lost)
 		g.log.Warn("messages may have been missed while the bus was away", "ended", ended)
 	}
 }

@@ -98,8 +98,7 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) *refusal {
 		return f
 	}
 	if id := n.query.Get("awps_connection_id"); id != "" {
-		g.recover(w, n, id, n.query.Get("awps_reconnection_token"))
-		return nil
+		return g.recover(w, n, id, n.query.Get("awps_reconnection_token"))
 	}
 	var err error
 	if n.mode, err = parseMode(n.query); err != nil {
@@ -236,8 +235,14 @@ func (g *Gateway) serve(c *client, sock *socket.Socket) {
 	if t := g.tenants.ByName(c.tenant); t != nil {
 		sock.SetLimit(int64(t.Limits.MessageBytes))
 	}
-	if !g.conns.Attach(c.conn, sock, g.greeting(c.conn)) {
-		g.sockets.Go(func() { sock.Refuse(hub.CodePolicy, "The connection has ended.") })
+	c.reading(1)
+	if !g.conns.Attach(c.conn, sock, g.greeting(c)) {
+		c.reading(-1)
+		code, text := hub.CodePolicy, "The connection has ended."
+		if c.conn.Frozen() {
+			code, text = hub.CodeGoingAway, "The connection is moving to another node."
+		}
+		g.sockets.Go(func() { sock.Refuse(code, text) })
 		return
 	}
 	c.resumeStreams()

@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	opened    prometheus.Counter
 	recovered prometheus.Counter
+	taken     prometheus.Counter
 	refused   *prometheus.CounterVec
 	bytesIn   prometheus.Counter
 	requests  []prometheus.Counter // by kind
@@ -20,6 +21,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "gateway_connection_open_total", Help: "Connections that were opened."}),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_connection_recover_total", Help: "Reliable connections that got a new socket."}),
+		taken: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_connection_take_total", Help: "Reliable connections that this node has taken over from another one."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_handshakes_refused_total", Help: "Handshakes that were refused, by status; 101 is a refused recovery."},
 			[]string{"status"}),
@@ -28,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
-	reg.MustRegister(m.opened, m.recovered, m.refused, m.bytesIn, requests)
+	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.bytesIn, requests)
 	for kind := protocol.Kind(0); kind <= protocol.GroupState; kind++ {
 		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
 	}

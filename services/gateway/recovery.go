@@ -1,16 +1,20 @@
 package gateway
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
@@ -18,73 +22,182 @@ import (
 const reconnectionLife = 7 * 24 * time.Hour
 
 // greeting is the first message of a PubSub connection's socket. A reliable one gets a new token each time.
-func (g *Gateway) greeting(c *hub.Conn) protocol.Connected {
-	connected := protocol.Connected{UserID: c.UserID, ConnectionID: c.ID}
-	if c.Codec.Reliable() {
-		connected.ReconnectionToken = reconnectionToken(g.secret, c.ID, time.Now().Add(reconnectionLife))
+func (g *Gateway) greeting(c *client) protocol.Connected {
+	connected := protocol.Connected{UserID: c.conn.UserID, ConnectionID: c.conn.ID}
+	if c.conn.Codec.Reliable() {
+		connected.ReconnectionToken = reconnectionToken(c.reconnectionKey(), c.conn.ID, time.Now().Add(reconnectionLife))
 	}
 	return connected
 }
 
-// recover gives a reliable connection a new socket. It always upgrades, since SDKs take any other answer as "try
-// again"; a refusal is a close with 1008 (client-json.md 8.2).
-func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) {
+// reconnectionKey signs the connection's reconnection tokens. The node that made the connection derives it from a secret of
+// its own; a node that has taken it over was given it.
+func (c *client) reconnectionKey() []byte {
+	if c.key != nil {
+		return c.key
+	}
+	mac := hmac.New(sha256.New, c.g.secret)
+	mac.Write([]byte(c.conn.ID))
+	return mac.Sum(nil)
+}
+
+// recover gives a reliable connection a new socket, wherever the connection is. A refusal is an upgrade and a close with
+// 1008, since SDKs take any other answer as "try again" (client-json.md 8.2); such an answer is returned when that
+// is what the client should do.
+func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) *refusal {
 	c, err := g.recoverable(n, id, token)
 	var name string
-	if err == nil {
+	switch {
+	case err == nil:
 		name = c.conn.Name
-	} else {
+	case errors.Is(err, errLater):
+		g.log.Debug("put a recovery off", "hub", n.hub.String(), "connection", id, "error", err)
+		return refuseForNow()
+	default:
 		_, name = selectCodec("", socket.Offered(n.r))
 	}
 	sock, acceptErr := socket.Accept(w, n.r, name)
 	if acceptErr != nil {
 		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", acceptErr)
-		return
+		return nil
 	}
 	if err != nil {
 		g.metrics.refused.WithLabelValues("101").Inc()
 		g.log.Debug("refuse recovery", "hub", n.hub.String(), "error", err)
 		g.sockets.Go(func() { sock.Refuse(hub.CodePolicy, err.Error()) })
-		return
+		return nil
 	}
 	g.metrics.recovered.Inc()
 	g.serve(c, sock)
+	return nil
 }
 
-// recoverable returns the client of the connection, if the token proves a right to it.
+// Why a connection cannot be recovered.
+var (
+	//lint:ignore ST1005 the client shows it
+	errToken = errors.New("The reconnection token is not valid.")
+	//lint:ignore ST1005 the client shows it
+	errEnded = errors.New("The connection does not exist any more.")
+	errLater = errors.New("the connection cannot be recovered now")
+)
+
+// recoverable returns the client of the connection, if the token proves a right to it. A connection that lives on
+// another node, which then checks the token, comes to this one first.
 func (g *Gateway) recoverable(n *newcomer, id, token string) (*client, error) {
-	if !checkReconnectionToken(g.secret, id, token, time.Now()) {
-		//lint:ignore ST1005 the client shows it
-		return nil, errors.New("The reconnection token is not valid.")
+	if g.node.Moving(id) {
+		return nil, errLater
 	}
-	c := g.conns.Conn(id)
-	if c == nil || c.Hub != n.hub || !c.Codec.Reliable() {
-		//lint:ignore ST1005 the client shows it
-		return nil, errors.New("The connection does not exist any more.")
+	conn := g.conns.Conn(id)
+	switch {
+	case conn == nil:
+		return g.take(n, id, token)
+	case conn.Hub != n.hub || !conn.Codec.Reliable():
+		return nil, errEnded
 	}
-	return c.Owner.(*client), nil
+	c := conn.Owner.(*client)
+	if !checkReconnectionToken(c.reconnectionKey(), id, token, time.Now()) {
+		return nil, errToken
+	}
+	return c, nil
 }
 
-// reconnectionToken returns a text that only we can make: until when it is valid, and a code over that and the
-// connection's id.
-func reconnectionToken(secret []byte, connID string, expires time.Time) string {
+// take brings a connection from another node to this one.
+func (g *Gateway) take(n *newcomer, id, token string) (*client, error) {
+	if !g.begin(n.tenant.Name) {
+		return nil, errLater
+	}
+	defer g.finish(n.tenant.Name)
+	c := &client{g: g, session: g.upstream.Open(n.hub, id), tenant: n.tenant.Name}
+	err := g.node.Take(n.r.Context(), n.hub, id, token, func(t node.Traveller) (hub.ConnOptions, error) {
+		codec, ok := protocol.ByName(t.Subprotocol)
+		if !ok {
+			return hub.ConnOptions{}, fmt.Errorf("the connection speaks %.50q, which this node does not know", t.Subprotocol)
+		}
+		g.mu.Lock()
+		g.counts[n.tenant.Name]++ // it has been admitted, on the node that it comes from
+		g.mu.Unlock()
+		return hub.ConnOptions{ID: id, Hub: n.hub, UserID: t.UserID, Codec: codec, Name: codec.Name(),
+			Permissions: t.Permissions.Permissions(), KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone, Moved: c.moved}, nil
+	})
+	switch {
+	case err == nil:
+		g.metrics.taken.Inc()
+		return c, nil
+	case errors.Is(err, node.ErrNotFound):
+		return nil, errEnded
+	}
+	g.log.Info("take a connection over from another node", "hub", n.hub.String(), "connection", id, "error", err)
+	return nil, errLater
+}
+
+// luggage is what goes along with a connection to another node.
+type luggage struct {
+	Key     []byte          `json:"key"` // of reconnection tokens
+	Session json.RawMessage `json:"session"`
+}
+
+func (c *client) pack(session []byte) []byte {
+	b, err := json.Marshal(luggage{c.reconnectionKey(), session})
+	if err != nil { // it holds nothing that has no JSON form
+		return nil
+	}
+	return b
+}
+
+func (c *client) unpack(conn *hub.Conn, b []byte) error {
+	var l luggage
+	if err := json.Unmarshal(b, &l); err != nil {
+		return err
+	}
+	c.conn, c.key = conn, l.Key
+	return c.session.Take(l.Session)
+}
+
+// hooks is what the gateway does when a connection moves between nodes.
+func hooks() node.Hooks {
+	client := func(c *hub.Conn) *client { return c.Owner.(*client) }
+	return node.Hooks{
+		Admit: func(c *hub.Conn, token string) bool {
+			return checkReconnectionToken(client(c).reconnectionKey(), c.ID, token, time.Now())
+		},
+		Settle: func(ctx context.Context, c *hub.Conn) error { return client(c).settle(ctx) },
+		Pack:   func(c *hub.Conn) []byte { return client(c).pack(client(c).session.Pack()) },
+		Give: func(c *hub.Conn) ([]byte, error) {
+			session, err := client(c).session.Give()
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", node.ErrMoving, err)
+			}
+			return client(c).pack(session), nil
+		},
+		TakeBack: func(c *hub.Conn) { client(c).session.TakeBack() },
+		Take: func(c *hub.Conn, luggage []byte) {
+			if err := client(c).unpack(c, luggage); err != nil {
+				client(c).g.log.Error("what came along with a connection from another node", "connection", c.ID, "error", err)
+			}
+		},
+	}
+}
+
+// reconnectionToken returns a text that only who has the connection can make: until when it is valid, and a code over
+// that and the connection's id.
+func reconnectionToken(key []byte, connID string, expires time.Time) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(expires.Unix()))
-	return base64.RawURLEncoding.EncodeToString(append(b, reconnectionCode(secret, b, connID)...))
+	return base64.RawURLEncoding.EncodeToString(append(b, reconnectionCode(key, b, connID)...))
 }
 
-func checkReconnectionToken(secret []byte, connID, token string, now time.Time) bool {
+func checkReconnectionToken(key []byte, connID, token string, now time.Time) bool {
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(b) != 8+sha256.Size {
 		return false
 	}
-	if !hmac.Equal(b[8:], reconnectionCode(secret, b[:8], connID)) {
+	if !hmac.Equal(b[8:], reconnectionCode(key, b[:8], connID)) {
 		return false
 	}
 	return now.Unix() <= int64(binary.BigEndian.Uint64(b))
 }
 
-func reconnectionCode(secret, expires []byte, connID string) []byte {
-	mac := hmac.New(sha256.New, secret)
+func reconnectionCode(key, expires []byte, connID string) []byte {
+	mac := hmac.New(sha256.New, key)
 	mac.Write(expires)
 	mac.Write([]byte(connID))
 	return mac.Sum(nil)

@@ -96,13 +96,16 @@ func TestRecoveryIsRefused(t *testing.T) {
 		other := s.join(codec, "ben")
 		plain := s.join(protocol.NameJSON, "cara")
 		good := c.Info()
+		keyOf := func(c *wsclient.Client) []byte {
+			return s.conns.Conn(c.Info().ConnectionID).Owner.(*client).reconnectionKey()
+		}
 		for name, address := range map[string]string{
 			"no token":       s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID}),
 			"another's":      s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: other.Info().ReconnectionToken}),
 			"forged":         s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(make([]byte, 32), good.ConnectionID, time.Now().Add(time.Hour))}),
-			"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(s.secret, good.ConnectionID, time.Now().Add(-time.Second))}),
-			"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: reconnectionToken(s.secret, "nobody", time.Now().Add(time.Hour))}),
-			"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: reconnectionToken(s.secret, plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
+			"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(keyOf(c), good.ConnectionID, time.Now().Add(-time.Second))}),
+			"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: reconnectionToken(keyOf(c), "nobody", time.Now().Add(time.Hour))}),
+			"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: reconnectionToken(keyOf(plain), plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
 			"of another hub": s.url + "/client/hubs/other" + s.recoveryURL(good)[len(s.url)+len("/client/hubs/chat"):],
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type ConnOptions struct {
 	Name        string
 	Permissions webpubsub.Permissions
 	KeepAlive   time.Duration // interval of pings, 1 to 120 s; 0: none
+	Adopted     bool          // it has been on another node
 	Owner       any           // what the maker of the connection keeps with it
 	// Gone is called once, from a goroutine that it must not block, when the connection has ended for good.
 	Gone func(*Conn, Closing)
@@ -41,6 +43,9 @@ type Conn struct {
 
 	groups map[string]struct{} // guarded by Registry.mu
 	gone   bool                // guarded by Registry.mu
+
+	shadow atomic.Pointer[Conn] // of a connection that moves to another node, see move.go
+	of     *Conn                // whose shadow this is; nil: nobody's
 
 	mu   sync.Mutex // guards Permissions and the following
 	acks ackMemory
@@ -95,17 +100,23 @@ func (c *Conn) Allows(p webpubsub.Permission, group string) bool {
 	return c.Permissions.Allows(p, group)
 }
 
-// Grant allows p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many.
+// Grant allows p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrMoving.
 func (c *Conn) Grant(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.Frozen() {
+		return ErrMoving
+	}
 	return c.Permissions.Grant(p, group)
 }
 
-// Revoke denies p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many.
+// Revoke denies p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrMoving.
 func (c *Conn) Revoke(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.Frozen() {
+		return ErrMoving
+	}
 	return c.Permissions.Revoke(p, group)
 }
 
@@ -121,6 +132,14 @@ func (c *Conn) Remember(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.acks.add(id)
+}
+
+// Rights returns the connection's permissions and the ackIds it remembers, oldest first, for another node. The
+// connection is frozen.
+func (c *Conn) Rights() (webpubsub.Permissions, []uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Permissions, slices.Concat(c.acks.ids[c.acks.next:], c.acks.ids[:c.acks.next])
 }
 
 // maxAcks is how many ackIds a connection remembers (client-json.md 3.2).

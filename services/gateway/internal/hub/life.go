@@ -9,7 +9,7 @@ import (
 
 // attach gives c a socket and lets what waits go to it.
 func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connected) bool {
-	if c.state == stateGone {
+	if c.state == stateGone || c.Frozen() {
 		return false
 	}
 	if c.sock != nil { // the client has noticed the loss before us (client-json.md 8.2)
@@ -58,6 +58,11 @@ func (w *writer) detach(c *Conn, sock *socket.Socket, final bool, closing Closin
 	}
 	_ = sock.Close()
 	c.state, c.out = stateDetached, nil
+	w.expireLater(c)
+}
+
+// expireLater gives the client of a connection without socket the time to come back.
+func (w *writer) expireLater(c *Conn) {
 	c.epoch++
 	epoch := c.epoch
 	c.expiry = time.AfterFunc(w.r.recovery, func() { w.push(job{op: opExpire, conn: c, seq: epoch}) })
@@ -94,8 +99,11 @@ func (w *writer) close(c *Conn, closing Closing) {
 	}
 }
 
-// end forgets c.
+// end forgets c. What ends a shadow ends its connection.
 func (w *writer) end(c *Conn, closing Closing) {
+	if c.of != nil {
+		c = c.of
+	}
 	if c.state == stateGone {
 		return
 	}
@@ -106,15 +114,25 @@ func (w *writer) end(c *Conn, closing Closing) {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
-	for _, at := range c.in {
+	w.leaveAll(c, c)
+	if shadow := c.shadow.Load(); shadow != nil {
+		shadow.state = stateGone
+		w.leaveAll(c, shadow)
+	}
+	c.sock, c.out, c.kept = nil, nil, nil
+	w.r.forget(c)
+	w.r.metrics.closed.WithLabelValues(string(closing.Reason)).Inc()
+	c.Gone(c, closing)
+}
+
+// leaveAll takes c, or its shadow that stands in its place, off all lists.
+func (w *writer) leaveAll(c, member *Conn) {
+	for _, at := range member.in {
 		w.remove(at.list, at.at)
 		w.r.left(at.list, c)
 		c.moved(at.list, false)
 	}
-	c.in, c.sock, c.out, c.kept = nil, nil, nil, nil
-	w.r.forget(c)
-	w.r.metrics.closed.WithLabelValues(string(closing.Reason)).Inc()
-	c.Gone(c, closing)
+	member.in = nil
 }
 
 // wheelSize is the longest interval of pings, in seconds, and some (client-json.md section 10).

@@ -11,6 +11,7 @@ const (
 	ReasonSlow        Reason = "slow"        // more waited for the client than an outbox holds
 	ReasonUnacked     Reason = "unacked"     // more is unacknowledged than a reliable connection may have
 	ReasonMissed      Reason = "missed"      // messages may have been missed while the bus was away
+	ReasonMoved       Reason = "moved"       // another node has taken it over
 	ReasonRequested   Reason = "requested"   // the application closed it
 	ReasonRemoved     Reason = "removed"     // its tenant is not among the settings any more
 	ReasonDrain       Reason = "drain"       // the node shuts down

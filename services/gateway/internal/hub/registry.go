@@ -182,6 +182,8 @@ func (r *Registry) join(c *Conn, topic, group string, move bool) (joined bool, e
 		return false, ErrGone
 	case in:
 		return false, nil
+	case c.Frozen():
+		return false, ErrMoving
 	case len(c.groups) >= MaxGroups:
 		return false, ErrGroups
 	}
@@ -205,16 +207,19 @@ func (r *Registry) enlist(c *Conn, topic, group string, move bool) {
 }
 
 // Leave takes c off the list of a group's topic and reports whether it was there. What a connection that ends was
-// in, it has not left.
-func (r *Registry) Leave(c *Conn, topic, group string) bool {
+// in, it has not left; one that moves cannot leave, for the reason err.
+func (r *Registry) Leave(c *Conn, topic, group string) (left bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, in := c.groups[group]; !in || c.gone {
-		return false
+		return false, nil
+	}
+	if c.Frozen() {
+		return false, ErrMoving
 	}
 	delete(c.groups, group)
 	c.w.push(job{op: opLeave, list: r.lists[topic], conn: c})
-	return true
+	return true, nil
 }
 
 // Groups returns the groups that c is in, or was in when it ended, in no order.

@@ -28,6 +28,12 @@ const (
 	opExpire
 	opClose
 	opCloseList
+	opDivert
+	opFreeze // this and what follows are steps of a move
+	opExport
+	opRecall
+	opRelease
+	opAdopt
 )
 
 // job is one thing for a writer to do.
@@ -231,6 +237,11 @@ func (w *writer) change(j job) {
 		w.leave(j.list, c)
 	case opList:
 		conns := append([]*Conn(nil), j.list.parts[w.index].conns...)
+		for i, c := range conns {
+			if c.of != nil { // a shadow
+				conns[i] = c.of
+			}
+		}
 		j.x.(chan []*Conn) <- conns
 	case opAttach:
 		a := j.x.(attachment)
@@ -251,6 +262,10 @@ func (w *writer) change(j job) {
 				w.close(c, j.x.(Closing))
 			}
 		}
+	case opDivert:
+		w.divert(j.list, c)
+	default:
+		w.move(j)
 	}
 }
 
@@ -429,7 +444,7 @@ func (w *writer) add(c *Conn, buf []byte, m *Message) []byte {
 	if c.kept != nil {
 		var ok bool
 		if i.seq, ok = c.kept.add(m); !ok {
-			w.close(c, ReasonUnacked.Close("More than 1000 messages or 16 MiB are unacknowledged."))
+			w.close(c, tooMuchUnacked)
 			return buf
 		}
 	}

@@ -21,6 +21,7 @@ const (
 	statusRuleLimit
 	statusUnavailable
 	statusFailed // with a text
+	statusMoving
 )
 
 func readStatus(b []byte) (s status, text string) {
@@ -40,6 +41,8 @@ func (s status) err(text string) error {
 		return webpubsub.ErrRuleLimit
 	case statusUnavailable:
 		return ErrUnavailable
+	case statusMoving:
+		return ErrMoving
 	}
 	return errors.New(text)
 }
@@ -54,14 +57,27 @@ func statusOf(err error) []byte {
 		return []byte{byte(statusRuleLimit)}
 	case errors.Is(err, ErrUnavailable):
 		return []byte{byte(statusUnavailable)}
+	case errors.Is(err, ErrMoving):
+		return []byte{byte(statusMoving)}
 	}
 	return append([]byte{byte(statusFailed)}, err.Error()...)
 }
 
 // answer does what the node is asked and returns the answer.
 func (n *Node) answer(topic string, o *order) []byte {
-	if o.verb == verbMembers {
+	switch o.verb {
+	case verbMembers:
 		return n.members(topic, o)
+	case verbMoveRead, verbMoveCommit:
+		return n.proceed(o)
+	}
+	if o.conn != "" && topic == n.inbox {
+		if away, _ := n.awayFrom(o, n.conn(o)); away {
+			return n.askAway(o)
+		}
+	}
+	if o.verb == verbMoveBegin {
+		return n.begin(o)
 	}
 	conns, err := n.selected(topic, o)
 	if err != nil {
@@ -75,7 +91,9 @@ func (n *Node) answer(topic string, o *order) []byte {
 		return statusOf(nil)
 	case verbJoin, verbLeave:
 		return statusOf(n.regroup(conns, o))
-	case verbGrant, verbRevoke, verbAllowed:
+	case verbGrant, verbRevoke:
+		return statusOf(n.change(conns[0], o, func() error { return n.permit(conns[0], o) }))
+	case verbAllowed:
 		return statusOf(n.permit(conns[0], o))
 	}
 	return statusOf(errOrder)
@@ -107,16 +125,16 @@ func (n *Node) regroup(conns []*hub.Conn, o *order) error {
 	var errs []error
 	ended := 0
 	for _, c := range conns {
-		var err error
-		switch {
-		case o.verb == verbJoin:
-			err = n.JoinConn(ctx, c, groups...)
-		case len(groups) == 0:
-			err = n.LeaveConn(ctx, c, n.conns.Groups(c)...)
-		default:
-			err = n.LeaveConn(ctx, c, groups...)
-		}
-		if errors.Is(err, hub.ErrGone) {
+		err := n.change(c, o, func() error {
+			switch {
+			case o.verb == verbJoin:
+				return n.JoinConn(ctx, c, groups...)
+			case len(groups) == 0:
+				return n.LeaveConn(ctx, c, n.conns.Groups(c)...)
+			}
+			return n.LeaveConn(ctx, c, groups...)
+		})
+		if errors.Is(err, hub.ErrGone) || errors.Is(err, ErrNotFound) {
 			ended++
 			continue
 		}

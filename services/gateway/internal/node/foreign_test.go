@@ -25,7 +25,7 @@ var foreignHub = webpubsub.HubKey{Tenant: "t", Hub: "h"}
 func alone(t testing.TB) *Node {
 	ctx, stop := context.WithCancel(context.Background())
 	conns := hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
-	n := New(membus.New(), conns, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	n := New(membus.New(), conns, Hooks{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
 	work.Go(func() { _ = conns.Run(ctx) })
 	work.Go(func() { _ = n.Run(ctx) })
@@ -81,11 +81,12 @@ func FuzzForeignOrders(f *testing.F) {
 		if err != nil {
 			return
 		}
+		payload := append(cluster.NewTell(len(b)), b...)
 		for _, codec := range protocol.Codecs {
 			c := openIn(t, n, codec)
-			_ = n.obey(topic, &o)
+			_ = n.obey(topic, payload, &o)
 			o.conn, o.target = c.ID, foreignHub
-			_ = n.obey(topic, &o)
+			_ = n.obey(topic, payload, &o)
 			n.answer(topic, &o)
 			o.conn = ""
 			n.answer(topic, &o)

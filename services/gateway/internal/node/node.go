@@ -60,12 +60,21 @@ type Node struct {
 	asked  sync.WaitGroup // questions of other nodes being answered
 
 	reachable atomic.Bool // the inbox is subscribed
+
+	hooks    Hooks
+	inbox    string
+	moves    moves
+	patience time.Duration // moveTimeout, but for tests
+	adopted  atomic.Int64  // connections here that have been on another node
+	healed   atomic.Uint64 // see Healed
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns.
-func New(bus cluster.Bus, conns *hub.Registry, log *slog.Logger, reg prometheus.Registerer) *Node {
-	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log}
-	n.topics.byKey[cluster.Inbox(n.peer.ID())] = &topic{holders: 1}
+func New(bus cluster.Bus, conns *hub.Registry, hooks Hooks, log *slog.Logger, reg prometheus.Registerer) *Node {
+	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log, hooks: hooks, moves: newMoves(), patience: moveTimeout}
+	n.inbox = cluster.Inbox(n.peer.ID())
+	n.healed.Store(bus.Lost())
+	n.topics.byKey[n.inbox] = &topic{holders: 1}
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_messages_sent_total",
 		Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})
@@ -90,7 +99,7 @@ func (n *Node) Run(ctx context.Context) error {
 // openInbox subscribes to the inbox, which the node holds for ever: without it no connection of this node can be
 // reached by its id, and no answer to a question of its own.
 func (n *Node) openInbox(ctx context.Context) {
-	inbox := []string{cluster.Inbox(n.peer.ID())}
+	inbox := []string{n.inbox}
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, busTimeout)
 		err := n.topics.settle(attempt, inbox)
@@ -106,6 +115,13 @@ func (n *Node) openInbox(ctx context.Context) {
 		}
 	}
 }
+
+// Healed says that what the bus has lost, up to that number, has been dealt with: no connection that is left may have
+// missed a message unawares.
+func (n *Node) Healed(lost uint64) { n.healed.Store(lost) }
+
+// Lossy reports whether connections here may have missed messages unawares.
+func (n *Node) Lossy() bool { return n.peer.Lost() != n.healed.Load() }
 
 // Ready returns nil when the node can reach and be reached, else why not.
 func (n *Node) Ready() error {
@@ -134,13 +150,12 @@ func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*h
 		keys = append(keys, cluster.Topic(o.Hub, webpubsub.ScopeGroup, g))
 	}
 	// The inbox is held by the node itself; to hold it again is to wait until it is subscribed.
-	inbox := cluster.Inbox(n.peer.ID())
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
-	if err := n.topics.hold(ctx, append(keys, inbox)...); err != nil {
+	if err := n.topics.hold(ctx, append(keys, n.inbox)...); err != nil {
 		return nil, fmt.Errorf("subscribe for a new connection: %w", unavailable(err))
 	}
-	n.topics.release(inbox)
+	n.topics.release(n.inbox)
 	gone := o.Gone
 	o.Gone = func(c *hub.Conn, closing hub.Closing) {
 		n.closed(c)
@@ -170,7 +185,11 @@ func ownTopics(h webpubsub.HubKey, userID string) []string {
 
 // closed gives up the topics of a connection that has ended.
 func (n *Node) closed(c *hub.Conn) {
+	n.left(c)
 	topics := ownTopics(c.Hub, c.UserID)
+	if c.Adopted {
+		topics = append(topics, cluster.MovedTopic(c.Hub, c.ID))
+	}
 	for _, g := range n.conns.Groups(c) {
 		topics = append(topics, cluster.Topic(c.Hub, webpubsub.ScopeGroup, g))
 	}
@@ -201,12 +220,15 @@ func (n *Node) LeaveConn(ctx context.Context, c *hub.Conn, groups ...string) err
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	var keys []string
+	var errs []error
 	for i, key := range groupTopics(c.Hub, groups) {
-		if n.conns.Leave(c, key, groups[i]) {
+		left, err := n.conns.Leave(c, key, groups[i])
+		if left {
 			keys = append(keys, key)
 		}
+		errs = append(errs, err)
 	}
-	return unavailable(n.topics.drop(ctx, keys...))
+	return errors.Join(append(errs, unavailable(n.topics.drop(ctx, keys...)))...)
 }
 
 func groupTopics(h webpubsub.HubKey, groups []string) []string {
@@ -300,13 +322,25 @@ func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) e
 	if topic == "" {
 		return nil
 	}
-	posted := make(chan error, 1)
-	n.peer.Post(topic, payload, func(_ int, err error) { posted <- err })
+	nodes, err := n.post(ctx, topic, payload)
+	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // who made it is gone
+		_, err = n.post(ctx, cluster.MovedTopic(a.Hub, a.Name), payload)
+	}
+	return err
+}
+
+func (n *Node) post(ctx context.Context, topic string, payload []byte) (nodes int, err error) {
+	type result struct {
+		nodes int
+		err   error
+	}
+	posted := make(chan result, 1)
+	n.peer.Post(topic, payload, func(nodes int, err error) { posted <- result{nodes, err} })
 	select {
-	case err := <-posted:
-		return err
+	case r := <-posted:
+		return r.nodes, r.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
@@ -329,7 +363,11 @@ func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v verb, args []byt
 	defer cancel()
 	o := orderTo(a, v)
 	o.args = args
-	return n.peer.Ask(ctx, topic, o.encode(nil))
+	answers, err := n.peer.Ask(ctx, topic, o.encode(nil))
+	if a.Scope == webpubsub.ScopeConnection && len(answers) == 0 && err == nil { // who made it is gone
+		return n.peer.Ask(ctx, cluster.MovedTopic(a.Hub, a.Name), o.encode(nil))
+	}
+	return answers, err
 }
 
 // Exists reports whether the audience has a connection. Except and Filter are ignored.
@@ -426,6 +464,7 @@ func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after str
 		}
 	}
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ConnectionID, b.ConnectionID) })
+	members = slices.CompactFunc(members, func(a, b Member) bool { return a.ConnectionID == b.ConnectionID }) // one may be moving
 	return members[:min(limit, len(members))], nil
 }
 
@@ -437,7 +476,7 @@ func (n *Node) deliver(topic string, payload []byte) {
 	}
 	o, err := readOrder(r.Body)
 	if err == nil && r.Kind == cluster.Tell {
-		err = n.obey(topic, &o)
+		err = n.obey(topic, payload, &o)
 	}
 	if err != nil {
 		n.log.Error("order from another node", "error", err)
@@ -450,7 +489,8 @@ func (n *Node) deliver(topic string, payload []byte) {
 }
 
 // obey does what the node is told.
-func (n *Node) obey(topic string, o *order) error {
+func (n *Node) obey(topic string, payload []byte, o *order) error {
+	byID := o.conn != "" && topic == n.inbox // else it is for the list of the topic
 	switch o.verb {
 	case verbMessage:
 		e, expires, err := readEnvelope(o.args)
@@ -458,20 +498,18 @@ func (n *Node) obey(topic string, o *order) error {
 			return err
 		}
 		m, err := n.message(o, e, expires)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if o.conn == "" {
+		case !byID:
 			n.conns.Deliver(topic, m)
-		} else if c := n.conn(o); c != nil {
-			n.conns.Send(c, m)
+		default:
+			n.reach(o, payload, func(c *hub.Conn) { n.conns.Send(c, m) })
 		}
 	case verbClose:
 		closing := hub.ReasonRequested.Close(string(o.args))
-		if o.conn != "" {
-			if c := n.conn(o); c != nil {
-				n.conns.Close(c, closing)
-			}
+		if byID {
+			n.reach(o, payload, func(c *hub.Conn) { n.conns.Close(c, closing) })
 			return nil
 		}
 		selected, err := n.message(o, protocol.Envelope{}, time.Time{})
@@ -479,20 +517,37 @@ func (n *Node) obey(topic string, o *order) error {
 			return err
 		}
 		n.conns.CloseList(topic, closing, selected)
+	case verbMoveMark:
+		n.mark(topic, o)
+	case verbMoveCancel:
+		if d := n.departure(o); d != nil {
+			n.asked.Go(func() { n.stay(d) })
+		}
 	default:
 		return errOrder
 	}
 	return nil
 }
 
+// reach does something to the connection of an order by id, or passes the order on to where it has moved.
+func (n *Node) reach(o *order, payload []byte, do func(*hub.Conn)) {
+	c := n.conn(o)
+	away, shadow := n.awayFrom(o, c)
+	if away {
+		n.peer.Post(cluster.MovedTopic(o.target, o.conn), payload, nil)
+		c = shadow
+	}
+	if c != nil {
+		do(c)
+	}
+}
+
 // message returns e for those whom o selects.
 func (n *Node) message(o *order, e protocol.Envelope, expires time.Time) (*hub.Message, error) {
 	options := hub.MessageOptions{Expires: expires}
 	for _, id := range o.except {
-		if strings.HasPrefix(id, n.peer.ID()) {
-			if c := n.conns.Conn(id); c != nil {
-				options.Except = append(options.Except, c)
-			}
+		if strings.HasPrefix(id, n.peer.ID()) || n.adopted.Load() > 0 {
+			options.Except = n.conns.Excepted(options.Except, id)
 		}
 	}
 	if o.filter != "" {

@@ -22,6 +22,13 @@ const (
 	verbRevoke                  // likewise
 	verbAllowed                 // likewise
 	verbMembers                 // asked; args: after, limit
+
+	// The steps of a move; their args begin with its token.
+	verbMoveBegin  // asked; args: credential
+	verbMoveRead   // asked of a node; args: part, offset
+	verbMoveCommit // asked of a node
+	verbMoveCancel // told to a node
+	verbMoveMark   // told
 )
 
 // order is what travels between nodes. Its strings and bytes point into the payload it was read from.
@@ -68,6 +75,10 @@ func appendEnvelopeHeader(dst []byte, t webpubsub.DataType, ttl time.Duration) [
 	if ttl > 0 {
 		expires = time.Now().Add(ttl).UnixMilli()
 	}
+	return appendEnvelopeStart(dst, t, expires)
+}
+
+func appendEnvelopeStart(dst []byte, t webpubsub.DataType, expires int64) []byte {
 	dst = binary.AppendVarint(dst, expires)
 	return append(dst, byte(t), 0, 0, 0, 0, 0, 0, 0, 0)
 }
@@ -145,6 +156,16 @@ func (r *reader) length() int {
 
 func (r *reader) varint() int64 {
 	n, size := binary.Varint(r.rest)
+	if size <= 0 {
+		r.failed, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
+}
+
+func (r *reader) uvarint() uint64 {
+	n, size := binary.Uvarint(r.rest)
 	if size <= 0 {
 		r.failed, r.rest = true, nil
 		return 0

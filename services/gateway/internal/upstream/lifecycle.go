@@ -9,14 +9,13 @@ import (
 )
 
 // queue adds a lifecycle event, unless no handler wants it or too many wait for that handler's host.
-func (s *Session) queue(k kind, group string, body []byte) {
-	p := lifecycle{kind: k, group: group, time: time.Now(), body: body}
+func (s *Session) queue(p lifecycle) {
 	to, ok := s.targetOf(p)
 	if !ok {
 		return
 	}
-	if !to.host.admit(k, s.up.cfg.LifecycleQueue) {
-		s.up.lose(to.host, s, k, reasonOverflow)
+	if !to.host.admit(p.kind, s.up.cfg.LifecycleQueue) {
+		s.up.lose(to.host, s, p.kind, reasonOverflow)
 		return
 	}
 	s.up.expect(1)
@@ -38,15 +37,17 @@ func (s *Session) targetOf(p lifecycle) (target, bool) {
 }
 
 // add appends p to what is pending and gives it its id. It reports false for anything but disconnected that comes
-// after the end, which would make a user appear who is gone.
+// after the end, which would make a user appear who is gone, and for all once another process goes on with the session.
 func (s *Session) add(p lifecycle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.kind != kindDisconnected && s.closed {
+	if p.kind != kindDisconnected && s.closed || s.given {
 		return false
 	}
-	s.lastID++
-	p.id = s.lastID
+	if p.id == 0 { // else another process has given it one
+		s.lastID++
+		p.id = s.lastID
+	}
 	s.pending = append(s.pending, p)
 	return true
 }
@@ -90,7 +91,12 @@ func (u *Upstream) deliver(h *host, s *Session) {
 		u.settle(s, p, reasonExpired)
 		return
 	}
+	if !s.attempt(true) {
+		u.settle(s, p, "")
+		return
+	}
 	failure := u.postLifecycle(s, to, p)
+	s.attempt(false)
 	switch {
 	case failure == nil:
 		u.settle(s, p, "")
@@ -159,6 +165,15 @@ func (s *Session) next() lifecycle {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pending[0]
+}
+
+// attempt says that an attempt at the next lifecycle event begins or has ended. It reports false when another process
+// goes on with the session, and with that event.
+func (s *Session) attempt(begins bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.posting = begins && !s.given
+	return !s.given
 }
 
 // shift removes the lifecycle event that is settled.

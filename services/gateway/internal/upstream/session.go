@@ -37,6 +37,10 @@ type Session struct {
 	pending     []lifecycle   // not yet delivered, in order: connected, joined and left, disconnected
 	submitted   bool          // the first of pending is in a host's hands
 	connected   chan struct{} // closed when connected is no longer pending; nil: nobody waits for it
+	posting     bool          // the first of pending is on its way to a handler
+	given       bool          // another process goes on with the session
+	unsaid      bool          // closed while nobody here could tell: given, or not yet taken
+	reason      string        // why it was closed, if that is unsaid
 }
 
 // move is a group that the connection has joined or left.
@@ -135,7 +139,7 @@ func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
-	s.queue(kindConnected, "", []byte("{}"))
+	s.queue(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
 	for _, group := range groups {
 		s.queueMove(move{kindJoined, group})
 	}
@@ -183,24 +187,30 @@ func (s *Session) queueMove(m move) {
 	if err != nil { // a string always has a JSON form
 		return
 	}
-	s.queue(m.kind, m.group, body)
+	s.queue(lifecycle{kind: m.kind, group: m.group, time: time.Now(), body: body})
 }
 
 // Closed says that the connection is gone for good. When it had been accepted, the disconnected event goes out,
 // after whatever is still under way. It does not block.
 func (s *Session) Closed(reason string) {
 	s.mu.Lock()
-	tell := s.accepted && !s.closed
+	tell := s.accepted && !s.closed && !s.given
+	if !s.closed && !tell {
+		s.unsaid, s.reason = true, reason
+	}
 	s.closed, s.early = true, nil
 	s.mu.Unlock()
-	if !tell {
-		return
+	if tell {
+		s.queue(disconnected(reason))
 	}
+}
+
+func disconnected(reason string) lifecycle {
 	body, err := json.Marshal(cloudevents.DisconnectedBody{Reason: reason})
 	if err != nil { // a string always has a JSON form
 		body = []byte("{}")
 	}
-	s.queue(kindDisconnected, "", body)
+	return lifecycle{kind: kindDisconnected, time: time.Now(), body: body}
 }
 
 // Event brings a user event to the hub's handler and returns what the connection is to receive as a message
