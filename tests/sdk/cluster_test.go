@@ -28,12 +28,18 @@ const clusterKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
 func TestOfficialSDKsAcrossGateways(t *testing.T) {
 	nodetest.Install(t)
 	ports := handlerPorts(t)
-	tenants, err := tenant.NewStatic(tenant.Tenant{
-		Name:  "default",
-		Hosts: []string{"*"},
-		Keys:  tenant.Keys{Primary: clusterKey},
-		Hubs:  []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
+	s := acrossGateways(t, tenant.Tenant{
+		Hubs: []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
 	})
+	runNode(t, s, ports, "express.test.mjs", "rest.test.mjs")
+}
+
+// acrossGateways runs three gateways on one Redis with one tenant, which has all hosts, and returns a front that leads each
+// request to the next of them.
+func acrossGateways(t *testing.T, of tenant.Tenant) service {
+	t.Helper()
+	of.Name, of.Hosts, of.Keys = "default", []string{"*"}, tenant.Keys{Primary: clusterKey}
+	tenants, err := tenant.NewStatic(of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,11 +60,11 @@ func TestOfficialSDKsAcrossGateways(t *testing.T) {
 	if err := os.WriteFile(authority, certificate, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runNode(t, service{
+	return service{
 		http:      "Endpoint=" + plain.URL + ";AccessKey=" + clusterKey + ";Version=1.0;",
 		https:     "Endpoint=" + secure.URL + ";AccessKey=" + clusterKey + ";Version=1.0;",
 		authority: authority,
-	}, ports, "express.test.mjs", "rest.test.mjs")
+	}
 }
 
 // startGateway runs a gateway until the end of the test and returns when it is ready.

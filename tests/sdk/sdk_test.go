@@ -63,14 +63,17 @@ type service struct {
 	authority   string // path of the certificate to trust
 }
 
-// start builds chatr, starts it on free ports with a folder of its own, and returns when it has said where it is.
+// start builds chatr, unless CHATR_BIN names one, starts it on free ports with a folder of its own, and returns when it has said where it is.
 // It is stopped at the end of the test, which fails when that does not go well.
 func start(t *testing.T, config string) service {
 	t.Helper()
 	folder := t.TempDir()
-	binary, file, data := filepath.Join(folder, "chatr"), filepath.Join(folder, "chatr.yaml"), filepath.Join(folder, "data")
-	if out, err := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, "../../cmd/chatr")...).CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	binary, file, data := os.Getenv("CHATR_BIN"), filepath.Join(folder, "chatr.yaml"), filepath.Join(folder, "data")
+	if binary == "" {
+		binary = filepath.Join(folder, "chatr")
+		if out, err := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, "../../cmd/chatr")...).CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
 	}
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
