@@ -56,13 +56,11 @@ func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 	case protocol.DisconnectedResponse:
 		l.err.System = r.Reason
 	case protocol.StreamAckResponse, protocol.StreamNackResponse, protocol.StreamClosedResponse:
-		notice := *r // r is used again
-		select {
-		case c.notices <- &notice:
-		case <-l.gone:
-		}
+		c.notice(l, r)
 	default:
-		c.answer(r)
+		if !c.answer(r) {
+			c.notice(l, r)
+		}
 	}
 	select {
 	case <-l.first:
@@ -71,8 +69,17 @@ func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 	}
 }
 
-// answer gives r to who waits for it.
-func (c *Client) answer(r *protocol.Response) {
+func (c *Client) notice(l *link, r *protocol.Response) {
+	notice := *r // r and its bytes are used again
+	notice.Data.Bytes = slices.Clone(r.Data.Bytes)
+	select {
+	case c.notices <- &notice:
+	case <-l.gone:
+	}
+}
+
+// answer gives r to who waits for it, and reports false when it answers an invocation that nobody waits for.
+func (c *Client) answer(r *protocol.Response) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch r.Kind {
@@ -84,16 +91,19 @@ func (c *Client) answer(r *protocol.Response) {
 			ack <- failure(r)
 		}
 	case protocol.InvokeResponse:
-		if done := c.invokes[r.InvocationID]; done != nil {
-			delete(c.invokes, r.InvocationID)
-			done(r)
+		done := c.invokes[r.InvocationID]
+		if done == nil {
+			return false
 		}
+		delete(c.invokes, r.InvocationID)
+		done(r)
 	case protocol.PongResponse:
 		if len(c.pongs) > 0 {
 			c.pongs[0] <- nil
 			c.pongs = c.pongs[1:]
 		}
 	}
+	return true
 }
 
 func (c *Client) message(l *link, codec protocol.Codec, r *protocol.Response) {

@@ -3,14 +3,11 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"sync"
 	"time"
 
-	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -110,16 +107,17 @@ func (c *client) moved(_ *hub.Conn, group string, joined bool) {
 }
 
 // reader does what a client asks for over one socket, in the order asked. It never waits for the bus: what is under
-// way is bounded by the connection's flight. An event blocks what comes after it, but for pings and the like.
+// way is bounded by the connection's flight. An event blocks what comes after it, but for pings and the like; an
+// invocation only what else is asked of the application.
 type reader struct {
 	*client
 	sock     *socket.Socket
 	req      protocol.Request
 	throttle throttle
 
-	busy   chan struct{}      // closed when the event under way has been answered; nil: none is
-	stop   context.CancelFunc // of that event
-	invoke string             // its invocation id, if it is one
+	asked   chan struct{} // closed when all that was asked of the application has been answered; nil: nothing was
+	busy    chan struct{} // the same of the last event; nil: it has been answered
+	invoked invocations
 }
 
 func newReader(c *client, sock *socket.Socket) *reader { return &reader{client: c, sock: sock} }
@@ -128,7 +126,7 @@ func newReader(c *client, sock *socket.Socket) *reader { return &reader{client: 
 func (r *reader) run() {
 	defer r.sock.Close()
 	defer r.reading(-1)
-	defer r.settle()
+	defer r.answered()
 	for {
 		op, payload, err := r.sock.Read()
 		if err != nil {
@@ -211,9 +209,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		r.g.conns.Trim(r.conn, r.req.SequenceID)
 		return closing, true
 	case protocol.CancelInvocation:
-		if r.busy != nil && r.invoke == r.req.InvocationID {
-			r.stop()
-		}
+		r.invoked.cancel(r.req.InvocationID)
 		return closing, true
 	}
 	r.settle()
@@ -252,7 +248,7 @@ func (r *reader) settle() {
 		return
 	}
 	r.blocked(func() { <-r.busy })
-	r.busy, r.stop, r.invoke = nil, nil, ""
+	r.busy = nil
 }
 
 // answer sends a finished message to the client's socket, if there is anything to send.
@@ -439,7 +435,8 @@ func (r *reader) data() webpubsub.Data {
 // event asks the application (client-json.md 4.4). What it answers goes to the client before the ack.
 func (r *reader) event() {
 	c, a := r.client, r.ack()
-	r.ask(func(ctx context.Context, name string, d webpubsub.Data) {
+	ctx, cancel := context.WithCancel(r.context())
+	r.busy = r.ask(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
 		reply, err := c.session.Event(ctx, name, d)
 		switch {
 		case err == nil:
@@ -460,74 +457,31 @@ func (r *reader) event() {
 	})
 }
 
-// invocation asks the application and sends its answer as an invokeResponse (client-json.md 4.7, event-handler.md
-// 6.3). Invocations of a connection are answered one after another.
-func (r *reader) invocation() {
-	c, id := r.client, r.req.InvocationID
-	r.invoke = id
-	r.ask(func(ctx context.Context, name string, d webpubsub.Data) {
-		reply, err := c.session.Event(ctx, name, d)
-		if ctx.Err() != nil {
-			return // canceled
-		}
-		var answer webpubsub.Data
-		if reply != nil {
-			answer = *reply
-		}
-		c.answer(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
-	})
-}
-
-func invokeFailure(err error) *protocol.Failure {
-	var failure *upstream.Failure
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, upstream.ErrNoHandler):
-		return &protocol.Failure{Name: protocol.NotFound, Message: "No event handler is set for this event."}
-	case !errors.As(err, &failure):
-	case failure.Reason == upstream.ReasonTimeout:
-		return &protocol.Failure{Name: protocol.Timeout, Message: "The application did not answer in time."}
-	case failure.Status >= 400 && chosenFailure(failure) != nil:
-		return chosenFailure(failure)
-	case failure.Status >= 400 && failure.Status < 500:
-		text := "The application refused the invocation."
-		if n := len(failure.Body); n > 0 && n <= maxFailureText {
-			text = string(failure.Body)
-		}
-		return &protocol.Failure{Name: protocol.BadRequest, Message: text}
-	}
-	return internal("The application could not handle the invocation.")
-}
-
-// chosenFailure is the error that an application chose for the client: the JSON {"code", "message"}, as the errors of the
-// REST API have it. Clients of the chat protocol go by the code.
-func chosenFailure(f *upstream.Failure) *protocol.Failure {
-	if media, _, err := mime.ParseMediaType(f.ContentType); err != nil || media != cloudevents.TypeJSON || len(f.Body) > maxFailureText {
-		return nil
-	}
-	var chosen struct{ Code, Message string }
-	if json.Unmarshal(f.Body, &chosen) != nil || chosen.Code == "" {
-		return nil
-	}
-	return &protocol.Failure{Name: chosen.Code, Message: chosen.Message}
-}
-
-// maxFailureText is how much of an application's refusal is repeated to the client.
-const maxFailureText = 1024
-
-// ask calls f with the request's event in a goroutine of its own, so that pings are answered meanwhile.
-func (r *reader) ask(f func(ctx context.Context, name string, d webpubsub.Data)) {
+// ask calls f with the request's event once all that was asked before has been answered, in a goroutine of its own:
+// pings are answered meanwhile. The channel is closed when f has returned. cancel ends ctx and is called afterwards.
+func (r *reader) ask(ctx context.Context, cancel context.CancelFunc, f func(ctx context.Context, name string, d webpubsub.Data)) chan struct{} {
 	name, d := r.req.Event, webpubsub.Data{Type: webpubsub.DataText}
 	if r.req.HasData() {
 		d = r.data()
 	}
-	ctx, cancel := context.WithCancel(r.context())
-	done := make(chan struct{})
-	r.busy, r.stop = done, cancel
-	go func() { // waited for by settle
+	before, done := r.asked, make(chan struct{})
+	r.asked = done
+	go func() { // waited for by answered
 		defer close(done)
 		defer cancel()
+		if before != nil {
+			<-before
+		}
 		f(ctx, name, d)
 	}()
+	return done
+}
+
+// answered waits until all that was asked of the application has been answered, but for invocations: they get no
+// answer without this socket.
+func (r *reader) answered() {
+	r.invoked.cancelAll()
+	if r.asked != nil {
+		<-r.asked
+	}
 }

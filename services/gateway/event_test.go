@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,57 +126,6 @@ func TestLifecycleEvents(t *testing.T) {
 			return fmt.Sprint(got) == "[/connect /connected /disconnected]"
 		})
 	})
-}
-
-func TestInvocation(t *testing.T) {
-	t.Parallel()
-	hang := make(chan struct{})
-	canceled := make(chan struct{})
-	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/sum":
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(w, `{"sum":3}`)
-		case "/bad":
-			http.Error(w, "b is missing", http.StatusBadRequest)
-		case "/named": // says by itself what the client's error is called
-			w.Header().Set("Content-Type", "application/json; charset=utf-8")
-			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, `{"code":"RoomNotFound","message":"there is no such room"}`)
-		case "/nameless":
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusConflict)
-			_, _ = io.WriteString(w, `{"code":7}`)
-		case "/hang":
-			close(hang)
-			<-r.Context().Done()
-			close(canceled)
-		}
-	})))
-	c := s.join(protocol.NameReliableJSON, "ana")
-	d, err := c.Invoke(within(t), "sum", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`[1,2]`)})
-	if err != nil || string(d.Bytes) != `{"sum":3}` {
-		t.Errorf("got %q, %v; want the handler's answer", d.Bytes, err)
-	}
-	_, err = c.Invoke(within(t), "bad", text(""))
-	wantFailure(t, err, protocol.BadRequest)
-	_, err = c.Invoke(within(t), "named", text(""))
-	wantFailure(t, err, "RoomNotFound")
-	if err != nil && !strings.Contains(err.Error(), "there is no such room") {
-		t.Errorf("got %v, want the handler's message", err)
-	}
-	_, err = c.Invoke(within(t), "nameless", text(""))
-	wantFailure(t, err, protocol.BadRequest)
-
-	must(t, c.SendFrame(within(t), false, []byte(`{"type":"invoke","invocationId":"x","target":"event","event":"hang"}`)))
-	<-hang
-	must(t, c.SendFrame(within(t), false, []byte(`{"type":"cancelInvocation","invocationId":"x"}`)))
-	select {
-	case <-canceled:
-	case <-within(t).Done():
-		t.Error("the handler's request goes on after cancelInvocation")
-	}
-	must(t, c.Ping(within(t)))
 }
 
 // memoryLog is a message log that may fail.

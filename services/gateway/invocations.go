@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"sync"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
+)
+
+// How many invocations of one socket may be without an answer, and how much data of theirs may wait, before its
+// reader does.
+const (
+	maxInvocations     = 64
+	maxInvocationBytes = 4 << 20
+)
+
+// invocations are those of one socket that have not been answered. SDKs give theirs up with the socket, so that an
+// answer on a later one could only meet another invocation of the same id.
+type invocations struct {
+	mu      sync.Mutex // guards the following
+	running map[string]*invocation
+	bytes   int
+	room    *sync.Cond // made when somebody waits
+}
+
+type invocation struct {
+	size   int // of its data
+	cancel context.CancelFunc
+}
+
+// has reports whether an invocation of that id is running.
+func (i *invocations) has(id string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.running[id] != nil
+}
+
+// add waits for room.
+func (i *invocations) add(id string, v *invocation) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for i.full() {
+		if i.room == nil {
+			i.room = sync.NewCond(&i.mu)
+		}
+		i.room.Wait()
+	}
+	if i.running == nil {
+		i.running = map[string]*invocation{}
+	}
+	i.running[id] = v
+	i.bytes += v.size
+}
+
+func (i *invocations) full() bool {
+	return len(i.running) >= maxInvocations || i.bytes >= maxInvocationBytes
+}
+
+// remove reports whether v is still running, which it is not any more.
+func (i *invocations) remove(id string, v *invocation) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running[id] != v {
+		return false
+	}
+	delete(i.running, id)
+	i.bytes -= v.size
+	if i.room != nil {
+		i.room.Broadcast()
+	}
+	return true
+}
+
+// cancel gives up an invocation, if it is running.
+func (i *invocations) cancel(id string) {
+	i.mu.Lock()
+	v := i.running[id]
+	i.mu.Unlock()
+	if v != nil && i.remove(id, v) {
+		v.cancel()
+	}
+}
+
+// cancelAll gives all up.
+func (i *invocations) cancelAll() {
+	i.mu.Lock()
+	ids := make([]string, 0, len(i.running))
+	for id := range i.running {
+		ids = append(ids, id)
+	}
+	i.mu.Unlock()
+	for _, id := range ids {
+		i.cancel(id)
+	}
+}
+
+// invocation asks the application and sends its answer as an invokeResponse (client-json.md 4.7, event-handler.md
+// 6.3). Like other events of a connection, invocations are posted one after another, in order; a client may have
+// several under way, and cancel those that wait as well.
+func (r *reader) invocation() {
+	c, id := r.client, r.req.InvocationID
+	if r.invoked.has(id) {
+		r.answer(c.conn.Codec.AppendInvokeResponse(nil, id, webpubsub.Data{}, &protocol.Failure{Name: protocol.BadRequest,
+			Message: fmt.Sprintf("The invocation '%s' is running; invocations need ids of their own.", id)}))
+		return
+	}
+	ctx, cancel := context.WithCancel(r.context())
+	v := &invocation{size: r.req.DataSize(), cancel: cancel}
+	r.blocked(func() { r.invoked.add(id, v) })
+	r.ask(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
+		if ctx.Err() != nil {
+			return // canceled before its turn
+		}
+		var answer webpubsub.Data
+		reply, err := c.session.Event(ctx, name, d)
+		switch {
+		case !r.invoked.remove(id, v):
+			return // canceled
+		case reply != nil:
+			answer = *reply
+		}
+		c.answer(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
+	})
+}
+
+func invokeFailure(err error) *protocol.Failure {
+	var failure *upstream.Failure
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, upstream.ErrNoHandler):
+		return &protocol.Failure{Name: protocol.NotFound, Message: "No event handler is set for this event."}
+	case !errors.As(err, &failure):
+	case failure.Reason == upstream.ReasonTimeout:
+		return &protocol.Failure{Name: protocol.Timeout, Message: "The application did not answer in time."}
+	case failure.Status >= 400 && chosenFailure(failure) != nil:
+		return chosenFailure(failure)
+	case failure.Status >= 400 && failure.Status < 500:
+		text := "The application refused the invocation."
+		if n := len(failure.Body); n > 0 && n <= maxFailureText {
+			text = string(failure.Body)
+		}
+		return &protocol.Failure{Name: protocol.BadRequest, Message: text}
+	}
+	return internal("The application could not handle the invocation.")
+}
+
+// chosenFailure is the error that an application chose for the client: the JSON {"code", "message"}, as the errors of the
+// REST API have it. Clients of the chat protocol go by the code.
+func chosenFailure(f *upstream.Failure) *protocol.Failure {
+	if media, _, err := mime.ParseMediaType(f.ContentType); err != nil || media != cloudevents.TypeJSON || len(f.Body) > maxFailureText {
+		return nil
+	}
+	var chosen struct{ Code, Message string }
+	if json.Unmarshal(f.Body, &chosen) != nil || chosen.Code == "" {
+		return nil
+	}
+	return &protocol.Failure{Name: chosen.Code, Message: chosen.Message}
+}
+
+// maxFailureText is how much of an application's refusal is repeated to the client.
+const maxFailureText = 1024
