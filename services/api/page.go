@@ -27,20 +27,21 @@ type asset struct {
 // loadPage reads everything in web. Without an index.html the page says that it was not built.
 func loadPage(web fs.FS) (*page, error) {
 	p := &page{files: map[string]*asset{}}
+	zip, _ := gzip.NewWriterLevel(nil, gzip.BestCompression) // of more than a megabyte, so it is made once
 	err := fs.WalkDir(web, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
 			return err
 		}
 		content, err := fs.ReadFile(web, name)
 		if err == nil {
-			p.files["/"+name] = newAsset(name, content)
+			p.files["/"+name] = newAsset(name, content, zip)
 		}
 		return err
 	})
 	return p, err
 }
 
-func newAsset(name string, content []byte) *asset {
+func newAsset(name string, content []byte, zip *gzip.Writer) *asset {
 	a := &asset{plain: content, kind: mime.TypeByExtension(path.Ext(name)), cache: "no-cache"}
 	if a.kind == "" {
 		a.kind = "application/octet-stream"
@@ -51,7 +52,7 @@ func newAsset(name string, content []byte) *asset {
 	sum := sha256.Sum256(content)
 	a.tag = `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	var packed bytes.Buffer
-	zip, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	zip.Reset(&packed)
 	_, _ = zip.Write(content)
 	_ = zip.Close()
 	if packed.Len() < len(content)*9/10 {

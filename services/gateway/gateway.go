@@ -72,7 +72,8 @@ type Gateway struct {
 	stop context.CancelFunc
 
 	draining   atomic.Bool
-	handshakes atomic.Int64
+	handshakes atomic.Int64 // under way
+	begun      atomic.Int64 // handshakes, ever
 	sockets    sync.WaitGroup // read loops
 	streams    atomic.Int64   // group streams that are not over
 	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone
@@ -146,6 +147,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.upstream.Run(inner) })
 	group.Go(func() error { return g.watchBus(inner) })
 	group.Go(func() error { return g.watchTenants(inner) })
+	group.Go(func() error { return g.tidy(inner) })
 	group.Go(func() error {
 		defer stop()
 		select {

@@ -78,6 +78,7 @@ func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
 		g.metrics.refused.WithLabelValues("400").Inc()
 		return
 	}
+	g.begun.Add(1)
 	defer g.handshakes.Add(-1)
 	var f *refusal
 	if g.handshakes.Add(1) > int64(g.cfg.Handshakes) || g.draining.Load() {

@@ -355,7 +355,7 @@ func (f *fanOut) round(messages []*Message) {
 // written returns a channel that is closed when the writer has done everything before.
 func (f *fanOut) written() <-chan []*Conn {
 	answer := make(chan []*Conn, 1)
-	f.writers[0].push(job{op: opList, list: &list{parts: make([]part, 1)}, x: answer})
+	f.writers[0].push(job{op: opList, list: &list{parts: []*part{{}}}, x: answer})
 	return answer
 }
 

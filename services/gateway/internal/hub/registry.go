@@ -54,7 +54,7 @@ type list struct {
 	topic string
 	group string // of a group's topic
 	size  int    // guarded by Registry.mu, as are the parts' sizes
-	parts []part
+	parts []*part // by writer; nil for those that have had no member
 }
 
 // part is one writer's share of a list. What is not said otherwise is the writer's own.
@@ -198,11 +198,16 @@ func (r *Registry) join(c *Conn, topic, group string, move bool) (joined bool, e
 func (r *Registry) enlist(c *Conn, topic, group string, move bool) {
 	l := r.lists[topic]
 	if l == nil {
-		l = &list{topic: topic, group: group, parts: make([]part, len(r.writers))}
+		l = &list{topic: topic, group: group, parts: make([]*part, len(r.writers))}
 		r.lists[topic] = l
 	}
 	l.size++
-	l.parts[c.w.index].size++
+	p := l.parts[c.w.index]
+	if p == nil { // its writer sees it with the job
+		p = new(part)
+		l.parts[c.w.index] = p
+	}
+	p.size++
 	c.w.push(job{op: opJoin, move: move, list: l, conn: c})
 }
 
@@ -263,8 +268,8 @@ func (r *Registry) deliver(topic string, j job) {
 	l := r.lists[topic]
 	var to uint64 // writers, as bits
 	if l != nil {
-		for i := range l.parts {
-			if l.parts[i].size > 0 {
+		for i, p := range l.parts {
+			if p != nil && p.size > 0 {
 				to |= 1 << i
 			}
 		}
@@ -302,7 +307,7 @@ func (r *Registry) on(topic string) []*Conn {
 	answers := make([]chan []*Conn, len(r.writers))
 	if l != nil {
 		for i, w := range r.writers {
-			if l.parts[i].size > 0 {
+			if p := l.parts[i]; p != nil && p.size > 0 {
 				answers[i] = make(chan []*Conn, 1)
 				w.push(job{op: opList, list: l, x: answers[i]})
 			}

@@ -274,7 +274,7 @@ func (w *writer) join(l *list, c *Conn, move bool) {
 		w.r.left(l, c)
 		return
 	}
-	p := &l.parts[w.index]
+	p := l.parts[w.index]
 	c.in = append(c.in, place{l, len(p.conns)})
 	p.conns = append(p.conns, c)
 	if move {
@@ -297,7 +297,7 @@ func (w *writer) leave(l *list, c *Conn) {
 
 // remove takes the member at a place off w's part of a list; the last member takes its place.
 func (w *writer) remove(l *list, at int) {
-	p := &l.parts[w.index]
+	p := l.parts[w.index]
 	end := len(p.conns) - 1
 	last := p.conns[end]
 	p.conns[at], p.conns[end] = last, nil
@@ -344,7 +344,7 @@ func (w *writer) gather(j *job) {
 			w.r.metrics.dropped.WithLabelValues("expired").Inc()
 			return
 		}
-		p := &j.list.parts[w.index]
+		p := j.list.parts[w.index]
 		if p.segment != w.segment {
 			p.segment, p.run, p.mixed, p.slow = w.segment, p.run[:0], p.mixed[:0], false
 			w.touched = append(w.touched, j.list)
@@ -363,7 +363,7 @@ func (w *writer) mix(c *Conn) { c.mixed, w.anyMixed = w.segment, true }
 
 // writeList gives the members that are not mixed the messages that wait for the list.
 func (w *writer) writeList(l *list) {
-	p := &l.parts[w.index]
+	p := l.parts[w.index]
 	for run := p.run; len(run) > 0; {
 		n, size := 0, 0
 		for n < len(run) && (n == 0 || size+len(run[n].envelope.JSON) <= maxJoined) {
@@ -377,7 +377,7 @@ func (w *writer) writeList(l *list) {
 
 // writeMembers gives them a run, and on the first one finds out who is mixed.
 func (w *writer) writeMembers(l *list, run []*Message, first bool) {
-	p := &l.parts[w.index]
+	p := l.parts[w.index]
 	clear(w.joined[:])
 	for i := 0; i < len(p.conns); i++ {
 		c := p.conns[i]
@@ -522,7 +522,7 @@ func (w *writer) stageJob(j *job, frames []byte) {
 			w.stageMessage(j.conn, j.msg)
 		}
 	case opMessage:
-		p := &j.list.parts[w.index]
+		p := j.list.parts[w.index]
 		if p.segment != w.segment || j.msg.expired(w.now) {
 			return
 		}
@@ -580,7 +580,7 @@ func (w *writer) writeStages() {
 // clearRuns lets go of the messages of a segment.
 func (w *writer) clearRuns() {
 	for _, l := range w.touched {
-		p := &l.parts[w.index]
+		p := l.parts[w.index]
 		clear(p.run)
 		clear(p.mixed)
 		p.run, p.mixed = shrink(p.run, 1024)[:0], shrink(p.mixed, 1024)[:0]
