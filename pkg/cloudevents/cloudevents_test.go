@@ -358,7 +358,7 @@ func FuzzEscape(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		sent := escape(s)
+		sent := Escape(s)
 		if got := unescape(sent); got != s {
 			t.Errorf("got %q, want %q", got, s)
 		}

@@ -9,7 +9,8 @@ import "strings"
 
 const hexDigits = "0123456789ABCDEF"
 
-func escape(s string) string {
+// Escape returns a text as a header carries it.
+func Escape(s string) string {
 	plain := true
 	for i := 0; i < len(s) && plain; i++ {
 		plain = !mustEscape(s, i)

@@ -83,7 +83,7 @@ func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http
 	h.Set("ce-connectionId", e.ConnectionID)
 	h.Set("ce-hub", e.Hub)
 	h.Set("ce-eventName", e.Name)
-	setIf(h, "ce-userId", escape(e.UserID))
+	setIf(h, "ce-userId", Escape(e.UserID))
 	setIf(h, "ce-subprotocol", e.Subprotocol)
 	setIf(h, "ce-connectionState", e.State)
 	return r, nil

@@ -169,13 +169,13 @@ func FuzzEncode(f *testing.F) {
 		failure := &Failure{Name: user, Message: group}
 		for frame, want := range map[string]Response{
 			string(JSON.AppendAck(nil, 7, failure)): {Kind: AckResponse, AckID: 7, Failure: &Failure{mended(user), mended(group)}},
-			string(ReliableJSON.AppendConnected(nil, Connected{user, group, user})): {Kind: ConnectedResponse,
-				Connected: Connected{mended(user), mended(group), mended(user)}},
+			string(ReliableJSON.AppendConnected(nil, Connected{user, group, user, ""})): {Kind: ConnectedResponse,
+				Connected: Connected{mended(user), mended(group), mended(user), ""}},
 			string(JSON.AppendDisconnected(nil, group)):     {Kind: DisconnectedResponse, Reason: mended(group)},
 			string(Protobuf.AppendAck(nil, 7, failure)):     {Kind: AckResponse, AckID: 7, Failure: &Failure{mended(user), mended(group)}},
 			string(Protobuf.AppendDisconnected(nil, group)): {Kind: DisconnectedResponse, Reason: mended(group)},
-			string(ReliableProtobuf.AppendConnected(nil, Connected{user, group, user})): {Kind: ConnectedResponse,
-				Connected: Connected{mended(user), mended(group), mended(user)}},
+			string(ReliableProtobuf.AppendConnected(nil, Connected{user, group, user, ""})): {Kind: ConnectedResponse,
+				Connected: Connected{mended(user), mended(group), mended(user), ""}},
 		} {
 			var got Response
 			codec := JSON
@@ -262,7 +262,7 @@ func FuzzDecodeProtobuf(f *testing.F) {
 
 func FuzzDecodeProtobufResponse(f *testing.F) {
 	f.Add(Protobuf.AppendAck(nil, 3, &Failure{Forbidden, "no"}))
-	f.Add(ReliableProtobuf.AppendConnected(nil, Connected{"u", "c", "t"}))
+	f.Add(ReliableProtobuf.AppendConnected(nil, Connected{"u", "c", "t", ""}))
 	f.Add(Protobuf.AppendDisconnected(nil, "bye"))
 	f.Add(Protobuf.AppendStreamClosed(nil, "s", &Failure{"IdleTimeout", "m"}))
 	f.Add(Protobuf.AppendStreamNack(nil, "s", 2, &Failure{TransientError, "m"}))

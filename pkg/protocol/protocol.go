@@ -157,4 +157,8 @@ const (
 
 // Connected is the first message of a PubSub connection. ReconnectionToken is for reliable codecs only; empty
 // members are left out.
-type Connected struct{ UserID, ConnectionID, ReconnectionToken string }
+type Connected struct {
+	UserID, ConnectionID, ReconnectionToken string
+
+	Greeting string // all that a simple client is told, in a text frame; empty: nothing
+}

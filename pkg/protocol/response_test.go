@@ -25,7 +25,7 @@ func TestDecodeResponseSpecExamples(t *testing.T) {
 		{`{"sequenceId":7,"type":"message","from":"server","dataType":"binary","data":"AAEC"}`,
 			Response{Kind: MessageResponse, SequenceID: 7, Data: webpubsub.Data{Type: webpubsub.DataBinary, Bytes: []byte{0, 1, 2}}}},
 		{`{"type":"system","event":"connected","userId":"ana","connectionId":"c-81f2","reconnectionToken":"eyJ..."}`,
-			Response{Kind: ConnectedResponse, Connected: Connected{"ana", "c-81f2", "eyJ..."}}},
+			Response{Kind: ConnectedResponse, Connected: Connected{"ana", "c-81f2", "eyJ...", ""}}},
 		{`{"type":"system","event":"disconnected","message":"closed by administrator"}`, Response{Kind: DisconnectedResponse, Reason: "closed by administrator"}},
 		{`{"type":"system","event":"renamed"}`, Response{}},
 		{`{"type":"invokeResponse","invocationId":"1","success":true,"dataType":"json","data":{"sum":3}}`,

@@ -26,7 +26,7 @@ func (simpleCodec) Decode(binary bool, frame []byte, r *Request) error {
 	return nil
 }
 
-func (simpleCodec) AppendConnected(dst []byte, _ Connected) []byte           { return dst }
+func (simpleCodec) AppendConnected(dst []byte, c Connected) []byte           { return append(dst, c.Greeting...) }
 func (simpleCodec) AppendDisconnected(dst []byte, _ string) []byte           { return dst }
 func (simpleCodec) AppendAck(dst []byte, _ uint64, _ *Failure) []byte        { return dst }
 func (simpleCodec) AppendPong(dst []byte) []byte                             { return dst }

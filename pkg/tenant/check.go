@@ -59,6 +59,9 @@ func (c *checker) tenant(at string, t Tenant) {
 	c.endpoints(at, t)
 	c.network(at, t)
 	c.limits(at+".limits", t.Limits)
+	for i, u := range t.Upstream {
+		c.template(fmt.Sprintf("%s.upstream[%d]", at, i), u)
+	}
 	hubs := map[string]string{}
 	for i, h := range t.Hubs {
 		hubAt := fmt.Sprintf("%s.hubs[%d]", at, i)

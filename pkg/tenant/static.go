@@ -65,6 +65,7 @@ func (t Tenant) clone() *Tenant {
 	t.Auth.OIDC = slices.Clone(t.Auth.OIDC)
 	t.NetworkACLs.PrivateEndpoints = slices.Clone(t.NetworkACLs.PrivateEndpoints)
 	t.NetworkACLs.IPRules = slices.Clone(t.NetworkACLs.IPRules)
+	t.Upstream = slices.Clone(t.Upstream)
 	t.Hubs = slices.Clone(t.Hubs)
 	for i := range t.Hubs {
 		h := &t.Hubs[i]

@@ -23,6 +23,8 @@ type Tenant struct {
 
 	PublicNetworkAccess string  `yaml:"publicNetworkAccess"` // Enabled, also when empty, or Disabled
 	NetworkACLs         Network `yaml:"networkACLs"`
+
+	Upstream []Template `yaml:"upstream"` // where events of the ancestor protocol go; empty: it is not served
 }
 
 // Keys sign and verify; primary and secondary are valid at any time, so that one can be replaced while the other is in

@@ -189,6 +189,10 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a"}, {Name: "A"}} })}, "tenants[0].hubs[1].name: \"a\" is used twice"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", KeepAliveSeconds: 121}} })}, "tenants[0].hubs[0].keepAliveSeconds: is 121"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Listeners: []string{"a b"}}} })}, "tenants[0].hubs[0].listeners[0]:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://{hub}.secret/"}} })}, "tenants[0].upstream[0].urlTemplate: has a parameter in its host"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/{events}?secret"}} })}, "unknown parameter {events}; only {hub}, {category}, {event}, {file"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", EventPattern: "a,,b"}} })}, "tenants[0].upstream[0].eventPattern:"},
+		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", Auth: HandlerAuth{Scope: "x"}}} })}, "tenants[0].upstream[0].auth:"},
 		{[]Tenant{handler(Handler{URL: "ftp://secret/"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "tunnel:///secret"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "http://{hub}.secret/"})}, at + ".url: has a parameter in its host"},
@@ -295,6 +299,37 @@ func TestHandlerWantsPresence(t *testing.T) {
 		if got := h.WantsPresence(tc.event, tc.group); got != tc.want {
 			t.Errorf("%v of %v, %s of %s: got %v, want %v", tc.events, tc.groups, tc.event, tc.group, got, tc.want)
 		}
+	}
+}
+
+// checklist:E15
+func TestTemplates(t *testing.T) {
+	tn := valid("a", "*")
+	tn.Upstream = []Template{
+		{URLTemplate: "http://one/{HUB}/{category}/{event}", HubPattern: "chat", CategoryPattern: "connections", EventPattern: "connect, disconnect"},
+		{URLTemplate: "http://two:81/", HubPattern: "chat, draw", EventPattern: "*"},
+	}
+	if err := Check(tn); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ hub, category, event, want string }{
+		{"chat", "connections", "connect", "http://one/chat/connections/connect"},
+		{"CHAT", "connections", "disconnect", "http://one/CHAT/connections/disconnect"},
+		{"chat", "connections", "connected", "http://two:81/"},
+		{"chat", "messages", "message", "http://two:81/"},
+		{"draw", "connections", "connect", "http://two:81/"},
+		{"other", "messages", "message", ""},
+	} {
+		got := ""
+		if u := tn.Template(tc.hub, tc.category, tc.event); u != nil {
+			got, _ = u.URLFor(tc.hub, tc.category, tc.event)
+		}
+		if got != tc.want || tn.Ancestor(tc.hub) != (tc.want != "") {
+			t.Errorf("%s %s %s: got %q, want %q", tc.hub, tc.category, tc.event, got, tc.want)
+		}
+	}
+	if got := tn.Upstream[1].Host(); got != "two:81" {
+		t.Errorf("got host %s, want two:81", got)
 	}
 }
 

@@ -22,7 +22,9 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
@@ -67,6 +69,8 @@ type Gateway struct {
 	rest     http.Handler
 	secret   []byte // of the keys of reconnection tokens
 	proxies  httpx.Proxies
+
+	userGroups *asrs.UserGroups
 
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
@@ -117,17 +121,33 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
-	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{
+	var err error
+	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
+		return nil, err
+	}
+	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
 		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies}, d.Logger, d.Metrics))
 	return g, nil
 }
 
-// Handler serves /client…, /clients…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
+// openUserGroups returns the groups of the ancestor protocol's users, which all nodes share.
+func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
+	if cfg.URL == "" {
+		return asrs.NewUserGroups(nil, ""), nil
+	}
+	client, err := redisconn.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the users' groups: %w", err)
+	}
+	return asrs.NewUserGroups(client, cfg.Prefix), nil
+}
+
+// Handler serves /client…, /clients…, /ws/…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
 // behind a mux that cleans paths.
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
-		case path == "/client" || strings.HasPrefix(path, "/client/"):
+		case path == "/client" || strings.HasPrefix(path, "/client/"), path == "/ws/client" || strings.HasPrefix(path, "/ws/client/"):
 			g.serveClient(w, r)
 		case strings.HasPrefix(path, "/clients/"):
 			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
@@ -162,6 +182,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.stop()
 	g.sockets.Wait()
 	g.goodbyes.Wait()
+	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
@@ -70,6 +71,8 @@ type newcomer struct {
 	query  url.Values
 	mode   simpleMode
 	claims token.Claims
+
+	ancestor bool // it speaks the ancestor protocol (package asrs)
 }
 
 // serveClient answers a handshake (client-json.md sections 1 and 8.2).
@@ -98,12 +101,14 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) *refusal {
 	if f != nil {
 		return f
 	}
-	if id := n.query.Get("awps_connection_id"); id != "" {
+	if id := n.query.Get("awps_connection_id"); id != "" && !n.ancestor {
 		return g.recover(w, n, id, n.query.Get("awps_reconnection_token"))
 	}
-	var err error
-	if n.mode, err = parseMode(n.query); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
+	if !n.ancestor { // its clients' parameters are their own
+		var err error
+		if n.mode, err = parseMode(n.query); err != nil {
+			return refuse(http.StatusBadRequest, "%v", err)
+		}
 	}
 	if f := g.authenticate(n); f != nil {
 		return f
@@ -126,15 +131,22 @@ func (g *Gateway) parse(r *http.Request) (*newcomer, *refusal) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "the query string is malformed")
 	}
+	parseHub := webpubsub.ParseHub
 	name, ok := strings.CutPrefix(r.URL.Path, "/client/hubs/")
+	ancestor := false
+	if !ok {
+		name, ancestor = asrs.ClientHub(r.URL.Path, query)
+	}
 	switch {
 	case ok:
+	case ancestor:
+		parseHub = asrs.ParseHub
 	case r.URL.Path == "/client" || r.URL.Path == "/client/":
 		name = query.Get("hub")
 	default:
 		return nil, refuse(http.StatusNotFound, "there is nothing here; clients connect to /client/hubs/{hub}")
 	}
-	hubName, err := webpubsub.ParseHub(name)
+	hubName, err := parseHub(name)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
@@ -146,8 +158,11 @@ func (g *Gateway) parse(r *http.Request) (*newcomer, *refusal) {
 	if !t.Permits(tenant.ClientConnection, g.proxies.ClientAddr(r)) {
 		return nil, refuse(http.StatusForbidden, "the service does not allow client connections from your network")
 	}
+	if ancestor && !t.Ancestor(hubName) {
+		return nil, refuse(http.StatusNotFound, "hub %q has no upstream templates, without which clients connect to /client/hubs/{hub}", hubName)
+	}
 	return &newcomer{r: r, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: hubName},
-		config: t.Hub(hubName), query: query}, nil
+		config: t.Hub(hubName), query: query, ancestor: ancestor}, nil
 }
 
 // authenticate finds out who connects (client-json.md 1.4).
@@ -160,14 +175,14 @@ func (g *Gateway) authenticate(n *newcomer) *refusal {
 		}
 	}
 	if raw == "" {
-		if n.config.Anonymous {
+		if n.config.Anonymous || n.ancestor { // whose application says who a client is, or it is refused
 			return nil
 		}
 		return refuse(http.StatusUnauthorized, "an access token is needed, in the query parameter access_token or as Authorization: Bearer; hub %q has no anonymous clients", n.hub.Hub)
 	}
 	claims, err := token.NewKeyVerifier(n.tenant.TokenKeys()...).Verify(n.r.Context(), raw)
 	if err == nil {
-		err = token.CheckClientAudience(claims, n.r, n.hub.Hub, n.tenant.AcceptedEndpoints(g.cfg.AcceptedEndpoints))
+		err = g.checkAudience(claims, n)
 	}
 	if err != nil {
 		return refuse(http.StatusUnauthorized, "%v", err)
@@ -179,11 +194,20 @@ func (g *Gateway) authenticate(n *newcomer) *refusal {
 	return nil
 }
 
+// checkAudience reports whether a token is for this very way of connecting. The ancestor's audiences lack the port, so
+// that only their paths count.
+func (g *Gateway) checkAudience(claims token.Claims, n *newcomer) error {
+	if n.ancestor {
+		return token.CheckRESTAudience(claims, n.r, nil)
+	}
+	return token.CheckClientAudience(claims, n.r, n.hub.Hub, n.tenant.AcceptedEndpoints(g.cfg.AcceptedEndpoints))
+}
+
 // open asks the application and makes the connection. It has been admitted.
 func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	id := g.node.NewConnectionID()
-	session := g.upstream.Open(n.hub, id)
 	offered := socket.Offered(n.r)
+	session := g.session(n, id, offered)
 	accepted, err := session.Connect(n.r.Context(), n.r, n.claims.Subject, n.claims.All, offered)
 	if err != nil {
 		g.dismiss(n.tenant.Name)
@@ -201,6 +225,14 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	}
 	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
 	codec, name := selectCodec(accepted.Subprotocol, offered)
+	if n.ancestor {
+		codec, name = protocol.Simple, accepted.Subprotocol
+		if userID == "" {
+			g.dismiss(n.tenant.Name)
+			session.Closed("The connection has no user.")
+			return refuse(http.StatusUnauthorized, "neither a token nor the application says which user this is")
+		}
+	}
 	permissions, ignored := webpubsub.ParseRoles(roles)
 	if ignored > 0 {
 		g.log.Debug("invalid roles are ignored", "hub", n.hub.String(), "connection", id, "roles", ignored)
@@ -214,6 +246,12 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {
 		g.dismiss(n.tenant.Name)
 		session.Closed("The service is unavailable.")
+	} else if n.ancestor {
+		if err = g.joinUserGroups(n.r.Context(), c.conn); err != nil {
+			g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The service is unavailable."))
+		}
+	}
+	if err != nil {
 		g.log.Warn("open connection", "hub", n.hub.String(), "error", err)
 		f := refuse(http.StatusServiceUnavailable, "the service cannot take connections at the moment; please try again")
 		f.retryAfter = 1
@@ -227,17 +265,37 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	}
 	session.Established(userID, name, groups...)
 	g.metrics.opened.Inc()
-	g.serve(c, sock)
+	g.serve(c, sock, string(accepted.Greeting))
 	return nil
 }
 
+// session returns the connection as event handlers will see it.
+func (g *Gateway) session(n *newcomer, id string, offered []string) *upstream.Session {
+	if n.ancestor {
+		return g.upstream.OpenAncestor(n.hub, id, n.r, n.claims.All, offered)
+	}
+	return g.upstream.Open(n.hub, id)
+}
+
+// joinUserGroups lets a connection join its user's groups. It can be reached already, so that a group its user joins
+// meanwhile is not missed.
+func (g *Gateway) joinUserGroups(ctx context.Context, c *hub.Conn) error {
+	groups, err := g.userGroups.Of(ctx, c.Hub, c.UserID)
+	if err != nil || len(groups) == 0 {
+		return err
+	}
+	return g.node.JoinConn(ctx, c, groups...)
+}
+
 // serve gives the connection a socket and starts its read loop, in a goroutine whose stack stays small.
-func (g *Gateway) serve(c *client, sock *socket.Socket) {
+func (g *Gateway) serve(c *client, sock *socket.Socket, greeting string) {
 	if t := g.tenants.ByName(c.tenant); t != nil {
 		sock.SetLimit(int64(t.Limits.MessageBytes))
 	}
 	c.reading(1)
-	if !g.conns.Attach(c.conn, sock, g.greeting(c)) {
+	connected := g.greeting(c)
+	connected.Greeting = greeting
+	if !g.conns.Attach(c.conn, sock, connected) {
 		c.reading(-1)
 		code, text := hub.CodePolicy, "The connection has ended."
 		if c.conn.Frozen() {

@@ -68,7 +68,7 @@ func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) 
 		return nil
 	}
 	g.metrics.recovered.Inc()
-	g.serve(c, sock)
+	g.serve(c, sock, "")
 	return nil
 }
 

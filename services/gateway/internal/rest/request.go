@@ -14,6 +14,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/filter"
 )
 
@@ -46,9 +47,16 @@ type request struct {
 }
 
 func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *operation, segments []string) (*request, error) {
-	name, err := webpubsub.ParseHub(segments[0])
+	parseHub := webpubsub.ParseHub
+	if isAncestor(r) {
+		parseHub = asrs.ParseHub
+	}
+	name, err := parseHub(segments[0])
 	if err != nil {
 		return nil, badRequest("hub", "%s", err)
+	}
+	if isAncestor(r) && !t.Ancestor(name) {
+		return nil, notFound("the hub has no upstream templates, without which its routes are below /api/hubs/{hub}", "")
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -91,7 +99,7 @@ func (q *request) checkQuery() error {
 
 // setParameter takes the value of a path segment when that is a parameter, as "{group}" is.
 func (q *request) setParameter(segment, value string) error {
-	if segment[0] != '{' {
+	if !strings.HasPrefix(segment, "{") {
 		return nil
 	}
 	name := strings.Trim(segment, "{}")

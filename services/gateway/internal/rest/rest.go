@@ -20,6 +20,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
 
@@ -50,6 +51,8 @@ type Options struct {
 	PublicEndpoint string
 	// Proxies are the proxies in front, which say where a request comes from.
 	Proxies httpx.Proxies
+	// UserGroups are the groups of users in the ancestor protocol.
+	UserGroups *asrs.UserGroups
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
 }
@@ -66,6 +69,9 @@ type Handler struct {
 
 // New returns the handler. Its metrics are registered with metrics.
 func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics prometheus.Registerer) *Handler {
+	if o.UserGroups == nil {
+		o.UserGroups = asrs.NewUserGroups(nil, "")
+	}
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
@@ -101,7 +107,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if isHealth(r) {
 		return &health, http.StatusOK, nil, nil
 	}
-	op, segments, routeErr := route(r)
+	find := route
+	if isAncestor(r) {
+		find = routeAncestor
+	}
+	op, segments, routeErr := find(r)
 	t := h.tenants.ByHost(r.Host)
 	if t == nil {
 		return op, 0, nil, notFound("no service has this host name", "")
@@ -147,7 +157,11 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	if err != nil {
 		return unauthorized(err.Error())
 	}
-	if err := token.CheckRESTAudience(claims, r, t.AcceptedEndpoints(h.options.AcceptedEndpoints)); err != nil {
+	accepted := t.AcceptedEndpoints(h.options.AcceptedEndpoints)
+	if isAncestor(r) { // its audiences lack the port
+		accepted = nil
+	}
+	if err := token.CheckRESTAudience(claims, r, accepted); err != nil {
 		return unauthorized(err.Error())
 	}
 	return nil

@@ -82,6 +82,19 @@ func route(r *http.Request) (*operation, []string, error) {
 	if !ok {
 		return &unknown, nil, notFound("there is no such route", "")
 	}
+	hubName, below, ok := strings.Cut(below, "/")
+	if !ok {
+		return &unknown, nil, notFound("there is no such route", "")
+	}
+	hubName, err := url.PathUnescape(hubName)
+	if err != nil {
+		return &unknown, nil, badRequest("path", "the path has an invalid escape: %s", err)
+	}
+	return find(operations, r.Method, hubName, below)
+}
+
+// find looks a path below a hub up among operations.
+func find(operations []operation, method, hubName, below string) (*operation, []string, error) {
 	segments := strings.Split(below, "/")
 	for i, s := range segments {
 		decoded, err := url.PathUnescape(s)
@@ -93,16 +106,16 @@ func route(r *http.Request) (*operation, []string, error) {
 	var allow []string
 	for i := range operations {
 		op := &operations[i]
-		if !op.matches(segments[1:]) {
+		if !op.matches(segments) {
 			continue
 		}
-		if op.method == r.Method {
-			return op, segments, nil
+		if op.method == method {
+			return op, append([]string{hubName}, segments...), nil
 		}
 		allow = append(allow, op.method)
 	}
 	if allow != nil {
-		return &unknown, nil, methodNotAllowed(r.Method, allow)
+		return &unknown, nil, methodNotAllowed(method, allow)
 	}
 	return &unknown, nil, notFound("there is no such route", "")
 }
@@ -112,7 +125,7 @@ func (op *operation) matches(segments []string) bool {
 		return false
 	}
 	for i, want := range op.segments {
-		if want[0] != '{' && want != segments[i] {
+		if !strings.HasPrefix(want, "{") && want != segments[i] {
 			return false
 		}
 	}

@@ -51,6 +51,9 @@ func certificates(r *http.Request) []cloudevents.Certificate {
 
 // readConnect takes in an answer to connect (event-handler.md section 5.2). Its content type does not matter.
 func (s *Session) readConnect(a answer) (Accepted, *Failure) {
+	if s.caller != nil {
+		return s.readWelcome(a)
+	}
 	var body cloudevents.ConnectResponse
 	if len(bytes.TrimSpace(a.body)) > 0 {
 		if err := json.Unmarshal(a.body, &body); err != nil {
@@ -62,7 +65,7 @@ func (s *Session) readConnect(a answer) (Accepted, *Failure) {
 			return Accepted{}, unusable("the answer to connect: %w", err)
 		}
 	}
-	if failure := s.setState(a.state); failure != nil {
+	if failure := s.setState(a); failure != nil {
 		return Accepted{}, failure
 	}
 	accepted := Accepted{Handled: true, UserID: body.UserID, Roles: body.Roles, Subprotocol: strings.TrimSpace(body.Subprotocol)}
@@ -84,19 +87,22 @@ func errKind(err error) error {
 func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
 	var d *webpubsub.Data
 	if len(a.body) > 0 {
-		t, failure := dataType(a)
+		t, failure := s.dataType(a)
 		if failure != nil {
 			return nil, failure
 		}
 		d = &webpubsub.Data{Type: t, Bytes: a.body}
 	}
-	if failure := s.setState(a.state); failure != nil {
+	if failure := s.setState(a); failure != nil {
 		return nil, failure
 	}
 	return d, nil
 }
 
-func dataType(a answer) (webpubsub.DataType, *Failure) {
+func (s *Session) dataType(a answer) (webpubsub.DataType, *Failure) {
+	if s.caller != nil {
+		return frameType(a), nil
+	}
 	if a.contentType == "" {
 		return webpubsub.DataBinary, nil
 	}
@@ -125,7 +131,8 @@ func dataType(a answer) (webpubsub.DataType, *Failure) {
 }
 
 // setState takes the values of ce-connectionState: none changes nothing, an empty one clears.
-func (s *Session) setState(values []string) *Failure {
+func (s *Session) setState(a answer) *Failure {
+	values := a.header.Values("ce-connectionState")
 	switch {
 	case len(values) == 0:
 		return nil

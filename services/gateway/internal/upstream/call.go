@@ -29,7 +29,7 @@ const (
 type answer struct {
 	contentType string
 	body        []byte
-	state       []string // values of ce-connectionState
+	header      http.Header
 }
 
 // call posts e until the handler answers, at most four times, all within ctx. Attempts are the same to the last
@@ -86,7 +86,7 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 		}
 		return answer{}, failure
 	}
-	r, failure := u.request(ctx, to, e)
+	r, failure := u.request(ctx, s, to, e)
 	if failure != nil {
 		return answer{}, failure
 	}
@@ -106,23 +106,29 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 	case failure == nil:
 		s.keepCookies(resp)
 	case failure.Status == http.StatusUnauthorized:
-		u.distrust(to.handler.Auth, r)
+		u.distrust(to.auth, r)
 	}
 	return a, failure
 }
 
 // request returns the request that brings e to its handler.
-func (u *Upstream) request(ctx context.Context, to target, e cloudevents.Event) (*http.Request, *Failure) {
+func (u *Upstream) request(ctx context.Context, s *Session, to target, e cloudevents.Event) (*http.Request, *Failure) {
 	address, failure := to.address(to.event)
 	if failure != nil {
 		return nil, failure
 	}
 	e.Origin = to.origin
-	r, err := cloudevents.NewRequest(ctx, address, e, to.keys...)
+	var r *http.Request
+	var err error
+	if s.caller != nil {
+		r, err = s.caller.NewRequest(ctx, address, to.category, to.event, e, to.keys...)
+	} else {
+		r, err = cloudevents.NewRequest(ctx, address, e, to.keys...)
+	}
 	if err != nil {
 		return nil, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
-	return r, u.authorize(ctx, to.handler.Auth, r)
+	return r, u.authorize(ctx, to.auth, r)
 }
 
 // read takes in an answer: of 2xx the whole body, else the beginning of it. limit 0 means that nobody wants it.
@@ -136,7 +142,7 @@ func read(ctx context.Context, resp *http.Response, limit int64) (answer, *Failu
 		f.retry = status >= 500 || status == http.StatusRequestTimeout
 		return answer{}, f
 	}
-	a := answer{contentType: resp.Header.Get("Content-Type"), state: resp.Header.Values("ce-connectionState")}
+	a := answer{contentType: resp.Header.Get("Content-Type"), header: resp.Header}
 	if limit == 0 {
 		drainBody(resp, maxIgnoredAnswer)
 		return a, nil

@@ -41,7 +41,7 @@ type consent struct {
 // consented returns nil once the handler has agreed to events. The first call for a handler waits for its
 // answer; later ones return what is known, which is refreshed in the background.
 func (u *Upstream) consented(ctx context.Context, to target) *Failure {
-	if to.handler.SkipValidation {
+	if to.trusted {
 		return nil
 	}
 	address, failure := to.address("validate")

@@ -30,6 +30,9 @@ func (s *Session) queue(p lifecycle) {
 
 // targetOf returns the first handler that wants p.
 func (s *Session) targetOf(p lifecycle) (target, bool) {
+	if s.caller != nil {
+		return s.ancestorTarget(p.kind)
+	}
 	if p.kind == kindJoined || p.kind == kindLeft {
 		return s.up.presenceTarget(s.hub, string(p.kind), p.group)
 	}
@@ -116,7 +119,7 @@ func (u *Upstream) postLifecycle(s *Session, to target, p lifecycle) *Failure {
 	e.ContentType, e.Body = cloudevents.TypeSystem, p.body
 	a, failure := u.post(ctx, s, to, p.kind, e, 0)
 	if failure == nil && p.kind == kindConnected {
-		if bad := s.setState(a.state); bad != nil { // the event has arrived all the same
+		if bad := s.setState(a); bad != nil { // the event has arrived all the same
 			u.metrics.failed(p.kind, bad.Reason)
 		}
 	}

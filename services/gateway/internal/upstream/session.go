@@ -10,6 +10,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 )
 
 // orderWait is how long a user event waits for connected to reach the same handler first.
@@ -21,6 +22,8 @@ type Session struct {
 	up  *Upstream
 	hub webpubsub.HubKey
 	id  string
+
+	caller *asrs.Caller // of a client of the ancestor protocol; else nil
 
 	mu          sync.Mutex // guards the following
 	userID      string
@@ -72,6 +75,7 @@ type Accepted struct {
 	Roles       []string // nil: keep the token's
 	Groups      []string // nil: keep the token's
 	Subprotocol string   // empty: not chosen by the handler
+	Greeting    []byte   // of the ancestor protocol: the first text frame
 }
 
 // Refused is the error of Connect: the client gets Status and Body instead of an upgrade.
@@ -96,7 +100,7 @@ func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, c
 	s.mu.Lock()
 	s.userID = userID
 	s.mu.Unlock()
-	to, ok := s.up.systemTarget(s.hub, string(kindConnect))
+	to, ok := s.targetOf(lifecycle{kind: kindConnect})
 	if !ok {
 		s.accept(nil)
 		return Accepted{}, nil
@@ -168,6 +172,9 @@ func (s *Session) Joined(group string) { s.moved(move{kindJoined, group}) }
 func (s *Session) Left(group string) { s.moved(move{kindLeft, group}) }
 
 func (s *Session) moved(m move) {
+	if s.caller != nil { // the ancestor has no such events
+		return
+	}
 	if _, ok := s.up.presenceTarget(s.hub, string(m.kind), m.group); !ok {
 		return
 	}
@@ -217,7 +224,7 @@ func disconnected(reason string) lifecycle {
 // from the server, nil for nothing (event-handler.md section 6). It blocks. Errors are ErrNoHandler or a
 // *Failure.
 func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	to, ok := s.up.userTarget(s.hub, name)
+	to, ok := s.userTarget(name)
 	if !ok {
 		s.up.metrics.failed(kindUser, ReasonNoHandler)
 		return nil, ErrNoHandler
@@ -229,6 +236,14 @@ func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*we
 		return nil, failure
 	}
 	return data, nil
+}
+
+// userTarget returns the first handler that wants a user event.
+func (s *Session) userTarget(name string) (target, bool) {
+	if s.caller != nil {
+		return s.ancestorTarget(kindUser)
+	}
+	return s.up.userTarget(s.hub, name)
 }
 
 func (s *Session) postUser(ctx context.Context, to target, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
@@ -299,7 +314,7 @@ func (s *Session) awaitConnected(ctx context.Context, h *host) *Failure {
 	if connected == nil {
 		return nil
 	}
-	if to, ok := s.up.systemTarget(s.hub, string(kindConnected)); !ok || to.host != h {
+	if to, ok := s.targetOf(lifecycle{kind: kindConnected}); !ok || to.host != h {
 		return nil
 	}
 	timer := time.NewTimer(orderWait)

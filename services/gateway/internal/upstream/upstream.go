@@ -166,17 +166,20 @@ func (u *Upstream) start(f func()) {
 
 // target is where an event goes.
 type target struct {
-	hub     webpubsub.HubKey
-	event   string
-	handler *tenant.Handler
-	host    *host
-	origin  string
-	keys    []string
+	hub      webpubsub.HubKey
+	category string // of an ancestor's event
+	event    string
+	host     *host
+	origin   string
+	keys     []string
+	auth     tenant.HandlerAuth
+	trusted  bool // not to be asked for its consent
+	urlFor   func(event string) (string, error)
 }
 
 // address returns where an event goes, with its secrets.
 func (t target) address(event string) (string, *Failure) {
-	address, err := t.handler.URLFor(t.hub.Hub, event)
+	address, err := t.urlFor(event)
 	if err != nil {
 		return "", &Failure{Reason: ReasonSecret, detail: err}
 	}
@@ -213,7 +216,8 @@ func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant
 }
 
 func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) target {
-	return target{hub: hub, event: event, handler: h, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All()}
+	return target{hub: hub, event: event, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,
+		urlFor: func(event string) (string, error) { return h.URLFor(hub.Hub, event) }}
 }
 
 // origin is what handlers of t know this service by. It must not come from a client's request, which could make

@@ -1,0 +1,67 @@
+package upstream
+
+import (
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
+)
+
+// OpenAncestor is Open for a client of the ancestor protocol (event-handler.md section 12). Its events go where the
+// tenant's templates say, in the form of package asrs; all else is as for other sessions.
+func (u *Upstream) OpenAncestor(hub webpubsub.HubKey, connID string, r *http.Request, claims map[string][]string, offered []string) *Session {
+	thumbprint := ""
+	if shown := certificates(r); len(shown) > 0 {
+		thumbprint = shown[0].Thumbprint
+	}
+	return &Session{up: u, hub: hub, id: connID, caller: asrs.NewCaller(r, claims, offered, thumbprint)}
+}
+
+// ancestorTarget returns where the first template that matches sends an event. There is none for events that the
+// ancestor does not have.
+func (s *Session) ancestorTarget(k kind) (target, bool) {
+	category, event := asrs.Connections, ""
+	switch k {
+	case kindConnect:
+		event = asrs.Connect
+	case kindDisconnected:
+		event = asrs.Disconnect
+	case kindUser:
+		category, event = asrs.Messages, asrs.Message
+	default:
+		return target{}, false
+	}
+	t := s.up.tenants.ByName(s.hub.Tenant)
+	if t == nil {
+		return target{}, false
+	}
+	template := t.Template(s.hub.Hub, category, event)
+	if template == nil {
+		return target{}, false
+	}
+	return target{hub: s.hub, category: category, event: event, host: s.up.host(template.Host()), keys: t.Keys.All(), auth: template.Auth, trusted: true,
+		urlFor: func(event string) (string, error) { return template.URLFor(s.hub.Hub, category, event) }}, true
+}
+
+// readWelcome takes in an answer to connect.
+func (s *Session) readWelcome(a answer) (Accepted, *Failure) {
+	w, err := asrs.ReadWelcome(a.header, a.body, s.caller.Subprotocol)
+	if err != nil {
+		return Accepted{}, unusable("%w", err)
+	}
+	accepted := Accepted{Handled: true, Groups: w.Groups, Subprotocol: w.Subprotocol, Greeting: w.Greeting}
+	if w.UserID != "" {
+		accepted.UserID = &w.UserID
+	}
+	return accepted, nil
+}
+
+// frameType says how an answer to a message goes to the client: as text unless it cannot be or says that it is not.
+func frameType(a answer) webpubsub.DataType {
+	if a.contentType == cloudevents.TypeBinary || !utf8.Valid(a.body) {
+		return webpubsub.DataBinary
+	}
+	return webpubsub.DataText
+}
