@@ -9,8 +9,12 @@ export const JSON_PROTOCOL = "json.webpubsub.azure.v1";
 
 // The same service over http and https. The https one's certificate is trusted by NODE_EXTRA_CA_CERTS.
 export const endpoints = {
-  http: required("CHATR_HTTP"),
-  https: required("CHATR_HTTPS"),
+  get http() {
+    return required("CHATR_HTTP");
+  },
+  get https() {
+    return required("CHATR_HTTPS");
+  },
 };
 
 export function required(name) {
