@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 const (
@@ -22,6 +24,7 @@ func aUserEvent() Event {
 		Type: UserPrefix + "foo", Name: "foo", Hub: "chat", ConnectionID: "c-81f2", ID: 7,
 		Time: time.Date(2026, 1, 31, 10, 5, 7, 0, time.FixedZone("", 3600)), UserID: "ana", Subprotocol: "json.webpubsub.azure.v1",
 		State: "eyJuIjoxfQ==", Origin: "wps.example.com", ContentType: TypeJSON, Body: []byte(`{"a":1}`),
+		Metadata: webpubsub.Metadata{{Key: "empty", Value: ""}, {Key: "trace.id", Value: "a b"}},
 	}
 }
 
@@ -50,6 +53,7 @@ func TestRequestHeaders(t *testing.T) {
 		"ce-signature":    "sha256=1789e4f5fea8543afc7f6ae0dd94246df912fa24d621e11f0740864a076ec108",
 		"ce-connectionId": "c-81f2", "ce-hub": "chat", "ce-eventName": "foo", "ce-userId": "ana",
 		"ce-subprotocol": "json.webpubsub.azure.v1", "ce-connectionState": "eyJuIjoxfQ==",
+		"x-webpubsub-metadata-empty": "", "x-webpubsub-metadata-trace.id": "a b",
 	}
 	for name, value := range want {
 		if got := r.Header.Values(name); len(got) != 1 || got[0] != value {
@@ -176,6 +180,7 @@ func TestReceiverRefuses(t *testing.T) {
 		"no content type":           {del("Content-Type"), 400},
 		"user twice":                {twice("ce-userId"), 400},
 		"state twice":               {twice("ce-connectionState"), 400},
+		"metadata not ASCII":        {set("x-webpubsub-metadata-a", "é"), 400},
 		"GET":                       {func(r *http.Request) { r.Method = "GET"; r.Body = nil; r.ContentLength = 0 }, 405},
 		"PUT":                       {func(r *http.Request) { r.Method = "PUT" }, 405},
 		"body too large":            {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("01234567890")); r.ContentLength = 11 }, 413},

@@ -17,6 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 // Types of system and presence events; a user event's type is UserPrefix and its name (event-handler.md section 2).
@@ -59,6 +62,7 @@ type Event struct {
 	Origin       string // host name of the service, without a port
 	ContentType  string
 	Body         []byte
+	Metadata     webpubsub.Metadata // of what a client has sent; their keys arrive in lower case
 }
 
 // IsSystem reports whether the event comes from the platform and not from a client.
@@ -86,6 +90,7 @@ func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http
 	setIf(h, "ce-userId", Escape(e.UserID))
 	setIf(h, "ce-subprotocol", e.Subprotocol)
 	setIf(h, "ce-connectionState", e.State)
+	httpx.SetMetadata(h, e.Metadata)
 	return r, nil
 }
 

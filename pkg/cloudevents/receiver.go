@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/httpx"
 )
 
 // DefaultMaxBody is the size of an event's body in bytes, at most, unless a Receiver says otherwise.
@@ -186,6 +188,7 @@ func parse(h http.Header) (Event, *refusal) {
 	e.UserID = unescape(h.Get("ce-userId"))
 	e.Subprotocol = h.Get("ce-subprotocol")
 	e.State = h.Get("ce-connectionState")
+	e.Metadata = httpx.Metadata(h)
 
 	var err error
 	if e.ID, err = strconv.ParseUint(id, 10, 64); err != nil {
@@ -193,6 +196,9 @@ func parse(h http.Header) (Event, *refusal) {
 	}
 	if e.Time, err = time.Parse(time.RFC3339, when); err != nil {
 		return e, badRequest("ce-time must be like 2026-01-31T09:05:07Z")
+	}
+	if err := e.Metadata.Check(); err != nil {
+		return e, badRequest(err.Error())
 	}
 	return e, checkType(e)
 }

@@ -19,7 +19,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 const (
@@ -124,6 +126,7 @@ type call struct {
 	query       url.Values
 	contentType string // empty: no body
 	body        []byte
+	metadata    webpubsub.Metadata
 }
 
 // path joins segments, escaping each once. A full stop is escaped where it would be read as a relative path.
@@ -192,6 +195,7 @@ func (c *Client) request(ctx context.Context, op call) (*http.Request, error) {
 	if op.contentType != "" {
 		req.Header.Set("Content-Type", op.contentType)
 	}
+	httpx.SetMetadata(req.Header, op.metadata)
 	return req, nil
 }
 

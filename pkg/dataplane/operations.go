@@ -52,7 +52,7 @@ func (c *Client) SendToConnection(ctx context.Context, connectionID string, d we
 }
 
 func (c *Client) send(ctx context.Context, path string, d webpubsub.Data, options []SendOption) error {
-	op := call{method: http.MethodPost, path: path, query: url.Values{}, body: d.Bytes}
+	op := call{method: http.MethodPost, path: path, query: url.Values{}, body: d.Bytes, metadata: d.Metadata}
 	switch d.Type {
 	case webpubsub.DataText:
 		op.contentType = "text/plain; charset=utf-8"

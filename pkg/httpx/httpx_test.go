@@ -8,9 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 func TestReadJSON(t *testing.T) {
@@ -98,5 +101,19 @@ func TestServeLetsRequestsFinish(t *testing.T) {
 	}
 	if err := <-served; err != nil {
 		t.Errorf("got %v, want a clean end", err)
+	}
+}
+
+func TestMetadataInHeaders(t *testing.T) {
+	want := webpubsub.Metadata{{Key: "a", Value: ""}, {Key: "trace.id", Value: "x y"}}
+	h := http.Header{}
+	SetMetadata(h, webpubsub.Metadata{{Key: "Trace.ID", Value: "x y"}, {Key: "a", Value: ""}})
+	h.Set("X-WebPubSub", "other")
+	if got := Metadata(h); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v: keys in lower case, in order", got, want)
+	}
+	h.Add("x-webpubsub-metadata-trace.id", "last")
+	if got := Metadata(h)[1].Value; got != "last" {
+		t.Errorf("got %q of a repeated header, want the last value", got)
 	}
 }

@@ -32,7 +32,7 @@ func AppendMessage(dst []byte, m *webpubsub.Message) (out []byte, e Envelope) {
 	dst = appendMessageHead(dst, m.Group, m.FromUserID, m.Data.Type)
 	data := len(dst)
 	dst = appendDataValue(dst, m.Data)
-	return finishEnvelope(dst, start, data, len(dst), m.Data.Type)
+	return finishEnvelope(appendMetadata(dst, m.Data.Metadata), start, data, len(dst), m.Data.Type)
 }
 
 // finishEnvelope ends the envelope that starts in dst at start, with its data at dst[data:end].

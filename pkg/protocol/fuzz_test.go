@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -19,7 +20,7 @@ import (
 func FuzzDecode(f *testing.F) {
 	for _, frame := range []string{
 		string(sendFrame), string(jsonFrame), `{"type":"ping"}`, `{"type":"sequenceAck","sequenceId":57}`,
-		`{"type":"joinGroup","group":"room-7","ackId":1}`, `{"type":"event","event":"a.b","data":{"a":[1,-2.5e3,null]},"ackId":4}`,
+		`{"type":"joinGroup","group":"room-7","ackId":1}`, `{"type":"sendToGroup","group":"g","metadata":{"k":"v","l":"\\t"}}`, `{"type":"event","event":"a.b","data":{"a":[1,-2.5e3,null]},"ackId":4}`,
 		`{"type":"sendToGroup","group":"g","dataType":"binary","data":"\/\/8=","ttlSeconds":3,"noEcho":true}`,
 		`{"type":"sendToGroup","group":"g","dataType":"text","data":"\ud83d\ude00\ud83d\"é"}`,
 		`{"type":"invoke","invocationId":"1","target":"event","event":"e"}`, `{"type":"cancelInvocation","invocationId":"1"}`,
@@ -133,7 +134,7 @@ func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message, stream *Str
 			}
 		}
 		if r.Kind != MessageResponse || got.Group != want.Group || got.FromUserID != want.FromUserID || got.Data.Type != want.Data.Type ||
-			!bytes.Equal(got.Data.Bytes, want.Data.Bytes) || (r.SequenceID == 1<<64-1) != codec.Reliable() {
+			!bytes.Equal(got.Data.Bytes, want.Data.Bytes) || !slices.Equal(got.Data.Metadata, want.Data.Metadata) || (r.SequenceID == 1<<64-1) != codec.Reliable() {
 			t.Fatalf("%s: %q\n got %+v with number %d\nwant %+v", codec.Name(), frame, got, r.SequenceID, want)
 		}
 	}
@@ -152,6 +153,9 @@ func FuzzEncode(f *testing.F) {
 		d := webpubsub.Data{Type: webpubsub.DataType(kind%4) + webpubsub.DataText, Bytes: data}
 		if d.Type == webpubsub.DataJSON && (CheckJSON(data) != nil || bytes.Equal(bytes.TrimSpace(data), []byte("null"))) {
 			return
+		}
+		if m := (webpubsub.Metadata{{Key: user, Value: group}, {Key: "k", Value: ""}}); m.Check() == nil {
+			d.Metadata = m
 		}
 		want := webpubsub.Message{Group: mended(group), FromUserID: mended(user), Data: d}
 		switch d.Type {
@@ -216,7 +220,8 @@ func FuzzDecodeProtobuf(f *testing.F) {
 	for _, frame := range []string{
 		field(1, field(1, "g")+varint(2, 2)+field(3, field(1, "hi"))+varint(4, 1)+varint(5, 3)),
 		field(1, field(1, "g")+field(3, field(3, anyOf("x/y", "v")))), field(1, field(1, "g")+field(7, field(1, "s"))),
-		field(5, field(1, "e")+field(2, field(4, `{"a":[1,null]}`))+varint(3, 3)), field(5, field(1, "e")+field(2, field(2, "\xff"))),
+		field(1, field(1, "g")+field(3, field(1, "hi"))+field(6, field(1, "k")+field(2, "v"))+field(6, field(1, "l"))),
+		field(5, field(1, "e")+field(2, field(4, `{"a":[1,null]}`))+varint(3, 3)+field(4, field(1, "k")+field(2, "v"))), field(5, field(1, "e")+field(2, field(2, "\xff"))),
 		field(6, field(1, "g")) + field(7, field(1, "h")), field(8, varint(1, 5)), field(9, ""), field(13, field(1, "s")),
 		field(13, field(1, "s")+varint(2, 1)+field(3, field(1, "hi"))), field(1, field(1, "g")+field(7, field(1, "s")+varint(2, 15000))),
 		field(14, field(1, "s")), field(14, field(1, "s")+field(2, field(1, "m")+field(2, "E42"))), field(15, field(1, "g")), "\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",

@@ -107,6 +107,7 @@ func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {
 	}
 	if r.HasData() {
 		dst = appendDataValue(appendDataMembers(dst, r.dataType), r.Data())
+		dst = appendMetadata(dst, r.metadata)
 	}
 	return append(dst, '}')
 }

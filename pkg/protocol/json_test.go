@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,8 @@ func sameRequest(a, b *Request) bool {
 			TTL: r.TTL, SequenceID: r.SequenceID, InvocationID: r.InvocationID, StreamID: r.StreamID, IdleTimeout: r.IdleTimeout,
 			StreamSequence: r.StreamSequence, StreamError: r.StreamError, Refusal: r.Refusal, dataType: r.dataType}
 	}
-	return reflect.DeepEqual(public(a), public(b)) && string(a.Data().Bytes) == string(b.Data().Bytes)
+	return reflect.DeepEqual(public(a), public(b)) && string(a.Data().Bytes) == string(b.Data().Bytes) &&
+		slices.Equal(a.Data().Metadata, b.Data().Metadata)
 }
 
 func TestDecodeTolerates(t *testing.T) {
@@ -167,6 +169,17 @@ func TestDecodeRefuses(t *testing.T) {
 		"ttl 301":                {send(`"data":1,"ttlSeconds":301`), "0 to 300"},
 		"ttl fraction":           {send(`"data":1,"ttlSeconds":0.5`), "ttlSeconds must be"},
 		"metadata string":        {send(`"data":1,"metadata":"x"`), "metadata must be"},
+		"metadata number":        {send(`"data":1,"metadata":{"k":1}`), "metadata must be"},
+		"metadata null":          {send(`"data":1,"metadata":{"k":null}`), "metadata must be"},
+		"metadata nested":        {send(`"data":1,"metadata":{"k":{}}`), "metadata must be"},
+		"metadata alone, null":   {send(`"metadata":null`), "needs data"},
+		"metadata not ASCII":     {send(`"data":1,"metadata":{"k":"\u00e9"}`), "printable ASCII"},
+		"metadata line feed":     {send(`"data":1,"metadata":{"k":"a\nb"}`), "printable ASCII"},
+		"metadata key":           {send(`"data":1,"metadata":{"a b":""}`), "is invalid"},
+		"metadata without key":   {send(`"data":1,"metadata":{"":"v"}`), "has 0 bytes"},
+		"metadata twice":         {send(`"data":1,"metadata":{"k":"","K":""}`), "more than once"},
+		"metadata of 256 KiB":    {send(`"data":1,"metadata":{` + strings.Repeat(`"k":"",`, 1<<15) + `"k":""}`), "more than once"},
+		"metadata of an event":   {`{"type":"event","event":"e","data":1,"metadata":{"k":1}}`, "metadata must be"},
 		"stream string":          {send(`"stream":"7b1c"`), "stream must be an object"},
 		"stream without id":      {send(`"stream":{}`), "streamId has 0 characters"},
 		"event name":             {`{"type":"event","event":"1st","data":1}`, "event name"},

@@ -29,9 +29,9 @@ func (o *object) request(r *Request) (err error) {
 			r.Kind = StreamStart
 			return first(o.group(r), o.streamStart(r))
 		}
-		err = first(o.group(r), o.ack(r), o.noEcho(r), o.ttl(r), o.data(r))
+		err = first(o.group(r), o.ack(r), o.noEcho(r), o.ttl(r), o.dataAndMetadata(r))
 	case SendEvent:
-		err = first(o.event(r), o.ack(r), o.data(r))
+		err = first(o.event(r), o.ack(r), o.dataAndMetadata(r))
 	case SequenceAck:
 		r.SequenceID, _, err = o.uint(mSequenceID, true)
 	case Invoke:
@@ -138,16 +138,20 @@ func (o *object) noEcho(r *Request) error {
 	return nil
 }
 
+// dataAndMetadata takes both over. Metadata alone goes with empty text (client-json.md 3.1).
+func (o *object) dataAndMetadata(r *Request) (err error) {
+	if o.toks[mData].kind == 0 && o.toks[mMetadata].kind == '{' {
+		r.SetData(webpubsub.Data{Type: webpubsub.DataText})
+	} else if err := o.data(r); err != nil {
+		return err
+	}
+	r.metadata, err = o.metadata()
+	return err
+}
+
 // data takes the payload over: as the JSON it is, or decoded when that JSON is not fit for others.
 func (o *object) data(r *Request) (err error) {
-	t, metadata := o.toks[mData], o.toks[mMetadata]
-	if !metadata.absent() && metadata.kind != '{' {
-		return invalid("metadata must be an object")
-	}
-	if t.kind == 0 && metadata.kind == '{' { // metadata alone goes with empty text (client-json.md 3.1)
-		r.dataType, r.value, r.literal = webpubsub.DataText, []byte(`""`), true
-		return nil
-	}
+	t := o.toks[mData]
 	if t.absent() {
 		return invalid("%s needs data, which must not be null", r.Kind)
 	}

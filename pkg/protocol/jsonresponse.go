@@ -68,7 +68,11 @@ func (o *object) message(r *Response) (err error) {
 	r.FromUserID, userErr = o.str(mFromUserID)
 	r.SequenceID, _, seqErr = o.uint(mSequenceID, false)
 	r.Stream, streamErr = o.streamInfo()
-	return first(groupErr, userErr, seqErr, streamErr, o.responseData(r))
+	if err := first(groupErr, userErr, seqErr, streamErr, o.responseData(r)); err != nil {
+		return err
+	}
+	r.Data.Metadata, err = o.metadata()
+	return err
 }
 
 func (o *object) streamNack(r *Response) error {

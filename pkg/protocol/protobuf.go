@@ -30,17 +30,19 @@ const (
 	upUnsubscribe = 17<<3 | wireBytes
 
 	// Every request about a group begins alike.
-	groupName  = 1<<3 | wireBytes
-	groupAck   = 2<<3 | wireVarint
-	sendData   = 3<<3 | wireBytes
-	sendNoEcho = 4<<3 | wireVarint
-	sendTTL    = 5<<3 | wireVarint
-	sendStream = 7<<3 | wireBytes
+	groupName    = 1<<3 | wireBytes
+	groupAck     = 2<<3 | wireVarint
+	sendData     = 3<<3 | wireBytes
+	sendNoEcho   = 4<<3 | wireVarint
+	sendTTL      = 5<<3 | wireVarint
+	sendMetadata = 6<<3 | wireBytes
+	sendStream   = 7<<3 | wireBytes
 
-	eventName   = 1<<3 | wireBytes
-	eventData   = 2<<3 | wireBytes
-	eventAck    = 3<<3 | wireVarint
-	eventStream = 5<<3 | wireBytes
+	eventName     = 1<<3 | wireBytes
+	eventData     = 2<<3 | wireBytes
+	eventAck      = 3<<3 | wireVarint
+	eventMetadata = 4<<3 | wireBytes
+	eventStream   = 5<<3 | wireBytes
 
 	sequenceAckID = 1<<3 | wireVarint
 
@@ -68,11 +70,12 @@ const (
 	ackSuccess = 2<<3 | wireVarint
 	ackError   = 3<<3 | wireBytes
 
-	messageFrom   = 1<<3 | wireBytes
-	messageGroup  = 2<<3 | wireBytes
-	messageData   = 3<<3 | wireBytes
-	messageNumber = 4<<3 | wireVarint
-	messageStream = 6<<3 | wireBytes
+	messageFrom     = 1<<3 | wireBytes
+	messageGroup    = 2<<3 | wireBytes
+	messageData     = 3<<3 | wireBytes
+	messageNumber   = 4<<3 | wireVarint
+	messageMetadata = 5<<3 | wireBytes
+	messageStream   = 6<<3 | wireBytes
 
 	infoNumber = 2<<3 | wireVarint
 	infoEnd    = 3<<3 | wireVarint
@@ -106,6 +109,9 @@ const (
 	dataJSON     = 4<<3 | wireBytes
 
 	anyTypeURL = 1<<3 | wireBytes // of a google.protobuf.Any
+
+	entryKey   = 1<<3 | wireBytes // of the map that metadata is
+	entryValue = 2<<3 | wireBytes
 )
 
 // protobufCodec is protobuf.webpubsub.azure.v1 or, when reliable, protobuf.reliable.webpubsub.azure.v1.
@@ -192,6 +198,7 @@ func (protobufCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary b
 	}
 	data := len(dst)
 	dst = encloseData(e.AppendPayload(dst), data, messageData, e.DataType)
+	dst = appendMetadataFields(dst, messageMetadata, e.metadata())
 	if s := e.Stream(); s != nil {
 		dst = appendInfo(dst, s)
 	}
@@ -241,6 +248,7 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 		if r.HasAck {
 			dst = appendUint(dst, eventAck, r.AckID)
 		}
+		dst = appendMetadataFields(dst, eventMetadata, r.metadata)
 		return enclose(dst, start, upEvent)
 	case SequenceAck:
 		return enclose(appendUint(dst, sequenceAckID, r.SequenceID), start, upSequenceAck)
@@ -284,6 +292,7 @@ func appendSend(dst []byte, r *Request) []byte {
 	if r.TTL > 0 {
 		dst = appendUint(dst, sendTTL, uint64(r.TTL.Seconds()))
 	}
+	dst = appendMetadataFields(dst, sendMetadata, r.metadata)
 	if r.Kind == StreamStart {
 		start := len(dst)
 		dst = appendText(dst, streamID, r.StreamID)

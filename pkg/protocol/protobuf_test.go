@@ -37,7 +37,7 @@ func anyOf(url, value string) string { return field(1, url) + field(2, value) }
 
 // TestProtobufRequestVectors holds both halves against the bytes of client-protobuf.md section 4.
 //
-//checklist:P01
+// checklist:P01
 func TestProtobufRequestVectors(t *testing.T) {
 	data := func(r Request, d webpubsub.Data) Request { r.SetData(d); return r }
 	for _, tt := range []struct {
@@ -68,7 +68,7 @@ func TestProtobufRequestVectors(t *testing.T) {
 
 // TestProtobufResponseVectors holds both halves against the bytes of client-protobuf.md section 4.
 //
-//checklist:P02
+// checklist:P02
 func TestProtobufResponseVectors(t *testing.T) {
 	message := func(codec Codec, m webpubsub.Message, seq uint64) []byte {
 		b, binary := codec.AppendMessage(nil, NewEnvelope(&m))
@@ -114,7 +114,7 @@ func TestProtobufResponseVectors(t *testing.T) {
 // TestDataInEverySubprotocol sends each type of data in every subprotocol and receives it in every other
 // (client-protobuf.md section 2).
 //
-//checklist:P04 C15
+// checklist:P04 C15
 func TestDataInEverySubprotocol(t *testing.T) {
 	for _, d := range []webpubsub.Data{
 		webpubsub.Text(""), webpubsub.Text("hi"), webpubsub.Text("\"é\"\n\x00😀\u2028"),
@@ -231,6 +231,12 @@ func TestProtobufDecodeRefuses(t *testing.T) {
 		"empty JSON":               {send(field(3, field(4, ""))), "not valid JSON"},
 		"deep JSON":                {send(field(3, field(4, strings.Repeat("[", 1<<16)))), "deeper than 64"},
 		"Any's type not UTF-8":     {send(field(3, field(3, field(1, "\xff")))), "not valid UTF-8"},
+		"metadata not UTF-8":       {send(field(3, field(1, "hi")) + field(6, field(1, "\xff"))), "not valid UTF-8"},
+		"metadata not ASCII":       {send(field(3, field(1, "hi")) + field(6, field(1, "k")+field(2, "é"))), "printable ASCII"},
+		"metadata without key":     {send(field(3, field(1, "hi")) + field(6, "")), "has 0 bytes"},
+		"metadata twice":           {send(field(3, field(1, "hi")) + field(6, field(1, "k")) + field(6, field(1, "K"))), "more than once"},
+		"metadata 100,000 times":   {send(field(3, field(1, "hi")) + strings.Repeat(field(6, field(1, "k")), 1e5)), "more than once"},
+		"malformed metadata":       {field(5, field(1, "e")+field(2, field(1, "hi"))+field(4, "\x0a")), "not a protobuf message"},
 		"ttl 301":                  {send(field(3, field(1, "hi")) + varint(5, 301)), "0 to 300"},
 		"ttl over 32 bits":         {send(field(3, field(1, "hi")) + varint(5, 1<<32)), "0 to 300"},
 	} {

@@ -89,6 +89,7 @@ func (r *Request) needGroup(name []byte) error {
 func (r *Request) readSend(b []byte) error {
 	var group, data, stream []byte
 	var ttl uint64
+	var metadata webpubsub.Metadata
 	f := fields{rest: b}
 	for f.next() {
 		switch f.tag {
@@ -102,6 +103,8 @@ func (r *Request) readSend(b []byte) error {
 			r.NoEcho = f.n != 0
 		case sendTTL:
 			ttl = f.n
+		case sendMetadata:
+			metadata = f.metadataEntry(metadata)
 		case sendStream:
 			stream = f.b
 		}
@@ -115,11 +118,12 @@ func (r *Request) readSend(b []byte) error {
 		r.AckID, r.HasAck = 0, false
 		return r.readStreamStart(stream)
 	}
-	return first(r.setTTL(ttl), r.readData(data))
+	return first(r.setTTL(ttl), r.readDataWith(metadata, data))
 }
 
 func (r *Request) readEvent(b []byte) error {
 	var name, data []byte
+	var metadata webpubsub.Metadata
 	f := fields{rest: b}
 	for f.next() {
 		switch f.tag {
@@ -129,6 +133,8 @@ func (r *Request) readEvent(b []byte) error {
 			data = f.b
 		case eventAck:
 			r.AckID, r.HasAck = f.n, true
+		case eventMetadata:
+			metadata = f.metadataEntry(metadata)
 		case eventStream:
 			f.fail(invalid("an event cannot start a stream; send_to_group_message can"))
 		}
@@ -139,7 +145,7 @@ func (r *Request) readEvent(b []byte) error {
 	if len(name) == 0 {
 		return invalid("%s needs the name of an event", r.Kind)
 	}
-	return first(r.setEvent(name), r.readData(data))
+	return first(r.setEvent(name), r.readDataWith(metadata, data))
 }
 
 func (r *Request) readSequenceAck(b []byte) error {
@@ -220,9 +226,25 @@ func (r *Request) readStreamEnd(b []byte) error {
 	return f.err
 }
 
+// readDataWith takes payload and metadata over. Metadata alone goes with empty text (client-protobuf.md 1.3).
+func (r *Request) readDataWith(m webpubsub.Metadata, b []byte) error {
+	if err := checkMetadata(m); err != nil {
+		return err
+	}
+	d, err := readMessageData(b)
+	if err == nil && d.Type == 0 && len(m) > 0 {
+		d.Type = webpubsub.DataText
+	}
+	d.Metadata = m
+	return r.takeData(d, err)
+}
+
 // readData takes the payload over.
 func (r *Request) readData(b []byte) error {
-	d, err := readMessageData(b)
+	return r.takeData(readMessageData(b))
+}
+
+func (r *Request) takeData(d webpubsub.Data, err error) error {
 	if err == nil && d.Type == 0 {
 		err = invalid("%s needs data: text_data, json_data, binary_data or protobuf_data", r.Kind)
 	}

@@ -1,5 +1,7 @@
 package protocol
 
+import "github.com/chatr-dev/chatr/pkg/webpubsub"
+
 // DecodeResponse reads one DownstreamMessage. Members that it does not know give UnknownResponse.
 func (protobufCodec) DecodeResponse(binary bool, frame []byte, r *Response) error {
 	*r = Response{}
@@ -82,6 +84,7 @@ func readError(b []byte) (*Failure, error) {
 
 func (r *Response) readMessage(b []byte) (err error) {
 	var from string
+	var metadata webpubsub.Metadata
 	f := fields{rest: b}
 	for f.next() {
 		switch f.tag {
@@ -94,6 +97,8 @@ func (r *Response) readMessage(b []byte) (err error) {
 			f.fail(err)
 		case messageNumber:
 			r.SequenceID = f.n
+		case messageMetadata:
+			metadata = f.metadataEntry(metadata)
 		case messageStream:
 			r.Stream, err = readStreamInfo(f.b)
 			f.fail(err)
@@ -107,7 +112,8 @@ func (r *Response) readMessage(b []byte) (err error) {
 	case r.Data.Type == 0:
 		return invalid("the message needs data")
 	}
-	return nil
+	r.Data.Metadata = metadata
+	return checkMetadata(metadata)
 }
 
 func readStreamInfo(b []byte) (*StreamInfo, error) {

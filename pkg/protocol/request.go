@@ -64,6 +64,7 @@ type Request struct {
 	dataType webpubsub.DataType // zero: no data
 	value    []byte             // the data, as a JSON value if literal
 	literal  bool
+	metadata webpubsub.Metadata
 
 	// Kept from request to request, so that the usual one allocates nothing.
 	lastGroup, lastEvent string // valid names
@@ -127,7 +128,9 @@ func setID(id *string, m member, s []byte) error {
 }
 
 // SetData makes d the request's data.
-func (r *Request) SetData(d webpubsub.Data) { r.dataType, r.value, r.literal = d.Type, d.Bytes, false }
+func (r *Request) SetData(d webpubsub.Data) {
+	r.dataType, r.value, r.literal, r.metadata = d.Type, d.Bytes, false, d.Metadata
+}
 
 // HasData reports whether the request carries data: always for sends and events, perhaps for invocations.
 func (r *Request) HasData() bool { return r.dataType != 0 }
@@ -144,9 +147,9 @@ func (r *Request) Data() webpubsub.Data {
 	if r.literal {
 		var value []byte
 		value, r.scratch = fromLiteral(r.scratch[:0], r.dataType, r.value)
-		return webpubsub.Data{Type: r.dataType, Bytes: value}
+		return webpubsub.Data{Type: r.dataType, Bytes: value, Metadata: r.metadata}
 	}
-	return webpubsub.Data{Type: r.dataType, Bytes: r.value}
+	return webpubsub.Data{Type: r.dataType, Bytes: r.value, Metadata: r.metadata}
 }
 
 // AppendMessage appends the envelope of the message that a SendToGroup request means, as sent by fromUserID
@@ -156,7 +159,7 @@ func (r *Request) AppendMessage(dst []byte, fromUserID string) (out []byte, e En
 	dst = appendMessageHead(dst, r.Group, fromUserID, r.dataType)
 	data := len(dst)
 	dst = r.appendValue(dst)
-	return finishEnvelope(dst, start, data, len(dst), r.dataType)
+	return finishEnvelope(appendMetadata(dst, r.metadata), start, data, len(dst), r.dataType)
 }
 
 // appendValue appends the data as the client wrote it.

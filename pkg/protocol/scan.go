@@ -179,25 +179,30 @@ func (s *scanner) object(o *object) error {
 
 // member reads a name and a value. Unless o is nil it notes them in it.
 func (s *scanner) member(o *object) error {
-	s.space()
-	if s.peek() != '"' {
-		return errSyntax
-	}
-	name := token{kind: '"', start: s.i}
-	escapes, err := s.str()
-	if err != nil {
-		return err
-	}
-	name.escapes, name.end = escapes, s.i
-	if !s.eat(':') {
-		return errSyntax
-	}
-	s.space()
-	value, err := s.value()
+	name, value, err := s.pair()
 	if err != nil || o == nil {
 		return err
 	}
 	return o.note(name, value)
+}
+
+// pair reads a name and a value.
+func (s *scanner) pair() (name, value token, err error) {
+	s.space()
+	if s.peek() != '"' {
+		return name, value, errSyntax
+	}
+	name = token{kind: '"', start: s.i}
+	if name.escapes, err = s.str(); err != nil {
+		return name, value, err
+	}
+	name.end = s.i
+	if !s.eat(':') {
+		return name, value, errSyntax
+	}
+	s.space()
+	value, err = s.value()
+	return name, value, err
 }
 
 // array reads an array, starting at its bracket.

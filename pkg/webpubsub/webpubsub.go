@@ -129,10 +129,11 @@ func ParseDataType(s string) (DataType, bool) {
 	return 0, false
 }
 
-// Data is a payload and its type. Its bytes are not changed once handed over.
+// Data is a payload, its type and what is said of it beside. None of it is changed once handed over.
 type Data struct {
-	Type  DataType
-	Bytes []byte
+	Type     DataType
+	Bytes    []byte
+	Metadata Metadata
 }
 
 // Text returns s as text data.

@@ -40,7 +40,7 @@ func TestSendAcrossNodes(t *testing.T) {
 // TestEverySubprotocolAcrossNodes sends each type of data in each subprotocol to clients of every other, on both nodes
 // (client-protobuf.md section 2).
 //
-//checklist:P04 C15
+// checklist:P04 C15
 func TestEverySubprotocolAcrossNodes(t *testing.T) {
 	t.Parallel()
 	data := []webpubsub.Data{text("hi \"é\"\n"), {Type: webpubsub.DataJSON, Bytes: []byte(`{"a":[1.50,"\u00e9"]}`)},

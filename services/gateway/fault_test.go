@@ -66,7 +66,7 @@ func TestBadFrames(t *testing.T) {
 	}
 }
 
-//checklist:C20
+// checklist:C20
 func TestTextFramesAreNotForProtobuf(t *testing.T) {
 	t.Parallel()
 	for _, codec := range []string{protocol.NameProtobuf, protocol.NameReliableProtobuf} {

@@ -123,7 +123,7 @@ func (r *reader) invocation() {
 		switch {
 		case !r.invoked.remove(id, v):
 			return // canceled
-		case reply != nil:
+		case reply != nil && len(reply.Bytes) > 0: // metadata have no place in it
 			answer = *reply
 		}
 		c.answer(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))

@@ -138,11 +138,14 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-func TestMetadataIsAccepted(t *testing.T) {
-	w := request{method: "POST", path: "/api/hubs/chat/:send", header: map[string]string{"X-WebPubSub-Metadata-trace.id": "a b"}}.
-		do(t, newHandler(&recorder{}, rest.Options{}))
-	if w.Code != 202 {
-		t.Errorf("got %d %s, want 202", w.Code, w.Body)
+// checklist:C23
+func TestMetadataGoWithTheMessage(t *testing.T) {
+	n := &recorder{}
+	w := request{method: "POST", path: "/api/hubs/chat/:send", header: map[string]string{"X-WebPubSub-Metadata-Trace.ID": "a b", "x-webpubsub-metadata-a": ""}}.
+		do(t, newHandler(n, rest.Options{}))
+	want := `[send acme/chat hub "" group="" binary "" ttl=0s metadata=[{"a" ""} {"trace.id" "a b"}]]`
+	if got := fmt.Sprint(n.calls); w.Code != 202 || got != want {
+		t.Errorf("got %d %s and %s, want 202 and %s", w.Code, w.Body, got, want)
 	}
 }
 

@@ -52,7 +52,11 @@ func (n *recorder) note(format string, args ...any) error {
 }
 
 func (n *recorder) Send(_ context.Context, a webpubsub.Audience, m webpubsub.Message) error {
-	return n.note("send %s group=%q %s %q ttl=%s", text(a), m.Group, m.Data.Type, m.Data.Bytes, m.TTL)
+	metadata := ""
+	if m.Data.Metadata != nil {
+		metadata = fmt.Sprintf(" metadata=%q", m.Data.Metadata)
+	}
+	return n.note("send %s group=%q %s %q ttl=%s%s", text(a), m.Group, m.Data.Type, m.Data.Bytes, m.TTL, metadata)
 }
 
 func (n *recorder) Close(_ context.Context, a webpubsub.Audience, reason string) error {

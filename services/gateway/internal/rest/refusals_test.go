@@ -79,9 +79,11 @@ func TestBadRequests(t *testing.T) {
 		{"charset", request{method: "POST", path: "chat/:send", header: map[string]string{"Content-Type": "text/plain; charset=klingon"}, body: "x"}, 415, "Content-Type"},
 		{"charset without text", request{method: "POST", path: "chat/:send", header: map[string]string{"Content-Type": "text/plain; charset=iso-2022-kr"}, body: "x"}, 415, "Content-Type"},
 
-		{"metadata value too long", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-a": strings.Repeat("v", 1025)}}, 400, "X-Webpubsub-Metadata-A"},
-		{"metadata not ASCII", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-a": "é"}}, 400, "X-Webpubsub-Metadata-A"},
-		{"metadata without key", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-": "v"}}, 400, "X-Webpubsub-Metadata-"},
+		{"metadata value too long", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-a": strings.Repeat("v", 1025)}}, 400, "X-WebPubSub-Metadata-a"},
+		{"metadata not ASCII", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-a": "é"}}, 400, "X-WebPubSub-Metadata-a"},
+		{"metadata key too long", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-" + strings.Repeat("k", 257): ""}}, 400, "X-WebPubSub-Metadata-" + strings.Repeat("k", 257)},
+		{"metadata with a control character", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-a": "\x01"}}, 400, "X-WebPubSub-Metadata-a"},
+		{"metadata without key", request{method: "POST", path: "chat/:send", header: map[string]string{"X-WebPubSub-Metadata-": "v"}}, 400, "X-WebPubSub-Metadata-"},
 
 		{"groups without body", request{method: "POST", path: "chat/:addToGroups"}, 400, "body"},
 		{"groups null", request{method: "POST", path: "chat/:addToGroups", body: `{"groups":null}`}, 400, "body"},

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/text/encoding/htmlindex"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -25,13 +27,15 @@ func (h *Handler) send(ctx context.Context, q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMetadata(q.http.Header); err != nil {
+	metadata, err := q.metadata()
+	if err != nil {
 		return nil, err
 	}
 	data, err := q.data()
 	if err != nil {
 		return nil, err
 	}
+	data.Metadata = metadata
 	m := webpubsub.Message{Data: data, TTL: time.Duration(ttl) * time.Second}
 	if a.Scope == group {
 		m.Group = a.Name // seen as from the group, not from the server
@@ -110,37 +114,19 @@ func (q *request) decode(body []byte, charset string) ([]byte, error) {
 	return decoded, nil
 }
 
-// Limits of message metadata (client-json.md section 3.3).
-const (
-	metadataPrefix   = "X-Webpubsub-Metadata-"
-	maxMetadataKey   = 256
-	maxMetadataValue = 1024
-	maxMetadata      = 8 << 10
-)
-
-// checkMetadata checks the headers that carry metadata of a message.
-func checkMetadata(header http.Header) error {
-	total := 0
-	for name, values := range header {
-		key, ok := strings.CutPrefix(name, metadataPrefix)
-		if !ok {
-			continue
-		}
-		value := values[0]
-		total += len(key) + len(value)
-		switch {
-		case len(values) > 1:
-			return badRequest(name, "metadata %.40q is given %d times; once is allowed", key, len(values))
-		case key == "" || len(key) > maxMetadataKey:
-			return badRequest(name, "a metadata key has %d bytes; 1 to %d are allowed", len(key), maxMetadataKey)
-		case len(value) > maxMetadataValue:
-			return badRequest(name, "metadata %.40q has %d bytes; at most %d are allowed", key, len(value), maxMetadataValue)
-		case strings.IndexFunc(value, func(r rune) bool { return r > 0x7e }) >= 0:
-			return badRequest(name, "metadata %.40q is not ASCII", key)
+// metadata reads the headers that carry a message's metadata (client-json.md 3.3).
+func (q *request) metadata() (webpubsub.Metadata, error) {
+	m := httpx.Metadata(q.http.Header)
+	for _, x := range m {
+		name := httpx.MetadataPrefix + x.Key
+		if n := len(q.http.Header.Values(name)); n > 1 {
+			return nil, badRequest(name, "metadata %.40q is given %d times; once is allowed", x.Key, n)
 		}
 	}
-	if total > maxMetadata {
-		return badRequest(metadataPrefix, "the metadata has %d bytes; at most %d are allowed", total, maxMetadata)
+	if err := m.Check(); err != nil {
+		var wrong *webpubsub.MetadataError
+		errors.As(err, &wrong)
+		return nil, badRequest(httpx.MetadataPrefix+wrong.Key, "%s", err)
 	}
-	return nil
+	return m, nil
 }

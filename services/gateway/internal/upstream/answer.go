@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -83,7 +84,8 @@ func errKind(err error) error {
 	return errors.New("malformed")
 }
 
-// readUser takes in an answer to a user event (event-handler.md section 6.2).
+// readUser takes in an answer to a user event (event-handler.md section 6.2). Metadata alone make a message of empty
+// text.
 func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
 	var d *webpubsub.Data
 	if len(a.body) > 0 {
@@ -92,6 +94,15 @@ func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
 			return nil, failure
 		}
 		d = &webpubsub.Data{Type: t, Bytes: a.body}
+	}
+	if m := httpx.Metadata(a.header); len(m) > 0 {
+		if err := m.Check(); err != nil {
+			return nil, unusable("the answer: %w", err)
+		}
+		if d == nil {
+			d = &webpubsub.Data{Type: webpubsub.DataText}
+		}
+		d.Metadata = m
 	}
 	if failure := s.setState(a); failure != nil {
 		return nil, failure

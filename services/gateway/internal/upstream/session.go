@@ -254,7 +254,7 @@ func (s *Session) postUser(ctx context.Context, to target, name string, d webpub
 	}
 	defer s.end()
 	e := s.event(cloudevents.UserPrefix+name, name, id, time.Now())
-	e.ContentType, e.Body = contentType(d.Type), d.Bytes
+	e.ContentType, e.Body, e.Metadata = contentType(d.Type), d.Bytes, d.Metadata
 	a, failure := s.up.call(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
 	if failure != nil {
 		return nil, failure

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -316,6 +317,42 @@ func TestUserEventBodies(t *testing.T) {
 	for i, r := range a.events() {
 		if got := r.Header.Get("Content-Type"); got != want[i] {
 			t.Errorf("got %s, want %s", got, want[i])
+		}
+	}
+}
+
+// checklist:C23 E07
+func TestMetadataOfUserEvents(t *testing.T) {
+	answers := []http.Header{
+		{"X-WebPubSub-Metadata-Trace": {"first", "last"}, "x-webpubsub-metadata-a": {"1"}},
+		{}, {"X-WebPubSub-Metadata-a": {"é"}}, {"X-WebPubSub-Metadata-a": {strings.Repeat("v", 1025)}},
+	}
+	a := newApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		for name, values := range answers[0] {
+			for _, value := range values {
+				w.Header().Add(name, value)
+			}
+		}
+		answers = answers[1:]
+	})
+	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
+	s := u.Open(chat, connID)
+	sent := webpubsub.Data{Type: webpubsub.DataText, Bytes: []byte("x"), Metadata: webpubsub.Metadata{{Key: "Trace.ID", Value: "a b"}, {Key: "b", Value: ""}}}
+	got, err := s.Event(t.Context(), "e", sent)
+	want := &webpubsub.Data{Type: webpubsub.DataText, Metadata: webpubsub.Metadata{{Key: "a", Value: "1"}, {Key: "trace", Value: "last"}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v: empty text with the last values", got, err, want)
+	}
+	if h := a.events()[0].Header; h.Get("x-webpubsub-metadata-trace.id") != "a b" || len(h["X-Webpubsub-Metadata-B"]) != 1 {
+		t.Errorf("the handler got %v, want the metadata as headers", h)
+	}
+	if got, err := s.Event(t.Context(), "e", webpubsub.Text("x")); got != nil || err != nil {
+		t.Errorf("got %+v, %v; want nothing for an empty answer", got, err)
+	}
+	for range 2 {
+		f := new(Failure)
+		if _, err := s.Event(t.Context(), "e", sent); !errors.As(err, &f) || f.Reason != ReasonAnswer {
+			t.Errorf("got %v, want a failure for metadata beyond the limits", err)
 		}
 	}
 }
