@@ -91,7 +91,7 @@ func (c *client) end() {
 // gone is called when the connection has ended for good.
 func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.end()
-	c.cancelStreams()
+	c.cancelStreams(closing.Reason == hub.ReasonMoved)
 	c.session.Closed(closing.Text)
 	c.g.dismiss(c.tenant) // last: drain takes it that the handler's event is queued
 	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))

@@ -16,6 +16,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+	"github.com/chatr-dev/chatr/services/gateway/internal/stream"
 )
 
 // reconnectionLife is how long a reconnection token is valid (auth.md section 6).
@@ -134,10 +135,11 @@ func (g *Gateway) take(n *newcomer, id, token string) (*client, error) {
 type luggage struct {
 	Key     []byte          `json:"key"` // of reconnection tokens
 	Session json.RawMessage `json:"session"`
+	Streams *stream.State   `json:"streams,omitempty"`
 }
 
-func (c *client) pack(session []byte) []byte {
-	b, err := json.Marshal(luggage{c.reconnectionKey(), session})
+func (c *client) pack(session []byte, streams *stream.State) []byte {
+	b, err := json.Marshal(luggage{c.reconnectionKey(), session, streams})
 	if err != nil { // it holds nothing that has no JSON form
 		return nil
 	}
@@ -150,6 +152,7 @@ func (c *client) unpack(conn *hub.Conn, b []byte) error {
 		return err
 	}
 	c.conn, c.key = conn, l.Key
+	c.takeStreams(l.Streams)
 	return c.session.Take(l.Session)
 }
 
@@ -161,15 +164,20 @@ func hooks() node.Hooks {
 			return checkReconnectionToken(client(c).reconnectionKey(), c.ID, token, time.Now())
 		},
 		Settle: func(ctx context.Context, c *hub.Conn) error { return client(c).settle(ctx) },
-		Pack:   func(c *hub.Conn) []byte { return client(c).pack(client(c).session.Pack()) },
+		Pack: func(c *hub.Conn) []byte {
+			return client(c).pack(client(c).session.Pack(), client(c).giveStreams((*stream.Set).Pack))
+		},
 		Give: func(c *hub.Conn) ([]byte, error) {
 			session, err := client(c).session.Give()
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", node.ErrMoving, err)
 			}
-			return client(c).pack(session), nil
+			return client(c).pack(session, client(c).giveStreams((*stream.Set).Give)), nil
 		},
-		TakeBack: func(c *hub.Conn) { client(c).session.TakeBack() },
+		TakeBack: func(c *hub.Conn) {
+			client(c).takeStreamsBack()
+			client(c).session.TakeBack()
+		},
 		Take: func(c *hub.Conn, luggage []byte) {
 			if err := client(c).unpack(c, luggage); err != nil {
 				client(c).g.log.Error("what came along with a connection from another node", "connection", c.ID, "error", err)

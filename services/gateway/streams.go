@@ -107,12 +107,47 @@ func (c *client) resumeStreams() {
 	}
 }
 
-// cancelStreams ends the connection's streams, which has ended. It does not wait for the bus.
-func (c *client) cancelStreams() {
+// cancelStreams ends the connection's streams, which has ended, unless it has moved to another node. It does not wait for
+// the bus.
+func (c *client) cancelStreams(moved bool) {
+	c.mu.Lock()
+	streams := c.streams
+	c.mu.Unlock()
+	switch {
+	case streams == nil:
+	case moved:
+		streams.Gone()
+	default:
+		c.g.goodbyes.Go(streams.Cancel)
+	}
+}
+
+// giveStreams returns what give says of the connection's streams, nil when it never had any.
+func (c *client) giveStreams(give func(*stream.Set) stream.State) *stream.State {
+	c.mu.Lock()
+	streams := c.streams
+	c.mu.Unlock()
+	if streams == nil {
+		return nil
+	}
+	state := give(streams)
+	return &state
+}
+
+// takeStreamsBack goes on with streams that nobody has taken.
+func (c *client) takeStreamsBack() {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
 	if streams != nil {
-		c.g.goodbyes.Go(streams.Cancel)
+		c.g.goodbyes.Go(streams.TakeBack)
+	}
+}
+
+// takeStreams goes on with the streams of a connection that has come from another node.
+func (c *client) takeStreams(state *stream.State) {
+	if state != nil {
+		c.g.streams.Add(int64(len(state.Open)))
+		c.makeStreams().Take(*state)
 	}
 }

@@ -446,6 +446,43 @@ func TestStreamOutlivesItsSocket(t *testing.T) {
 	})
 }
 
+// TestStreamMovesToAnotherNode drops the publisher's socket and recovers on the other node, where the stream goes on.
+//
+// checklist:C28 O06
+func TestStreamMovesToAnotherNode(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, a, b *server) {
+		eachReliable(t, func(t *testing.T, codec string) {
+			p, member := publish(t, a.join(codec, "ana")), b.join(protocol.NameJSON, "ben", "room")
+			p.start("s", "room")
+			p.start("ended", "room")
+			p.end("ended", nil)
+			p.wantClosed("ended", "")
+			p.send("s", 1, text("one"))
+			p.wantAck("s", 2)
+			p.Drop()
+			b.recoverAt(t, p.Client)
+			p.send("s", 1, text("one"))
+			p.wantAck("s", 2)
+			p.send("s", 2, text("two"))
+			p.wantAck("s", 3)
+			p.end("ended", nil)
+			p.wantClosed("ended", "")
+			p.Drop()
+			a.recoverAt(t, p.Client) // and back
+			p.send("s", 3, text("three"))
+			p.wantAck("s", 4)
+			wantEnd(t, member, "ended", 1, "")
+			for i, body := range []string{"one", "two", "three"} {
+				wantFragment(t, member, "s", uint64(i+1), text(body))
+			}
+			must(t, p.Close(1000, ""))
+			wantEnd(t, member, "s", 4, protocol.Cancelled)
+			eventually(t, "no stream is left", func() bool { return a.streams.Load() == 0 && b.streams.Load() == 0 })
+		})
+	})
+}
+
 // TestStreamIsSilentWhileItsPublisherIsAway is too short for the drop; the publisher hears of it when it asks.
 //
 // checklist:C27 C28

@@ -52,6 +52,7 @@ type Set struct {
 	ended   []ended            // the last maxEnded, oldest first
 	sockets int                // how many the connection has had
 	gone    bool               // the connection has ended
+	given   bool               // another node has the streams
 	telling bool               // a goroutine is telling the publisher what it has to know
 	untold  []*stream          // what it is to be told about
 }
@@ -250,10 +251,14 @@ func (s *Set) Fail(id string, failure *protocol.Failure) {
 	}
 }
 
-// Cancel ends all streams, as their connection has ended.
+// Cancel ends all streams, as their connection has ended. What was given to another node ends there.
 func (s *Set) Cancel() {
 	s.mu.Lock()
 	s.gone = true
+	if s.given {
+		s.mu.Unlock()
+		return
+	}
 	all := make([]*stream, 0, len(s.open))
 	for _, st := range s.open {
 		all = append(all, st)
@@ -304,6 +309,10 @@ func NotFound(id string) *protocol.Failure {
 // expire ends a stream that has been silent for too long.
 func (s *Set) expire(st *stream) {
 	s.mu.Lock()
+	if s.given {
+		s.mu.Unlock()
+		return
+	}
 	if left := st.idle - time.Since(st.heard); left > 0 && st.end == nil {
 		st.timer.Reset(left)
 		s.mu.Unlock()
@@ -356,8 +365,8 @@ func (s *Set) endLanded(st *stream, err error) {
 		st.end.failure = &protocol.Failure{Name: protocol.InternalServerError, Message: "The end of the stream could not be sent."}
 	}
 	delete(s.open, st.id)
-	if len(s.ended) == maxEnded {
-		s.ended = append(s.ended[:0], s.ended[1:]...)
+	if over := len(s.ended) - maxEnded + 1; over > 0 {
+		s.ended = append(s.ended[:0], s.ended[over:]...)
 	}
 	s.ended = append(s.ended, ended{st.id, st.end.failure, s.sockets})
 	st.closed = true
