@@ -26,7 +26,7 @@ export interface WireMember {
   state?: MemberState;
 }
 
-export type ChatKind = "public" | "direct";
+export type ChatKind = "public" | "private" | "direct";
 
 /** A chat as the services describe it; chatCreated leaves the asker's own fields out. */
 export interface WireChat {

@@ -75,10 +75,12 @@ it("passes on what the server and people say, and nothing malformed", async () =
   message({ from: "group", group: "hike", fromUserId: "bob", data: { message: 5 } });
   message({ from: "group", group: "hike", dataType: "text", data: "Bob has joined" }); // a notice
   message({ from: "group", group: "hike", data: { message: "posing as a notice" } });
+  message({ from: "group", group: "hike", data: { notificationType: "RoomMemberJoined", body: { userId: "eve" } } });
+  message({ from: "group", group: "hike", data: { notificationType: "MessageCreated", body: {}, message: "by a client", fromUserId: "cid", fromUserName: "Cid", key: "m" } });
   message({ from: "group", group: "hike", fromUserId: "bob", data: { message: "hi", fromUserId: "eve", fromUserName: "Eve", key: "k" } });
   message({ from: "server", data: { chatEvent: "userOffline", data: "bob" } });
-  await until(() => heard.length >= 2);
-  expect(heard).toEqual([["said", "hike", "bob", "hi", "k"], ["server", "userOffline", "bob"]]);
+  await until(() => heard.length >= 3);
+  expect(heard).toEqual([["said", "hike", "cid", "by a client", "m"], ["said", "hike", "bob", "hi", "k"], ["server", "userOffline", "bob"]]);
 });
 
 it("gives a refusal in the server's words", async () => {

@@ -175,9 +175,12 @@ export class Connection implements Link {
   }
 
   // Plain text in a group is a notice for clients of the original Chatr; memberJoined and memberLeft tell us the same.
+  // What somebody says by the chat protocol comes from the server, which alone can send without a fromUserId.
   #group(chatId: string, fromUserId: string | undefined, data: unknown): void {
-    if (!fromUserId || !isRecord(data) || typeof data.message !== "string") return;
-    this.#listener.said(chatId, fromUserId, data.message, typeof data.key === "string" ? data.key : undefined);
+    if (!isRecord(data) || typeof data.message !== "string") return;
+    const author = fromUserId ?? (data.notificationType === "MessageCreated" ? data.fromUserId : undefined);
+    if (typeof author !== "string" || !author) return;
+    this.#listener.said(chatId, author, data.message, typeof data.key === "string" ? data.key : undefined);
   }
 }
 

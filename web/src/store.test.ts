@@ -107,6 +107,21 @@ beforeEach(() => {
 });
 afterEach(() => vi.useRealTimers());
 
+describe("a private chat that somebody has been put into", () => {
+  it("appears with its history's length, says so, and disappears when its members take one out", async () => {
+    await world.online();
+    world.chat("r1", { name: "Tea", kind: "private", lastSeq: 3, readSeq: 3 });
+    const { members } = world.chats.at(-1) as WireChat;
+    world.server("chatCreated", { id: "r1", name: "Tea", owner: "guest_bob", kind: "private", members });
+    await settle();
+    const chat = world.store.state.chats.get("r1");
+    expect([chat?.kind, chat?.state, chat?.lastSeq, world.unread("r1")]).toEqual(["private", "joined", 3, 0]);
+    expect(world.store.state.toasts.map((t) => t.text)).toEqual(["You have been added to “Tea”."]);
+    world.server("memberLeft", { chatId: "r1", userId: me.userId });
+    expect(world.store.state.chats.has("r1")).toBe(false);
+  });
+});
+
 describe("presence", () => {
   it("follows people coming, going and idling, and ignores unknown ids", async () => {
     await world.online();

@@ -483,7 +483,7 @@ export class Store {
     const { chats, me, timelines } = this.state;
     const chat = chats.get(chatId);
     if (!chat || !me) return;
-    if (chat.kind === "direct") {
+    if (chat.kind !== "public") {
       this.#forget(chatId); // only its members can see it
       return;
     }
@@ -641,7 +641,7 @@ export class Store {
     }
     this.#addTab(chatId);
     const name = this.nameOf(userId);
-    s.said = s.active === chatId ? `${name}: ${text}` : `New message from ${name}${chat.kind === "public" ? ` in ${chat.name}` : ""}`;
+    s.said = s.active === chatId ? `${name}: ${text}` : `New message from ${name}${chat.kind === "direct" ? "" : ` in ${chat.name}`}`;
     this.#options.alert?.({ title: chat.kind === "direct" ? name : `${name} in ${chat.name}`, body: line.text, chatId });
     if (chat.kind === "direct" && chat.state === "joined" && s.active !== chatId) this.toast("info", `${name}: ${line.text}`, chatId);
   }
@@ -689,7 +689,12 @@ export class Store {
       }
       case "chatCreated": {
         const chat = parseRecord(data);
-        if (isWireChat(chat) && !s.chats.has(chat.id)) this.#takeChat(chat);
+        if (!isWireChat(chat) || s.chats.has(chat.id)) return;
+        const { id, name, kind, owner } = this.#takeChat(chat);
+        if (kind === "private") {
+          if (owner !== s.me?.userId) this.toast("info", `You have been added to “${name}”.`, id);
+          void this.#readChat(id); // it may be older than our being in it
+        }
         return;
       }
       case "chatDeleted":
