@@ -9,7 +9,7 @@ import { after, before, describe, test } from "node:test";
 import * as v1_0 from "web-pubsub-client-1.0";
 import * as v1_1 from "web-pubsub-client-1.1";
 import { ChatClient, ChatError } from "./chat-client.mjs";
-import { eventually, required, serviceClient, Wire, within } from "./lib.mjs";
+import { eventually, Inbox, required, serviceClient, Wire, within } from "./lib.mjs";
 
 // Connection strings of two fronts, of different gateways if there are several.
 const fronts = [required("CHATR_CHAT_A"), required("CHATR_CHAT_B")];
@@ -238,5 +238,55 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
       await heard(receiver, 1);
       assert.equal(await receiver.send(roomId, "hello"), "2");
     });
+
+    // checklist:H05 H06 H07
+    test("a person with our own page in the same room", async () => {
+      const client = await start();
+      const origin = services[1].endpoint.replace(/\/$/, "");
+      const signedIn = await fetch(`${origin}/.auth/login/guest`, { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"name":"Ada"}' });
+      const cookie = signedIn.headers.get("set-cookie").split(";")[0];
+      const api = async (path, method = "GET") => (await fetch(origin + path, { method, headers: { cookie } })).json();
+      const { userId } = (await api("/.auth/me")).clientPrincipal;
+      const page = new sdk.WebPubSubClient({ getClientAccessUrl: async () => (await api("/api/negotiate", "POST")).url });
+      const lines = new Inbox();
+      page.on("group-message", ({ message }) => lines.put(message));
+      await page.start();
+      started.push(page);
+
+      const { roomId } = await client.createRoom("Three doors", [userId]);
+      const seen = await api(`/api/chats/${roomId}`);
+      assert.deepEqual([seen.name, seen.kind, seen.state, Object.keys(seen.members).sort()], ["Three doors", "private", "joined", [client.userId, userId].sort()]);
+      await client.send(roomId, "from a client");
+      const line = await nextLine(lines);
+      assert.deepEqual([line.group, line.fromUserId, line.data.message, line.data.fromUserId], [roomId, undefined, "from a client", client.userId]);
+
+      await page.sendToGroup(roomId, { message: "from a page", key: "k1" }, "json"); // acked: it will be in the history
+      await heard(client, 2);
+      const { messageId, createdBy, content } = client.heard[1];
+      assert.deepEqual([messageId, createdBy, content.text], ["2", userId, "from a page"]);
+
+      const stored = (await api(`/api/chats/${roomId}/messages`)).messages;
+      assert.deepEqual(stored.map((m) => [m.seq, m.userId, m.text]), [[1, client.userId, "from a client"], [2, userId, "from a page"]]);
+      assert.equal(stored[0].key, line.data.key, "live and stored line are one");
+      for await (const messages of client.pages(roomId)) assert.deepEqual(messages.map((m) => m.content.text), ["from a page", "from a client"]);
+
+      // The other way: a public chat of the page is a room of who joins it, and of nobody else.
+      const id = randomUUID();
+      await page.sendEvent("createChat", { id, name: "Open" }, "json");
+      await fails(client.getRoom(id), "UserNotInRoom");
+      await client.addUser(id, client.userId);
+      assert.deepEqual((await client.getRoom(id)).members, [userId, client.userId]);
+      assert.equal(await client.send(id, "hello"), "1");
+      await page.sendEvent("leaveChat", { chatId: id }, "json");
+      await eventually(() => client.received.some((n) => n.notificationType === "RoomMemberLeft" && n.body.roomId === id), "who left");
+    });
   });
+}
+
+// nextLine is the next message that a page draws.
+async function nextLine(lines) {
+  for (;;) {
+    const message = await lines.next("a line");
+    if (typeof message.data?.message === "string") return message;
+  }
 }
