@@ -108,15 +108,32 @@ func (f *flight) empty(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// throttle spreads the messages of a connection: a limit's worth may come at once, then as many a second.
+// throttle bounds a rate: a limit's worth may come at once, then as many a second.
 type throttle struct {
 	allowance float64
 	last      time.Time
 }
 
-// wait returns when the next message may be handled.
+// wait returns when the next one may come.
 func (t *throttle) wait(perSecond int) {
-	now := time.Now()
+	t.refill(perSecond, time.Now())
+	t.allowance--
+	if t.allowance < 0 {
+		time.Sleep(time.Duration(-t.allowance / float64(perSecond) * float64(time.Second)))
+	}
+}
+
+// try reports whether the next one may come now.
+func (t *throttle) try(perSecond int, now time.Time) bool {
+	t.refill(perSecond, now)
+	if t.allowance < 1 {
+		return false
+	}
+	t.allowance--
+	return true
+}
+
+func (t *throttle) refill(perSecond int, now time.Time) {
 	rate := float64(perSecond)
 	if t.last.IsZero() {
 		t.allowance = rate
@@ -124,8 +141,4 @@ func (t *throttle) wait(perSecond int) {
 		t.allowance = min(rate, t.allowance+now.Sub(t.last).Seconds()*rate)
 	}
 	t.last = now
-	t.allowance--
-	if t.allowance < 0 {
-		time.Sleep(time.Duration(-t.allowance / rate * float64(time.Second)))
-	}
 }

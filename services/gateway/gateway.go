@@ -39,6 +39,7 @@ type Config struct {
 	DrainTime         time.Duration   `default:"20s" help:"how long connections may take to leave on shutdown"`
 	RecoveryTime      time.Duration   `default:"30s" help:"how long a reliable connection waits for its client to come back"`
 	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
+	HandshakeRate     int             `default:"5000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
 	Proxies           []string        `help:"addresses and ranges of the reverse proxies in front, whose X-Forwarded-For says where clients are; for rules about networks"`
@@ -83,6 +84,7 @@ type Gateway struct {
 	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone
 
 	mu      sync.Mutex     // guards the following
+	door    throttle       // of handshakes
 	counts  map[string]int // connections by tenant
 	joining map[string]int // handshakes under way by tenant
 }
@@ -94,6 +96,9 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	}
 	if cfg.Handshakes <= 0 {
 		cfg.Handshakes = 1000
+	}
+	if cfg.HandshakeRate <= 0 {
+		cfg.HandshakeRate = 5000
 	}
 	var proxies httpx.Proxies
 	for _, text := range cfg.Proxies {
@@ -189,29 +194,43 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return err
 }
 
-// drain asks clients to leave at moments spread over the drain time, and waits until event handlers know.
+// drain asks clients to leave at moments spread over half the drain time. A reliable connection waits until another
+// node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
 func (g *Gateway) drain() {
 	g.draining.Store(true)
 	deadline := time.Now().Add(g.cfg.DrainTime)
 	conns := g.conns.Conns()
-	g.log.Info("draining", "connections", len(conns))
-	leaving := g.cfg.DrainTime / 2 // the rest is for handshakes under way, handlers and slow clients
-	for i, c := range conns {
-		time.Sleep(time.Until(deadline.Add(leaving*time.Duration(i+1)/time.Duration(len(conns)) - g.cfg.DrainTime)))
-		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
-	}
-	for g.handshakes.Load() > 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	for _, c := range g.conns.Conns() {
-		g.conns.Close(c, hub.ReasonDrain.Close("The service is restarting; please reconnect."))
-	}
-	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	for g.connections()+int(g.streams.Load()) > 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
+	others := g.node.Others(ctx)
+	g.log.Info("draining", "connections", len(conns), "others", others)
+	leave := g.conns.Close
+	if others {
+		leave = g.conns.SendAway
+	}
+	restart := hub.ReasonDrain.Close("The service is restarting; please reconnect.")
+	leaving := g.cfg.DrainTime / 2
+	for i, c := range conns {
+		time.Sleep(time.Until(deadline.Add(leaving*time.Duration(i+1)/time.Duration(len(conns)) - g.cfg.DrainTime)))
+		leave(c, restart)
+	}
+	wait := func(until time.Time, more func() bool) {
+		for more() && time.Now().Before(until) {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	wait(deadline, func() bool { return g.handshakes.Load() > 0 })
+	for _, c := range g.conns.Conns() {
+		leave(c, restart)
+	}
+	wait(deadline.Add(-g.cfg.DrainTime/5), func() bool { return g.connections() > 0 })
+	for _, c := range g.conns.Conns() {
+		if !g.node.Moving(c.ID) {
+			g.conns.Close(c, restart)
+		}
+	}
+	// Closing is not done when Close returns, nor are those who read streams told of their end.
+	wait(deadline, func() bool { return g.connections()+int(g.streams.Load()) > 0 || !g.node.Quiet() })
 	left := make(chan struct{})
 	go func() { // ends with the sockets, at the latest when Run closes them
 		g.sockets.Wait()
@@ -314,6 +333,13 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enter reports whether one more handshake may come in now.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.door.try(g.cfg.HandshakeRate, time.Now())
 }
 
 // begin counts a handshake of a tenant in, unless the tenant has three quarters of all that may be under way: one whose

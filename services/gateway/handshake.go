@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,7 +39,7 @@ func refuse(status int, format string, args ...any) *refusal {
 
 func refuseForNow() *refusal {
 	f := refuse(http.StatusServiceUnavailable, "this node takes no new connections now; please try again")
-	f.retryAfter = 1
+	f.retryAfter = 1 + rand.IntN(3) // so that those who are refused together do not return together
 	return f
 }
 
@@ -84,7 +85,7 @@ func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
 	g.begun.Add(1)
 	defer g.handshakes.Add(-1)
 	var f *refusal
-	if g.handshakes.Add(1) > int64(g.cfg.Handshakes) || g.draining.Load() {
+	if g.handshakes.Add(1) > int64(g.cfg.Handshakes) || g.draining.Load() || !g.enter() {
 		f = refuseForNow()
 	} else {
 		f = g.connect(w, r)

@@ -408,3 +408,68 @@ func TestEventUnderWayStaysWithItsNode(t *testing.T) {
 	b.recoverAt(t, c)
 	must(t, c.SendEvent(within(t), "slow", text("x")))
 }
+
+// TestDrainLeavesReliableConnectionsToOthers has one client come back to another node in time, with nothing lost and no
+// word to the handler, and one that stays away.
+//
+//checklist:O06
+func TestDrainLeavesReliableConnectionsToOthers(t *testing.T) {
+	t.Parallel()
+	reliable(t, func(t *testing.T, codec string) {
+		t.Parallel()
+		disconnected := make(chan string, 10)
+		s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/disconnected" {
+				disconnected <- r.Header.Get("Ce-Connectionid")
+			}
+		}))
+		s.config.DrainTime = 4 * time.Second
+		net := membus.NewNetwork()
+		s.bus = net.Bus()
+		a := start(t, s)
+		s.bus = net.Bus()
+		b := start(t, s)
+		c, away := a.join(codec, "ana", "room"), a.join(codec, "ben", "room")
+		a.stop()
+		wantClose(t, c, 1001)
+		must(t, b.rest().SendToGroup(within(t), "room", text("while away")))
+		var later *wsclient.HandshakeError
+		if _, err := a.tryDial(a.recoveryURL(c.Info()), codec); !errors.As(err, &later) || later.Status != http.StatusServiceUnavailable || later.Header.Get("Retry-After") == "" {
+			t.Errorf("got %v from the node that leaves, want 503 with Retry-After", err)
+		}
+		b.recoverAt(t, c)
+		wantMessage(t, c, "while away")
+		<-a.done
+		if got := <-disconnected; got != away.Info().ConnectionID || len(disconnected) > 0 {
+			t.Errorf("got disconnected of %s and %d more, want that of the one who has stayed away", got, len(disconnected))
+		}
+		must(t, c.Ping(within(t)))
+		must(t, b.rest().SendToConnection(within(t), c.Info().ConnectionID, text("still reached")))
+		wantMessage(t, c, "still reached")
+	})
+}
+
+//checklist:O06
+func TestHandshakesComeInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t, setup{config: Config{HandshakeRate: 2}})
+	refused := 0
+	for range 4 {
+		_, err := s.tryDial(s.clientURL("ana", nil), protocol.NameJSON)
+		var later *wsclient.HandshakeError
+		switch {
+		case err == nil:
+		case errors.As(err, &later) && later.Status == http.StatusServiceUnavailable && later.Header.Get("Retry-After") != "":
+			refused++
+		default:
+			t.Errorf("got %v, want a connection or 503 with Retry-After", err)
+		}
+	}
+	if refused == 0 {
+		t.Error("all were let in at once")
+	}
+	eventually(t, "there is room again", func() bool {
+		_, err := s.tryDial(s.clientURL("ana", nil), protocol.NameJSON)
+		return err == nil
+	})
+}

@@ -149,9 +149,9 @@ func (p *Peer) answered(id uint64, body []byte) {
 	}
 }
 
-// Answer answers a question.
-func (p *Peer) Answer(r Received, body []byte) {
+// Answer answers a question. done is called once when the answer is out, or cannot be brought out.
+func (p *Peer) Answer(r Received, body []byte, done func()) {
 	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+len(body)), byte(answer))
 	payload = binary.AppendUvarint(payload, r.id)
-	p.Post(Inbox(r.from), append(payload, body...), nil)
+	p.Post(Inbox(r.from), append(payload, body...), func(int, error) { done() })
 }

@@ -23,7 +23,7 @@ func peer(t *testing.T, net *membus.Network, answer string, topics ...string) *c
 	work.Go(func() {
 		_ = p.Run(ctx, func(_ string, payload []byte) {
 			if r, ok := p.Open(payload); ok && r.Kind == cluster.Ask && answer != "" {
-				p.Answer(r, append([]byte(answer+" to "), r.Body...))
+				p.Answer(r, append([]byte(answer+" to "), r.Body...), func() {})
 			}
 		})
 	})

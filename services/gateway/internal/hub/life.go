@@ -82,6 +82,25 @@ func (w *writer) close(c *Conn, closing Closing) {
 	if text := c.Codec.AppendDisconnected(nil, closing.Text); len(text) > 0 {
 		b = socket.AppendFrame(b, opcode(c.Codec.Binary()), text)
 	}
+	w.farewell(sock, out, b, closing)
+}
+
+// sendAway asks the client of a reliable connection to come back by another socket, for which the connection waits. Other
+// connections end.
+func (w *writer) sendAway(c *Conn, closing Closing) {
+	switch {
+	case c.kept == nil || c.state == stateNew:
+		w.close(c, closing)
+	case c.state == stateAttached:
+		sock, out := c.sock, c.out
+		c.state, c.sock, c.out = stateDetached, nil, nil
+		w.expireLater(c)
+		w.farewell(sock, out, nil, closing)
+	}
+}
+
+// farewell ends a socket: with what waits for it, b and a close frame.
+func (w *writer) farewell(sock *socket.Socket, out *outbox, b []byte, closing Closing) {
 	b = socket.AppendClose(b, closing.Code, closing.Text)
 	sock.BeginClose(closeWait)
 	if out != nil {

@@ -369,6 +369,12 @@ type detachment struct {
 	closing Closing
 }
 
+// SendAway closes the socket of a reliable connection with a code that makes its client recover; the connection
+// waits for that. Other connections end.
+func (r *Registry) SendAway(c *Conn, closing Closing) {
+	c.w.push(job{op: opSendAway, conn: c, x: closing})
+}
+
 // Close ends a connection for good. PubSub clients are told first (client-json.md 5.4).
 func (r *Registry) Close(c *Conn, closing Closing) {
 	c.w.push(job{op: opClose, conn: c, x: closing})

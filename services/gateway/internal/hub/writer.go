@@ -28,6 +28,7 @@ const (
 	opExpire
 	opClose
 	opCloseList
+	opSendAway
 	opDivert
 	opFreeze // this and what follows are steps of a move
 	opExport
@@ -262,6 +263,8 @@ func (w *writer) change(j job) {
 				w.close(c, j.x.(Closing))
 			}
 		}
+	case opSendAway:
+		w.sendAway(c, j.x.(Closing))
 	case opDivert:
 		w.divert(j.list, c)
 	default:

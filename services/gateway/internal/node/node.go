@@ -59,6 +59,8 @@ type Node struct {
 	sent   [webpubsub.ScopeConnection + 1]prometheus.Counter
 	asked  sync.WaitGroup // questions of other nodes being answered
 
+	answering atomic.Int64 // likewise, until the answer is out
+
 	reachable atomic.Bool // the inbox is subscribed
 
 	hooks    Hooks
@@ -74,7 +76,9 @@ func New(bus cluster.Bus, conns *hub.Registry, hooks Hooks, log *slog.Logger, re
 	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log, hooks: hooks, moves: newMoves(), patience: moveTimeout}
 	n.inbox = cluster.Inbox(n.peer.ID())
 	n.healed.Store(bus.Lost())
-	n.topics.byKey[n.inbox] = &topic{holders: 1}
+	for _, key := range n.constant() {
+		n.topics.byKey[key] = &topic{holders: 1}
+	}
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_messages_sent_total",
 		Help: "Messages that clients and the REST API have sent, by the scope of their audience."}, []string{"scope"})
@@ -96,13 +100,15 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// openInbox subscribes to the inbox, which the node holds for ever: without it no connection of this node can be
-// reached by its id, and no answer to a question of its own.
+// constant are the topics that the node holds for ever.
+func (n *Node) constant() []string { return []string{n.inbox, cluster.Everybody} }
+
+// openInbox subscribes to the inbox: without it no connection of this node can be reached by its id, and no answer to
+// a question of its own.
 func (n *Node) openInbox(ctx context.Context) {
-	inbox := []string{n.inbox}
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, busTimeout)
-		err := n.topics.settle(attempt, inbox)
+		err := n.topics.settle(attempt, n.constant())
 		cancel()
 		if err == nil {
 			n.reachable.Store(true)
@@ -122,6 +128,15 @@ func (n *Node) Healed(lost uint64) { n.healed.Store(lost) }
 
 // Lossy reports whether connections here may have missed messages unawares.
 func (n *Node) Lossy() bool { return n.peer.Lost() != n.healed.Load() }
+
+// Quiet reports whether no connection is moving and no question of another node unanswered.
+func (n *Node) Quiet() bool { return n.moves.n.Load() == 0 && n.answering.Load() == 0 }
+
+// Others reports whether there are other nodes, to which connections could move.
+func (n *Node) Others(ctx context.Context) bool {
+	nodes, err := n.peer.Interest(ctx, cluster.Everybody)
+	return err == nil && nodes > 1
+}
 
 // Ready returns nil when the node can reach and be reached, else why not.
 func (n *Node) Ready() error {
@@ -484,7 +499,8 @@ func (n *Node) deliver(topic string, payload []byte) {
 	}
 	if r.Kind == cluster.Ask {
 		o.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
-		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &o)) })
+		n.answering.Add(1)
+		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &o), func() { n.answering.Add(-1) }) })
 	}
 }
 
