@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -15,44 +16,44 @@ import (
 func TestGatewayKilled(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})
-	carol := come(t, top.B, "Carol", plain)
-	ada, bob := come(t, top.A, "Ada", reliable), come(t, top.A, "Bob", plain)
-	tea := uuid(1)
-	carol.do("createChat", object{"id": tea, "name": "Tea"})
-	ada.do("joinChat", tea)
-	bob.do("joinChat", tea)
+	carol := people.Come(t, top.B, "Carol", people.Plain)
+	ada, bob := people.Come(t, top.A, "Ada", people.Reliable), people.Come(t, top.A, "Bob", people.Plain)
+	tea := people.UUID(1)
+	carol.Do("createChat", people.Object{"id": tea, "name": "Tea"})
+	ada.Do("joinChat", tea)
+	bob.Do("joinChat", tea)
 
 	top.Gateways[0].Kill()
 	killed := time.Now()
-	for _, p := range []*person{ada, bob} {
-		if _, err := p.conn.Wait(t.Context()); err != nil {
+	for _, p := range []*people.Person{ada, bob} {
+		if _, err := p.Conn.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := carol.say(tea, "meanwhile"); err != nil {
+	if err := carol.Say(tea, "meanwhile"); err != nil {
 		t.Errorf("talking on the gateway that is left: %v", err)
 	}
-	ada.front = top.Balanced
-	if err := ada.conn.Recover(t.Context()); err == nil {
+	ada.Front = top.Balanced
+	if err := ada.Conn.Recover(t.Context()); err == nil {
 		t.Error("a connection of a dead gateway was recovered")
 	}
-	ada.open(reliable)
+	ada.Open(people.Reliable)
 	t.Logf("back on the other gateway after %v", time.Since(killed))
-	ada.keeps(tea, []string{"meanwhile"})
-	if err := ada.say(tea, "back"); err != nil {
+	ada.Keeps(tea, []string{"meanwhile"})
+	if err := ada.Say(tea, "back"); err != nil {
 		t.Error(err)
 	}
-	carol.await("Ada again", line("back"))
-	carol.awaitFor(presenceTime-time.Since(killed), "Bob is gone", is("userOffline", bob.id))
+	carol.Await("Ada again", people.Line("back"))
+	carol.AwaitFor(presenceTime-time.Since(killed), "Bob is gone", people.Is("userOffline", bob.ID))
 	t.Logf("presence right after %v", time.Since(killed))
 
 	top.Gateways[0].Start()
-	bob.open(reliable)
-	if err := bob.say(tea, "there again"); err != nil {
+	bob.Open(people.Reliable)
+	if err := bob.Say(tea, "there again"); err != nil {
 		t.Error(err)
 	}
-	ada.await("Bob from the gateway that is back", line("there again"))
-	if told := carol.all(is("userOffline", ada.id)); told != nil {
+	ada.Await("Bob from the gateway that is back", people.Line("there again"))
+	if told := carol.All(people.Is("userOffline", ada.ID)); told != nil {
 		t.Errorf("Ada came back in time, but is said to have gone: %+v", told)
 	}
 }
@@ -62,21 +63,21 @@ func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	const drainTime = 4 * time.Second
 	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_DRAIN_TIME=" + drainTime.String()}})
-	tea := uuid(1)
-	owner := come(t, top.Balanced, "Owner", plain)
-	owner.do("createChat", object{"id": tea, "name": "Tea"})
+	tea := people.UUID(1)
+	owner := people.Come(t, top.Balanced, "Owner", people.Plain)
+	owner.Do("createChat", people.Object{"id": tea, "name": "Tea"})
 	stop := make(chan struct{})
-	var people sync.WaitGroup
+	var talking sync.WaitGroup
 	var all []*returning
 	for i := range 20 {
-		r := &returning{person: signIn(t, top.Balanced, fmt.Sprintf("Person %d", i))}
-		if r.subprotocol = plain; i%4 == 0 {
-			r.subprotocol = reliable
+		r := &returning{Person: people.SignIn(t, top.Balanced, fmt.Sprintf("Person %d", i))}
+		if r.subprotocol = people.Plain; i%4 == 0 {
+			r.subprotocol = people.Reliable
 		}
-		r.open(r.subprotocol)
-		r.do("joinChat", tea)
+		r.Open(r.subprotocol)
+		r.Do("joinChat", tea)
 		all = append(all, r)
-		people.Go(func() { r.talk(tea, stop) })
+		talking.Go(func() { r.talk(tea, stop) })
 	}
 	for _, g := range top.Gateways {
 		if code := g.Stop(); code != 0 {
@@ -86,10 +87,10 @@ func TestRollingRestart(t *testing.T) {
 	}
 	for _, r := range all {
 		before := r.count()
-		testkit.Eventually(t, patience, func() bool { return r.count() > before+1 }, r.name+" goes on talking")
+		testkit.Eventually(t, people.Patience, func() bool { return r.count() > before+1 }, r.Name+" goes on talking")
 	}
 	close(stop)
-	people.Wait()
+	talking.Wait()
 
 	var said []string
 	var left []time.Time
@@ -98,34 +99,34 @@ func TestRollingRestart(t *testing.T) {
 		left = append(left, r.left...)
 		for _, code := range r.codes {
 			if code != 1001 {
-				t.Errorf("%s was closed with %d, want 1001", r.name, code)
+				t.Errorf("%s was closed with %d, want 1001", r.Name, code)
 			}
 		}
 		if len(r.left) == 0 || len(r.left) > 2 {
-			t.Errorf("%s was asked to leave %d times, want 1 or 2", r.name, len(r.left))
+			t.Errorf("%s was asked to leave %d times, want 1 or 2", r.Name, len(r.left))
 		}
-		for _, e := range append(r.gone, r.all(named("userOffline"))...) {
-			if e.data != owner.id {
-				t.Errorf("%s was told that %s had gone, who has only reconnected", r.name, e.data)
+		for _, e := range append(r.gone, r.All(people.Named("userOffline"))...) {
+			if e.Data != owner.ID {
+				t.Errorf("%s was told that %s had gone, who has only reconnected", r.Name, e.Data)
 			}
 		}
 	}
 	checkSpread(t, left, drainTime)
-	all[0].keeps(tea, said)
+	all[0].Keeps(tea, said)
 	t.Logf("%d messages acknowledged during the restarts, %d leavings", len(said), len(left))
 }
 
 // returning is a person whose page connects again when it is asked to leave.
 type returning struct {
-	*person
+	*people.Person
 	subprotocol string
 
 	mu   sync.Mutex // guards said
 	said []string   // acknowledged
 
-	left  []time.Time // when it was closed
-	codes []int       // of the closes
-	gone  []event     // userOffline of earlier pages
+	left  []time.Time    // when it was closed
+	codes []int          // of the closes
+	gone  []people.Event // userOffline of earlier pages
 }
 
 // talk says something every now and then until stop is closed. What had no ack is said again.
@@ -139,11 +140,11 @@ func (r *returning) talk(chatID string, stop <-chan struct{}) {
 			return
 		case <-moments.C:
 		}
-		text := fmt.Sprintf("%s says %d", r.name, n)
+		text := fmt.Sprintf("%s says %d", r.Name, n)
 		if again != "" {
 			text = again
 		}
-		if r.say(chatID, text) == nil {
+		if r.Say(chatID, text) == nil {
 			r.mu.Lock()
 			r.said = append(r.said, text)
 			r.mu.Unlock()
@@ -151,13 +152,13 @@ func (r *returning) talk(chatID string, stop <-chan struct{}) {
 			continue
 		}
 		again = text
-		if !r.closed() {
+		if !r.Closed() {
 			continue
 		}
-		closed, _ := r.conn.Wait(r.t.Context())
+		closed, _ := r.Conn.Wait(r.T.Context())
 		r.left, r.codes = append(r.left, time.Now()), append(r.codes, closed.Code)
-		r.gone = append(r.gone, r.all(named("userOffline"))...)
-		for r.tryOpen(r.subprotocol) != nil {
+		r.gone = append(r.gone, r.All(people.Named("userOffline"))...)
+		for r.TryOpen(r.subprotocol) != nil {
 			select {
 			case <-stop:
 				return

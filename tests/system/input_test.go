@@ -18,6 +18,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -31,7 +32,7 @@ const otherKey = "another access key for tests, " + marker
 type lab struct {
 	t       *testing.T
 	top     *topology.Topology
-	witness *page // in group "g" of hub "lab"
+	witness *people.Page // in group "g" of hub "lab"
 	tokens  []string
 	cases   int // how many log lines there may be
 }
@@ -43,7 +44,7 @@ func newLab(t *testing.T) *lab {
         keepAliveSeconds: 1
 `})}
 	var err error
-	if l.witness, err = dial(t, clientURL(t, l.top.A, "lab", token.Options{Subject: "witness", Groups: []string{"g"}}), plain); err != nil {
+	if l.witness, err = people.Dial(t, clientURL(t, l.top.A, "lab", token.Options{Subject: "witness", Groups: []string{"g"}}), people.Plain); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -52,10 +53,10 @@ func newLab(t *testing.T) *lab {
 // check looks whether anybody but the sender has noticed anything, and what is in the log.
 func (l *lab) check() {
 	l.t.Helper()
-	if err := l.witness.conn.Ping(l.t.Context()); err != nil {
+	if err := l.witness.Conn.Ping(l.t.Context()); err != nil {
 		l.t.Errorf("another client's connection: %v", err)
 	}
-	if told := l.witness.all(func(event) bool { return true }); told != nil {
+	if told := l.witness.All(func(people.Event) bool { return true }); told != nil {
 		l.t.Errorf("another client was told: %+v", told)
 	}
 	log := l.top.Gateways[0].Log()
@@ -168,7 +169,7 @@ func TestBadFrames(t *testing.T) {
 		"a simple client without a handler":     {"", 1011},
 		"a simple client without the right":     {"&webpubsub_mode=sendToGroup&group=g", 1008},
 		"a recovery of nothing":                 {"&awps_connection_id=" + marker + "&awps_reconnection_token=" + marker, 1008},
-		"a recovery of another's, with a guess": {"&awps_connection_id=" + l.witness.conn.Info().ConnectionID + "&awps_reconnection_token=" + marker, 1008},
+		"a recovery of another's, with a guess": {"&awps_connection_id=" + l.witness.Conn.Info().ConnectionID + "&awps_reconnection_token=" + marker, 1008},
 	} {
 		l.cases++
 		if got := closeOf(t, address+c.query, marker); got != c.code {
@@ -188,7 +189,7 @@ type answer struct {
 func (l *lab) answer(address string, binary bool, frame string) answer {
 	l.t.Helper()
 	nack := make(chan string, 1)
-	conn := rawClient(l.t, address, plain, func(b []byte) {
+	conn := rawClient(l.t, address, people.Plain, func(b []byte) {
 		var v struct {
 			Type  string
 			AckID int
@@ -207,7 +208,7 @@ func (l *lab) answer(address string, binary bool, frame string) answer {
 		return answer{nack: name}
 	case code := <-conn.closed:
 		return answer{code: code}
-	case <-time.After(patience):
+	case <-time.After(people.Patience):
 		return answer{}
 	}
 }
@@ -215,7 +216,7 @@ func (l *lab) answer(address string, binary bool, frame string) answer {
 // closeOf connects as a simple client, sends a text and returns the code of the close.
 func closeOf(t *testing.T, address, text string) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), people.Patience)
 	defer cancel()
 	conn, err := wsclient.Dial(ctx, address, wsclient.Options{})
 	if err != nil {
@@ -256,23 +257,23 @@ func TestBrokenWebSockets(t *testing.T) {
 		"2 MB in pieces":         {pieces(1000, 2000), 1009},
 	} {
 		l.cases++
-		conn := rawClient(t, address, plain, nil)
+		conn := rawClient(t, address, people.Plain, nil)
 		_, _ = conn.Write(c.bytes) // it may be refused before it has been sent whole
 		select {
 		case code := <-conn.closed:
 			if code != c.code {
 				t.Errorf("%s: got code %d, want %d", name, code, c.code)
 			}
-		case <-time.After(patience):
+		case <-time.After(people.Patience):
 			t.Errorf("%s: the connection goes on, want code %d", name, c.code)
 		}
 	}
 	l.cases++
-	half := rawClient(t, clientURL(t, l.top.A, "quick", token.Options{}), plain, nil)
+	half := rawClient(t, clientURL(t, l.top.A, "quick", token.Options{}), people.Plain, nil)
 	_, _ = half.Write(masked(0x81, strings.Repeat(marker, 100))[:200])
 	select {
 	case <-half.closed:
-	case <-time.After(patience):
+	case <-time.After(people.Patience):
 		t.Error("half a frame and then nothing: the connection goes on, want that it is cut off")
 	}
 	l.check()
@@ -321,7 +322,6 @@ func TestBadHandshakes(t *testing.T) {
 		"a 40 kB token":          {path: "/client/hubs/lab", token: strings.Repeat(marker, 3000), status: 401},
 		"a megabyte of a header": {path: "/client/hubs/lab", token: strings.Repeat(marker, 80_000), status: 431},
 		"MQTT":                   {path: "/clients/mqtt/hubs/lab", token: good, status: 404},
-		"chat without a session": {path: "/client/hubs/chat", token: l.sign(topology.AccessKey, at+"/client/hubs/chat", time.Hour, token.Options{Subject: "guest_" + strings.ToLower(marker)}), status: 401},
 		"chat as nobody":         {path: "/client/hubs/chat", token: l.sign(topology.AccessKey, at+"/client/hubs/chat", time.Hour, token.Options{}), status: 401},
 	} {
 		l.cases++
@@ -354,11 +354,11 @@ func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	at := l.top.A
-	ada, eve := come(t, at, "Ada", plain), come(t, at, "Eve", plain)
-	ada.do("createPrivateChat", object{"targetUserId": eve.id})
-	frank := signIn(t, at, "Frank")
+	ada, eve := people.Come(t, at, "Ada", people.Plain), people.Come(t, at, "Eve", people.Plain)
+	ada.Do("createPrivateChat", people.Object{"targetUserId": eve.ID})
+	frank := people.SignIn(t, at, "Frank")
 	var private struct{ ID string }
-	if err := json.Unmarshal([]byte(ada.await("the private chat", named("joinPrivateChat")).data), &private); err != nil {
+	if err := json.Unmarshal([]byte(ada.Await("the private chat", people.Named("joinPrivateChat")).Data), &private); err != nil {
 		t.Fatal(err)
 	}
 	lab := "/api/hubs/lab/"
@@ -400,12 +400,12 @@ func TestBadRequests(t *testing.T) {
 		"a sign-in elsewhere":      {method: "POST", path: "/.auth/login/guest", kind: asJSON, body: `{"name":"x"}`, origin: "https://evil.example", status: 403},
 		"an unknown provider":      {method: "GET", path: "/.auth/login/" + marker, status: 404},
 		"no session":               {method: "POST", path: "/api/negotiate", status: 401},
-		"a forged session":         {method: "POST", path: "/api/negotiate", cookie: base64.RawURLEncoding.EncodeToString([]byte(`{"t":"default","u":"`+ada.id+`","e":9999999999}`)) + "." + marker, status: 401},
-		"a token of another":       {method: "GET", path: "/api/getToken?userId=" + ada.id, cookie: frank.cookie(), status: 403},
+		"a forged session":         {method: "POST", path: "/api/negotiate", cookie: base64.RawURLEncoding.EncodeToString([]byte(`{"t":"default","u":"`+ada.ID+`","e":9999999999}`)) + "." + marker, status: 401},
+		"a token of another":       {method: "GET", path: "/api/getToken?userId=" + ada.ID, cookie: cookie(frank), status: 403},
 		"a token of a guest":       {method: "GET", path: "/api/getToken?userId=1234", status: 401},
-		"others' private chat":     {method: "GET", path: "/api/chats/" + private.ID, cookie: frank.cookie(), status: 404},
-		"others' private messages": {method: "GET", path: "/api/chats/" + private.ID + "/messages", cookie: frank.cookie(), status: 404},
-		"a page of chats":          {method: "GET", path: "/api/chats/" + private.ID + "/messages?limit=" + marker, cookie: ada.cookie(), status: 400},
+		"others' private chat":     {method: "GET", path: "/api/chats/" + private.ID, cookie: cookie(frank), status: 404},
+		"others' private messages": {method: "GET", path: "/api/chats/" + private.ID + "/messages", cookie: cookie(frank), status: 404},
+		"a page of chats":          {method: "GET", path: "/api/chats/" + private.ID + "/messages?limit=" + marker, cookie: cookie(ada), status: 400},
 		"a path out of the page":   {method: "GET", path: "/..%2f..%2f..%2fetc%2fpasswd", status: 404},
 		"nothing there":            {method: "GET", path: "/api/" + marker, status: 404},
 	} {
@@ -451,14 +451,14 @@ func (l *lab) do(r *http.Request) (status int, body []byte) {
 }
 
 // cookie is p's session.
-func (p *person) cookie() string {
-	r, _ := http.NewRequest("GET", p.front, nil)
-	for _, c := range p.http.Jar.Cookies(r.URL) {
+func cookie(p *people.Person) string {
+	r, _ := http.NewRequest("GET", p.Front, nil)
+	for _, c := range p.HTTP.Jar.Cookies(r.URL) {
 		if c.Name == "chatr_session" {
 			return c.Value
 		}
 	}
-	p.t.Fatalf("%s has no session cookie", p.name)
+	p.T.Fatalf("%s has no session cookie", p.Name)
 	return ""
 }
 
@@ -466,72 +466,64 @@ func (p *person) cookie() string {
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	ada, bob, eve := come(t, l.top.A, "Ada", plain), come(t, l.top.A, "Bob", plain), come(t, l.top.A, "Eve", plain)
-	tea := uuid(1)
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
-	bob.do("joinChat", tea)
+	ada, bob, eve := people.Come(t, l.top.A, "Ada", people.Plain), people.Come(t, l.top.A, "Bob", people.Plain), people.Come(t, l.top.A, "Eve", people.Plain)
+	tea := people.UUID(1)
+	ada.Do("createChat", people.Object{"id": tea, "name": "Tea"})
+	bob.Do("joinChat", tea)
 	for name, err := range map[string]error{
-		"deleting another's chat":     eve.send("deleteChat", tea),
-		"taking a chat over":          eve.send("createChat", object{"id": tea, "name": marker}),
-		"talking where one is not":    eve.say(tea, marker),
-		"a chat that there is not":    eve.send("joinChat", uuid(99)),
-		"a chat that cannot be":       eve.send("joinChat", marker),
-		"a private chat with nobody":  eve.send("createPrivateChat", object{"initiatorUserId": ada.id, "targetUserId": marker}),
-		"a private chat with oneself": eve.send("createPrivateChat", object{"initiatorUserId": ada.id, "targetUserId": eve.id}),
-		"an unknown event":            eve.send(strings.ToLower(marker), marker),
-		"an event of the platform":    eve.send("connected", object{"userId": ada.id}),
-		"a title of a megabyte":       eve.send("createChat", object{"id": uuid(98), "name": strings.Repeat("x", 1_000_000)}),
+		"deleting another's chat":     eve.Send("deleteChat", tea),
+		"taking a chat over":          eve.Send("createChat", people.Object{"id": tea, "name": marker}),
+		"talking where one is not":    eve.Say(tea, marker),
+		"a chat that there is not":    eve.Send("joinChat", people.UUID(99)),
+		"a chat that cannot be":       eve.Send("joinChat", marker),
+		"a private chat with nobody":  eve.Send("createPrivateChat", people.Object{"initiatorUserId": ada.ID, "targetUserId": marker}),
+		"a private chat with oneself": eve.Send("createPrivateChat", people.Object{"initiatorUserId": ada.ID, "targetUserId": eve.ID}),
+		"an unknown event":            eve.Send(strings.ToLower(marker), marker),
+		"an event of the platform":    eve.Send("connected", people.Object{"userId": ada.ID}),
+		"a title of a megabyte":       eve.Send("createChat", people.Object{"id": people.UUID(98), "name": strings.Repeat("x", 1_000_000)}),
 	} {
 		l.cases++
-		if !isNack(err) {
+		if !people.IsNack(err) {
 			t.Errorf("%s: got %v, want a nack", name, err)
 		}
 	}
-	eve.do("userConnected", object{"userName": marker, "userId": ada.id})
-	eve.do("leaveChat", object{"chatId": tea, "userName": "Bob", "userId": bob.id})
-	eve.do("userEnterIdle", ada.id)
-	ada.await("that Eve, and nobody else, is idle", is("userIsIdle", eve.id))
-	eve.do("joinChat", tea)
-	body, _ := json.Marshal(object{"message": "I am Ada", "fromUserId": ada.id, "fromUserName": "Ada", "from": "server"})
-	eve.frame(`{"type":"sendToGroup","group":"` + tea + `","fromUserId":"` + ada.id + `","dataType":"json","data":` + string(body) + `}`)
-	if e := bob.await("what Eve says", line("I am Ada")); e.from != eve.id {
-		t.Errorf("Eve's line is said to be from %q, want %q", e.from, eve.id)
+	eve.Do("userConnected", people.Object{"userName": marker, "userId": ada.ID})
+	eve.Do("leaveChat", people.Object{"chatId": tea, "userName": "Bob", "userId": bob.ID})
+	eve.Do("userEnterIdle", ada.ID)
+	ada.Await("that Eve, and nobody else, is idle", people.Is("userIsIdle", eve.ID))
+	eve.Do("joinChat", tea)
+	body, _ := json.Marshal(people.Object{"message": "I am Ada", "fromUserId": ada.ID, "fromUserName": "Ada", "from": "server"})
+	eve.Frame(`{"type":"sendToGroup","group":"` + tea + `","fromUserId":"` + ada.ID + `","dataType":"json","data":` + string(body) + `}`)
+	if e := bob.Await("what Eve says", people.Line("I am Ada")); e.From != eve.ID {
+		t.Errorf("Eve's line is said to be from %q, want %q", e.From, eve.ID)
 	}
-	eve.frame(`{"type":"sendToGroup","group":"` + tea + `","dataType":"json","data":{"chatEvent":"chatDeleted","data":"` + tea + `"}}`)
-	bob.await("what looks like a server message, but has a sender and a group", func(e event) bool {
-		return e.group == tea && e.from == eve.id && strings.Contains(e.data, "chatDeleted")
+	eve.Frame(`{"type":"sendToGroup","group":"` + tea + `","dataType":"json","data":{"chatEvent":"chatDeleted","data":"` + tea + `"}}`)
+	bob.Await("what looks like a server message, but has a sender and a group", func(e people.Event) bool {
+		return e.Group == tea && e.From == eve.ID && strings.Contains(e.Data, "chatDeleted")
 	})
-	testkit.Eventually(t, patience, func() bool {
-		all, err := ada.history(tea)
-		return err == nil && len(all) == 1 && all[0].UserID == eve.id && all[0].Text == "I am Ada"
+	testkit.Eventually(t, people.Patience, func() bool {
+		all, err := ada.History(tea)
+		return err == nil && len(all) == 1 && all[0].UserID == eve.ID && all[0].Text == "I am Ada"
 	}, "the history says that it was Eve")
-	for _, p := range []*person{ada, bob} {
+	for _, p := range []*people.Person{ada, bob} {
 		for _, name := range []string{"chatDeleted", "error", "joinPrivateChat", "userOffline"} {
-			if told := p.all(named(name)); told != nil {
-				t.Errorf("%s was told: %+v", p.name, told)
+			if told := p.All(people.Named(name)); told != nil {
+				t.Errorf("%s was told: %+v", p.Name, told)
 			}
 		}
-		if told := p.all(func(e event) bool { return strings.Contains(e.data, marker) }); told != nil {
-			t.Errorf("%s was told: %+v", p.name, told)
+		if told := p.All(func(e people.Event) bool { return strings.Contains(e.Data, marker) }); told != nil {
+			t.Errorf("%s was told: %+v", p.Name, told)
 		}
 	}
-	if told := ada.all(is("userIsIdle", ada.id)); told != nil {
+	if told := ada.All(people.Is("userIsIdle", ada.ID)); told != nil {
 		t.Error("Ada was made idle by another")
 	}
-	_, answer := ada.call("GET", "/api/chats", nil)
-	chat := answer["chats"].(object)[tea].(object)
-	if members := chat["members"].(object); chat["owner"] != ada.id || members[bob.id] == nil || members[ada.id] == nil {
+	_, answer := ada.Call("GET", "/api/chats", nil)
+	chat := answer["chats"].(people.Object)[tea].(people.Object)
+	if members := chat["members"].(people.Object); chat["owner"] != ada.ID || members[bob.ID] == nil || members[ada.ID] == nil {
 		t.Errorf("the chat afterwards: %v, want it Ada's with Bob in it", chat)
 	}
 	l.check()
-}
-
-// frame sends text as a frame.
-func (p *person) frame(text string) {
-	p.t.Helper()
-	if err := p.conn.SendFrame(p.t.Context(), false, []byte(text)); err != nil {
-		p.t.Fatal(err)
-	}
 }
 
 // TestSlowHeaders begins a hundred requests and does not end them.
@@ -550,13 +542,13 @@ func TestSlowHeaders(t *testing.T) {
 		}
 		slow = append(slow, conn)
 	}
-	if _, err := dial(t, clientURL(t, l.top.A, "lab", token.Options{}), plain); err != nil {
+	if _, err := people.Dial(t, clientURL(t, l.top.A, "lab", token.Options{}), people.Plain); err != nil {
 		t.Errorf("somebody else meanwhile: %v", err)
 	}
 	for _, conn := range slow {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(people.Patience))
 		if _, err := io.Copy(io.Discard, conn); isTimeout(err) {
-			t.Errorf("headers that never end: the connection is still there after %v", patience)
+			t.Errorf("headers that never end: the connection is still there after %v", people.Patience)
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -18,10 +19,10 @@ import (
 func TestKeysAreReplacedWithoutRestart(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})
-	ada, bob := come(t, top.A, "Ada", reliable), come(t, top.B, "Bob", plain)
-	tea := uuid(1)
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
-	bob.do("joinChat", tea)
+	ada, bob := people.Come(t, top.A, "Ada", people.Reliable), people.Come(t, top.B, "Bob", people.Plain)
+	tea := people.UUID(1)
+	ada.Do("createChat", people.Object{"id": tea, "name": "Tea"})
+	bob.Do("joinChat", tea)
 
 	const newKey = "another access key for tests, as long"
 	before, err := os.ReadFile(top.Settings)
@@ -39,24 +40,24 @@ func TestKeysAreReplacedWithoutRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range append(top.Gateways[:2:2], top.Events, top.API) {
-			testkit.Eventually(t, patience, func() bool { return strings.Count(p.Log(), "tenants reloaded") == i+1 }, p.Name+" reads its settings again")
+			testkit.Eventually(t, people.Patience, func() bool { return strings.Count(p.Log(), "tenants reloaded") == i+1 }, p.Name+" reads its settings again")
 		}
-		if err := bob.say(tea, keys[:9]); err != nil {
+		if err := bob.Say(tea, keys[:9]); err != nil {
 			t.Errorf("talking after step %d: %v", i+1, err)
 		}
 	}
 
-	for _, p := range []*person{ada, bob} {
-		if err := p.conn.Ping(t.Context()); err != nil {
-			t.Errorf("%s was cut off: %v", p.name, err)
+	for _, p := range []*people.Person{ada, bob} {
+		if err := p.Conn.Ping(t.Context()); err != nil {
+			t.Errorf("%s was cut off: %v", p.Name, err)
 		}
 	}
-	carol := come(t, top.A, "Carol", plain) // a token of the API service, by the new key
-	carol.do("joinChat", tea)               // the events service asks the gateway for it, by the new key
-	if err := ada.say(tea, "all is new"); err != nil {
+	carol := people.Come(t, top.A, "Carol", people.Plain) // a token of the API service, by the new key
+	carol.Do("joinChat", tea)                             // the events service asks the gateway for it, by the new key
+	if err := ada.Say(tea, "all is new"); err != nil {
 		t.Error(err)
 	}
-	carol.await("Ada", line("all is new"))
+	carol.Await("Ada", people.Line("all is new"))
 	for _, g := range top.Gateways {
 		var refused *dataplane.Error
 		_, err := dataplane.New(g.URL, topology.AccessKey, "chat", dataplane.Options{}).GroupExists(t.Context(), tea)

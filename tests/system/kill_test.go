@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -22,15 +23,15 @@ func TestStandaloneKilled(t *testing.T) {
 	process := top.Gateways[0]
 	var talkers []*talker
 	for i := range 4 {
-		talkers = append(talkers, &talker{person: signIn(t, top.A, fmt.Sprintf("Talker %d", i)), base: 1000 * (i + 1)})
+		talkers = append(talkers, &talker{Person: people.SignIn(t, top.A, fmt.Sprintf("Talker %d", i)), base: 1000 * (i + 1)})
 	}
-	common := uuid(1)
+	common := people.UUID(1)
 	for i, k := range talkers {
-		k.open(reliable)
+		k.Open(people.Reliable)
 		if i == 0 {
-			k.do("createChat", object{"id": common, "name": "Common"})
+			k.Do("createChat", people.Object{"id": common, "name": "Common"})
 		} else {
-			k.do("joinChat", common)
+			k.Do("joinChat", common)
 		}
 	}
 	for round := range rounds {
@@ -40,13 +41,13 @@ func TestStandaloneKilled(t *testing.T) {
 			talk.Go(func() { k.talk(common, talkers[(i+1)%len(talkers)].owned) })
 		}
 		moment := before + 100 + rand.IntN(300)
-		testkit.Eventually(t, patience, func() bool { return countAll(talkers) >= moment }, fmt.Sprintf("%d things acknowledged", moment))
+		testkit.Eventually(t, people.Patience, func() bool { return countAll(talkers) >= moment }, fmt.Sprintf("%d things acknowledged", moment))
 		process.Kill()
 		talk.Wait()
 		process.Start()
 		t.Logf("round %d: killed after %d acknowledgements, ready again in %v", round+1, countAll(talkers), process.StartTime)
 		for _, k := range talkers {
-			k.open(reliable)
+			k.Open(people.Reliable)
 		}
 	}
 	var said []string
@@ -54,7 +55,7 @@ func TestStandaloneKilled(t *testing.T) {
 		said = append(said, k.said()...)
 	}
 	started := time.Now()
-	talkers[0].keeps(common, said)
+	talkers[0].Keeps(common, said)
 	t.Logf("%d acknowledged messages found %v after the last start", len(said), time.Since(started))
 	for _, k := range talkers {
 		k.check()
@@ -63,7 +64,7 @@ func TestStandaloneKilled(t *testing.T) {
 
 // talker makes chats, joins those of a neighbour and talks, until its connection breaks.
 type talker struct {
-	*person
+	*people.Person
 	base int
 
 	mu     sync.Mutex // guards the following
@@ -81,9 +82,9 @@ func (k *talker) talk(common string, neighbour func() []string) {
 		n, text := k.next, k.again
 		k.mu.Unlock()
 		if text == "" {
-			text = fmt.Sprintf("%s says %d", k.name, n)
+			text = fmt.Sprintf("%s says %d", k.Name, n)
 		}
-		if k.say(common, text) != nil {
+		if k.Say(common, text) != nil {
 			k.note(func() { k.again = text })
 			return
 		}
@@ -91,7 +92,7 @@ func (k *talker) talk(common string, neighbour func() []string) {
 		if turn%8 != 0 { // events are limited to ten a second
 			continue
 		}
-		if err := k.change(uuid(k.base+n), neighbour()); err != nil && !isNack(err) {
+		if err := k.change(people.UUID(k.base+n), neighbour()); err != nil && !people.IsNack(err) {
 			return
 		}
 	}
@@ -99,7 +100,7 @@ func (k *talker) talk(common string, neighbour func() []string) {
 
 // change makes a chat and joins the neighbour's newest.
 func (k *talker) change(id string, neighbours []string) error {
-	if err := k.send("createChat", object{"id": id, "name": "Chat of " + k.name}); err != nil {
+	if err := k.Send("createChat", people.Object{"id": id, "name": "Chat of " + k.Name}); err != nil {
 		return err
 	}
 	k.note(func() { k.own = append(k.own, id) })
@@ -107,7 +108,7 @@ func (k *talker) change(id string, neighbours []string) error {
 		return nil
 	}
 	other := neighbours[len(neighbours)-1]
-	if err := k.send("joinChat", other); err != nil {
+	if err := k.Send("joinChat", other); err != nil {
 		return err
 	}
 	k.note(func() { k.joined = append(k.joined, other) })
@@ -139,23 +140,23 @@ func countAll(talkers []*talker) (n int) {
 
 // check looks for the chats that k made and joined.
 func (k *talker) check() {
-	k.t.Helper()
+	k.T.Helper()
 	if len(k.own) == 0 || len(k.joined) == 0 {
-		k.t.Errorf("%s made %d chats and joined %d, want some of both", k.name, len(k.own), len(k.joined))
+		k.T.Errorf("%s made %d chats and joined %d, want some of both", k.Name, len(k.own), len(k.joined))
 	}
-	status, body := k.call("GET", "/api/chats", nil)
+	status, body := k.Call("GET", "/api/chats", nil)
 	if status != http.StatusOK {
-		k.t.Fatalf("chats: got status %d, want 200", status)
+		k.T.Fatalf("chats: got status %d, want 200", status)
 	}
-	chats := body["chats"].(object)
+	chats := body["chats"].(people.Object)
 	for _, id := range append(k.own, k.joined...) {
-		chat, ok := chats[id].(object)
+		chat, ok := chats[id].(people.Object)
 		if !ok {
-			k.t.Errorf("chat %s of %s is lost", id, k.name)
+			k.T.Errorf("chat %s of %s is lost", id, k.Name)
 			continue
 		}
-		if _, in := chat["members"].(object)[k.id]; !in {
-			k.t.Errorf("%s is no longer a member of chat %s", k.name, id)
+		if _, in := chat["members"].(people.Object)[k.ID]; !in {
+			k.T.Errorf("%s is no longer a member of chat %s", k.Name, id)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -21,53 +22,53 @@ import (
 func TestEventsAway(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_UPSTREAM_EVENT_TIMEOUT=2s", "CHATR_GATEWAY_UPSTREAM_CONNECT_TIMEOUT=2s"}})
-	ada, bob, carol := come(t, top.A, "Ada", plain), come(t, top.A, "Bob", plain), come(t, top.B, "Carol", plain)
-	tea := uuid(1)
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
-	carol.do("joinChat", tea)
+	ada, bob, carol := people.Come(t, top.A, "Ada", people.Plain), people.Come(t, top.A, "Bob", people.Plain), people.Come(t, top.B, "Carol", people.Plain)
+	tea := people.UUID(1)
+	ada.Do("createChat", people.Object{"id": tea, "name": "Tea"})
+	carol.Do("joinChat", tea)
 
 	top.Events.Stop()
 	stopped := time.Now()
-	if err := ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}); !isNack(err) {
+	if err := ada.Send("createChat", people.Object{"id": people.UUID(2), "name": "Coffee"}); !people.IsNack(err) {
 		t.Errorf("an event while the events service is away: got %v, want a nack", err)
 	}
 	t.Logf("nacked after %v", time.Since(stopped))
-	if err := ada.say(tea, "still here"); err != nil {
+	if err := ada.Say(tea, "still here"); err != nil {
 		t.Errorf("talking while the events service is away: %v", err)
 	}
-	carol.await("what is said meanwhile", line("still here"))
-	if err := signIn(t, top.A, "Frank").tryOpen(plain); err == nil {
+	carol.Await("what is said meanwhile", people.Line("still here"))
+	if err := people.SignIn(t, top.A, "Frank").TryOpen(people.Plain); err == nil {
 		t.Error("a connection was let in that nobody could decide about")
 	}
-	bob.conn.Drop()
+	bob.Conn.Drop()
 
 	top.Events.Start()
 	back := time.Now()
-	testkit.Eventually(t, patience, func() bool {
-		return ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}) == nil
+	testkit.Eventually(t, people.Patience, func() bool {
+		return ada.Send("createChat", people.Object{"id": people.UUID(2), "name": "Coffee"}) == nil
 	}, "events are handled again")
 	t.Logf("handled again after %v", time.Since(back))
-	carol.awaitFor(presenceTime, "Bob is gone", is("userOffline", bob.id))
+	carol.AwaitFor(presenceTime, "Bob is gone", people.Is("userOffline", bob.ID))
 	t.Logf("presence right after %v", time.Since(back))
-	if told := carol.all(named("userOffline")); len(told) != 1 {
+	if told := carol.All(people.Named("userOffline")); len(told) != 1 {
 		t.Errorf("people said to be gone: got %+v, want Bob alone", told)
 	}
-	ada.keeps(tea, []string{"still here"})
-	come(t, top.A, "Grace", plain)
+	ada.Keeps(tea, []string{"still here"})
+	people.Come(t, top.A, "Grace", people.Plain)
 }
 
 // TestEventsKilled kills the events service, which then gives nothing back of what it was storing, nor its turn to store.
 func TestEventsKilled(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})
-	ada := come(t, top.A, "Ada", plain)
-	tea := uuid(1)
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
+	ada := people.Come(t, top.A, "Ada", people.Plain)
+	tea := people.UUID(1)
+	ada.Do("createChat", people.Object{"id": tea, "name": "Tea"})
 	var said []string
 	talk := func(what string) {
 		for i := range 20 {
 			said = append(said, fmt.Sprint(what, " ", i))
-			if err := ada.say(tea, said[len(said)-1]); err != nil {
+			if err := ada.Say(tea, said[len(said)-1]); err != nil {
 				t.Fatalf("say %q: %v", said[len(said)-1], err)
 			}
 		}
@@ -78,7 +79,7 @@ func TestEventsKilled(t *testing.T) {
 	talk("meanwhile")
 	top.Events.Start()
 	talk("after")
-	ada.keeps(tea, said)
+	ada.Keeps(tea, said)
 	took := time.Since(killed)
 	t.Logf("history is complete %v after the kill", took)
 	if took > presenceTime {
@@ -98,22 +99,22 @@ func TestHandlerAway(t *testing.T) {
           - {url: "http://` + address + `/{event}", systemEvents: [connected, disconnected], skipValidation: true}
 `})
 	var all []string
-	connect := func(subprotocol string) *page {
-		g, err := dial(t, clientURL(t, top.A, "lab", token.Options{Subject: "ada"}), subprotocol)
+	connect := func(subprotocol string) *people.Page {
+		g, err := people.Dial(t, clientURL(t, top.A, "lab", token.Options{Subject: "ada"}), subprotocol)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, g.conn.Info().ConnectionID)
+		all = append(all, g.Conn.Info().ConnectionID)
 		return g
 	}
 	for range 10 {
-		connect(plain).conn.Drop()
+		connect(people.Plain).Conn.Drop()
 	}
 	heard := &application{events: map[string][]string{}}
 	heard.listen(t, address)
-	testkit.Eventually(t, patience, func() bool { return heard.complete(all) }, "the handler has heard of all connections")
+	testkit.Eventually(t, people.Patience, func() bool { return heard.complete(all) }, "the handler has heard of all connections")
 	for range 3 {
-		connect(reliable).conn.Drop() // it waits for its client
+		connect(people.Reliable).Conn.Drop() // it waits for its client
 	}
 	if code := top.Gateways[0].Stop(); code != 0 {
 		t.Errorf("status after SIGTERM: got %d, want 0", code)
@@ -181,35 +182,35 @@ func clientURL(t *testing.T, front, hub string, o token.Options) string {
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_UPSTREAM_EVENT_TIMEOUT=2s"}})
-	ada, bob := come(t, top.A, "Ada", reliable), come(t, top.B, "Bob", reliable)
-	tea := uuid(1)
-	ada.do("createChat", object{"id": tea, "name": "Tea"})
-	bob.do("joinChat", tea)
+	ada, bob := people.Come(t, top.A, "Ada", people.Reliable), people.Come(t, top.B, "Bob", people.Reliable)
+	tea := people.UUID(1)
+	ada.Do("createChat", people.Object{"id": tea, "name": "Tea"})
+	bob.Do("joinChat", tea)
 	said := []string{"before"}
-	if err := ada.say(tea, "before"); err != nil {
+	if err := ada.Say(tea, "before"); err != nil {
 		t.Fatal(err)
 	}
-	ada.keeps(tea, said)
+	ada.Keeps(tea, said)
 
 	top.Postgres.Stop()
 	for i := range 20 {
 		text := fmt.Sprintf("without Postgres %d", i)
-		if err := ada.say(tea, text); err != nil {
+		if err := ada.Say(tea, text); err != nil {
 			t.Fatalf("talking while Postgres is away: %v", err)
 		}
 		said = append(said, text)
 	}
-	bob.await("what is said meanwhile", line(said[len(said)-1]))
+	bob.Await("what is said meanwhile", people.Line(said[len(said)-1]))
 	for _, path := range []string{"/api/chats", "/api/users", "/api/chats/" + tea + "/messages", "/.auth/me"} {
-		if status, body := ada.call("GET", path, nil); status != http.StatusServiceUnavailable || body["detail"] == nil {
+		if status, body := ada.Call("GET", path, nil); status != http.StatusServiceUnavailable || body["detail"] == nil {
 			t.Errorf("%s while Postgres is away: got %d %v, want 503 with a detail", path, status, body)
 		}
 	}
-	if err := ada.send("createChat", object{"id": uuid(2), "name": "Coffee"}); !isNack(err) {
+	if err := ada.Send("createChat", people.Object{"id": people.UUID(2), "name": "Coffee"}); !people.IsNack(err) {
 		t.Errorf("an event that has to be stored: got %v, want a nack", err)
 	}
 	for _, p := range []*topology.Process{top.Events, top.API} {
-		testkit.Eventually(t, patience, func() bool { return strings.HasPrefix(p.Ready(), "503 ") }, p.Name+" is not ready")
+		testkit.Eventually(t, people.Patience, func() bool { return strings.HasPrefix(p.Ready(), "503 ") }, p.Name+" is not ready")
 		if reason := p.Ready(); strings.Contains(reason, "password") || !strings.Contains(reason, "postgres") {
 			t.Errorf("readiness of %s: got %q, want that Postgres is away, without secrets", p.Name, reason)
 		}
@@ -224,17 +225,17 @@ func TestPostgresAway(t *testing.T) {
 	top.Postgres.Start()
 	back := time.Now()
 	for _, p := range []*topology.Process{top.Events, top.API} {
-		testkit.Eventually(t, patience, func() bool { return p.Ready() == "" }, p.Name+" is ready again")
+		testkit.Eventually(t, people.Patience, func() bool { return p.Ready() == "" }, p.Name+" is ready again")
 	}
 	t.Logf("ready again after %v", time.Since(back))
-	ada.keeps(tea, said)
+	ada.Keeps(tea, said)
 	t.Logf("history complete after %v", time.Since(back))
-	ada.do("createChat", object{"id": uuid(2), "name": "Coffee"})
-	for _, p := range []*person{ada, bob} {
-		if p.closed() {
-			t.Errorf("the socket of %s did not stay", p.name)
+	ada.Do("createChat", people.Object{"id": people.UUID(2), "name": "Coffee"})
+	for _, p := range []*people.Person{ada, bob} {
+		if p.Closed() {
+			t.Errorf("the socket of %s did not stay", p.Name)
 		}
-		if told := p.all(named("userOffline")); told != nil {
+		if told := p.All(people.Named("userOffline")); told != nil {
 			t.Errorf("people said to be gone: %+v, want none", told)
 		}
 	}
