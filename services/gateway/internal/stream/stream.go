@@ -47,6 +47,8 @@ type Set struct {
 	port Port
 	life context.Context // ends with the node, which gives up on ends that it could not publish
 
+	closedAfter time.Duration
+
 	mu      sync.Mutex         // guards the following, and the streams
 	open    map[string]*stream // also those that are ending, until their subscribers know
 	ended   []ended            // the last maxEnded, oldest first
@@ -80,6 +82,7 @@ type stream struct {
 type end struct {
 	cause    *protocol.StreamError // for subscribers
 	failure  *protocol.Failure     // for the publisher
+	asked    bool                  // by the publisher
 	attempts int
 }
 
@@ -100,9 +103,13 @@ const (
 	endAttempts = 60
 )
 
+// closedAfter is how long a publisher that has ended a stream waits to be told so. The JavaScript SDK 1.1 fails its
+// end() when the answer is there before its own write has been reported as done, which a service nearby can manage.
+const closedAfter = 50 * time.Millisecond
+
 // New returns a connection's streams, none yet. life ends with the node.
 func New(life context.Context, p Port) *Set {
-	return &Set{port: p, life: life, open: map[string]*stream{}}
+	return &Set{port: p, life: life, open: map[string]*stream{}, closedAfter: closedAfter}
 }
 
 func badRequest(format string, args ...any) *protocol.Failure {
@@ -207,8 +214,7 @@ func (s *Set) landed(st *stream, err error) {
 	s.mu.Lock()
 	st.flying--
 	if err != nil {
-		s.close(st, &protocol.StreamError{Name: protocol.InternalServerError, Message: "A fragment may be lost."},
-			&protocol.Failure{Name: protocol.InternalServerError, Message: "A fragment may be lost, so that the stream has ended."})
+		st.close(failed(protocol.InternalServerError, "A fragment may be lost, so that the stream has ended."))
 	}
 	if st.end == nil && (st.flying == 0 || st.arrived() >= st.told+ackEvery) {
 		st.ack = true
@@ -240,15 +246,20 @@ func (s *Set) End(id string, cause *protocol.StreamError) {
 		cause = &protocol.StreamError{Name: protocol.UserError, Message: cause.Message, UserErrorCode: cause.UserErrorCode}
 	}
 	if st := s.find(id); st != nil {
-		s.finish(st, cause, nil)
+		s.finish(st, end{cause: cause, asked: true})
 	}
 }
 
 // Fail ends a stream with a failure that both sides are told.
 func (s *Set) Fail(id string, failure *protocol.Failure) {
 	if st := s.find(id); st != nil {
-		s.finish(st, &protocol.StreamError{Name: failure.Name, Message: failure.Message}, failure)
+		s.finish(st, failed(failure.Name, failure.Message))
 	}
+}
+
+// failed is the end of a stream that both sides are told is a failure.
+func failed(name, message string) end {
+	return end{cause: &protocol.StreamError{Name: name, Message: message}, failure: &protocol.Failure{Name: name, Message: message}}
 }
 
 // Cancel ends all streams, as their connection has ended. What was given to another node ends there.
@@ -264,9 +275,8 @@ func (s *Set) Cancel() {
 		all = append(all, st)
 	}
 	s.mu.Unlock()
-	failure := &protocol.Failure{Name: protocol.Cancelled, Message: "The connection of the publisher has ended."}
 	for _, st := range all {
-		s.finish(st, &protocol.StreamError{Name: failure.Name, Message: failure.Message}, failure)
+		s.finish(st, failed(protocol.Cancelled, "The connection of the publisher has ended."))
 	}
 }
 
@@ -319,19 +329,17 @@ func (s *Set) expire(st *stream) {
 		return
 	}
 	s.mu.Unlock()
-	const why = "The stream was silent for longer than its idle timeout."
-	s.finish(st, &protocol.StreamError{Name: protocol.IdleTimeout, Message: why},
-		&protocol.Failure{Name: protocol.IdleTimeout, Message: why})
+	s.finish(st, failed(protocol.IdleTimeout, "The stream was silent for longer than its idle timeout."))
 }
 
 // finish ends a stream that is open: once its fragments have landed subscribers are told, then the publisher.
-func (s *Set) finish(st *stream, cause *protocol.StreamError, failure *protocol.Failure) {
+func (s *Set) finish(st *stream, e end) {
 	s.mu.Lock()
 	if st.end != nil {
 		s.mu.Unlock()
 		return
 	}
-	s.close(st, cause, failure)
+	st.close(e)
 	now := st.flying == 0
 	s.mu.Unlock()
 	if now {
@@ -339,10 +347,10 @@ func (s *Set) finish(st *stream, cause *protocol.StreamError, failure *protocol.
 	}
 }
 
-// close lets no more fragments in. The caller has mu.
-func (s *Set) close(st *stream, cause *protocol.StreamError, failure *protocol.Failure) {
+// close lets no more fragments in. The caller has Set.mu.
+func (st *stream) close(e end) {
 	st.timer.Stop()
-	st.end = &end{cause: cause, failure: failure}
+	st.end = &e
 }
 
 func (s *Set) publishEnd(st *stream) {
@@ -353,7 +361,7 @@ func (s *Set) publishEnd(st *stream) {
 	s.port.End(f, func(err error) { s.endLanded(st, err) })
 }
 
-// endLanded tells the publisher that a stream is over, unless its subscribers are still to be told.
+// endLanded sees to it that the publisher is told that a stream is over, unless its subscribers are still to be told.
 func (s *Set) endLanded(st *stream, err error) {
 	s.mu.Lock()
 	if st.end.attempts++; err != nil && st.end.attempts < endAttempts && s.life.Err() == nil {
@@ -364,6 +372,21 @@ func (s *Set) endLanded(st *stream, err error) {
 	if err != nil && st.end.failure == nil {
 		st.end.failure = &protocol.Failure{Name: protocol.InternalServerError, Message: "The end of the stream could not be sent."}
 	}
+	wait := s.closedAfter
+	if !st.end.asked {
+		wait = 0
+	}
+	s.mu.Unlock()
+	if wait > 0 {
+		time.AfterFunc(wait, func() { s.over(st) })
+		return
+	}
+	s.over(st)
+}
+
+// over forgets a stream whose subscribers know its end, and tells the publisher.
+func (s *Set) over(st *stream) {
+	s.mu.Lock()
 	delete(s.open, st.id)
 	if over := len(s.ended) - maxEnded + 1; over > 0 {
 		s.ended = append(s.ended[:0], s.ended[over:]...)

@@ -55,6 +55,7 @@ func newWorld(t *testing.T) *world {
 			w.mu.Unlock()
 		},
 	})
+	w.closedAfter = 0 // but for the test of it
 	return w
 }
 
@@ -259,6 +260,24 @@ func TestEndIsPublishedAgainWhenTheBusIsBack(t *testing.T) {
 		w.End("s", nil)
 		time.Sleep(2 * endAttempts * endEvery)
 		w.want("ack s 1", "closed s InternalServerError")
+	})
+}
+
+// TestPublisherIsNotToldTooSoon leaves an SDK the time to notice that it has sent the end. It is told at once of what it
+// has not asked for.
+func TestPublisherIsNotToldTooSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.closedAfter = closedAfter
+		w.Start("s", "room", false, 0)
+		w.Start("forbidden", "room", false, 0)
+		w.End("s", nil)
+		w.Fail("forbidden", &protocol.Failure{Name: protocol.Forbidden})
+		w.wantEnds("room s 1 ", "room forbidden 1 Forbidden")
+		w.want("ack s 1", "ack forbidden 1", "closed forbidden Forbidden")
+		time.Sleep(closedAfter)
+		synctest.Wait()
+		w.want("closed s done")
 	})
 }
 
