@@ -31,7 +31,7 @@ func TestOfficialSDKsAcrossGateways(t *testing.T) {
 	s := acrossGateways(t, tenant.Tenant{
 		Hubs: []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
 	})
-	runNode(t, s, ports, "express.test.mjs", "rest.test.mjs")
+	runNode(t, s, ports, "express.test.mjs", "rest.test.mjs", "streams.test.mjs")
 }
 
 // acrossGateways runs three gateways on one Redis with one tenant, which has all hosts, and returns a front that leads each

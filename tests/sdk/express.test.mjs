@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import express from "express";
-import { WebPubSubClient } from "web-pubsub-client-1.1";
+import * as client1_0 from "web-pubsub-client-1.0";
+import * as client1_1 from "web-pubsub-client-1.1";
 import { WebPubSubEventHandler as Handler1_0 } from "web-pubsub-express-1.0";
 import { WebPubSubEventHandler as Handler1_1 } from "web-pubsub-express-1.1";
 import { endpoints, Inbox, JSON_PROTOCOL, RawSocket, refusal, required, serviceClient, within } from "./lib.mjs";
@@ -47,6 +48,8 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
             return response.success(request.data, request.dataType === "json" ? "text" : request.dataType);
           case "slow":
             return void slow.then(() => response.success("slow", "text"));
+          case "hang":
+            return;
           case "wrong":
             return response.fail(400, "that is wrong");
           default:
@@ -127,6 +130,41 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
       assert.equal(seen.connected.size, 0);
     });
 
+    for (const [client, sdk] of Object.entries({ "1.0": client1_0, "1.1": client1_1 })) {
+      //checklist:C24 E12
+      test(`client ${client} invokes events, several at a time, and gives some up`, async () => {
+        const caller = new sdk.WebPubSubClient(await url({ userId: "ana" }));
+        await within(caller.start(), "start");
+        await seen.connect.next("connect event");
+        await seen.connected.next("connected event");
+        const invoke = (event, data, type, options) => within(caller.invokeEvent(event, data, type, options), `invocation of ${event}`);
+
+        const text = await invoke("echo", "é", "text");
+        assert.deepEqual([text.dataType, text.data], ["text", "é"]);
+        const binary = await invoke("echo", new Uint8Array([0, 255]).buffer, "binary");
+        assert.deepEqual([...new Uint8Array(binary.data)], [0, 255]);
+        assert.equal((await invoke("nothing", "x", "text")).data, undefined);
+        const answers = await Promise.all([1, 2, 3, 4, 5].map((n) => invoke("echo", `${n}`, "text")));
+        assert.deepEqual(answers.map((a) => a.data), ["1", "2", "3", "4", "5"]);
+
+        await assert.rejects(invoke("wrong", "x", "text"), (error) => {
+          assert.equal(error.name, "InvocationError");
+          assert.deepEqual(error.errorDetail, { name: "BadRequest", message: "that is wrong" });
+          return true;
+        });
+
+        const given = new AbortController();
+        const hanging = invoke("hang", "x", "text", { abortSignal: given.signal });
+        for (let event; event !== "hang"; ) event = (await seen.user.next("user event")).context.eventName;
+        given.abort();
+        await assert.rejects(hanging, { name: "InvocationError" });
+        assert.equal((await invoke("echo", "after it", "text")).data, "after it"); // it is not in the way
+        await seen.user.next("echo");
+        caller.stop();
+        await seen.disconnected.next("disconnected event");
+      });
+    }
+
     //checklist:E07
     test("user events of each type, answered before their ack", async () => {
       const socket = await RawSocket.open(await url({ userId: "ana" }), JSON_PROTOCOL);
@@ -180,7 +218,7 @@ for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Hand
 
     //checklist:E07
     test("a failing event is a failed ack and the connection lives on", async () => {
-      const client = new WebPubSubClient(await url({ userId: "ana" }), { messageRetryOptions: { maxRetries: 0 } });
+      const client = new client1_1.WebPubSubClient(await url({ userId: "ana" }), { messageRetryOptions: { maxRetries: 0 } });
       await within(client.start(), "start");
       await seen.connect.next("connect event");
       await seen.connected.next("connected event");

@@ -24,7 +24,7 @@ import (
 func TestOfficialSDKs(t *testing.T) {
 	nodetest.Install(t)
 	ports := handlerPorts(t)
-	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "rest.test.mjs")
+	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "rest.test.mjs", "streams.test.mjs")
 }
 
 // runNode runs the tests of files against s.
