@@ -4,6 +4,7 @@
 # make up, make down   docker compose with keys made in .env; stop it (data stays)
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make bench         Go benchmarks with allocations
+# make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
 # make compatibility   rewrite docs/compatibility.md from the last run of make test
@@ -55,6 +56,18 @@ test-compose:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...
+
+NATS := github.com/nats-io/nats-server/v2@v2.15.2
+PEERS ?=
+SCENARIOS ?= S1 S2 S3 S4
+ROUNDS ?= 3
+REFERENCE ?=
+
+bench-peers: bin/chatr
+	go build -o bin/peers/ ./tests/peers ./tests/peers/floor
+	GOBIN=$(CURDIR)/bin/peers go install $(NATS)
+	cd tests/peers && npm ci --no-audit --no-fund
+	bin/peers/peers -servers "$(PEERS)" -scenarios "$(SCENARIOS)" -rounds $(ROUNDS) -reference "$(REFERENCE)"
 
 # gofmt: one form. vet and staticcheck: mistakes the compiler lets through, dead code, deprecated calls. ESLint and
 # vue-tsc: the same for the page, its templates included.
