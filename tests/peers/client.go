@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/bits"
 	"net"
@@ -75,8 +76,18 @@ func gather(d dialect, addresses []string, n int, group func(i int) string) (*cr
 	}
 }
 
-// connect opens a connection and joins a group, unless it is empty.
-func (c *crowd) connect(i int, address, group string) (*client, error) {
+// connect opens a connection. A server that asks to be tried again is, since it may have just started.
+func (c *crowd) connect(i int, address, group string) (cl *client, err error) {
+	for deadline := time.Now().Add(setupTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if cl, err = c.open(i, address, group); !errors.Is(err, errBusy) {
+			return cl, err
+		}
+	}
+	return nil, err
+}
+
+// open opens a connection and joins a group, unless it is empty.
+func (c *crowd) open(i int, address, group string) (*client, error) {
 	dialer := net.Dialer{Timeout: setupTime, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i/15_000))}}
 	conn, err := dialer.Dial("tcp", address)
 	if err != nil {
@@ -127,11 +138,17 @@ func (t *talk) say(b []byte) {
 	}
 }
 
+var errBusy = errors.New("the server takes no connections now")
+
 // hear reads until want has come, and forgets everything up to its end.
 func (t *talk) hear(want string) {
 	for t.err == nil {
 		if i := bytes.Index(t.buf, []byte(want)); i >= 0 {
 			t.buf = t.buf[i+len(want):]
+			return
+		}
+		if bytes.HasPrefix(t.buf, []byte("HTTP/1.1 503")) {
+			t.err = errBusy
 			return
 		}
 		t.buf = slices.Grow(t.buf, 1024)
