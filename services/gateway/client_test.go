@@ -9,6 +9,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
+// checklist:C15
 func TestGroupMessageReachesEachKindOfClient(t *testing.T) {
 	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
@@ -23,6 +24,7 @@ func TestGroupMessageReachesEachKindOfClient(t *testing.T) {
 	})
 }
 
+// checklist:C15
 func TestMessageSaysWhoSentItAndWhere(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -41,6 +43,7 @@ func TestMessageSaysWhoSentItAndWhere(t *testing.T) {
 	})
 }
 
+// checklist:C11
 func TestNoEcho(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -54,6 +57,7 @@ func TestNoEcho(t *testing.T) {
 	})
 }
 
+// checklist:C10
 func TestJoinAndLeave(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -75,6 +79,7 @@ func TestJoinAndLeave(t *testing.T) {
 	})
 }
 
+// checklist:C14 A04
 func TestMissingPermission(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {

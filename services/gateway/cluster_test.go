@@ -14,7 +14,8 @@ import (
 )
 
 // Each verb is asked of one node for connections of the other, and of both.
-
+//
+// checklist:O06
 func TestSendAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -164,6 +165,7 @@ func TestJoinAcrossNodes(t *testing.T) {
 	})
 }
 
+// checklist:R27
 func TestJoinByFilterAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -187,6 +189,7 @@ func TestJoinByFilterAcrossNodes(t *testing.T) {
 	})
 }
 
+// checklist:A05
 func TestPermissionsAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -242,6 +245,7 @@ func TestMembersAcrossNodes(t *testing.T) {
 	})
 }
 
+// checklist:C20 O06
 func TestCloseAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {

@@ -17,7 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
-// checklist:E07
+// checklist:E07 C12
 func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -44,7 +44,7 @@ func TestEventIsAnsweredBeforeItsAck(t *testing.T) {
 	})
 }
 
-// checklist:E07
+// checklist:E07 C12
 func TestFailedEvent(t *testing.T) {
 	t.Parallel()
 	fails := handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,7 @@ func TestFailedEvent(t *testing.T) {
 	}
 }
 
-// checklist:E07
+// checklist:E07 C08
 func TestSimpleClientTalksToTheHandler(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
@@ -84,6 +84,8 @@ func TestSimpleClientTalksToTheHandler(t *testing.T) {
 }
 
 // TestEventHoldsUpOnlyItsConnection has an event that takes until the test is done.
+//
+// checklist:C13
 func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -187,6 +189,7 @@ func TestListenersGetWhatClientsSend(t *testing.T) {
 	})
 }
 
+// checklist:C14
 func TestAckIDIsProcessedOnce(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -206,6 +209,7 @@ func TestAckIDIsProcessedOnce(t *testing.T) {
 	})
 }
 
+// checklist:C14
 func TestFailedRequestMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -220,6 +224,7 @@ func TestFailedRequestMayBeRepeated(t *testing.T) {
 	})
 }
 
+// checklist:C14
 func TestAThousandAcksAreRemembered(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {

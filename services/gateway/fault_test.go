@@ -31,6 +31,7 @@ func pbVarint(number protowire.Number, n uint64) string {
 	return string(protowire.AppendVarint(protowire.AppendTag(nil, number, protowire.VarintType), n))
 }
 
+// checklist:C20 C22
 func TestBadFrames(t *testing.T) {
 	t.Parallel()
 	pbSend := func(rest string) string { return pbField(1, pbField(1, "g")+rest) }

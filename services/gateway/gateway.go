@@ -77,8 +77,8 @@ type Gateway struct {
 	stop context.CancelFunc
 
 	draining   atomic.Bool
-	handshakes atomic.Int64 // under way
-	begun      atomic.Int64 // handshakes, ever
+	handshakes atomic.Int64   // under way
+	begun      atomic.Int64   // handshakes, ever
 	sockets    sync.WaitGroup // read loops
 	streams    atomic.Int64   // group streams that are not over
 	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone

@@ -112,6 +112,7 @@ func TestHandshakeForms(t *testing.T) {
 	})
 }
 
+// checklist:C06
 func TestSubprotocolSelection(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
@@ -136,6 +137,8 @@ func TestSubprotocolSelection(t *testing.T) {
 }
 
 // TestConnectionIsThereWithThe101 sends before the client has read anything.
+//
+// checklist:C07
 func TestConnectionIsThereWithThe101(t *testing.T) {
 	t.Parallel()
 	eachCodec(t, func(t *testing.T, codec string) {
@@ -239,6 +242,7 @@ func TestCustomSubprotocolIsSimple(t *testing.T) {
 	wantMessage(t, c, "raw")
 }
 
+// checklist:C09
 func TestSimpleClientSendsToGroup(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})

@@ -412,7 +412,7 @@ func TestEventUnderWayStaysWithItsNode(t *testing.T) {
 // TestDrainLeavesReliableConnectionsToOthers has one client come back to another node in time, with nothing lost and no
 // word to the handler, and one that stays away.
 //
-//checklist:O06
+// checklist:O06
 func TestDrainLeavesReliableConnectionsToOthers(t *testing.T) {
 	t.Parallel()
 	reliable(t, func(t *testing.T, codec string) {
@@ -449,7 +449,7 @@ func TestDrainLeavesReliableConnectionsToOthers(t *testing.T) {
 	})
 }
 
-//checklist:O06
+// checklist:O06
 func TestHandshakesComeInOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{config: Config{HandshakeRate: 2}})

@@ -12,6 +12,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 )
 
+// checklist:C17 C18 P03
 func TestRecoveryReplaysWhatIsUnacknowledged(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -51,6 +52,7 @@ func TestRecoveryReplaysWhatIsUnacknowledged(t *testing.T) {
 	})
 }
 
+// checklist:C18 P03
 func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -65,6 +67,7 @@ func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
 	})
 }
 
+// checklist:C14 C18
 func TestRecoveryKeepsAcksAndPermissions(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -88,6 +91,7 @@ func (s *server) recoveryURL(info protocol.Connected) string {
 	return s.url + "/client/hubs/chat?" + q.Encode()
 }
 
+// checklist:C18
 func TestRecoveryIsRefused(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -118,6 +122,7 @@ func TestRecoveryIsRefused(t *testing.T) {
 	})
 }
 
+// checklist:C19
 func TestWhatEndsAReliableConnection(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -149,6 +154,7 @@ func TestWhatEndsAReliableConnection(t *testing.T) {
 	})
 }
 
+// checklist:C18 C19
 func TestUnrecoveredConnectionEnds(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -166,6 +172,7 @@ func TestUnrecoveredConnectionEnds(t *testing.T) {
 	})
 }
 
+// checklist:C17 C19
 func TestTooMuchUnacknowledged(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
@@ -185,6 +192,7 @@ func TestTooMuchUnacknowledged(t *testing.T) {
 	})
 }
 
+// checklist:C23 R28
 func TestExpiredMessagesAreNotReplayed(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {

@@ -51,6 +51,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
       }
 
       for (const [name, protocol] of [["json", sdk.WebPubSubJsonProtocol], ["json.reliable", sdk.WebPubSubJsonReliableProtocol]]) {
+        // checklist:C10 C11 C15
         test(`${name}: join, send, echo, leave`, async () => {
           const [ana, bob] = await Promise.all([start("ana", { protocol: protocol() }), start("bob", { protocol: protocol() })]);
           const group = `room ${name}`;
@@ -85,6 +86,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         });
       }
 
+      // checklist:C14
       test("a repeated ackId is done once", async () => {
         const { client, seen } = await start("ana", { groups: ["twice"] });
         assert.equal((await client.sendToGroup("twice", "once", "text", { ackId: 77 })).isDuplicated, false);
@@ -95,6 +97,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         client.stop();
       });
 
+      // checklist:A04 C14
       test("what roles do not allow is refused by name", async () => {
         const { client } = await start("eve", { roles: ["webpubsub.sendToGroup.open", "webpubsub.joinLeaveGroup.o*"], messageRetryOptions: { maxRetries: 0 } });
         const forbidden = (error) => {
@@ -109,6 +112,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         client.stop();
       });
 
+      // checklist:C17 C18
       test("a cut reliable connection is recovered: same id, nothing lost, nothing twice, in order", async () => {
         const { client, seen, id } = await start("ana", { groups: ["story"], through: wire });
         await service.group("story").sendToAll(0);
@@ -126,6 +130,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         await eventually(async () => !(await service.connectionExists(id)), "a stopped client's connection is gone");
       });
 
+      // checklist:C17 C18
       test("cuts in the middle of a stream of messages lose and double none", async () => {
         const { client, seen } = await start("ana", { groups: ["stream"], through: wire });
         const total = 60;
@@ -171,6 +176,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         for (const { client } of [ana, bob]) client.stop();
       });
 
+      // checklist:C19 C20
       test("a connection closed by the server is not recovered", async () => {
         const { seen, id } = await start("ana", { autoReconnect: false });
         await service.closeConnection(id, { reason: "enough" });
@@ -180,6 +186,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         assert.equal(await service.connectionExists(id), false);
       });
 
+      // checklist:C04
       test("a wrong token does not start", async () => {
         const { url } = await serviceClient(connectionString, "another_hub").getClientAccessToken();
         const client = new sdk.WebPubSubClient(url.replace("another_hub", hub));

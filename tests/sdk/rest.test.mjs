@@ -27,6 +27,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       for (const socket of [ana, bob, simple]) socket?.ws.terminate();
     });
 
+    // checklist:C01 C04
     test("a client URL has the endpoint's scheme and opens a connection", async () => {
       const { url, baseUrl } = await service.getClientAccessToken({ userId: "ana b", groups: [ODD] });
       assert.match(url, scheme === "http" ? /^ws:/ : /^wss:/);
@@ -40,6 +41,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       await eventually(async () => !(await service.groupExists(ODD)), "the group is gone with its only member");
     });
 
+    // checklist:R02 C15
     test("sendToAll: json, text, binary, and simple clients get the payload only", async () => {
       await service.sendToAll({ b: 1, a: ["é"] });
       for (const socket of [ana, bob]) {
@@ -61,6 +63,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await simple.frame(), Buffer.from([0, 1, 255]));
     });
 
+    // checklist:R02 R27
     test("sendToAll: excluded connections and a filter", async () => {
       await service.sendToAll("not ana", { contentType: "text/plain", excludedConnections: [ana.id], messageTtlSeconds: 60 });
       await service.sendToAll("bob only", { contentType: "text/plain", filter: odata`userId eq ${"bob"}` });
@@ -70,6 +73,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await ana.settled(), []);
     });
 
+    // checklist:R09 R18
     test("sendToUser and sendToConnection", async () => {
       await service.sendToUser("ana", "to the user", { contentType: "text/plain" });
       await service.sendToConnection(ana.id, { to: "connection" });
@@ -80,6 +84,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await bob.settled(), []);
     });
 
+    // checklist:R11 R12 R15 R16 R20 R21
     test("a group: add, send, exclude, remove, exists", async () => {
       const group = service.group(ODD);
       assert.equal(await service.groupExists(ODD), false);
@@ -104,6 +109,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await bob.settled(), []);
     });
 
+    // checklist:R10 R22
     test("removal from all groups", async () => {
       for (const name of ["g1", "g2"]) {
         await service.group(name).addConnection(ana.id);
@@ -115,6 +121,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.equal(await service.groupExists("g2"), false);
     });
 
+    // checklist:R05 R06 R27
     test("connections by filter to groups and from them", async () => {
       await service.addConnectionsToGroups(["f1", "f2"], odata`userId eq ${"ana"}`);
       await service.group("f2").sendToAll("filtered", { contentType: "text/plain" });
@@ -127,6 +134,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.equal(await service.groupExists("f2"), false);
     });
 
+    // checklist:R14
     test("listConnections follows its pages", async () => {
       const group = service.group("list");
       const anonymous = await open();
@@ -156,6 +164,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       await anonymous.close();
     });
 
+    // checklist:R07 R17
     test("existence of connections and users", async () => {
       assert.equal(await service.connectionExists(ana.id), true);
       assert.equal(await service.connectionExists("no-such-connection"), false);
@@ -167,6 +176,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       await eventually(async () => !(await service.userExists("brief")), "user brief is gone");
     });
 
+    // checklist:R23 R24 R25 A05
     test("permissions: a role is granted, seen, taken away", async () => {
       const can = (permission) => service.hasPermission(ana.id, permission, { targetName: ODD });
       assert.equal(await can("sendToGroup"), false);
@@ -186,6 +196,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.equal(await ana.frame(), '{"type":"ack","ackId":3,"success":true}');
     });
 
+    // checklist:R03 R08 R13 R19
     test("closing: a connection, a user, a group, everybody but one", async () => {
       const expectClosed = async (socket, reason) => {
         assert.deepEqual(JSON.parse(await socket.frame()), { type: "system", event: "disconnected", message: reason });
@@ -209,6 +220,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       await other.closeConnection(five.id);
     });
 
+    // checklist:R26
     test("errors carry status and code", async () => {
       await assert.rejects(service.group("g").addConnection("no-such-connection"), { name: "RestError", statusCode: 404 });
       await assert.rejects(service.grantPermission("no-such-connection", "sendToGroup", { targetName: "g" }), { name: "RestError", statusCode: 404 });
@@ -225,6 +237,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await ana.settled(), []);
     });
 
+    // checklist:O09
     test("through a proxy of another name", async () => {
       const proxy = await Wire.to(service.endpoint);
       const proxied = new WebPubSubServiceClient(connectionString, hub, {
@@ -241,6 +254,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       await proxy.close();
     });
 
+    // checklist:C20
     test("what is wrong closes its sender and nobody else", async () => {
       const wrongs = {
         "no JSON": ["{", 1007],
@@ -262,6 +276,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
       assert.deepEqual(await bob.settled(), []);
     });
 
+    // checklist:A02 A03
     test("another key opens nothing", async () => {
       const stranger = new WebPubSubServiceClient(service.endpoint, new AzureKeyCredential("not the key of this service, but long"), hub, {
         allowInsecureConnection: true,
@@ -278,6 +293,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
 
 // With a token credential the SDK cannot sign for clients and asks the service to (:generateToken). It insists on
 // TLS. Its token here is one for exactly that request, signed with the access key.
+// checklist:R04
 test("client tokens made by the service", { timeout: 180_000 }, async () => {
   const { endpoint, accessKey } = parse(endpoints.https);
   const credential = {

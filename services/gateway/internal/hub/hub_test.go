@@ -223,6 +223,7 @@ func TestLeftConnectionsGetNothing(t *testing.T) {
 	}
 }
 
+// checklist:C21
 func TestSilentSocketIsCutOff(t *testing.T) {
 	h := newHarness(t, Options{})
 	c := h.Add(ConnOptions{ID: "c", Codec: protocol.JSON, KeepAlive: time.Second,
@@ -257,6 +258,7 @@ func TestGoodbyeCountsAfterALoss(t *testing.T) {
 	}
 }
 
+// checklist:C17
 func TestReliableBuffer(t *testing.T) {
 	var u unacked
 	m := message("x", MessageOptions{})

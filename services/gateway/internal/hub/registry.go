@@ -52,8 +52,8 @@ type Registry struct {
 // list is a set of connections, divided among the writers.
 type list struct {
 	topic string
-	group string // of a group's topic
-	size  int    // guarded by Registry.mu, as are the parts' sizes
+	group string  // of a group's topic
+	size  int     // guarded by Registry.mu, as are the parts' sizes
 	parts []*part // by writer; nil for those that have had no member
 }
 

@@ -248,6 +248,8 @@ func conformanceCases() map[string]conformance {
 }
 
 // TestConformance sends frames whole, byte by byte, and behind the handshake, and compares what is read.
+//
+// checklist:C20
 func TestConformance(t *testing.T) {
 	for name, test := range conformanceCases() {
 		t.Run(name, func(t *testing.T) {
@@ -301,6 +303,7 @@ func compare(t *testing.T, s *Socket, want []message, end *CloseError) {
 	}
 }
 
+// checklist:C22
 func TestLimit(t *testing.T) {
 	tooBig := &CloseError{Code: CodeTooBig, Reason: "too large"}
 	tests := map[string]struct {
