@@ -32,6 +32,7 @@ export class Person {
   static async at(browser, url, name) {
     const context = await browser.newContext(viewports[size]);
     context.setDefaultTimeout(20_000);
+    await context.grantPermissions(["notifications"]);
     const page = await context.newPage();
     const person = new Person(context, page, url, name);
     await person.#watch();
@@ -47,6 +48,20 @@ export class Person {
     const home = new URL(this.url);
     await this.page.addInitScript(() => {
       document.addEventListener("securitypolicyviolation", (e) => console.error(`content policy: ${e.violatedDirective} ${e.blockedURI}`));
+      // No page of a headless browser is ever hidden, so a test says when this one is. Notifications are the browser's own.
+      let hidden = false;
+      Object.defineProperty(document, "hidden", { get: () => hidden });
+      window.setHidden = (value) => {
+        hidden = value;
+        document.dispatchEvent(new Event("visibilitychange"));
+      };
+      window.shown = [];
+      window.Notification = class extends Notification {
+        constructor(...args) {
+          super(...args);
+          this.addEventListener("show", () => window.shown.push(this));
+        }
+      };
     });
     this.page.on("pageerror", (err) => this.faults.push(`error: ${err.stack ?? err}`));
     this.page.on("console", (message) => {
@@ -132,6 +147,21 @@ export class Person {
 
   async sent(text) {
     await this.page.locator('.text[data-state="sent"]').getByText(text, { exact: true }).waitFor();
+  }
+
+  /** Puts the page into the background, or back. */
+  async hide(hidden = true) {
+    await this.page.evaluate((value) => window.setHidden(value), hidden);
+  }
+
+  /** Waits until the browser has shown a notification with the given text, and returns its title. */
+  async notified(body) {
+    const shown = await this.page.waitForFunction((text) => window.shown.find((n) => n.body === text), body);
+    return shown.evaluate((n) => n.title);
+  }
+
+  async clickNotification(body) {
+    await this.page.evaluate((text) => window.shown.find((n) => n.body === text).dispatchEvent(new Event("click")), body);
   }
 
   async picture(name) {

@@ -126,6 +126,22 @@ chapter("a private chat begins with an invitation", async () => {
   await bob.page.getByText(`Waiting for ${ada.name}`).waitFor({ state: "detached" });
 });
 
+chapter("a page in the background has the browser tell of messages, and lead to them", async () => {
+  await ada.openChat(river);
+  await ada.hide();
+  await bob.openChat(ada.name);
+  await bob.say("Are you away?");
+  assert.equal(await ada.notified("Are you away?"), bob.name);
+  await bob.openChat(river);
+  await bob.say("Anybody else?");
+  assert.equal(await ada.notified("Anybody else?"), `${bob.name} in ${river}`);
+  await ada.chat(river).locator(".badge").filter({ hasText: /^1 unread$/ }).waitFor({ state: "attached" }); // nobody has seen it
+  await ada.clickNotification("Are you away?");
+  await ada.hide(false);
+  await ada.page.getByRole("region", { name: bob.name, exact: true }).waitFor();
+  await ada.hears("Are you away?");
+});
+
 chapter("one blocks the other: neither can write, until it is taken back", async () => {
   await bob.openChat(ada.name);
   await bob.page.getByRole("button", { name: `Block ${ada.name}` }).click();
