@@ -80,7 +80,7 @@ func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http
 	h.Set("ce-specversion", "1.0")
 	h.Set("ce-awpsversion", "1.0")
 	h.Set("ce-type", e.Type)
-	h.Set("ce-source", "/hubs/"+e.Hub+"/client/"+e.ConnectionID)
+	h.Set("ce-source", source(e))
 	h.Set("ce-id", strconv.FormatUint(e.ID, 10))
 	h.Set("ce-time", e.Time.UTC().Format(time.RFC3339))
 	h.Set("ce-signature", Signature(e.ConnectionID, keys...))
@@ -93,6 +93,8 @@ func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http
 	httpx.SetMetadata(h, e.Metadata)
 	return r, nil
 }
+
+func source(e Event) string { return "/hubs/" + e.Hub + "/client/" + e.ConnectionID }
 
 func setIf(h http.Header, name, value string) {
 	if value != "" {

@@ -1,4 +1,4 @@
-// Package messagelog keeps copies of what clients send to groups, for consumers such as the chat history.
+// Package messagelog keeps copies of what clients send to groups, and of events, for consumers such as the chat history.
 //
 // It is the self-hosted twin of the cloud's event listeners: a hub names the logs that get a copy, a consumer
 // reads a log at least once and remembers what it has stored. A log is a Redis Stream (package redislog) or a
@@ -12,16 +12,26 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Entry is one group message as a client sent it. Everything but Data comes from the sender's connection and
-// can be trusted.
+// Entry is one group message as a client sent it, or one event of a connection. Everything but Data comes from the sender's
+// connection and can be trusted.
 type Entry struct {
 	ID           string // made by the log; grows along the log, unique within it
 	Hub          webpubsub.HubKey
-	Group        string
+	Group        string // that the message was sent to
 	ConnectionID string
 	FromUserID   string // empty for an anonymous sender
 	Time         time.Time
 	Data         webpubsub.Data
+	Event        *Event // nil: a message to Group
+}
+
+// Event is what an entry that is an event has beside its data.
+type Event struct {
+	Type        string // as cloudevents has it
+	Name        string
+	ID          uint64 // unique within the connection
+	Subprotocol string
+	State       string
 }
 
 // Name returns the name of the log that a tenant calls name. Tenants share no log, whatever they call theirs: what one

@@ -62,6 +62,7 @@ func (c *checker) tenant(at string, t Tenant) {
 	for i, u := range t.Upstream {
 		c.template(fmt.Sprintf("%s.upstream[%d]", at, i), u)
 	}
+	c.logs(at, t)
 	hubs := map[string]string{}
 	for i, h := range t.Hubs {
 		hubAt := fmt.Sprintf("%s.hubs[%d]", at, i)
@@ -150,6 +151,9 @@ func (c *checker) hub(at string, h Hub) {
 			c.add(listenerAt, "%.80q is not the name of a message log; use letters, digits, - or _", name)
 		}
 		c.once(listeners, listenerAt, name)
+	}
+	for i, l := range h.EventListeners {
+		c.listener(fmt.Sprintf("%s.eventListeners[%d]", at, i), l)
 	}
 }
 

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -70,6 +71,10 @@ func (t Tenant) clone() *Tenant {
 	for i := range t.Hubs {
 		h := &t.Hubs[i]
 		h.Listeners = slices.Clone(h.Listeners)
+		h.EventListeners = slices.Clone(h.EventListeners)
+		for j := range h.EventListeners {
+			h.EventListeners[j].SystemEvents = slices.Clone(h.EventListeners[j].SystemEvents)
+		}
 		h.Handlers = slices.Clone(h.Handlers)
 		for j := range h.Handlers {
 			handler := &h.Handlers[j]
@@ -87,6 +92,15 @@ func (s *Static) ByName(name string) *Tenant {
 		return x.names[name]
 	}
 	return nil
+}
+
+// All implements Source.
+func (s *Static) All() []*Tenant {
+	x := s.now.Load()
+	if x == nil {
+		return nil
+	}
+	return slices.Collect(maps.Values(x.names))
 }
 
 // ByHost implements Source.

@@ -96,6 +96,8 @@ type Hub struct {
 	KeepAliveSeconds int       `yaml:"keepAliveSeconds"` // interval of pings, 1 to 120; 0 means 20
 	Handlers         []Handler `yaml:"handlers"`         // the first that matches an event gets it
 	Listeners        []string  `yaml:"listeners"`        // message logs that get a copy of what clients send to groups
+
+	EventListeners []Listener `yaml:"eventListeners"` // message logs that get a copy of events
 }
 
 // Handler is an application's webhook (protocol/event-handler.md section 1).
@@ -127,4 +129,6 @@ type Source interface {
 	ByHost(host string) *Tenant
 	// ByName returns the tenant of that name, or nil.
 	ByName(name string) *Tenant
+	// All returns all tenants, in no order.
+	All() []*Tenant
 }

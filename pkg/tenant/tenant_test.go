@@ -145,6 +145,9 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		return with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "chat", Handlers: []Handler{h}}} })
 	}
 	provider := func(list ...OIDC) Tenant { return with(func(tn *Tenant) { tn.Auth.OIDC = list }) }
+	listeners := func(l ...Listener) Tenant {
+		return with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "chat", Listeners: []string{"history"}, EventListeners: l}} })
+	}
 	const at = "tenants[0].hubs[0].handlers[0]"
 	for _, tc := range []struct {
 		tenants []Tenant
@@ -193,6 +196,14 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/{events}?secret"}} })}, "unknown parameter {events}; only {hub}, {category}, {event}, {file"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", EventPattern: "a,,b"}} })}, "tenants[0].upstream[0].eventPattern:"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Upstream = []Template{{URLTemplate: "http://x/", Auth: HandlerAuth{Scope: "x"}}} })}, "tenants[0].upstream[0].auth:"},
+		{[]Tenant{listeners(Listener{Log: "a b", UserEvents: "*"})}, "eventListeners[0].log:"},
+		{[]Tenant{listeners(Listener{Log: "a"})}, "eventListeners[0]: gets no events"},
+		{[]Tenant{listeners(Listener{Log: "a", UserEvents: "a,,b"})}, "eventListeners[0].userEvents:"},
+		{[]Tenant{listeners(Listener{Log: "a", SystemEvents: []string{"connect"}})}, `eventListeners[0].systemEvents[0]: "connect" is not a listener's system event; use connected, disconnected`},
+		{[]Tenant{listeners(Listener{Log: "a", UserEvents: "*", Webhook: Webhook{URL: "http://x/{event}?secret"}})}, "eventListeners[0].webhook.url: has the unknown parameter {event}; only {hub}, {file"},
+		{[]Tenant{listeners(Listener{Log: "a", UserEvents: "*", Webhook: Webhook{URL: "http://x/", Auth: HandlerAuth{Scope: "x"}}})}, "eventListeners[0].webhook.auth:"},
+		{[]Tenant{listeners(Listener{Log: "History", UserEvents: "*"})}, "eventListeners[0].log: \"History\" is also among listeners"},
+		{[]Tenant{listeners(Listener{Log: "a", UserEvents: "*", Webhook: Webhook{URL: "http://x/"}}, Listener{Log: "A", UserEvents: "b"})}, "eventListeners[0].log: \"a\" is used by another event listener"},
 		{[]Tenant{handler(Handler{URL: "ftp://secret/"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "tunnel:///secret"})}, at + ".url: must begin with http"},
 		{[]Tenant{handler(Handler{URL: "http://{hub}.secret/"})}, at + ".url: has a parameter in its host"},
@@ -277,6 +288,20 @@ func TestHandlerWants(t *testing.T) {
 	h := Handler{UserEvents: "one, two, three"}
 	if allocs := testing.AllocsPerRun(100, func() { h.WantsUser("three") }); allocs != 0 {
 		t.Errorf("got %v allocations, want none", allocs)
+	}
+}
+
+// checklist:E13
+func TestListenerWants(t *testing.T) {
+	l := Listener{UserEvents: "a, b", SystemEvents: []string{"Connected"}}
+	if !l.WantsUser("B") || l.WantsUser("c") || !l.WantsSystem("connected") || l.WantsSystem("disconnected") {
+		t.Error("a listener matches other events than its filter says")
+	}
+	tn := valid("a", "*")
+	tn.Hubs = []Hub{{Name: "x", EventListeners: []Listener{{Log: "shared", UserEvents: "a"}, {Log: "own", UserEvents: "*", Webhook: Webhook{URL: "https://x/{hub}?code={env:CODE}"}}}},
+		{Name: "y", EventListeners: []Listener{{Log: "shared", SystemEvents: []string{"connected"}}}}}
+	if err := Check(tn); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	historyStored     = "stored"
 	historyKnown      = "known"      // its key is there already: it was read or sent twice
-	historyForeign    = "foreign"    // of another hub, or for a group that is no room
+	historyForeign    = "foreign"    // of another hub, no message, or for a group that is no room
 	historyNotText    = "not_text"   // binary, or JSON without a text
 	historyBlank      = "blank"      // nothing but white space
 	historyInvalid    = "invalid"    // too long, no text (NUL), or from nobody
@@ -82,7 +82,7 @@ func (s *Service) rememberPart(ctx context.Context, part []messagelog.Entry) (re
 
 // message returns what is to be stored of an entry, or why nothing is.
 func (s *Service) message(e messagelog.Entry) (m chat.Message, fault string) {
-	if e.Hub != (webpubsub.HubKey{Tenant: s.cfg.Tenant, Hub: s.cfg.Hub}) {
+	if e.Event != nil || e.Hub != (webpubsub.HubKey{Tenant: s.cfg.Tenant, Hub: s.cfg.Hub}) {
 		return m, historyForeign
 	}
 	text, key, fault := saidIn(e.Data)

@@ -159,6 +159,7 @@ func (l *memoryLog) Ready(context.Context) error {
 	return l.err
 }
 
+// checklist:E13
 func TestListenersGetWhatClientsSend(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {

@@ -125,7 +125,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
-	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Logger, d.Metrics)
+	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
 	var err error
 	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
 		return nil, err

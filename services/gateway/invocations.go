@@ -119,7 +119,7 @@ func (r *reader) invocation() {
 			return // canceled before its turn
 		}
 		var answer webpubsub.Data
-		reply, err := c.session.Event(ctx, name, d)
+		reply, err := c.session.Invoke(ctx, name, d)
 		switch {
 		case !r.invoked.remove(id, v):
 			return // canceled

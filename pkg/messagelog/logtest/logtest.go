@@ -190,6 +190,9 @@ func whole(s *suite) {
 		{Hub: webpubsub.HubKey{Tenant: "other", Hub: "chat"}, Group: "room", ConnectionID: "c6", FromUserID: "__proto__", Data: webpubsub.Text("of another tenant")},
 		{Hub: hub, Group: strings.Repeat("ü", webpubsub.MaxGroupName), ConnectionID: "c7", FromUserID: "a\x00b", Data: webpubsub.Text("a\x00b")},
 		{Hub: hub, Group: "large", ConnectionID: "c8", Data: webpubsub.Data{Type: webpubsub.DataBinary, Bytes: bytes.Repeat([]byte{'x'}, webpubsub.MaxMessageBytes)}},
+		{Hub: hub, ConnectionID: "c9", FromUserID: "bob", Data: webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte("{}")},
+			Event: &messagelog.Event{Type: "azure.webpubsub.sys.connected", Name: "connected", ID: 1<<64 - 1, Subprotocol: "json.webpubsub.azure.v1", State: "eyJuIjoxfQ=="}},
+		{Hub: hub, ConnectionID: "c9", Data: webpubsub.Text("x"), Event: &messagelog.Event{Type: "azure.webpubsub.user.e", Name: "e"}},
 	}
 	for i := range want {
 		want[i].Time = time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
@@ -214,6 +217,9 @@ func whole(s *suite) {
 		if got.Hub != w.Hub || got.Group != w.Group || got.ConnectionID != w.ConnectionID || got.FromUserID != w.FromUserID {
 			s.Errorf("entry %d: got %v %.20q of %q by %q, want %v %.20q of %q by %q", i,
 				got.Hub, got.Group, got.ConnectionID, got.FromUserID, w.Hub, w.Group, w.ConnectionID, w.FromUserID)
+		}
+		if (got.Event == nil) != (w.Event == nil) || got.Event != nil && *got.Event != *w.Event {
+			s.Errorf("entry %d: got event %+v, want %+v", i, got.Event, w.Event)
 		}
 	}
 }

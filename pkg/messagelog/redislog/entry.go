@@ -2,6 +2,7 @@ package redislog
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,15 +21,26 @@ const (
 	fieldTime       = "time" // RFC 3339
 	fieldType       = "type"
 	fieldData       = "data"
+
+	// Of events only.
+	fieldEvent       = "event" // its type
+	fieldName        = "name"
+	fieldID          = "id"
+	fieldSubprotocol = "subprotocol"
+	fieldState       = "state"
 )
 
 func encode(e messagelog.Entry) []any {
-	return []any{
+	values := []any{
 		fieldTenant, e.Hub.Tenant, fieldHub, e.Hub.Hub, fieldGroup, e.Group,
 		fieldConnection, e.ConnectionID, fieldUser, e.FromUserID,
 		fieldTime, e.Time.UTC().Format(time.RFC3339Nano),
 		fieldType, e.Data.Type.String(), fieldData, e.Data.Bytes,
 	}
+	if v := e.Event; v != nil {
+		values = append(values, fieldEvent, v.Type, fieldName, v.Name, fieldID, v.ID, fieldSubprotocol, v.Subprotocol, fieldState, v.State)
+	}
+	return values
 }
 
 func decode(m redis.XMessage) (messagelog.Entry, error) {
@@ -44,7 +56,7 @@ func decode(m redis.XMessage) (messagelog.Entry, error) {
 	if !ok {
 		return messagelog.Entry{}, fmt.Errorf("entry %s has no valid data type", m.ID)
 	}
-	return messagelog.Entry{
+	e := messagelog.Entry{
 		ID:           m.ID,
 		Hub:          webpubsub.HubKey{Tenant: field(fieldTenant), Hub: field(fieldHub)},
 		Group:        field(fieldGroup),
@@ -52,5 +64,13 @@ func decode(m redis.XMessage) (messagelog.Entry, error) {
 		FromUserID:   field(fieldUser),
 		Time:         at,
 		Data:         webpubsub.Data{Type: kind, Bytes: []byte(field(fieldData))},
-	}, nil
+	}
+	if eventType := field(fieldEvent); eventType != "" {
+		id, err := strconv.ParseUint(field(fieldID), 10, 64)
+		if err != nil {
+			return messagelog.Entry{}, fmt.Errorf("entry %s has no valid event id", m.ID)
+		}
+		e.Event = &messagelog.Event{Type: eventType, Name: field(fieldName), ID: id, Subprotocol: field(fieldSubprotocol), State: field(fieldState)}
+	}
+	return e, nil
 }

@@ -139,7 +139,8 @@ func (l *Log) next(ctx context.Context, who consumer, handle func(context.Contex
 // read returns the oldest entries that the consumer has not confirmed, and the sequence of the last of them.
 func (l *Log) read(ctx context.Context, who consumer) (batch []messagelog.Entry, last int64, err error) {
 	rows, err := l.db.QueryContext(ctx, `
-		SELECT seq, tenant, hub, group_name, connection_id, user_id, time, type, data FROM entries
+		SELECT seq, tenant, hub, group_name, connection_id, user_id, time, type, data,
+			event_type, event_name, event_id, subprotocol, state FROM entries
 		WHERE log = ?1 AND seq > (SELECT seq FROM consumers WHERE log = ?1 AND consumer = ?2)
 		ORDER BY seq LIMIT ?3`,
 		who.log, who.name, readBatch)
@@ -160,7 +161,14 @@ func (l *Log) read(ctx context.Context, who consumer) (batch []messagelog.Entry,
 
 func scanEntry(rows *sql.Rows) (e messagelog.Entry, seq int64, err error) {
 	var micro int64
-	err = rows.Scan(&seq, &e.Hub.Tenant, &e.Hub.Hub, &e.Group, &e.ConnectionID, &e.FromUserID, &micro, &e.Data.Type, &e.Data.Bytes)
+	var event messagelog.Event
+	var id string
+	err = rows.Scan(&seq, &e.Hub.Tenant, &e.Hub.Hub, &e.Group, &e.ConnectionID, &e.FromUserID, &micro, &e.Data.Type, &e.Data.Bytes,
+		&event.Type, &event.Name, &id, &event.Subprotocol, &event.State)
+	if err == nil && event.Type != "" {
+		event.ID, err = strconv.ParseUint(id, 10, 64)
+		e.Event = &event
+	}
 	e.ID, e.Time = strconv.FormatInt(seq, 10), time.UnixMicro(micro).UTC()
 	return e, seq, err
 }

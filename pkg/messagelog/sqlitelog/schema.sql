@@ -8,7 +8,13 @@ CREATE TABLE IF NOT EXISTS entries (
     user_id       TEXT    NOT NULL,
     time          INTEGER NOT NULL, -- microseconds since 1970
     type          INTEGER NOT NULL,
-    data          BLOB    NOT NULL
+    data          BLOB    NOT NULL,
+    -- of events only, since schema 2
+    event_type    TEXT    NOT NULL DEFAULT '',
+    event_name    TEXT    NOT NULL DEFAULT '',
+    event_id      TEXT    NOT NULL DEFAULT '', -- decimal: it may be greater than an INTEGER
+    subprotocol   TEXT    NOT NULL DEFAULT '',
+    state         TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS entries_log ON entries (log, seq);

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -129,14 +130,37 @@ func (l *Log) prepare() error {
 	if err := l.db.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil {
 		return err
 	}
-	if version > 1 {
-		return fmt.Errorf("it has schema %d and this program knows 1; run a newer chatr", version)
+	if version > 2 {
+		return fmt.Errorf("it has schema %d and this program knows 2; run a newer chatr", version)
 	}
-	if _, err := l.db.Exec(schema + `; PRAGMA user_version = 1`); err != nil {
+	if version == 1 {
+		if err := l.addEvents(); err != nil {
+			return fmt.Errorf("bring it from schema 1 to 2: %w", err)
+		}
+	}
+	if _, err := l.db.Exec(schema + `; PRAGMA user_version = 2`); err != nil {
 		return err
 	}
 	return l.db.QueryRow(`
 		SELECT max(coalesce((SELECT max(seq) FROM entries), 0), coalesce((SELECT max(seq) FROM consumers), 0))`).Scan(&l.last)
+}
+
+// addEvents adds what schema 1 lacks, in one transaction with the note that it is there.
+func (l *Log) addEvents() error {
+	tx, err := l.db.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing after Commit
+	for _, column := range []string{"event_type", "event_name", "event_id", "subprotocol", "state"} {
+		if _, err := tx.Exec(`ALTER TABLE entries ADD COLUMN ` + column + ` TEXT NOT NULL DEFAULT ''`); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(`PRAGMA user_version = 2`); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // Append queues e and calls done when it is in the file, or with ErrFull, ErrClosed or what went wrong.
@@ -220,8 +244,9 @@ func (l *Log) insert(batch []pending) error {
 
 func insertAll(tx *sql.Tx, batch []pending, last *int64) error {
 	stmt, err := tx.Prepare(`
-		INSERT INTO entries (seq, log, tenant, hub, group_name, connection_id, user_id, time, type, data)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		INSERT INTO entries (seq, log, tenant, hub, group_name, connection_id, user_id, time, type, data,
+			event_type, event_name, event_id, subprotocol, state)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
 		return err
 	}
@@ -233,8 +258,13 @@ func insertAll(tx *sql.Tx, batch []pending, last *int64) error {
 		}
 		*last = max(*last+1, now)
 		e := p.entry
+		event, id := messagelog.Event{}, ""
+		if e.Event != nil {
+			event, id = *e.Event, strconv.FormatUint(e.Event.ID, 10)
+		}
 		_, err := stmt.Exec(*last, p.log, e.Hub.Tenant, e.Hub.Hub, e.Group, e.ConnectionID, e.FromUserID,
-			e.Time.UnixMicro(), e.Data.Type, append([]byte{}, e.Data.Bytes...)) // not nil, which would be NULL
+			e.Time.UnixMicro(), e.Data.Type, append([]byte{}, e.Data.Bytes...), // not nil, which would be NULL
+			event.Type, event.Name, id, event.Subprotocol, event.State)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -274,5 +275,49 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	for range cap(inFlight) {
 		inFlight <- struct{}{}
+	}
+}
+
+// A log that a version before events has made is read on, and takes events.
+func TestSchemaOfVersionOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(`
+		CREATE TABLE entries (seq INTEGER PRIMARY KEY, log TEXT NOT NULL, tenant TEXT NOT NULL, hub TEXT NOT NULL, group_name TEXT NOT NULL,
+			connection_id TEXT NOT NULL, user_id TEXT NOT NULL, time INTEGER NOT NULL, type INTEGER NOT NULL, data BLOB NOT NULL) STRICT;
+		CREATE INDEX entries_log ON entries (log, seq);
+		CREATE TABLE consumers (log TEXT NOT NULL, consumer TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (log, consumer)) STRICT, WITHOUT ROWID;
+		INSERT INTO entries VALUES (1, 'history', 'acme', 'chat', 'room', 'c1', 'ana', 1000000, 1, x'6f6c64');
+		PRAGMA user_version = 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	for range 2 { // and once more, as schema 2
+		l, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		l.Append("history", messagelog.Entry{Data: webpubsub.Text("new"), Event: &messagelog.Event{Type: "t", Name: "n", ID: 7}}, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		err = l.Consume(ctx, "history", "me", func(_ context.Context, batch []messagelog.Entry) error {
+			first, last := batch[0], batch[len(batch)-1]
+			if string(first.Data.Bytes) == "old" && first.Event != nil || last.Event == nil || last.Event.ID != 7 {
+				t.Errorf("got %+v, want a message and then events", batch)
+			}
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		l.Close()
 	}
 }

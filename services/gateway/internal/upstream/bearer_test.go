@@ -205,7 +205,7 @@ func TestTokensAreCachedAndRefreshed(t *testing.T) {
 				h := handlerOf("http://app.example")
 				h.SkipValidation = true
 				h.Auth = tenant.HandlerAuth{TokenURL: "https://issuer.example/token", ClientID: "c", ClientSecret: "s"}
-				u := New(Config{EventTimeout: time.Millisecond}, newTenants(t, h), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+				u := New(Config{EventTimeout: time.Millisecond}, newTenants(t, h), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 				c := &clock{issue: tc.issue, refuse: tc.refuse}
 				u.client.Transport = c
 				ctx, stop := context.WithCancel(t.Context())

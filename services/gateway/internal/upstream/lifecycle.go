@@ -44,16 +44,19 @@ func (s *Session) targetOf(p lifecycle) (target, bool) {
 func (s *Session) add(p lifecycle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.kind != kindDisconnected && s.closed || s.given {
+	if s.outOfPlace(p.kind) {
 		return false
 	}
-	if p.id == 0 { // else another process has given it one
+	if p.id == 0 { // else it has been told to listeners by it, or by another process to its handler
 		s.lastID++
 		p.id = s.lastID
 	}
 	s.pending = append(s.pending, p)
 	return true
 }
+
+// outOfPlace reports whether an event of that kind must not be told any more. The caller has mu.
+func (s *Session) outOfPlace(k kind) bool { return k != kindDisconnected && s.closed || s.given }
 
 // submit hands the session to the host of its next lifecycle event, unless it is there already. Disconnected
 // waits for user events that are still under way.

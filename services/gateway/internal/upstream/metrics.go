@@ -35,6 +35,9 @@ type metrics struct {
 	waiting   prometheus.Gauge
 	inFlight  prometheus.Gauge
 	durations map[kind]prometheus.Observer // of duration, looked up once
+
+	listened *prometheus.CounterVec
+	webhooks *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,11 +60,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "gateway_upstream_in_flight", Help: "Requests to event handlers under way.",
 		}),
 		durations: map[kind]prometheus.Observer{},
+
+		listened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_listener_copies_total", Help: "Events that were to be copied to the log of an event listener, by whether they are stored or failed, each attempt.",
+		}, []string{"result"}),
+		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_webhook_events_total", Help: "Events of event listeners for webhooks: delivered, failed (and tried again), or refused (and given up).",
+		}, []string{"result"}),
 	}
 	for _, k := range []kind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft} {
 		m.durations[k] = m.duration.WithLabelValues(string(k))
 	}
-	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight)
+	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.listened, m.webhooks)
 	return m
 }
 
@@ -72,3 +82,13 @@ func (m *metrics) failed(k kind, r Reason) {
 }
 
 func (m *metrics) lost(r Reason, n int) { m.dropped.WithLabelValues(string(r)).Add(float64(n)) }
+
+func (m *metrics) copied(err error) {
+	result := "stored"
+	if err != nil {
+		result = "failed"
+	}
+	m.listened.WithLabelValues(result).Inc()
+}
+
+func (m *metrics) hooked(result string, n int) { m.webhooks.WithLabelValues(result).Add(float64(n)) }

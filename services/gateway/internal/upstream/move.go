@@ -97,7 +97,7 @@ func (s *Session) catchUp() {
 	s.unsaid = false
 	s.mu.Unlock()
 	if owed {
-		s.queue(disconnected(reason))
+		s.tell(disconnected(reason))
 	}
 }
 

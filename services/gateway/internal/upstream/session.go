@@ -143,7 +143,7 @@ func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
-	s.queue(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
+	s.tell(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
 	for _, group := range groups {
 		s.queueMove(move{kindJoined, group})
 	}
@@ -208,7 +208,7 @@ func (s *Session) Closed(reason string) {
 	s.closed, s.early = true, nil
 	s.mu.Unlock()
 	if tell {
-		s.queue(disconnected(reason))
+		s.tell(disconnected(reason))
 	}
 }
 
@@ -220,18 +220,28 @@ func disconnected(reason string) lifecycle {
 	return lifecycle{kind: kindDisconnected, time: time.Now(), body: body}
 }
 
-// Event brings a user event to the hub's handler and returns what the connection is to receive as a message
-// from the server, nil for nothing (event-handler.md section 6). It blocks. Errors are ErrNoHandler or a
-// *Failure.
+// Event brings a user event to the hub's handler and listeners and returns what the connection is to receive as a message
+// from the server, nil for nothing (event-handler.md section 6). It blocks. Without a handler an event has arrived when the
+// logs of its listeners have it. Errors are ErrNoHandler or a *Failure.
 func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	to, ok := s.userTarget(name)
-	if !ok {
+	return s.user(ctx, name, d, true)
+}
+
+// Invoke is Event for an event that must have an answer, which listeners do not give (event-handler.md section 6.3).
+func (s *Session) Invoke(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
+	return s.user(ctx, name, d, false)
+}
+
+func (s *Session) user(ctx context.Context, name string, d webpubsub.Data, listenersCount bool) (*webpubsub.Data, error) {
+	to, handled := s.userTarget(name)
+	listeners := s.up.userListeners(s.hub, name)
+	if !handled && (!listenersCount || len(listeners) == 0) {
 		s.up.metrics.failed(kindUser, ReasonNoHandler)
 		return nil, ErrNoHandler
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.up.cfg.EventTimeout)
 	defer cancel()
-	data, failure := s.postUser(ctx, to, name, d)
+	data, failure := s.postUser(ctx, to, listeners, name, d)
 	if failure != nil {
 		return nil, failure
 	}
@@ -246,7 +256,8 @@ func (s *Session) userTarget(name string) (target, bool) {
 	return s.up.userTarget(s.hub, name)
 }
 
-func (s *Session) postUser(ctx context.Context, to target, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
+// postUser copies a user event to logs and posts it, unless there is no handler to post it to.
+func (s *Session) postUser(ctx context.Context, to target, logs []string, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
 	id, failure := s.begin(ctx, to.host)
 	if failure != nil {
 		s.up.metrics.failed(kindUser, failure.Reason)
@@ -255,6 +266,13 @@ func (s *Session) postUser(ctx context.Context, to target, name string, d webpub
 	defer s.end()
 	e := s.event(cloudevents.UserPrefix+name, name, id, time.Now())
 	e.ContentType, e.Body, e.Metadata = contentType(d.Type), d.Bytes, d.Metadata
+	copied := s.copyUser(logs, e, d)
+	if to.host == nil {
+		if failure = await(ctx, len(logs), copied); failure != nil {
+			s.up.metrics.failed(kindUser, failure.Reason)
+		}
+		return nil, failure
+	}
 	a, failure := s.up.call(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
 	if failure != nil {
 		return nil, failure

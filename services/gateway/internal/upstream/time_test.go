@@ -74,7 +74,7 @@ func scripted(t *testing.T, cfg Config, validated bool, answer func(n int, r *ht
 	synctest.Test(t, func(t *testing.T) {
 		h := handlerOf("http://app.example")
 		h.SkipValidation = !validated
-		u := New(cfg, newTenants(t, h), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		u := New(cfg, newTenants(t, h), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		s := &script{answer: answer, start: time.Now()}
 		u.client.Transport = s
 		ctx, stop := context.WithCancel(t.Context())
@@ -598,7 +598,7 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := handlerOf("http://app.example")
 			h.SkipValidation = true
-			u := New(Config{}, newTenants(t, h), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			u := New(Config{}, newTenants(t, h), nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 			u.client.Transport = &script{answer: func(_ int, r *http.Request) (int, error) {
 				<-r.Context().Done()
 				return 0, r.Context().Err()
@@ -659,7 +659,7 @@ func TestAReloadMovesWaitingEvents(t *testing.T) {
 			return h
 		}
 		tenants := newTenants(t, handler("old.example"))
-		u := New(Config{}, tenants, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		u := New(Config{}, tenants, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 		var mu sync.Mutex
 		arrived := map[string]int{}
 		s := &script{start: time.Now(), answer: func(_ int, r *http.Request) (int, error) {

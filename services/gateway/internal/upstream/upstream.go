@@ -3,7 +3,8 @@
 //
 // Events of one connection reach a handler one after another, in order. Connect and user events block their
 // caller, for a limited time. Connected, disconnected, joined and left do not: they are kept and retried while the handler is
-// down, within limits, and each one given up is counted under a reason. A slow or dead handler costs only those
+// down, within limits, and each one given up is counted under a reason. Event listeners get copies in message logs, which
+// webhooks get in batches from there. A slow or dead handler costs only those
 // who need it: calls per handler host are bounded.
 package upstream
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -63,6 +65,8 @@ type Upstream struct {
 	metrics *metrics
 	client  *http.Client
 
+	messages messagelog.Log // nil: there are no listeners
+
 	life context.Context // ends when Run returns; requests that no caller waits for live in it
 	stop context.CancelFunc
 
@@ -70,20 +74,21 @@ type Upstream struct {
 	hosts    map[string]*host
 	consents map[consentKey]*consent
 	tokens   map[tenant.HandlerAuth]*bearer
+	copies   map[string]*copies // by log
 	stopped  bool
 	work     sync.WaitGroup
 	waiting  int           // lifecycle events not yet delivered or given up
 	none     chan struct{} // closed when waiting falls to zero; nil when nobody asked
 }
 
-// New returns an Upstream at work; Run ends it.
-func New(cfg Config, tenants tenant.Source, log *slog.Logger, reg prometheus.Registerer) *Upstream {
+// New returns an Upstream at work; Run ends it. Without messages there are no event listeners.
+func New(cfg Config, tenants tenant.Source, messages messagelog.Log, log *slog.Logger, reg prometheus.Registerer) *Upstream {
 	cfg = cfg.withDefaults()
 	life, stop := context.WithCancel(context.Background())
 	return &Upstream{
-		cfg: cfg, tenants: tenants, log: log, metrics: newMetrics(reg), client: newClient(cfg),
+		cfg: cfg, tenants: tenants, messages: messages, log: log, metrics: newMetrics(reg), client: newClient(cfg),
 		life: life, stop: stop,
-		hosts: map[string]*host{}, consents: map[consentKey]*consent{}, tokens: map[tenant.HandlerAuth]*bearer{},
+		hosts: map[string]*host{}, consents: map[consentKey]*consent{}, tokens: map[tenant.HandlerAuth]*bearer{}, copies: map[string]*copies{},
 	}
 }
 
@@ -108,6 +113,9 @@ func newClient(cfg Config) *http.Client {
 // Run returns when ctx has ended and everything under way has stopped; lifecycle events that still wait are
 // given up. Call Drain before ctx ends to have them delivered.
 func (u *Upstream) Run(ctx context.Context) error {
+	if u.messages != nil {
+		u.start(u.runWebhooks)
+	}
 	<-ctx.Done()
 	u.mu.Lock()
 	u.stopped = true
@@ -242,6 +250,7 @@ const (
 	ReasonClientError Reason = "client_error" // it answered 3xx or 4xx
 	ReasonServerError Reason = "server_error" // it answered 5xx
 	ReasonValidation  Reason = "validation"   // it does not consent to events from us
+	ReasonLog         Reason = "log"          // the message log of a listener does not take it
 	ReasonSecret      Reason = "secret"       // a secret or token that it wants to see cannot be had
 	ReasonAnswer      Reason = "answer"       // it answered 2xx with something that cannot be used
 	ReasonCanceled    Reason = "canceled"     // the caller, or its connection, is gone

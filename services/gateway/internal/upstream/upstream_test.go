@@ -52,7 +52,7 @@ func newUpstream(t testing.TB, cfg Config, handlers ...tenant.Handler) (*Upstrea
 	t.Helper()
 	logged := &logBuffer{}
 	log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	u := New(cfg, newTenants(t, handlers...), log, prometheus.NewRegistry())
+	u := New(cfg, newTenants(t, handlers...), nil, log, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -750,7 +750,7 @@ func TestTenantsSignWithTheirOwnKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := New(Config{}, tenants, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	u := New(Config{}, tenants, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	for _, name := range []string{"a", "b", "c"} {
 		_, err := u.Open(webpubsub.HubKey{Tenant: name, Hub: "chat"}, connID).Event(t.Context(), "e", webpubsub.Text("x"))
 		if (err == nil) != (name != "c") {
