@@ -38,6 +38,7 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error {
 		return reload(groupCtx, files, tenants, fileTenants, args, p.log)
 	})

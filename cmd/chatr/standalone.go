@@ -88,6 +88,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	group.Go(func() error {
 		return httpx.Serve(groupCtx, httpx.NewServer(services.events.Handler()), door.events, lastRequests)
 	})
+	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
 	group.Go(func() error { return reload(groupCtx, files, tenants, complete, args, p.log) })

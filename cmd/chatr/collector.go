@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// The collector runs when as much garbage has come together as there is in use, which on a small heap is every few
+// milliseconds: up to a fifth of what a delivery costs. So the garbage may grow to garbageRoom at least, but not
+// beyond mostPercent of what is in use (docs/performance.md).
+const (
+	garbageRoom  = 64 << 20 // bytes
+	leastPercent = 100      // Go's own default
+	mostPercent  = 400
+)
+
+// paceCollector adapts the collector to the size of the heap until ctx ends. Who sets GOGC has decided it.
+func paceCollector(ctx context.Context) error {
+	if os.Getenv("GOGC") != "" {
+		return nil
+	}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	now := leastPercent
+	for {
+		metrics.Read(samples)
+		var used uint64
+		for _, s := range samples {
+			used += s.Value.Uint64()
+		}
+		if p := garbagePercent(used); p < now*4/5 || p > now*5/4 { // setting it stops the world for a moment
+			debug.SetGCPercent(p)
+			now = p
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// garbagePercent returns GOGC for so many bytes in use.
+func garbagePercent(used uint64) int {
+	return int(min(max(garbageRoom*100/max(used, 1), leastPercent), mostPercent))
+}
