@@ -28,6 +28,8 @@ type settings struct {
 	AccessKey          string `secret:"true" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
 	AccessKeySecondary string `secret:"true" help:"a second valid key, for replacing the first without dropping anyone"`
 
+	Emulator bool `help:"standalone: accept the well-known key of the vendor's emulator as well, so that its connection string works; for loopback addresses only"`
+
 	Redis    redisconn.Config
 	Postgres struct {
 		URL string `secret:"true" help:"postgres://user:password@host:5432/database; empty in standalone: SQLite in the data folder"`

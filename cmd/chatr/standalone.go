@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,9 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	s.Listen = either(s.Listen, "127.0.0.1:8080")
+	if err := s.checkEmulator(); err != nil {
+		return err
+	}
 	s.Gateway.DrainTime = min(s.Gateway.DrainTime, standaloneDrain)
 	lock, err := lockFolder(s.Data)
 	if err != nil {
@@ -47,6 +51,9 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	p, err := newProcess(s, "standalone")
 	if err != nil {
 		return err
+	}
+	if s.Emulator {
+		p.log.Warn("EMULATOR MODE: everybody knows the access key; whoever reaches this port, web pages in a browser on this machine included, can be anybody here", "listen", s.Listen)
 	}
 	door, err := openDoor(s)
 	if err != nil {
@@ -107,10 +114,33 @@ func (s *settings) keepKeys() (err error) {
 			return err
 		}
 	}
+	if s.Emulator {
+		s.AccessKeySecondary = emulatorKey
+	}
 	if s.Auth.SessionKey == "" {
 		s.Auth.SessionKey, err = keptKey(s.Data, sessionKeyFile)
 	}
 	return err
+}
+
+// emulatorKey is in the connection string that the vendor's emulator has everywhere (protocol/README.md).
+const emulatorKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
+
+// checkEmulator reports what keeps a key that everybody knows from being accepted.
+func (s *settings) checkEmulator() error {
+	if !s.Emulator {
+		return nil
+	}
+	if s.AccessKeySecondary != "" {
+		return errors.New("emulator and accessKeySecondary are both set; the emulator's key is a secondary key, so keep one")
+	}
+	for name, address := range map[string]string{"listen": s.Listen, "tlsListen": s.TLSListen} {
+		host, _, _ := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); address != "" && host != "localhost" && !ip.IsLoopback() {
+			return fmt.Errorf("emulator is for this machine only, since everybody knows its key: %s is %q, which others can reach; make it 127.0.0.1", name, address)
+		}
+	}
+	return nil
 }
 
 // door is where standalone listens.
@@ -212,6 +242,9 @@ func welcome(ctx context.Context, out io.Writer, s *settings, d *door, ready *se
 			ca = d.authority.path
 		}
 		fmt.Fprintf(&b, "  Endpoint=https://%s;AccessKey=%s;Version=1.0;\n\nThe https certificate is signed by an authority of this installation:\n  %s\nTo trust it in Node.js: NODE_EXTRA_CA_CERTS=%s\n", shown(d.https.Addr()), s.AccessKey, ca, ca)
+	}
+	if s.Emulator {
+		fmt.Fprintf(&b, "\nThe emulator's connection string works too, here and for anybody who reaches this port:\n  Endpoint=%s;AccessKey=%s;Version=1.0;\n", endpoint, emulatorKey)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

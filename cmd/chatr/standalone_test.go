@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/token"
 )
 
 // output collects what a command prints.
@@ -175,7 +177,7 @@ func TestTheChatsHubMayBeInTheFile(t *testing.T) {
 	const handler = "http://127.0.0.1:1/eventhandler/{event}"
 	got := s.withChatHub(s.completed(), handler)[0]
 	hub := got.Hub("chat")
-	if len(got.Hubs) != 1 || hub.KeepAliveSeconds != 5 || len(hub.Handlers) != 1 || hub.Handlers[0].URL != handler || len(hub.Listeners) != 1 {
+	if len(got.Hubs) != 1 || hub.KeepAliveSeconds != 5 || len(hub.Handlers) != 1 || hub.Handlers[0].URL != handler || len(hub.Listeners) != 1 || hub.MessagesPerSecond != chatRate {
 		t.Errorf("got %+v, want the hub of the file with the chat's handler and log", got.Hubs)
 	}
 	if s.Tenants[0].Hubs[0].Handlers != nil {
@@ -209,15 +211,75 @@ func TestTokenPrintsAURL(t *testing.T) {
 		t.Errorf("got %q, %v; want a client access URL", out.String(), err)
 	}
 	key := strings.Repeat("k", 40)
+	for flags, check := range map[string]func(printed string, c token.Claims) bool{
+		"--connection-string Endpoint=https://service.example;ClientEndpoint=https://clients.example;AccessKey=" + key + " --claim plan=gold,team=red,team=blue --group g": func(printed string, c token.Claims) bool {
+			return strings.HasPrefix(printed, "wss://clients.example/client/hubs/chat?") && c.All["plan"][0] == "gold" && len(c.All["team"]) == 2 && c.Groups[0] == "g"
+		},
+		"--token-only --role webpubsub.sendToGroup --lifetime 10m --access-key " + key: func(printed string, c token.Claims) bool {
+			return strings.HasPrefix(printed, "ey") && c.Roles[0] == "webpubsub.sendToGroup" && time.Until(c.ExpiresAt) < 11*time.Minute
+		},
+		"--rest https://chat.example/api/hubs/chat/:send --access-key " + key: func(printed string, c token.Claims) bool {
+			return strings.HasPrefix(printed, "ey") && c.Audience[0] == "https://chat.example/api/hubs/chat/:send"
+		},
+	} {
+		var printed output
+		if err := runToken(t.Context(), strings.Fields(flags), &printed); err != nil {
+			t.Errorf("%s: %v", flags, err)
+			continue
+		}
+		text := strings.TrimSpace(printed.String())
+		_, raw, found := strings.Cut(text, "access_token=")
+		if !found {
+			raw = text
+		}
+		claims, err := token.NewKeyVerifier(key).Verify(t.Context(), raw)
+		if err != nil || !check(text, claims) {
+			t.Errorf("%s: got %s with %+v, %v", flags, text, claims, err)
+		}
+	}
 	for flags, want := range map[string]string{
-		"--data " + t.TempDir():                "--access-key",
-		"--access-key short":                   "at least 32",
-		"--lifetime -1h --access-key " + key:   "--lifetime",
-		"--hub has-hyphen --access-key " + key: "has-hyphen",
-		"--endpoint host --access-key " + key:  "https://",
+		"--data " + t.TempDir():                                                  "--access-key",
+		"--access-key short":                                                     "at least 32",
+		"--lifetime -1h --access-key " + key:                                     "--lifetime",
+		"--claim sub=x --access-key " + key:                                      "claim sub",
+		"--claim x --access-key " + key:                                          "name=value",
+		"--rest http://x/y --access-key " + key:                                  "--rest",
+		"--rest http://x/api/hubs/c/:send --user a --access-key " + key:          "--user",
+		"--connection-string Endpoint=https://a;AccessKey=b --access-key " + key: "keep one",
+		"--connection-string nonsense":                                           "Endpoint",
+		"--hub has-hyphen --access-key " + key:                                   "has-hyphen",
+		"--endpoint host --access-key " + key:                                    "https://",
 	} {
 		if err := runToken(t.Context(), strings.Fields(flags), &out); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error with %s", flags, err, want)
+		}
+	}
+}
+
+// The connection string of the vendor's emulator works, where nobody else can use it.
+//
+// checklist:A01
+func TestEmulator(t *testing.T) {
+	printed, _ := start(t, t.TempDir(), "--emulator", "--access-key", strings.Repeat("k", 40))
+	endpoint := connectionString.FindStringSubmatch(printed)[1]
+	if !strings.Contains(printed, "Endpoint="+endpoint+";AccessKey=ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH;Version=1.0;") {
+		t.Errorf("got\n%s\nwant the emulator's connection string", printed)
+	}
+	for key, want := range map[string]bool{emulatorKey: true, strings.Repeat("k", 40): true, strings.Repeat("x", 40): false} {
+		_, err := dataplane.New(endpoint, key, "any", dataplane.Options{}).UserExists(t.Context(), "ana")
+		if (err == nil) != want {
+			t.Errorf("key %.3s…: got %v, want good: %v", key, err, want)
+		}
+	}
+	for flags, want := range map[string]string{
+		"--listen 0.0.0.0:0":       "for this machine only",
+		"--listen :0":              "for this machine only",
+		"--tls-listen 192.0.2.1:0": "for this machine only",
+		"--access-key-secondary " + strings.Repeat("k", 40): "keep one",
+	} {
+		args := append([]string{"--emulator", "--listen", "127.0.0.1:0", "--tls-listen=", "--data", t.TempDir(), "--access-key", strings.Repeat("k", 40)}, strings.Fields(flags)...)
+		if err := standalone(t.Context(), args, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", flags, err, want)
 		}
 	}
 }

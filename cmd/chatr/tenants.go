@@ -60,6 +60,9 @@ func (s *settings) withChatHub(tenants []tenant.Tenant, handler string) []tenant
 			continue
 		}
 		hub.Handlers = []tenant.Handler{{URL: handler, UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}}
+		if hub.MessagesPerSecond == 0 {
+			hub.MessagesPerSecond = chatRate
+		}
 		if !slices.Contains(hub.Listeners, historyLog) {
 			hub.Listeners = append(slices.Clone(hub.Listeners), historyLog)
 		}
@@ -68,6 +71,10 @@ func (s *settings) withChatHub(tenants []tenant.Tenant, handler string) []tenant
 	}
 	return tenants
 }
+
+// chatRate is how many messages a second a page may send, unless the file says otherwise: more than people do, pasting
+// and typing marks included, and few enough that one of them cannot keep the history busy.
+const chatRate = 100
 
 // historyLog is the message log that the chat's history is made from.
 const historyLog = "history"

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +26,11 @@ type tokenSettings struct {
 	Role      []string      `help:"roles, such as webpubsub.joinLeaveGroup,webpubsub.sendToGroup"`
 	Group     []string      `help:"groups to be in from the start"`
 	Lifetime  time.Duration `default:"1h" help:"how long the token can be used to connect"`
+	Claim     []string      `help:"further claims for the application's connect handler, such as plan=gold,team=red"`
+
+	ConnectionString string `secret:"true" help:"instead of endpoint and key: Endpoint=…;AccessKey=…, with a ClientEndpoint=… if clients have one of their own"`
+	REST             string `help:"print a token for this URL of the REST API instead, such as http://localhost:8080/api/hubs/chat/:send"`
+	TokenOnly        bool   `help:"print the token without the address"`
 }
 
 func runToken(_ context.Context, args []string, out io.Writer) error {
@@ -31,15 +38,8 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro}, out); err != nil {
 		return err
 	}
-	if s.AccessKey == "" {
-		if _, err := os.Stat(filepath.Join(s.Data, accessKeyFile)); err != nil { // a key made here would be nobody's
-			return fmt.Errorf("no access key: give --access-key, or --data with the folder of chatr standalone (%w)", err)
-		}
-		key, err := keptKey(s.Data, accessKeyFile)
-		if err != nil {
-			return err
-		}
-		s.AccessKey = key
+	if err := s.findKey(); err != nil {
+		return err
 	}
 	if _, err := webpubsub.ParseHub(s.Hub); err != nil {
 		return err
@@ -54,25 +54,85 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	if !strings.HasPrefix(endpoint, "http://") && !strings.HasPrefix(endpoint, "https://") {
 		return fmt.Errorf("--endpoint %q must start with http:// or https://", s.Endpoint)
 	}
-	path := endpoint + "/client/hubs/" + s.Hub
-	signed, err := token.Sign(s.AccessKey, path, s.Lifetime, token.Options{Subject: s.User, Roles: s.Role, Groups: s.Group})
+	if s.REST != "" {
+		return s.printREST(out)
+	}
+	claims, err := s.claims()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "ws"+strings.TrimPrefix(path, "http")+"?access_token="+signed)
-	return nil
+	path := endpoint + "/client/hubs/" + s.Hub
+	signed, err := token.Sign(s.AccessKey, path, s.Lifetime, token.Options{Subject: s.User, Roles: s.Role, Groups: s.Group, Claims: claims})
+	if err != nil {
+		return err
+	}
+	if !s.TokenOnly {
+		signed = "ws" + strings.TrimPrefix(path, "http") + "?access_token=" + signed
+	}
+	_, err = fmt.Fprintln(out, signed)
+	return err
+}
+
+// findKey takes the key from where it is given.
+func (s *tokenSettings) findKey() error {
+	switch {
+	case s.ConnectionString != "" && s.AccessKey != "":
+		return errors.New("--access-key and --connection-string are both given; keep one")
+	case s.ConnectionString != "":
+		c, err := token.ParseConnectionString(s.ConnectionString)
+		s.AccessKey, s.Endpoint = c.AccessKey, either(c.ClientEndpoint, c.Endpoint)
+		return err
+	case s.AccessKey != "":
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(s.Data, accessKeyFile)); err != nil { // a key made here would be nobody's
+		return fmt.Errorf("no access key: give --access-key, --connection-string, or --data with the folder of chatr standalone (%w)", err)
+	}
+	var err error
+	s.AccessKey, err = keptKey(s.Data, accessKeyFile)
+	return err
+}
+
+// printREST prints what stands behind "Authorization: Bearer" of a request.
+func (s *tokenSettings) printREST(out io.Writer) error {
+	if len(s.Role)+len(s.Group)+len(s.Claim) > 0 || s.User != "" {
+		return errors.New("--rest makes a token for an application, which has no --user, --role, --group and --claim")
+	}
+	if u, err := url.Parse(s.REST); err != nil || u.Host == "" || !strings.HasPrefix(u.Path, "/api/") {
+		return fmt.Errorf("--rest %q must be the URL of a request, such as http://localhost:8080/api/hubs/chat/:send", s.REST)
+	}
+	signed, err := token.Sign(s.AccessKey, s.REST, s.Lifetime, token.Options{})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, signed)
+	return err
+}
+
+// claims reads name=value; a name that is given twice has a list of values.
+func (s *tokenSettings) claims() (map[string][]string, error) {
+	claims := map[string][]string{}
+	for _, text := range s.Claim {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--claim %q must be of the form name=value", text)
+		}
+		claims[name] = append(claims[name], value)
+	}
+	return claims, nil
 }
 
 // toolIntro stands in the help of commands that are no services.
 const toolIntro = `The key and the data folder can also be set in the environment: CHATR_ACCESS_KEY,
-CHATR_ACCESS_KEY_FILE, CHATR_DATA.`
+CHATR_ACCESS_KEY_FILE, CHATR_CONNECTION_STRING, CHATR_CONNECTION_STRING_FILE, CHATR_DATA.`
 
 // tokenEnv keeps from the environment what this command shares with the services; their other settings are not
 // errors here.
 func tokenEnv() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "CHATR_ACCESS_KEY=") || strings.HasPrefix(kv, "CHATR_ACCESS_KEY_FILE=") || strings.HasPrefix(kv, "CHATR_DATA=") {
+		if strings.HasPrefix(kv, "CHATR_ACCESS_KEY=") || strings.HasPrefix(kv, "CHATR_ACCESS_KEY_FILE=") || strings.HasPrefix(kv, "CHATR_DATA=") ||
+			strings.HasPrefix(kv, "CHATR_CONNECTION_STRING=") || strings.HasPrefix(kv, "CHATR_CONNECTION_STRING_FILE=") {
 			env = append(env, kv)
 		}
 	}

@@ -141,6 +141,9 @@ func (c *checker) hub(at string, h Hub) {
 	if h.KeepAliveSeconds < 0 || h.KeepAliveSeconds > MaxKeepAliveSeconds {
 		c.add(at+".keepAliveSeconds", "is %d; it must be 1 to %d, or 0 for the default of 20", h.KeepAliveSeconds, MaxKeepAliveSeconds)
 	}
+	if h.MessagesPerSecond < 0 {
+		c.add(at+".messagesPerSecond", "is %d; it must be 0 (the tenant's limit) or more", h.MessagesPerSecond)
+	}
 	for i, handler := range h.Handlers {
 		c.handler(fmt.Sprintf("%s.handlers[%d]", at, i), handler)
 	}

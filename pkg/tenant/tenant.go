@@ -91,11 +91,12 @@ type Limits struct {
 
 // Hub holds the settings of one hub.
 type Hub struct {
-	Name             string    `yaml:"name"`
-	Anonymous        bool      `yaml:"anonymous"`        // clients without a token may connect
-	KeepAliveSeconds int       `yaml:"keepAliveSeconds"` // interval of pings, 1 to 120; 0 means 20
-	Handlers         []Handler `yaml:"handlers"`         // the first that matches an event gets it
-	Listeners        []string  `yaml:"listeners"`        // message logs that get a copy of what clients send to groups
+	Name              string    `yaml:"name"`
+	Anonymous         bool      `yaml:"anonymous"`         // clients without a token may connect
+	KeepAliveSeconds  int       `yaml:"keepAliveSeconds"`  // interval of pings, 1 to 120; 0 means 20
+	MessagesPerSecond int       `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second; 0: the tenant's limit
+	Handlers          []Handler `yaml:"handlers"`          // the first that matches an event gets it
+	Listeners         []string  `yaml:"listeners"`         // message logs that get a copy of what clients send to groups
 
 	EventListeners []Listener `yaml:"eventListeners"` // message logs that get a copy of events
 }
@@ -120,6 +121,16 @@ func (t *Tenant) Hub(name string) Hub {
 		}
 	}
 	return Hub{Name: name}
+}
+
+// Rate returns how many frames a second a connection of the hub may send; 0: any number. It does not allocate.
+func (t *Tenant) Rate(hub string) int {
+	for i := range t.Hubs {
+		if h := &t.Hubs[i]; h.MessagesPerSecond > 0 && strings.EqualFold(h.Name, hub) {
+			return h.MessagesPerSecond
+		}
+	}
+	return t.Limits.MessagesPerSecond
 }
 
 // Source knows the tenants now in force. It is safe for concurrent use.

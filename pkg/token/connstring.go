@@ -9,11 +9,12 @@ import (
 
 // ConnectionString is how an application knows a service: where it is and the key to sign with.
 type ConnectionString struct {
-	Endpoint  string // scheme://host[:port], without a trailing slash
-	AccessKey string
+	Endpoint       string // scheme://host[:port], without a trailing slash
+	ClientEndpoint string // where clients find the service, when that is another; the same form
+	AccessKey      string
 }
 
-// ParseConnectionString reads "Endpoint=…;AccessKey=…;Version=1.0;" with an optional Port, names in any case
+// ParseConnectionString reads "Endpoint=…;AccessKey=…;Version=1.0;" with an optional Port and ClientEndpoint, names in any case
 // and order; unknown names are ignored (auth.md section 1). Errors do not repeat the key.
 func ParseConnectionString(s string) (ConnectionString, error) {
 	parts := map[string]string{}
@@ -37,5 +38,12 @@ func ParseConnectionString(s string) (ConnectionString, error) {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
 	c.Endpoint = u.Scheme + "://" + u.Host
+	if text := parts["clientendpoint"]; text != "" {
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return ConnectionString{}, errors.New("the ClientEndpoint of the connection string must be http://host or https://host, with an optional :port")
+		}
+		c.ClientEndpoint = u.Scheme + "://" + u.Host
+	}
 	return c, nil
 }

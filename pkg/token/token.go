@@ -108,6 +108,8 @@ type Options struct {
 	Subject string   // the user id; empty: none
 	Roles   []string // for clients: webpubsub.sendToGroup and so on
 	Groups  []string // for clients: groups joined at connect
+
+	Claims map[string][]string // others, for the connect handler; none of those that a token has anyway
 }
 
 // Sign returns a token for audience, valid from now for ttl, signed with key. What is not set is left out.
@@ -117,6 +119,16 @@ func Sign(key, audience string, ttl time.Duration, o Options) (string, error) {
 	}
 	now := time.Now()
 	claims := jwt.MapClaims{"aud": audience, "iat": now.Unix(), "exp": now.Add(ttl).Unix()}
+	for name, values := range o.Claims {
+		switch {
+		case name == "aud" || name == "iat" || name == "exp" || name == "sub" || name == "role" || name == "webpubsub.group":
+			return "", fmt.Errorf("sign token: claim %s is not one of the application's", name)
+		case len(values) == 1:
+			claims[name] = values[0]
+		default:
+			claims[name] = values
+		}
+	}
 	if o.Subject != "" {
 		claims["sub"] = o.Subject
 	}

@@ -32,6 +32,7 @@ func signed(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaim
 
 func inAnHour() int64 { return time.Now().Add(time.Hour).Unix() }
 
+// checklist:A02
 func TestVectorOfTheProtocol(t *testing.T) {
 	c, err := NewKeyVerifier(otherKey, key).Verify(t.Context(), vector)
 	if err != nil {
@@ -55,6 +56,7 @@ func TestVectorOfTheProtocol(t *testing.T) {
 	}
 }
 
+// checklist:A02 A03
 func TestVerifyRefuses(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -102,6 +104,7 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// checklist:A02
 func TestVerifyToleratesClockSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw := signed(t, jwt.SigningMethodHS256, []byte(key), jwt.MapClaims{
@@ -122,6 +125,7 @@ func TestVerifyToleratesClockSkew(t *testing.T) {
 	})
 }
 
+// checklist:A02
 func TestClaimForms(t *testing.T) {
 	verify := func(claims jwt.MapClaims) Claims {
 		t.Helper()
@@ -209,6 +213,7 @@ func TestSign(t *testing.T) {
 	}
 }
 
+// checklist:A02 O09
 func TestClientAudience(t *testing.T) {
 	for _, tc := range []struct {
 		aud, url string
@@ -260,6 +265,7 @@ func TestClientAudience(t *testing.T) {
 	}
 }
 
+// checklist:A03 O09
 func TestRESTAudience(t *testing.T) {
 	for _, tc := range []struct {
 		aud, url string
@@ -296,6 +302,7 @@ func TestRESTAudience(t *testing.T) {
 	}
 }
 
+// checklist:O02
 func TestAudienceErrorNamesBoth(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://a.example/client/hubs/chat", nil)
 	err := CheckClientAudience(Claims{Audience: []string{"http://b/x", "http://c/y"}}, r, "chat", nil)
@@ -305,21 +312,23 @@ func TestAudienceErrorNamesBoth(t *testing.T) {
 	}
 }
 
+// checklist:A01
 func TestParseConnectionString(t *testing.T) {
 	for in, want := range map[string]ConnectionString{
-		"Endpoint=https://a.example;AccessKey=k==;Version=1.0;":               {"https://a.example", "k=="},
-		"accesskey=k; ENDPOINT=http://localhost:8080/ ;Other=x":               {"http://localhost:8080", "k"},
-		"Endpoint=a.example;AccessKey=k;":                                     {"https://a.example", "k"},
-		"Endpoint=http://localhost;AccessKey=k;Port=8080;Version=1.0;":        {"http://localhost:8080", "k"},
-		"Endpoint=http://localhost:1;AccessKey=k;Port=8080;":                  {"http://localhost:8080", "k"},
-		"Endpoint=http://[::1];AccessKey=k;Port=8080;":                        {"http://[::1]:8080", "k"},
-		"Endpoint=https://a.example:8443/;AccessKey=a=b;c;Version=1.0;;;=;x=": {"https://a.example:8443", "a=b"},
+		"Endpoint=https://a.example;AccessKey=k==;Version=1.0;":                                 {Endpoint: "https://a.example", AccessKey: "k=="},
+		"accesskey=k; ENDPOINT=http://localhost:8080/ ;Other=x":                                 {Endpoint: "http://localhost:8080", AccessKey: "k"},
+		"Endpoint=a.example;AccessKey=k;":                                                       {Endpoint: "https://a.example", AccessKey: "k"},
+		"Endpoint=http://localhost;AccessKey=k;Port=8080;Version=1.0;":                          {Endpoint: "http://localhost:8080", AccessKey: "k"},
+		"Endpoint=http://localhost:1;AccessKey=k;Port=8080;":                                    {Endpoint: "http://localhost:8080", AccessKey: "k"},
+		"Endpoint=http://[::1];AccessKey=k;Port=8080;":                                          {Endpoint: "http://[::1]:8080", AccessKey: "k"},
+		"Endpoint=https://a.example:8443/;AccessKey=a=b;c;Version=1.0;;;=;x=":                   {Endpoint: "https://a.example:8443", AccessKey: "a=b"},
+		"Endpoint=https://service.example;ClientEndpoint=https://clients.example/;AccessKey=k;": {Endpoint: "https://service.example", ClientEndpoint: "https://clients.example", AccessKey: "k"},
 	} {
 		if got, err := ParseConnectionString(in); err != nil || got != want {
 			t.Errorf("%s: got %v %v, want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "x", "Endpoint=https://a", "AccessKey=k", "Endpoint=ftp://a;AccessKey=secret", "Endpoint=https://;AccessKey=secret", "Endpoint=http://a b;AccessKey=secret"} {
+	for _, in := range []string{"", "x", "Endpoint=https://a", "AccessKey=k", "Endpoint=ftp://a;AccessKey=secret", "Endpoint=https://;AccessKey=secret", "Endpoint=http://a b;AccessKey=secret", "Endpoint=https://a;ClientEndpoint=b;AccessKey=secret"} {
 		if got, err := ParseConnectionString(in); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v %v, want an error without the key", in, got, err)
 		}

@@ -16,6 +16,7 @@ import (
 // Limits of names and sizes (protocol/client-json.md section 11).
 const (
 	MaxGroupName    = 1024    // characters of a group name
+	MaxUserID       = 1024    // bytes of a user id; the protocol names no limit, but memory and filters do
 	MaxMessageBytes = 1 << 20 // bytes of a client frame or a REST body, unless a tenant sets less
 	MaxTTL          = 300 * time.Second
 )

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// checklist:C03 C22
 func TestParseHub(t *testing.T) {
 	for name, want := range map[string]string{
 		"chat": "chat", "Chat": "chat", "a_`,.[]9": "a_`,.[]9", strings.Repeat("h", 128): strings.Repeat("h", 128),
@@ -19,6 +20,7 @@ func TestParseHub(t *testing.T) {
 	}
 }
 
+// checklist:C22
 func TestCheckGroup(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"g": true, " g ": true, "a/b": true, "?": true, strings.Repeat("ä", 1024): true,
@@ -30,6 +32,7 @@ func TestCheckGroup(t *testing.T) {
 	}
 }
 
+// checklist:C22
 func TestCheckEvent(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"message": true, "order.placed": true, "Chat_1-x": true, strings.Repeat("e", 128): true,
@@ -41,6 +44,7 @@ func TestCheckEvent(t *testing.T) {
 	}
 }
 
+// checklist:A04
 func TestRoles(t *testing.T) {
 	for _, c := range []struct {
 		roles        string
@@ -73,12 +77,14 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// checklist:A04
 func TestInvalidRolesAreCounted(t *testing.T) {
 	if _, ignored := ParseRoles([]string{`webpubsub.sendToGroups.a\`, "unknown", "webpubsub.sendToGroup.g"}); ignored != 1 {
 		t.Errorf("got %d ignored, want 1", ignored)
 	}
 }
 
+// checklist:A05
 func TestLiteralRulesWin(t *testing.T) {
 	p, _ := ParseRoles([]string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroups.r*"})
 	for _, step := range []struct {
@@ -101,6 +107,7 @@ func TestLiteralRulesWin(t *testing.T) {
 	}
 }
 
+// checklist:A04 C22
 func TestRuleLimits(t *testing.T) {
 	var p Permissions
 	for i := range MaxRules {

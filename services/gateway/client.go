@@ -10,7 +10,6 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/protocol"
-	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
@@ -141,7 +140,7 @@ func (r *reader) run() {
 			continue
 		}
 		r.g.metrics.bytesIn.Add(float64(len(payload)))
-		if limit := r.limits().MessagesPerSecond; limit > 0 {
+		if limit := r.rate(); limit > 0 {
 			r.blocked(func() { r.throttle.wait(limit) })
 		}
 		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
@@ -152,12 +151,13 @@ func (r *reader) run() {
 	}
 }
 
-// limits are those of the connection's tenant now.
-func (r *reader) limits() tenant.Limits {
-	if t := r.g.tenants.ByName(r.tenant); t != nil {
-		return t.Limits
+// rate is how many frames a second the client may send now; 0: any number.
+func (r *reader) rate() int {
+	t := r.g.tenants.ByName(r.tenant)
+	if t == nil {
+		return 0
 	}
-	return tenant.Limits{}
+	return t.Rate(r.conn.Hub.Hub)
 }
 
 // blocked waits for wait to return; meanwhile silence of the client is ours.

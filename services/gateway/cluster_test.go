@@ -100,6 +100,7 @@ func wantData(t *testing.T, from, to string, c *wsclient.Client, group string, d
 	}
 }
 
+// checklist:R07 R11 R17
 func TestExistsAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -165,7 +166,7 @@ func TestJoinAcrossNodes(t *testing.T) {
 	})
 }
 
-// checklist:R27
+// checklist:R05 R27
 func TestJoinByFilterAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -189,7 +190,7 @@ func TestJoinByFilterAcrossNodes(t *testing.T) {
 	})
 }
 
-// checklist:A05
+// checklist:A05 R23 R24 R25
 func TestPermissionsAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -221,6 +222,7 @@ func TestPermissionsAcrossNodes(t *testing.T) {
 	})
 }
 
+// checklist:R14
 func TestMembersAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {
@@ -245,7 +247,7 @@ func TestMembersAcrossNodes(t *testing.T) {
 	})
 }
 
-// checklist:C20 O06
+// checklist:C20 O06 R03 R08 R13 R19
 func TestCloseAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {

@@ -102,6 +102,7 @@ func TestUnsupportedRequestsAreDeclined(t *testing.T) {
 	must(t, c.Ping(within(t)))
 }
 
+// checklist:C22
 func TestTenantsMessageSize(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -115,7 +116,7 @@ func TestTenantsMessageSize(t *testing.T) {
 
 func TestMessageRateIsHeldDown(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 20}}})
+	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 1000}, Hubs: []tenant.Hub{{Name: "chat", MessagesPerSecond: 20}}}})
 	c := s.join(protocol.NameJSON, "ana", "g")
 	begin := time.Now()
 	for range 26 {

@@ -224,6 +224,11 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	if accepted.Groups != nil {
 		groups = accepted.Groups
 	}
+	if len(userID) > webpubsub.MaxUserID {
+		g.dismiss(n.tenant.Name)
+		session.Closed("The user id is too long.")
+		return refuse(http.StatusBadRequest, "the user id has %d bytes; at most %d are allowed", len(userID), webpubsub.MaxUserID)
+	}
 	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
 	codec, name := selectCodec(accepted.Subprotocol, offered)
 	if n.ancestor {

@@ -16,6 +16,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
+// checklist:C03 C04 A02
 func TestHandshakeIsRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Hosts: []string{"127.0.0.1"}, Hubs: []tenant.Hub{{Name: "open", Anonymous: true}}}})
@@ -25,6 +26,8 @@ func TestHandshakeIsRefused(t *testing.T) {
 		return "access_token=" + raw
 	}
 	good := sign(key, "/client/hubs/chat", time.Hour)
+	long, err := token.Sign(key, s.url+"/client/hubs/chat", time.Hour, token.Options{Subject: strings.Repeat("u", 1025)})
+	must(t, err)
 	for name, tt := range map[string]struct {
 		path, query string
 		status      int
@@ -37,6 +40,7 @@ func TestHandshakeIsRefused(t *testing.T) {
 		"other hub":          {"/client/hubs/chat", sign(key, "/client/hubs/other", time.Hour), 401, "Expected Audiences"},
 		"token for REST":     {"/client/hubs/chat", sign(key, "/api/hubs/chat/:send", time.Hour), 401, "Expected Audiences"},
 		"blank group":        {"/client/hubs/chat", sign(key, "/client/hubs/chat", time.Hour, " "), 400, "group name"},
+		"long user id":       {"/client/hubs/chat", "access_token=" + long, 400, "user id has 1025 bytes"},
 		"no hub":             {"/client/", good, 400, "hub name"},
 		"bad hub":            {"/client/hubs/1chat", good, 400, "must start with a letter"},
 		"below the hub":      {"/client/hubs/chat/x", good, 400, "hub name"},
@@ -62,6 +66,7 @@ func TestHandshakeIsRefused(t *testing.T) {
 	}
 }
 
+// checklist:C01
 func TestHandshakeNeedsAnUpgrade(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
@@ -73,6 +78,7 @@ func TestHandshakeNeedsAnUpgrade(t *testing.T) {
 	}
 }
 
+// checklist:C01 C02 C03 C04 C05
 func TestHandshakeForms(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "open", Anonymous: true}}}})
@@ -153,6 +159,7 @@ func TestConnectionIsThereWithThe101(t *testing.T) {
 	})
 }
 
+// checklist:O03
 func TestConnectionLimit(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{Connections: 2}}})
@@ -226,7 +233,7 @@ func TestConnectHandlerRefuses(t *testing.T) {
 	}
 }
 
-// checklist:E05
+// checklist:E05 C06
 func TestCustomSubprotocolIsSimple(t *testing.T) {
 	t.Parallel()
 	s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {

@@ -67,7 +67,7 @@ func TestRecoveryWhileTheOldSocketIsOpen(t *testing.T) {
 	})
 }
 
-// checklist:C14 C18
+// checklist:A05 C14 C18
 func TestRecoveryKeepsAcksAndPermissions(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {

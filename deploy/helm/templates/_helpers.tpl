@@ -255,6 +255,7 @@ tenants:
             userEvents: "*"
             systemEvents: [connect, connected, disconnected]
         listeners: [history]
+        messagesPerSecond: 100
       {{- with .Values.hubs }}{{ toYaml . | nindent 6 }}{{ end }}
   {{- with .Values.tenants }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}

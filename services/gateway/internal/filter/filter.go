@@ -1,8 +1,9 @@
 // Package filter evaluates the OData filter that a send, close or other operation may carry
 // (protocol/rest-api.md section 8): a boolean expression over one connection.
 //
-// Types are checked when a filter is parsed, so that a match cannot fail. A filter that uses no string-making
-// function matches without allocating.
+// Types are checked when a filter is parsed, so that a match cannot fail, and so is what a match may cost, since that is
+// paid for each connection by those who deliver to everybody. What depends on no connection is worked out at once. A filter
+// that uses no string-making function matches without allocating.
 package filter
 
 import (
@@ -29,7 +30,9 @@ func (f *Filter) Match(s *Subject) bool { return f.root.eval(s).truth }
 type node struct {
 	op   op
 	args []*node
-	lit  value // of opLiteral
+	lit  value              // of opLiteral
+	set  map[value]struct{} // of opIn: the literals of a long list, in place of all args but the first
+	size int                // bytes that a string of it may have, at most
 }
 
 type op uint8
@@ -114,6 +117,10 @@ func (n *node) eval(s *Subject) value {
 	case opInGroups:
 		return boolean(!a.null() && s.InGroup(a.s))
 	case opIn:
+		if n.set != nil {
+			_, in := n.set[a]
+			return boolean(in)
+		}
 		for _, arg := range n.args[1:] {
 			if a == arg.eval(s) {
 				return boolean(true)

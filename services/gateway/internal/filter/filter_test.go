@@ -1,6 +1,7 @@
 package filter_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ func subject(id, user string, groups ...string) *filter.Subject {
 	}}
 }
 
+// checklist:R27
 func TestMatch(t *testing.T) {
 	ana := subject("c-1", "ana", "room-7", "It's")
 	anonymous := subject("c-2", "")
@@ -104,6 +106,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// checklist:R27
 func TestParseErrors(t *testing.T) {
 	for _, test := range []struct{ filter, want string }{
 		{"", "character 1: expected a value, found the end"},
@@ -143,8 +146,12 @@ func TestParseErrors(t *testing.T) {
 		{"9223372036854775808 eq 1", "not an integer of 64 bits"},
 		{strings.Repeat("(", 101) + "true" + strings.Repeat(")", 101), "character 101: expressions are nested more than 100 deep"},
 		{strings.Repeat("not ", 101) + "true", "nested more than 100 deep"},
-		{strings.Repeat("(", 1_000_000), "nested more than 100 deep"},
+		{strings.Repeat("(", 60_000), "nested more than 100 deep"},
 		{"true" + strings.Repeat(" or true", 500), "more than 1000 names"},
+		{"userId eq '" + strings.Repeat("x", 64<<10) + "'", "at most 65536 are allowed"},
+		{"userId eq 'x'" + strings.Repeat(" or tolower(userId) eq 'x'", 22), "may have to make more than 65536 bytes"},
+		{strings.Repeat("concat(", 60) + "userId" + strings.Repeat(",'"+strings.Repeat("x", 900)+"')", 60) + " eq 'x'", "may have to make more than"},
+		{strings.Repeat("tolower(", 9) + "userId" + strings.Repeat(")", 9) + " eq 'x'", "may have to make more than"},
 	} {
 		_, err := filter.Parse(test.filter)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -153,15 +160,83 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// checklist:R27
 func TestLimitsAreAllowed(t *testing.T) {
 	for _, text := range []string{
 		strings.Repeat("(", 100) + "true" + strings.Repeat(")", 100),
 		strings.Repeat("not ", 100) + "true",
 		"true" + strings.Repeat(" or true", 499),
+		clauses(100, "startswith(userId,'dev-%d') and '%d' in groups"),
+		clauses(100, "contains(userId,'x%d%d')"),
+		clauses(20, "tolower(userId) eq 'x%d%d'"),
+		longList(900),
 	} {
 		if _, err := filter.Parse(text); err != nil {
 			t.Errorf("%.40s: %v", text, err)
 		}
+	}
+}
+
+// clauses joins n of them by or.
+func clauses(n int, form string) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = "(" + fmt.Sprintf(form, i, i) + ")"
+	}
+	return strings.Join(all, " or ")
+}
+
+// longList is a filter that lists n connections.
+func longList(n int) string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("'c-%d'", i)
+	}
+	return "connectionId in (" + strings.Join(ids, ",") + ")"
+}
+
+func TestLongListsMeanTheSame(t *testing.T) {
+	for filterText, want := range map[string]bool{
+		longList(900):                 true,
+		"not (" + longList(900) + ")": false,
+		strings.Replace(longList(900), "'c-1'", "'x'", 1):                    false,
+		strings.Replace(longList(900), "'c-1'", "userId", 1):                 false,
+		"null in (1,2,3,4,5,6,7,8,9,null)":                                   true,
+		"length(userId) in (1,2,4,5,6,7,8,9,10,null)":                        false,
+		"length(userId) in (1,2,3,4,5,6,7,8,9,10)":                           true,
+		"tolower('ABC') eq 'abc' and concat('a','b') in ('x','ab')":          true,
+		"substring('abc',1) eq 'bc' and length('abc') eq 3 and not (1 gt 2)": true,
+	} {
+		f, err := filter.Parse(filterText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Match(subject("c-1", "ana")); got != want {
+			t.Errorf("%.60s: got %v, want %v", filterText, got, want)
+		}
+	}
+}
+
+// What the dearest filters cost for a connection, which those who deliver have to pay.
+func BenchmarkMatch(b *testing.B) {
+	nobody := subject("c-x", strings.Repeat("ü", 512))
+	for name, text := range map[string]string{
+		"short":     "userId eq 'ana' and connectionId ne 'c-9'",
+		"clauses":   clauses(100, "startswith(userId,'dev-%d') and '%d' in groups"),
+		"terms":     "userId eq 'x'" + strings.Repeat(" or userId eq 'x'", 249),
+		"list":      longList(900),
+		"functions": "false" + strings.Repeat(" or contains(tolower(userId),'uu')", 18),
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, err := filter.Parse(text)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				f.Match(nobody)
+			}
+		})
 	}
 }
 
@@ -172,6 +247,7 @@ func TestMatchAllocatesNothing(t *testing.T) {
 		"connectionId in ('c-1','c-2') or userId eq null",
 		"startswith(userId,'dev-') or 'room-7' in groups",
 		"length(userId) gt 2 or indexof(userId,'x') lt 0",
+		longList(900),
 	} {
 		f, err := filter.Parse(text)
 		if err != nil {

@@ -6,17 +6,27 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 // Limits of a filter.
 const (
-	maxNesting = 100  // parentheses, functions and not inside each other
-	maxTerms   = 1000 // names, literals, functions and operators
+	maxNesting = 100      // parentheses, functions and not inside each other
+	maxTerms   = 1000     // names, literals, functions and operators
+	maxText    = 64 << 10 // bytes
+	maxWork    = 64 << 10 // bytes that functions may make for one connection
 )
+
+// shortList is the most elements of a list that are looked at one by one.
+const shortList = 8
 
 // Parse reads a filter. Its error says at which character the filter is wrong and what would be right.
 func Parse(text string) (f *Filter, err error) {
 	p := &parser{rest: text}
+	if len(text) > maxText {
+		return nil, syntaxError{1, fmt.Sprintf("it has %d bytes; at most %d are allowed", len(text), maxText)}
+	}
 	defer func() {
 		if e := recover(); e != nil {
 			wrong, ok := e.(syntaxError)
@@ -54,6 +64,7 @@ type parser struct {
 	tok   token
 	depth int
 	terms int
+	work  int
 }
 
 type token struct {
@@ -128,9 +139,65 @@ func (p *parser) chain(word string, o op, operand func() expr) expr {
 		right := operand()
 		p.want(kindBoolean, left, word)
 		p.want(kindBoolean, right, word)
-		left = expr{&node{op: o, args: []*node{left.node, right.node}}, kindBoolean, left.at}
+		left = p.apply(o, kindBoolean, left.at, left.node, right.node)
 	}
 	return left
+}
+
+// apply returns the expression of an operation: what it yields, when that is the same for every connection.
+func (p *parser) apply(o op, k kind, at int, args ...*node) expr {
+	n := &node{op: o, args: args}
+	constant := o != opInGroups
+	for _, arg := range args {
+		constant = constant && arg.op == opLiteral
+	}
+	if constant {
+		v := n.eval(nil)
+		return expr{&node{lit: v, size: len(v.s)}, k, at}
+	}
+	p.work += n.measure()
+	if p.work > maxWork {
+		p.failAt(at, "the functions up to here may have to make more than %d bytes for each connection", maxWork)
+	}
+	if o == opIn && len(args)-1 > shortList {
+		n.index()
+	}
+	return expr{n, k, at}
+}
+
+// searched is how many bytes can be looked through in the time in which one is made.
+const searched = 8
+
+// measure sets the size of what a function yields, and returns how many bytes it may have to make.
+func (n *node) measure() (work int) {
+	switch n.op {
+	case opToLower, opToUpper:
+		n.size = 3 * n.args[0].size // a letter's twin may be longer
+		return n.size
+	case opTrim, opSubstring: // a part of it, not a copy
+		n.size = n.args[0].size
+		return n.size / searched
+	case opConcat:
+		n.size = n.args[0].size + n.args[1].size
+		return n.size
+	case opContains, opIndexOf:
+		return (n.args[0].size + n.args[1].size) / searched
+	case opLength:
+		return n.args[0].size / searched
+	}
+	return 0
+}
+
+// index makes a set of the list's literals, unless there are others in it.
+func (n *node) index() {
+	set := make(map[value]struct{}, len(n.args)-1)
+	for _, arg := range n.args[1:] {
+		if arg.op != opLiteral {
+			return
+		}
+		set[arg.lit] = struct{}{}
+	}
+	n.set, n.args = set, n.args[:1]
 }
 
 func (p *parser) not() expr {
@@ -143,7 +210,7 @@ func (p *parser) not() expr {
 	e := p.not()
 	p.depth--
 	p.want(kindBoolean, e, "not")
-	return expr{&node{op: opNot, args: []*node{e.node}}, kindBoolean, t.at}
+	return p.apply(opNot, kindBoolean, t.at, e.node)
 }
 
 var comparisons = map[string]op{"eq": opEq, "ne": opNe, "gt": opGt, "ge": opGe, "lt": opLt, "le": opLe}
@@ -169,14 +236,14 @@ func (p *parser) compare() expr {
 		p.wantOrNull(kindInteger, left, word)
 		p.wantOrNull(kindInteger, right, word)
 	}
-	return expr{&node{op: o, args: []*node{left.node, right.node}}, kindBoolean, left.at}
+	return p.apply(o, kindBoolean, left.at, left.node, right.node)
 }
 
 func (p *parser) in(left expr) expr {
 	if p.tok.kind == tokWord && strings.EqualFold(p.tok.text, "groups") {
 		p.next()
 		p.wantOrNull(kindString, left, "in groups")
-		return expr{&node{op: opInGroups, args: []*node{left.node}}, kindBoolean, left.at}
+		return p.apply(opInGroups, kindBoolean, left.at, left.node)
 	}
 	if !p.tok.is("(") {
 		p.fail(p.tok, "expected groups or a list in parentheses after in, found %s", p.tok)
@@ -188,7 +255,7 @@ func (p *parser) in(left expr) expr {
 		}
 		args = append(args, e.node)
 	}
-	return expr{&node{op: opIn, args: args}, kindBoolean, left.at}
+	return p.apply(opIn, kindBoolean, left.at, args...)
 }
 
 // list reads values in parentheses, at least one.
@@ -238,7 +305,10 @@ func (p *parser) value() expr {
 	panic("unreachable")
 }
 
-func literal(v value, t token) expr { return expr{&node{lit: v}, v.kind, t.at} }
+func literal(v value, t token) expr { return expr{&node{lit: v, size: len(v.s)}, v.kind, t.at} }
+
+// sizes are how many bytes a connection's names have at most; user ids are bounded where connections are made.
+var sizes = map[op]int{opConnectionID: 64, opUserID: webpubsub.MaxUserID, opProtocol: 128}
 
 // names are the identifiers, in lower case; they are not case-sensitive, other words are.
 var names = map[string]op{"connectionid": opConnectionID, "userid": opUserID, "protocol": opProtocol}
@@ -256,7 +326,7 @@ func (p *parser) word() expr {
 		return p.call(t)
 	}
 	if o, ok := names[strings.ToLower(t.text)]; ok {
-		return expr{&node{op: o}, kindString, t.at}
+		return expr{&node{op: o, size: sizes[o]}, kindString, t.at}
 	}
 	switch {
 	case strings.EqualFold(t.text, "groups"):
@@ -302,7 +372,7 @@ func (p *parser) call(t token) expr {
 		p.wantOrNull(f.args[i], e, "function "+t.text)
 		args[i] = e.node
 	}
-	return expr{&node{op: f.op, args: args}, f.result, t.at}
+	return p.apply(f.op, f.result, t.at, args...)
 }
 
 func (f function) arity() string {

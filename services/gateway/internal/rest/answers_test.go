@@ -35,6 +35,8 @@ func members(n int) []node.Member {
 }
 
 // Following nextLink as it stands yields each connection once, at most top in all, in pages of maxpagesize.
+//
+// checklist:R14
 func TestListPages(t *testing.T) {
 	for _, tt := range []struct {
 		connections int
@@ -83,6 +85,7 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+// checklist:R14
 func TestListBody(t *testing.T) {
 	n := &recorder{members: []node.Member{{ConnectionID: "c1", UserID: "ana"}, {ConnectionID: "c2"}, {ConnectionID: "c3"}}}
 	w := request{method: "GET", path: "/api/hubs/chat/groups/g/connections?api-version=2024-12-01&maxpagesize=2&top=3"}.do(t, newHandler(n, rest.Options{}))
@@ -93,6 +96,7 @@ func TestListBody(t *testing.T) {
 	}
 }
 
+// checklist:R14 O09
 func TestNextLinkNamesTheHostTheCallerUsed(t *testing.T) {
 	for _, tt := range []struct{ proto, host, want string }{
 		{"", "", "http://localhost:8080/"},
@@ -112,6 +116,7 @@ func TestNextLinkNamesTheHostTheCallerUsed(t *testing.T) {
 	}
 }
 
+// checklist:R02
 func TestContentTypes(t *testing.T) {
 	for _, tt := range []struct{ contentType, body, want string }{
 		{"", "\xff", `binary "\xff"`},
@@ -160,6 +165,7 @@ func TestMetadataHasATotal(t *testing.T) {
 	}
 }
 
+// checklist:R04
 func TestGenerateToken(t *testing.T) {
 	for _, tt := range []struct {
 		query   string
@@ -325,6 +331,7 @@ func TestDataplaneClient(t *testing.T) {
 	}
 }
 
+// checklist:O01
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	h := rest.New(&recorder{}, tenants(), rest.Options{}, slog.New(slog.DiscardHandler), registry)

@@ -72,6 +72,7 @@ func (o operation) request() request {
 	return q
 }
 
+// checklist:R02 R03 R05 R06 R07 R08 R09 R10 R11 R12 R13 R14 R15 R16 R17 R18 R19 R20 R21 R22 R23 R24 R25 R28
 func TestOperations(t *testing.T) {
 	for _, o := range all {
 		t.Run(o.id, func(t *testing.T) {
@@ -93,6 +94,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// checklist:R26
 func TestEscapedColon(t *testing.T) {
 	n := &recorder{}
 	w := request{method: "POST", path: "/api/hubs/chat/groups/%3Asend/%3Asend"}.do(t, newHandler(n, rest.Options{}))
@@ -102,6 +104,7 @@ func TestEscapedColon(t *testing.T) {
 	}
 }
 
+// checklist:R07 R08 R09 R10 R11 R12 R15 R16 R17 R18 R20 R21 R22 R23 R24 R25
 func TestMissingTarget(t *testing.T) {
 	for _, o := range all {
 		if o.call == "" {
@@ -119,6 +122,7 @@ func TestMissingTarget(t *testing.T) {
 	}
 }
 
+// checklist:R26
 func TestNodeErrors(t *testing.T) {
 	for _, tt := range []struct {
 		err        error
@@ -155,6 +159,7 @@ func TestNodeErrors(t *testing.T) {
 	}
 }
 
+// checklist:R01 O07
 func TestHealth(t *testing.T) {
 	for _, path := range []string{"/api/health", "/api/v1/health"} {
 		for _, method := range []string{"HEAD", "GET"} {
@@ -166,6 +171,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// checklist:R05 R06
 func TestNoGroupsIsNothingToDo(t *testing.T) {
 	for _, name := range []string{":addToGroups", ":removeFromGroups"} {
 		n := &recorder{}

@@ -30,6 +30,7 @@ func problem(t testing.TB, w *httptest.ResponseRecorder) (code, target string) {
 	return body.Code, body.Target
 }
 
+// checklist:R26 R27 R28 R05 R06 R14 R04
 func TestBadRequests(t *testing.T) {
 	long := strings.Repeat("g", 1025)
 	plain, asJSON := map[string]string{"Content-Type": textType}, map[string]string{"Content-Type": jsonType}
@@ -136,6 +137,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// checklist:A03
 func TestAuthentication(t *testing.T) {
 	const path = "/api/hubs/chat/groups/a%2Fb/:send?api-version=2024-12-01"
 	const url = "http://localhost:8080" + path
@@ -172,6 +174,7 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
+// checklist:A03
 func TestAuthenticationByOtherSchemes(t *testing.T) {
 	for _, header := range []string{"", "Bearer", "Basic YTpi", "bearer-ish x"} {
 		w := request{method: "POST", path: "/api/hubs/chat/:send", token: "none", header: map[string]string{"Authorization": header}}.
@@ -182,6 +185,7 @@ func TestAuthenticationByOtherSchemes(t *testing.T) {
 	}
 }
 
+// checklist:A03 O09
 func TestAcceptedEndpoints(t *testing.T) {
 	h := newHandler(&recorder{}, rest.Options{AcceptedEndpoints: []string{"https://chat.example.com"}})
 	for endpoint, want := range map[string]int{"https://chat.example.com": 202, "https://CHAT.example.com:443": 202, "http://localhost:8080": 401} {
