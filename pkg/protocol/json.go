@@ -76,12 +76,9 @@ func (c jsonCodec) AppendNumbered(dst, message []byte, seq uint64) []byte {
 
 func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {
 	dst = append(dst, `{"type":`...)
-	switch r.Kind {
-	case StreamStart:
+	if r.Kind == StreamStart {
 		dst = append(dst, `"sendToGroup"`...)
-	case GroupState:
-		dst = append(dst, `"subscribeGroupState"`...)
-	default:
+	} else {
 		dst = appendString(dst, r.Kind.String())
 	}
 	dst = appendOptional(dst, `,"invocationId":`, r.InvocationID)
@@ -101,6 +98,9 @@ func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {
 	}
 	if r.Kind == SequenceAck {
 		dst = strconv.AppendUint(append(dst, `,"sequenceId":`...), r.SequenceID, 10)
+	}
+	if r.State != nil {
+		dst = append(append(dst, `,"state":`...), r.State...)
 	}
 	if r.StreamID != "" {
 		dst = r.appendStream(dst)

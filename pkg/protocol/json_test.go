@@ -41,9 +41,10 @@ func TestDecodeSpecExamples(t *testing.T) {
 		{`{"type":"streamEnd","streamId":"7b1c"}`, Request{Kind: StreamEnd, StreamID: "7b1c"}},
 		{`{"type":"streamEnd","streamId":"7b1c","error":{"message":"model crashed","userErrorCode":"E42"}}`,
 			Request{Kind: StreamEnd, StreamID: "7b1c", StreamError: &StreamError{Message: "model crashed", UserErrorCode: "E42"}}},
-		{`{"type":"setGroupState","group":"room-7","ackId":9,"state":{"status":"typing"}}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 9}},
-		{`{"type":"subscribeGroupState","group":"room-7","ackId":11}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 11}},
-		{`{"type":"unsubscribeGroupState","group":"room-7","ackId":12}`, Request{Kind: GroupState, Group: "room-7", HasAck: true, AckID: 12}},
+		{`{"type":"setGroupState","group":"room-7","ackId":9,"state":{"status":"typing"}}`, Request{Kind: SetGroupState, Group: "room-7", HasAck: true, AckID: 9, State: []byte(`{"status":"typing"}`)}},
+		{`{"type":"setGroupState","group":"room-7","ackId":10}`, Request{Kind: SetGroupState, Group: "room-7", HasAck: true, AckID: 10}},
+		{`{"type":"subscribeGroupState","group":"room-7","ackId":11}`, Request{Kind: SubscribeGroupState, Group: "room-7", HasAck: true, AckID: 11}},
+		{`{"type":"unsubscribeGroupState","group":"room-7","ackId":12}`, Request{Kind: UnsubscribeGroupState, Group: "room-7", HasAck: true, AckID: 12}},
 	}
 	for _, codec := range []Codec{JSON, ReliableJSON} {
 		for _, test := range tests {
@@ -64,7 +65,7 @@ func sameRequest(a, b *Request) bool {
 	public := func(r *Request) Request {
 		return Request{Kind: r.Kind, Group: r.Group, Event: r.Event, HasAck: r.HasAck, AckID: r.AckID, NoEcho: r.NoEcho,
 			TTL: r.TTL, SequenceID: r.SequenceID, InvocationID: r.InvocationID, StreamID: r.StreamID, IdleTimeout: r.IdleTimeout,
-			StreamSequence: r.StreamSequence, StreamError: r.StreamError, Refusal: r.Refusal, dataType: r.dataType}
+			StreamSequence: r.StreamSequence, StreamError: r.StreamError, State: r.State, Refusal: r.Refusal, dataType: r.dataType}
 	}
 	return reflect.DeepEqual(public(a), public(b)) && string(a.Data().Bytes) == string(b.Data().Bytes) &&
 		slices.Equal(a.Data().Metadata, b.Data().Metadata)

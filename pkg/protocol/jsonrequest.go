@@ -22,8 +22,10 @@ func (o *object) request(r *Request) (err error) {
 		return err
 	}
 	switch r.Kind {
-	case JoinGroup, LeaveGroup, GroupState:
+	case JoinGroup, LeaveGroup, SubscribeGroupState, UnsubscribeGroupState:
 		err = first(o.group(r), o.ack(r))
+	case SetGroupState:
+		err = first(o.group(r), o.ack(r), o.groupState(r))
 	case SendToGroup:
 		if !o.toks[mStream].absent() {
 			r.Kind = StreamStart
@@ -52,14 +54,10 @@ func (o *object) request(r *Request) (err error) {
 // kinds are matched in any letter case (client-json.md section 3).
 var kinds = func() map[string]Kind {
 	byName := map[string]Kind{}
-	for k := JoinGroup; k <= GroupState; k++ {
+	for k := JoinGroup; k <= UnsubscribeGroupState; k++ {
 		byName[strings.ToLower(k.String())] = k
 	}
 	delete(byName, strings.ToLower(StreamStart.String())) // a sendToGroup with a stream
-	delete(byName, strings.ToLower(GroupState.String()))
-	for _, name := range []string{"setgroupstate", "subscribegroupstate", "unsubscribegroupstate"} {
-		byName[name] = GroupState
-	}
 	return byName
 }()
 

@@ -31,6 +31,12 @@ func (jsonCodec) DecodeResponse(_ bool, frame []byte, r *Response) error {
 			err = o.responseData(r)
 		}
 		return err
+	case "groupStateSnapshot":
+		r.Kind = GroupStateSnapshotResponse
+		return o.groupStates(r)
+	case "groupStateUpdate":
+		r.Kind = GroupStateUpdateResponse
+		return o.groupStates(r)
 	case "streamAck":
 		r.Kind = StreamAckResponse
 		r.Expected, _, err = o.uint(mExpected, true)
@@ -72,6 +78,16 @@ func (o *object) message(r *Response) (err error) {
 		return err
 	}
 	r.Data.Metadata, err = o.metadata()
+	return err
+}
+
+func (o *object) groupStates(r *Response) (err error) {
+	t := o.toks[mItems]
+	if t.kind != '[' {
+		return invalid("items must be an array")
+	}
+	r.Items = o.b[t.start:t.end]
+	r.Group, err = o.str(mGroup)
 	return err
 }
 

@@ -30,6 +30,7 @@ const (
 	mError
 	mMessage
 	mUserErrorCode
+	mState
 
 	mFrom
 	mFromUserID
@@ -40,14 +41,15 @@ const (
 	mName
 	mEndOfStream
 	mExpected
+	mItems
 	members
 )
 
 var memberNames = [members]string{
 	"type", "group", "event", "ackId", "noEcho", "dataType", "data", "sequenceId", "invocationId", "target",
 	"ttlSeconds", "metadata", "stream", "streamId", "streamSequenceId", "idleTimeoutMs", "error", "message",
-	"userErrorCode", "from", "fromUserId", "userId", "connectionId", "reconnectionToken", "success", "name",
-	"endOfStream", "expectedSequenceId",
+	"userErrorCode", "state", "from", "fromUserId", "userId", "connectionId", "reconnectionToken", "success", "name",
+	"endOfStream", "expectedSequenceId", "items",
 }
 
 func (m member) String() string { return memberNames[m] }
@@ -134,6 +136,10 @@ func memberByName(name []byte) member {
 		return mStreamSequence
 	case "idleTimeoutMs":
 		return mIdleTimeout
+	case "state":
+		return mState
+	case "items":
+		return mItems
 	case "userErrorCode":
 		return mUserErrorCode
 	case "endOfStream":

@@ -181,6 +181,11 @@ func (protobufCodec) AppendStreamNack(dst []byte, id string, expected uint64, fa
 	return enclose(appendUint(dst, nackExpected, expected), start, downStreamNack)
 }
 
+// AppendGroupState appends nothing: the fields are not published.
+func (protobufCodec) AppendGroupState(dst []byte, _ string, _ bool, _ []GroupStateItem) []byte {
+	return dst
+}
+
 func (protobufCodec) AppendStreamClosed(dst []byte, id string, failure *Failure) []byte {
 	start := len(dst)
 	dst = appendText(dst, streamID, id)
@@ -238,8 +243,12 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 		return enclose(appendGroup(dst, r), start, upJoinGroup)
 	case LeaveGroup:
 		return enclose(appendGroup(dst, r), start, upLeaveGroup)
-	case GroupState:
+	case SetGroupState:
+		return enclose(appendGroup(dst, r), start, upSetState)
+	case SubscribeGroupState:
 		return enclose(appendGroup(dst, r), start, upSubscribe)
+	case UnsubscribeGroupState:
+		return enclose(appendGroup(dst, r), start, upUnsubscribe)
 	case SendToGroup, StreamStart:
 		return enclose(appendSend(dst, r), start, upSendToGroup)
 	case SendEvent:

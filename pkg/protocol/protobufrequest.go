@@ -57,11 +57,18 @@ func (r *Request) readMember(member uint64, b []byte) error {
 	case upStreamEnd:
 		r.Kind = StreamEnd
 		return r.readStreamEnd(b)
-	case upSetState, upSubscribe, upUnsubscribe:
-		r.Kind = GroupState
-		return r.readGroup(b)
+	case upSetState:
+		r.Kind = SetGroupState
+	case upSubscribe:
+		r.Kind = SubscribeGroupState
+	case upUnsubscribe:
+		r.Kind = UnsubscribeGroupState
+	default:
+		return invalid("the message has no member that is known, such as join_group_message or event_message")
 	}
-	return invalid("the message has no member that is known, such as join_group_message or event_message")
+	// How states look, and what tells of them, is not published.
+	r.Refusal = "Group state is not known in the protobuf subprotocols; use a JSON one."
+	return r.readGroup(b)
 }
 
 func (r *Request) readGroup(b []byte) error {

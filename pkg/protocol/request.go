@@ -11,27 +11,29 @@ import (
 // Kind says what a client asks for.
 type Kind uint8
 
-// The requests of client-json.md sections 4 and 6. The group-state kind is a preview (section 7) that is recognised
-// so that it can be declined without closing the connection, with a BadRequest ack.
+// The requests of client-json.md sections 4, 6 and 7.
 const (
-	JoinGroup        Kind = iota + 1 // Group
-	LeaveGroup                       // Group
-	SendToGroup                      // Group, data, NoEcho, TTL
-	SendEvent                        // Event, data
-	Ping                             //
-	SequenceAck                      // SequenceID
-	Invoke                           // InvocationID, Event, data if there is any
-	CancelInvocation                 // InvocationID
-	StreamStart                      // Group, StreamID, NoEcho, IdleTimeout; or Refusal
-	StreamData                       // StreamID, StreamSequence and data; neither for a keepalive
-	StreamEnd                        // StreamID, StreamError
-	GroupState                       // Group
+	JoinGroup             Kind = iota + 1 // Group
+	LeaveGroup                            // Group
+	SendToGroup                           // Group, data, NoEcho, TTL
+	SendEvent                             // Event, data
+	Ping                                  //
+	SequenceAck                           // SequenceID
+	Invoke                                // InvocationID, Event, data if there is any
+	CancelInvocation                      // InvocationID
+	StreamStart                           // Group, StreamID, NoEcho, IdleTimeout; or Refusal
+	StreamData                            // StreamID, StreamSequence and data; neither for a keepalive
+	StreamEnd                             // StreamID, StreamError
+	SetGroupState                         // Group, State; or Refusal
+	SubscribeGroupState                   // Group; or Refusal
+	UnsubscribeGroupState                 // Group; or Refusal
 )
 
 var kindNames = [...]string{
 	JoinGroup: "joinGroup", LeaveGroup: "leaveGroup", SendToGroup: "sendToGroup", SendEvent: "event", Ping: "ping",
 	SequenceAck: "sequenceAck", Invoke: "invoke", CancelInvocation: "cancelInvocation", StreamStart: "streamStart",
-	StreamData: "streamData", StreamEnd: "streamEnd", GroupState: "groupState",
+	StreamData: "streamData", StreamEnd: "streamEnd", SetGroupState: "setGroupState",
+	SubscribeGroupState: "subscribeGroupState", UnsubscribeGroupState: "unsubscribeGroupState",
 }
 
 // String returns the kind as it is spelled on the wire, for logs and metrics; it is one of a closed set.
@@ -59,7 +61,8 @@ type Request struct {
 	IdleTimeout    time.Duration // of a stream; zero: DefaultIdleTimeout
 	StreamSequence uint64        // of a fragment; zero: a keepalive
 	StreamError    *StreamError  // why the publisher gives the stream up; nil: it is complete
-	Refusal        string        // what is wrong with the start of a stream, for the client; empty: nothing
+	State          []byte        // a JSON object of strings, valid as long as the frame; nil: none
+	Refusal        string        // what is wrong with what is otherwise understood, for the client; empty: nothing
 
 	dataType webpubsub.DataType // zero: no data
 	value    []byte             // the data, as a JSON value if literal

@@ -7,16 +7,18 @@ type ResponseKind uint8
 
 // The server messages of client-json.md section 5. UnknownResponse is to be ignored.
 const (
-	UnknownResponse      ResponseKind = iota
-	AckResponse                       // AckID, Failure
-	MessageResponse                   // Group, FromUserID, Data, SequenceID, Stream
-	ConnectedResponse                 // Connected
-	DisconnectedResponse              // Reason
-	PongResponse                      //
-	InvokeResponse                    // InvocationID, Failure, Data if there is any
-	StreamAckResponse                 // StreamID, Expected
-	StreamNackResponse                // StreamID, Expected, Failure
-	StreamClosedResponse              // StreamID, Failure
+	UnknownResponse            ResponseKind = iota
+	AckResponse                             // AckID, Failure
+	MessageResponse                         // Group, FromUserID, Data, SequenceID, Stream
+	ConnectedResponse                       // Connected
+	DisconnectedResponse                    // Reason
+	PongResponse                            //
+	InvokeResponse                          // InvocationID, Failure, Data if there is any
+	StreamAckResponse                       // StreamID, Expected
+	StreamNackResponse                      // StreamID, Expected, Failure
+	StreamClosedResponse                    // StreamID, Failure
+	GroupStateSnapshotResponse              // Group, Items
+	GroupStateUpdateResponse                // Group, Items
 )
 
 // Response is one message from the server, as a client sees it.
@@ -34,4 +36,5 @@ type Response struct {
 	StreamID     string
 	Expected     uint64      // number of the fragment that the server expects next
 	Stream       *StreamInfo // nil: not of a stream
+	Items        []byte      // a JSON array of what connections say of themselves
 }

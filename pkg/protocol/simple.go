@@ -32,6 +32,9 @@ func (simpleCodec) AppendAck(dst []byte, _ uint64, _ *Failure) []byte        { r
 func (simpleCodec) AppendPong(dst []byte) []byte                             { return dst }
 func (simpleCodec) AppendStreamClosed(d []byte, _ string, _ *Failure) []byte { return d }
 func (simpleCodec) AppendStreamAck(dst []byte, _ string, _ uint64) []byte    { return dst }
+func (simpleCodec) AppendGroupState(dst []byte, _ string, _ bool, _ []GroupStateItem) []byte {
+	return dst
+}
 func (simpleCodec) AppendStreamNack(dst []byte, _ string, _ uint64, _ *Failure) []byte {
 	return dst
 }

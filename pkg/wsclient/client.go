@@ -201,8 +201,8 @@ func (c *Client) Subprotocol() string { return c.current().conn.Subprotocol() }
 // Messages returns the channel of received messages, across recoveries. It is never closed: see Done and Receive.
 func (c *Client) Messages() <-chan Message { return c.messages }
 
-// Notices returns the channel of what the server says about the client's streams, and of answers to invocations that
-// no Invoke waits for, like Messages. Who starts streams must read it.
+// Notices returns the channel of what the server says about the client's streams and about group state, and of answers
+// to invocations that no Invoke waits for, like Messages. Who starts streams or subscribes must read it.
 func (c *Client) Notices() <-chan *protocol.Response { return c.notices }
 
 // Receive returns the next message, or how the connection ended when all before that have been received.

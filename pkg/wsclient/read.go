@@ -55,7 +55,8 @@ func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 		c.message(l, codec, r)
 	case protocol.DisconnectedResponse:
 		l.err.System = r.Reason
-	case protocol.StreamAckResponse, protocol.StreamNackResponse, protocol.StreamClosedResponse:
+	case protocol.StreamAckResponse, protocol.StreamNackResponse, protocol.StreamClosedResponse,
+		protocol.GroupStateSnapshotResponse, protocol.GroupStateUpdateResponse:
 		c.notice(l, r)
 	default:
 		if !c.answer(r) {
@@ -71,7 +72,7 @@ func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 
 func (c *Client) notice(l *link, r *protocol.Response) {
 	notice := *r // r and its bytes are used again
-	notice.Data.Bytes = slices.Clone(r.Data.Bytes)
+	notice.Data.Bytes, notice.Items = slices.Clone(r.Data.Bytes), slices.Clone(r.Items)
 	select {
 	case c.notices <- &notice:
 	case <-l.gone:

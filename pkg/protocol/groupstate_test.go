@@ -1,0 +1,72 @@
+package protocol
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestGroupStateExamples compares the whole text of what client-json.md section 7 shows, and reads it again.
+//
+// checklist:C29
+func TestGroupStateExamples(t *testing.T) {
+	for _, tt := range []struct {
+		snapshot bool
+		items    []GroupStateItem
+		want     string
+		array    string
+	}{
+		{true, []GroupStateItem{{"c-1", "ana", []byte(`{"status":"typing"}`), 1767225600000}}, "groupStateSnapshot",
+			`[{"connectionId":"c-1","userId":"ana","state":{"status":"typing"},"updatedAt":1767225600000}]`},
+		{false, []GroupStateItem{{"c-1", "ana", nil, 1767225605000}, {"c-2", "", []byte(`{}`), 7}}, "groupStateUpdate",
+			`[{"connectionId":"c-1","userId":"ana","updatedAt":1767225605000},{"connectionId":"c-2","state":{},"updatedAt":7}]`},
+		{true, nil, "groupStateSnapshot", `[]`},
+	} {
+		want := `{"type":"` + tt.want + `","group":"room-7","items":` + tt.array + `}`
+		got := JSON.AppendGroupState(nil, "room-7", tt.snapshot, tt.items)
+		if string(got) != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+		kind := GroupStateUpdateResponse
+		if tt.snapshot {
+			kind = GroupStateSnapshotResponse
+		}
+		var r Response
+		if err := JSON.DecodeResponse(false, got, &r); err != nil || !reflect.DeepEqual(r, Response{Kind: kind, Group: "room-7", Items: []byte(tt.array)}) {
+			t.Errorf("%s reads as %+v, %v", got, r, err)
+		}
+		for _, codec := range []Codec{Simple, Protobuf, ReliableProtobuf} {
+			if got := codec.AppendGroupState(nil, "room-7", tt.snapshot, tt.items); len(got) != 0 {
+				t.Errorf("%q would get %q", codec.Name(), got)
+			}
+		}
+	}
+}
+
+// checklist:C29
+func TestGroupStateIsChecked(t *testing.T) {
+	set := func(state string) []byte { return []byte(`{"type":"setGroupState","group":"g","ackId":1,"state":` + state + `}`) }
+	for _, state := range []string{`{}`, ` {"a":"b" , "c":"\ud83d"}`, `{"":""}`, `{"a":"b","a":"c"}`} {
+		var r Request
+		if err := JSON.Decode(false, set(state), &r); err != nil || r.Refusal != "" || string(r.State) != strings.TrimSpace(state) {
+			t.Errorf("%s: got %s, %q, %v; want it as it is", state, r.State, r.Refusal, err)
+		}
+	}
+	var r Request
+	if err := JSON.Decode(false, set(`null`), &r); err != nil || r.State != nil {
+		t.Errorf("null: got %s, %v; want none", r.State, err)
+	}
+	if err := JSON.Decode(false, set(`{"a":"`+strings.Repeat("x", MaxGroupState)+`"}`), &r); err != nil || !strings.Contains(r.Refusal, "at most 8192") || !r.HasAck {
+		t.Errorf("got %q, %v; want a state over the limit refused", r.Refusal, err)
+	}
+	for _, state := range []string{`"typing"`, `["a"]`, `{"a":1}`, `{"a":null}`, `{"a":{"b":"c"}}`, `{"a":"b","c":true}`} {
+		var de *DecodeError
+		if err := JSON.Decode(false, set(state), &r); !errors.As(err, &de) || !strings.Contains(de.Text, "object of strings") {
+			t.Errorf("%s: got %v, want it refused", state, err)
+		}
+	}
+	if err := JSON.DecodeResponse(false, []byte(`{"type":"groupStateUpdate","group":"g","items":{}}`), &Response{}); err == nil {
+		t.Error("items that are no array are accepted")
+	}
+}
