@@ -12,6 +12,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 	"github.com/chatr-dev/chatr/services/gateway/internal/stream"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
@@ -27,9 +28,10 @@ type client struct {
 	flight  flight
 	key     []byte // of reconnection tokens, if the connection comes from another node
 
-	mu      sync.Mutex      // guards the following
-	streams *stream.Set     // nil until the first is started
-	life    context.Context // ends with the connection; nil until it is needed
+	mu      sync.Mutex        // guards the following
+	streams *stream.Set       // nil until the first is started
+	states  *node.GroupStates // what has come from another node and is to be said here
+	life    context.Context   // ends with the connection; nil until it is needed
 	cancel  context.CancelFunc
 	ended   bool
 	read    int           // sockets being read
@@ -91,16 +93,18 @@ func (c *client) end() {
 func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.end()
 	c.cancelStreams(closing.Reason == hub.ReasonMoved)
+	c.forgetStates(conn, closing.Reason == hub.ReasonMoved)
 	c.session.Closed(closing.Text)
 	c.g.dismiss(c.tenant) // last: drain takes it that the handler's event is queued
 	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
 }
 
 // moved is called when the connection has joined or left a group.
-func (c *client) moved(_ *hub.Conn, group string, joined bool) {
+func (c *client) moved(conn *hub.Conn, group string, joined bool) {
 	if joined {
 		c.session.Joined(group)
 	} else {
+		c.forgetState(conn, group)
 		c.session.Left(group)
 	}
 }
@@ -237,7 +241,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 			streams.End(r.req.StreamID, r.req.StreamError)
 		}
 	default:
-		r.finish(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: "Group state is not supported."})
+		r.groupState()
 	}
 	return closing, true
 }

@@ -312,7 +312,10 @@ func (g *Gateway) serve(c *client, sock *socket.Socket, greeting string) {
 	}
 	c.resumeStreams()
 	r := newReader(c, sock)
-	g.sockets.Go(r.run)
+	g.sockets.Go(func() {
+		c.resumeStates()
+		r.run()
+	})
 }
 
 func keepAlive(h tenant.Hub) time.Duration {

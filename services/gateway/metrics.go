@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
 	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.bytesIn, requests)
-	for kind := protocol.Kind(0); kind <= protocol.GroupState; kind++ {
+	for kind := protocol.Kind(0); kind <= protocol.UnsubscribeGroupState; kind++ {
 		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
 	}
 	return m

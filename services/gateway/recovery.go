@@ -136,10 +136,12 @@ type luggage struct {
 	Key     []byte          `json:"key"` // of reconnection tokens
 	Session json.RawMessage `json:"session"`
 	Streams *stream.State   `json:"streams,omitempty"`
+
+	States *node.GroupStates `json:"states,omitempty"`
 }
 
 func (c *client) pack(session []byte, streams *stream.State) []byte {
-	b, err := json.Marshal(luggage{c.reconnectionKey(), session, streams})
+	b, err := json.Marshal(luggage{c.reconnectionKey(), session, streams, c.packStates()})
 	if err != nil { // it holds nothing that has no JSON form
 		return nil
 	}
@@ -153,6 +155,9 @@ func (c *client) unpack(conn *hub.Conn, b []byte) error {
 	}
 	c.conn, c.key = conn, l.Key
 	c.takeStreams(l.Streams)
+	c.mu.Lock()
+	c.states = l.States
+	c.mu.Unlock()
 	return c.session.Take(l.Session)
 }
 

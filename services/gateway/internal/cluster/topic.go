@@ -33,3 +33,9 @@ const Everybody = "nodes"
 func MovedTopic(hub webpubsub.HubKey, connID string) string {
 	return "moved/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + connID
 }
+
+// StateTopic returns the topic of what connections say of themselves in a group. Nodes subscribe to it that have such
+// connections, or some that want to hear of them.
+func StateTopic(hub webpubsub.HubKey, group string) string {
+	return "state/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + group
+}

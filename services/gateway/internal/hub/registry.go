@@ -336,6 +336,11 @@ func (r *Registry) SendFrame(c *Conn, op socket.Opcode, payload []byte) {
 	c.w.pushFrame(c, op, payload)
 }
 
+// SendPayload sends the payload of a finished message of the connection's codec; it is like SendFrame.
+func (r *Registry) SendPayload(c *Conn, payload []byte) {
+	c.w.pushFrame(c, opcode(c.Codec.Binary()), payload)
+}
+
 // Trim forgets what a reliable connection has acknowledged.
 func (r *Registry) Trim(c *Conn, seq uint64) { c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}) }
 

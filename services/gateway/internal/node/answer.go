@@ -68,6 +68,8 @@ func (n *Node) answer(topic string, o *order) []byte {
 	switch o.verb {
 	case verbMembers:
 		return n.members(topic, o)
+	case verbStates:
+		return n.allStates(topic)
 	case verbMoveRead, verbMoveCommit:
 		return n.proceed(o)
 	}

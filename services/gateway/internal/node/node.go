@@ -66,6 +66,7 @@ type Node struct {
 	hooks    Hooks
 	inbox    string
 	moves    moves
+	states   states
 	patience time.Duration // moveTimeout, but for tests
 	adopted  atomic.Int64  // connections here that have been on another node
 	healed   atomic.Uint64 // see Healed
@@ -73,7 +74,7 @@ type Node struct {
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns.
 func New(bus cluster.Bus, conns *hub.Registry, hooks Hooks, log *slog.Logger, reg prometheus.Registerer) *Node {
-	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log, hooks: hooks, moves: newMoves(), patience: moveTimeout}
+	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log, hooks: hooks, moves: newMoves(), states: newStates(), patience: moveTimeout}
 	n.inbox = cluster.Inbox(n.peer.ID())
 	n.healed.Store(bus.Lost())
 	for _, key := range n.constant() {
@@ -533,6 +534,8 @@ func (n *Node) obey(topic string, payload []byte, o *order) error {
 			return err
 		}
 		n.conns.CloseList(topic, closing, selected)
+	case verbState:
+		return n.changed(topic, o)
 	case verbMoveMark:
 		n.mark(topic, o)
 	case verbMoveCancel:

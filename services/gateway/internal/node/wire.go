@@ -29,6 +29,9 @@ const (
 	verbMoveCommit // asked of a node
 	verbMoveCancel // told to a node
 	verbMoveMark   // told
+
+	verbState  // told; args: an item of group state
+	verbStates // asked: all of them
 )
 
 // order is what travels between nodes. Its strings and bytes point into the payload it was read from.

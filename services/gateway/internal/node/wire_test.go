@@ -51,5 +51,6 @@ func FuzzOrders(f *testing.F) {
 			t.Errorf("got %+v, %v from what %+v is written as", again, err, o)
 		}
 		_, _, _ = readEnvelope(o.args)
+		_ = readStateItems(o.args, map[string]protocol.GroupStateItem{})
 	})
 }

@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+)
+
+// groupState does what a request about group state asks for (client-json.md section 7). To say something of oneself takes
+// the right to send to the group, to hear of others the right to join it.
+func (r *reader) groupState() {
+	group, a := r.req.Group, r.ack()
+	ctx := context.Background() // the node has a deadline of its own
+	var err error
+	switch {
+	case r.req.Refusal != "":
+		r.finish(a, &protocol.Failure{Name: protocol.BadRequest, Message: r.req.Refusal})
+		return
+	case r.req.Kind == protocol.UnsubscribeGroupState:
+		r.g.node.UnsubscribeGroupState(r.conn, group)
+	case r.req.Kind == protocol.SetGroupState:
+		if !r.conn.Allows(webpubsub.SendToGroup, group) {
+			r.finish(a, forbidden("No permission to publish to group '%s'.", group))
+			return
+		}
+		state := bytes.Clone(r.req.State)
+		r.blocked(func() { err = r.g.node.SetGroupState(ctx, r.conn, group, state) })
+	default:
+		if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+			r.finish(a, forbidden("No permission to join or leave group '%s'.", group))
+			return
+		}
+		acked := false // before the snapshot
+		r.blocked(func() {
+			err = r.g.node.SubscribeGroupState(ctx, r.conn, group, func() { acked = true; r.finish(a, nil) })
+		})
+		if acked {
+			return
+		}
+	}
+	switch {
+	case err == nil:
+		r.finish(a, nil)
+	case errors.Is(err, node.ErrStates):
+		r.finish(a, &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
+	default:
+		r.g.log.Warn("group state", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.finish(a, internal("The group's state could not be reached; please try again."))
+	}
+}
+
+// forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
+func (c *client) forgetStates(conn *hub.Conn, moved bool) {
+	if c.g.node.HasStates(conn) {
+		c.g.goodbyes.Go(func() { c.g.node.ForgetStates(conn, !moved) })
+	}
+}
+
+// forgetState takes back what the connection has said of itself in a group that it has left.
+func (c *client) forgetState(conn *hub.Conn, group string) {
+	if said := c.g.node.Says(conn, group); said != 0 {
+		c.g.goodbyes.Go(func() { c.g.node.ForgetState(conn, group, said) })
+	}
+}
+
+// packStates returns what goes along of group state, nil for nothing.
+func (c *client) packStates() *node.GroupStates {
+	if of, ok := c.g.node.GroupStates(c.conn); ok {
+		return &of
+	}
+	return nil
+}
+
+// resumeStates brings a connection that has a socket again up to date: what it was told without one is lost, and what
+// it has said on another node is to be said here.
+func (c *client) resumeStates() {
+	c.mu.Lock()
+	of := c.states
+	c.states = nil
+	c.mu.Unlock()
+	if of == nil {
+		here, ok := c.g.node.GroupStates(c.conn)
+		if !ok {
+			return
+		}
+		of = &node.GroupStates{Last: here.Last, Wanted: here.Wanted}
+	}
+	if err := c.g.node.RestoreStates(context.Background(), c.conn, *of); err != nil {
+		c.g.log.Warn("group state of a recovered connection", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+	}
+}

@@ -1,0 +1,267 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+)
+
+// setState lets c say something of itself in group room, or with "" nothing any more.
+func setState(t testing.TB, c *wsclient.Client, status string) {
+	t.Helper()
+	r := &protocol.Request{Kind: protocol.SetGroupState, Group: "room", HasAck: true}
+	if status != "" {
+		r.State = []byte(`{"status":"` + status + `"}`)
+	}
+	must(t, c.Do(within(t), r))
+}
+
+func subscribeState(t testing.TB, c *wsclient.Client) {
+	t.Helper()
+	must(t, c.Do(within(t), &protocol.Request{Kind: protocol.SubscribeGroupState, Group: "room", HasAck: true}))
+}
+
+type stateItem struct {
+	ConnectionID string            `json:"connectionId"`
+	UserID       string            `json:"userId"`
+	State        map[string]string `json:"state"`
+	UpdatedAt    int64             `json:"updatedAt"`
+}
+
+// wantStates waits for a snapshot or an update that says these statuses, by user; "" for a state that is taken back.
+func wantStates(t testing.TB, c *wsclient.Client, kind protocol.ResponseKind, want map[string]string) []stateItem {
+	t.Helper()
+	select {
+	case r := <-c.Notices():
+		var items []stateItem
+		if r.Kind != kind || r.Group != "room" {
+			t.Fatalf("got %+v, want kind %d for room", r, kind)
+		}
+		must(t, json.Unmarshal(r.Items, &items))
+		got := map[string]string{}
+		for _, item := range items {
+			got[item.UserID] = item.State["status"]
+			if item.ConnectionID == "" || item.UpdatedAt == 0 || (item.State == nil) != (item.State["status"] == "") {
+				t.Errorf("got item %+v", item)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("got states %v, want %v", got, want)
+		}
+		return items
+	case <-within(t).Done():
+		t.Fatalf("the subscriber is told nothing, want %v", want)
+	}
+	return nil
+}
+
+const (
+	snapshot = protocol.GroupStateSnapshotResponse
+	update   = protocol.GroupStateUpdateResponse
+)
+
+// eachStateful runs test in every subprotocol that has group state: its protobuf form is not published.
+func eachStateful(t *testing.T, test func(t *testing.T, codec string)) { eachInvoker(t, test) }
+
+// TestGroupState has connections on two nodes say things of themselves, and hear of each other.
+//
+// checklist:C29
+func TestGroupState(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, a, b *server) {
+		eachStateful(t, func(t *testing.T, codec string) {
+			ana, ben, member := a.join(codec, "ana"), b.join(codec, "ben", "room"), a.join(protocol.NameJSON, "cara", "room")
+			subscribeState(t, ana)
+			wantStates(t, ana, snapshot, map[string]string{})
+			setState(t, ben, "typing")
+			first := wantStates(t, ana, update, map[string]string{"ben": "typing"})
+			setState(t, ana, "away") // is told of itself as well
+			wantStates(t, ana, update, map[string]string{"ana": "away"})
+			subscribeState(t, ben)
+			wantStates(t, ben, snapshot, map[string]string{"ana": "away", "ben": "typing"})
+			setState(t, ben, "thinking")
+			second := wantStates(t, ana, update, map[string]string{"ben": "thinking"})
+			if second[0].UpdatedAt <= first[0].UpdatedAt || second[0].ConnectionID != ben.Info().ConnectionID {
+				t.Errorf("got %+v after %+v, want a later item of the same connection", second[0], first[0])
+			}
+			wantStates(t, ben, update, map[string]string{"ben": "thinking"})
+			setState(t, ana, "")
+			wantStates(t, ana, update, map[string]string{"ana": ""})
+			wantStates(t, ben, update, map[string]string{"ana": ""})
+			subscribeState(t, ana) // once more
+			wantStates(t, ana, snapshot, map[string]string{"ben": "thinking"})
+
+			must(t, ana.Do(within(t), &protocol.Request{Kind: protocol.UnsubscribeGroupState, Group: "room", HasAck: true}))
+			must(t, ana.Do(within(t), &protocol.Request{Kind: protocol.UnsubscribeGroupState, Group: "never", HasAck: true}))
+			setState(t, ben, "silent")
+			wantStates(t, ben, update, map[string]string{"ben": "silent"})
+			must(t, ana.Ping(within(t)))
+			if len(ana.Notices()) != 0 {
+				t.Error("got something after unsubscribing")
+			}
+			must(t, ben.Leave(within(t), "room")) // takes its state back
+			wantStates(t, ben, update, map[string]string{"ben": ""})
+			must(t, member.Ping(within(t)))
+			if len(member.Notices()) != 0 {
+				t.Error("who has not subscribed is told of states")
+			}
+			must(t, ana.Close(1000, ""))
+			must(t, ben.Close(1000, ""))
+			eventually(t, "nobody holds the topic", func() bool {
+				nodes, err := a.bus.Interest(within(t), "state/7/default/chat/room")
+				return err == nil && nodes == 0
+			})
+		})
+	})
+}
+
+// TestGroupStateEndsWithItsConnection tells subscribers on the other node.
+//
+// checklist:C29
+func TestGroupStateEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, a, b *server) {
+		ana, ben := a.join(protocol.NameJSON, "ana", "room"), b.join(protocol.NameJSON, "ben", "room")
+		subscribeState(t, ben)
+		wantStates(t, ben, snapshot, map[string]string{})
+		setState(t, ana, "typing")
+		wantStates(t, ben, update, map[string]string{"ana": "typing"})
+		ana.Drop()
+		wantStates(t, ben, update, map[string]string{"ana": ""})
+	})
+}
+
+// TestGroupStateAcrossRecovery has both sides lose their sockets and come back, on the same node and on the other.
+//
+// checklist:C29
+func TestGroupStateAcrossRecovery(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, a, b *server) {
+		ana, ben := a.join(protocol.NameReliableJSON, "ana", "room"), a.join(protocol.NameJSON, "ben", "room")
+		setState(t, ana, "typing")
+		subscribeState(t, ana)
+		wantStates(t, ana, snapshot, map[string]string{"ana": "typing"})
+		ana.Drop()
+		setState(t, ben, "reading") // which ana does not hear
+		must(t, ana.Recover(within(t)))
+		wantStates(t, ana, snapshot, map[string]string{"ana": "typing", "ben": "reading"})
+
+		subscribeState(t, ben)
+		wantStates(t, ben, snapshot, map[string]string{"ana": "typing", "ben": "reading"})
+		ana.Drop()
+		b.recoverAt(t, ana)
+		wantStates(t, ben, update, map[string]string{"ana": "typing"}) // says it again, from there
+		wantStates(t, ana, snapshot, map[string]string{"ana": "typing", "ben": "reading"})
+		setState(t, ben, "writing")
+		wantStates(t, ana, update, map[string]string{"ben": "writing"})
+		wantStates(t, ben, update, map[string]string{"ben": "writing"})
+		setState(t, ana, "gone")
+		wantStates(t, ben, update, map[string]string{"ana": "gone"})
+	})
+}
+
+// checklist:C29
+func TestGroupStateIsRefused(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.dial(s.clientURL("ana", nil), codec)
+		do := func(kind protocol.Kind, group string, state []byte) error {
+			return c.Do(within(t), &protocol.Request{Kind: kind, Group: group, HasAck: true, State: state})
+		}
+		if strings.HasPrefix(codec, "protobuf") { // the default for what has no published form: the connection stays
+			for kind := protocol.SetGroupState; kind <= protocol.UnsubscribeGroupState; kind++ {
+				wantFailure(t, do(kind, "room", nil), protocol.BadRequest)
+			}
+			must(t, c.Ping(within(t)))
+			return
+		}
+		wantFailure(t, do(protocol.SetGroupState, "room", []byte(`{}`)), protocol.Forbidden)
+		wantFailure(t, do(protocol.SubscribeGroupState, "room", nil), protocol.Forbidden)
+		c = s.join(codec, "ana")
+		wantFailure(t, do(protocol.SetGroupState, "room", []byte(`{"a":"`+strings.Repeat("x", protocol.MaxGroupState)+`"}`)), protocol.BadRequest)
+		for n := range node.MaxStates {
+			must(t, do(protocol.SetGroupState, fmt.Sprint(n), []byte(`{}`)))
+			must(t, do(protocol.SubscribeGroupState, fmt.Sprint(n), nil))
+		}
+		wantFailure(t, do(protocol.SetGroupState, "one more", []byte(`{}`)), protocol.BadRequest)
+		wantFailure(t, do(protocol.SubscribeGroupState, "one more", nil), protocol.BadRequest)
+		must(t, do(protocol.SetGroupState, "0", nil))
+		must(t, do(protocol.SetGroupState, "one more", []byte(`{}`)))
+	})
+}
+
+// checklist:C29
+func TestGroupStateWhileTheBusIsAway(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	a, b := start(t, setup{bus: redisBus(t, redis.URL)}), start(t, setup{bus: redisBus(t, redis.URL)})
+	ana, ben := a.join(protocol.NameJSON, "ana"), b.join(protocol.NameJSON, "ben")
+	redis.Stop()
+	eventually(t, "the nodes say that the bus is away", func() bool { return a.Ready(within(t)) != nil && b.Ready(within(t)) != nil })
+	wantFailure(t, ana.Do(within(t), &protocol.Request{Kind: protocol.SetGroupState, Group: "room", HasAck: true, State: []byte(`{}`)}), protocol.InternalServerError)
+	wantFailure(t, ben.Do(within(t), &protocol.Request{Kind: protocol.SubscribeGroupState, Group: "room", HasAck: true}), protocol.InternalServerError)
+	redis.Start()
+	eventually(t, "both nodes are ready", func() bool { return errors.Join(a.Ready(within(t)), b.Ready(within(t))) == nil })
+	setState(t, ana, "back")
+	subscribeState(t, ben)
+	wantStates(t, ben, snapshot, map[string]string{"ana": "back"})
+}
+
+// TestGroupStateUnderWay subscribes again and again while states change. Whoever goes by the newest item of each
+// connection, and takes a snapshot for all there is, ends with the truth.
+//
+// checklist:C29
+func TestGroupStateUnderWay(t *testing.T) {
+	t.Parallel()
+	pairs(t, func(t *testing.T, a, b *server) {
+		speaker, listener := a.join(protocol.NameJSON, "ana"), b.join(protocol.NameJSON, "ben")
+		const n = 200
+		spoken := make(chan struct{})
+		go func() {
+			defer close(spoken)
+			for i := range n {
+				setState(t, speaker, fmt.Sprint(i))
+			}
+		}()
+		known := map[string]stateItem{}
+		take := func(r *protocol.Response) {
+			var items []stateItem
+			must(t, json.Unmarshal(r.Items, &items))
+			before := known
+			if r.Kind == snapshot {
+				known = map[string]stateItem{}
+			}
+			for _, item := range items {
+				if old, ok := before[item.ConnectionID]; r.Kind == snapshot && ok && item.UpdatedAt < old.UpdatedAt {
+					t.Errorf("a snapshot goes back from %+v to %+v", old, item)
+				}
+				if item.UpdatedAt >= known[item.ConnectionID].UpdatedAt {
+					known[item.ConnectionID] = item
+				}
+			}
+		}
+		for range 20 {
+			subscribeState(t, listener)
+			for len(listener.Notices()) > 0 {
+				take(<-listener.Notices())
+			}
+		}
+		wantSoon(t, spoken, "all is said")
+		for known[speaker.Info().ConnectionID].State["status"] != fmt.Sprint(n-1) {
+			select {
+			case r := <-listener.Notices():
+				take(r)
+			case <-within(t).Done():
+				t.Fatalf("the listener knows %v, want the last state", known)
+			}
+		}
+	})
+}
