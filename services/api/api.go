@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,6 +43,8 @@ type Config struct {
 	LegacyGuests bool          // the original Chatr's guests get tokens and read lists without a session
 	IdleAfter    time.Duration // without mouse, key, touch or scroll a page counts as idle; default 60 s
 	GuestsPerMin int           // guest sign-ins of one client address per minute, with bursts of twice that; default 30
+
+	RequestsPerSecond int // of one person for lists, history and tokens, on average, with bursts of ten times that; default 20
 }
 
 const (
@@ -69,6 +72,7 @@ type Service struct {
 	logger  *slog.Logger
 	metrics *metrics
 	guests  *ratelimit.Limiter // by client address
+	limit   *ratelimit.Limiter // by who asks
 	page    *page
 	handler http.Handler
 }
@@ -94,6 +98,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		logger:  deps.Logger,
 		metrics: newMetrics(deps.Metrics),
 		guests:  ratelimit.New(float64(cfg.GuestsPerMin)/60, 2*cfg.GuestsPerMin),
+		limit:   ratelimit.New(float64(cfg.RequestsPerSecond), 10*cfg.RequestsPerSecond),
 		page:    page,
 	}
 	s.handler, err = s.routes()
@@ -116,6 +121,9 @@ func (c Config) checked() (Config, error) {
 	}
 	if c.GuestsPerMin <= 0 {
 		c.GuestsPerMin = 30
+	}
+	if c.RequestsPerSecond <= 0 {
+		c.RequestsPerSecond = 20
 	}
 	var problems []error
 	if len(c.SessionKey) < 32 {
@@ -157,13 +165,17 @@ func (s *Service) routes() (http.Handler, error) {
 	mux.HandleFunc("GET /.auth/login/{provider}", s.login)
 	mux.HandleFunc("GET /.auth/logout", s.logout)
 	mux.HandleFunc("GET /api/config", s.config)
-	mux.HandleFunc("POST /api/negotiate", s.negotiate)
-	mux.HandleFunc("GET /api/getToken", s.getToken)
-	mux.HandleFunc("GET /api/users", s.users)
-	mux.HandleFunc("GET /api/blocked", s.blocked)
-	mux.HandleFunc("GET /api/chats", s.chats)
-	mux.HandleFunc("GET /api/chats/{id}", s.chat)
-	mux.HandleFunc("GET /api/chats/{id}/messages", s.messages)
+	for pattern, handle := range map[string]http.HandlerFunc{
+		"POST /api/negotiate":          s.negotiate,
+		"GET /api/getToken":            s.getToken,
+		"GET /api/users":               s.users,
+		"GET /api/blocked":             s.blocked,
+		"GET /api/chats":               s.chats,
+		"GET /api/chats/{id}":          s.chat,
+		"GET /api/chats/{id}/messages": s.messages,
+	} {
+		mux.HandleFunc(pattern, s.limited(handle))
+	}
 	mux.HandleFunc("/.auth/", s.unknown)
 	mux.HandleFunc("/api/", s.unknown)
 	mux.HandleFunc("/", s.servePage)
@@ -189,6 +201,29 @@ func (s *Service) bounded(next http.Handler) http.Handler {
 		next.ServeHTTP(w, inner)
 		r.Pattern = inner.Pattern // the route, for measure
 	})
+}
+
+// limited bounds how often somebody asks for what the store has to be asked for, before it is. Who signs out is not
+// kept from it.
+func (s *Service) limited(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if ok, wait := s.limit.Allow(s.asker(r)); !ok {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+			problem(w, r, http.StatusTooManyRequests, fmt.Sprintf("you ask too often; at most %d requests a second are answered", s.cfg.RequestsPerSecond))
+			return
+		}
+		next(w, r)
+	}
+}
+
+// asker is what somebody's requests are counted by: the user of the session, or the address of who has none.
+func (s *Service) asker(r *http.Request) string {
+	if cookie, err := r.Cookie(s.cookieName(r)); err == nil {
+		if v, ok := s.open(cookie.Value); ok {
+			return "user " + v.UserID
+		}
+	}
+	return "address " + s.clientAddress(r)
 }
 
 // secure sets the headers that keep other sites and injected markup out (security fault 40). No answer of this

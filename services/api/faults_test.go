@@ -180,6 +180,38 @@ func TestFault37GuestsAreLimitedPerAddress(t *testing.T) {
 	equal(t, "a name of a megabyte", status, 413)
 }
 
+func TestFault37RequestsAreLimitedPerPerson(t *testing.T) {
+	w := newWorld(t, Config{RequestsPerSecond: 1})
+	ada, bob := w.guest("Ada"), w.guest("Bob")
+	paths := []string{"/api/chats", "/api/chats/x", "/api/chats/x/messages", "/api/users", "/api/blocked", "/api/getToken?userId=" + ada.id}
+	refused := map[string]int{}
+	for range 10 { // as many as one may ask at once is used up by the second round
+		for _, path := range paths {
+			if status, body, res := ada.do("GET", path, nil); status == http.StatusTooManyRequests {
+				refused[path]++
+				if res.Header.Get("Retry-After") == "" || body["detail"] == "" {
+					t.Errorf("%s: refused with %v and no time to wait", path, body)
+				}
+			}
+		}
+	}
+	for _, path := range paths {
+		if refused[path] == 0 {
+			t.Errorf("%s: never refused in 60 requests, want at most 10 and one a second answered", path)
+		}
+	}
+	status, _, _ := bob.do("GET", "/api/chats", nil)
+	equal(t, "somebody else at the same address", status, 200)
+	status, _, _ = ada.do("GET", "/.auth/me", nil)
+	equal(t, "who one is", status, 200)
+	status, _, _ = ada.do("GET", "/.auth/logout", nil)
+	equal(t, "signing out", status, 302)
+	for range 12 {
+		status, _, _ = ada.do("GET", "/api/chats", nil) // without a session now, and by the address
+	}
+	equal(t, "a stranger", status, 429)
+}
+
 func TestFault39PrototypeNames(t *testing.T) {
 	w := newWorld(t, Config{})
 	ada := w.guest("__proto__")
