@@ -2,10 +2,20 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
 
 // BenchmarkConnect is what a connection costs to open, with its token checked, until the client is told so. The client
@@ -39,4 +49,100 @@ func BenchmarkConnect(b *testing.B) {
 		}
 		_ = conn.Close()
 	}
+}
+
+// BenchmarkTopics is how long 100,000 users and 100,000 groups take to come to one node, over Redis, and to leave it, and
+// what becomes of the latency of somebody else's messages meanwhile. The groups are joined one at a time by 1,000
+// connections.
+func BenchmarkTopics(b *testing.B) {
+	const users, joiners, groups = 100_000, 1000, 100
+	s := start(b, setup{bus: redisBus(b, testkit.Redis(b).URL)})
+	probe := s.probe(b)
+	for b.Loop() {
+		key := webpubsub.HubKey{Tenant: "default", Hub: "chat"}
+		conns := make([]*hub.Conn, users)
+		var gone sync.WaitGroup
+		gone.Add(users)
+		probe.time(b, "users", func() {
+			inParallel(256, users, func(i int) {
+				var err error
+				conns[i], err = s.node.Open(b.Context(), hub.ConnOptions{ID: s.node.NewConnectionID(), Hub: key, UserID: fmt.Sprint("user", i),
+					Codec: protocol.JSON, Owner: &client{g: s.Gateway, tenant: "default"}, Gone: func(*hub.Conn, hub.Closing) { gone.Done() }}, nil)
+				if err != nil {
+					b.Error(err)
+				}
+			})
+		})
+		if b.Failed() {
+			return
+		}
+		probe.time(b, "joins", func() {
+			inParallel(joiners, joiners, func(i int) {
+				for j := range groups {
+					if err := s.node.JoinConn(b.Context(), conns[i], fmt.Sprintf("group %d of %d", j, i)); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+		probe.time(b, "leaves", func() {
+			for _, c := range conns {
+				s.conns.Close(c, hub.ReasonRequested.Close(""))
+			}
+			gone.Wait()
+		})
+	}
+}
+
+// inParallel calls f with 0 to n-1 from so many goroutines.
+func inParallel(goroutines, n int, f func(i int)) {
+	var next atomic.Int64
+	var work sync.WaitGroup
+	for range goroutines {
+		work.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	work.Wait()
+}
+
+// probe is a client that sends itself messages, one after another, and takes their time.
+type probe struct{ c *wsclient.Client }
+
+func (s *server) probe(b *testing.B) probe {
+	b.Helper()
+	return probe{s.dial(s.clientURL("probe", all, "probe"), protocol.NameJSON)}
+}
+
+// time reports how long do takes, and the latency of messages meanwhile.
+func (p probe) time(b *testing.B, name string, do func()) {
+	ended := make(chan struct{})
+	start := time.Now()
+	go func() {
+		defer close(ended)
+		do()
+	}()
+	var times []time.Duration
+	for running := true; running; {
+		sent := time.Now()
+		err := p.c.SendToGroup(b.Context(), "probe", webpubsub.Text("x"), wsclient.SendOptions{})
+		if err == nil {
+			_, err = p.c.Receive(b.Context())
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(sent))
+		select {
+		case <-ended:
+			running = false
+		default:
+		}
+	}
+	b.ReportMetric(time.Since(start).Seconds(), name+"-s")
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, name+"-p99-ms")
+	b.ReportMetric(float64(times[len(times)-1].Microseconds())/1000, name+"-max-ms")
 }

@@ -499,9 +499,10 @@ func (n *Node) deliver(topic string, payload []byte) {
 		return
 	}
 	if r.Kind == cluster.Ask {
-		o.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
+		asked := o                        // o itself stays on the stack
+		asked.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
 		n.answering.Add(1)
-		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &o), func() { n.answering.Add(-1) }) })
+		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &asked), func() { n.answering.Add(-1) }) })
 	}
 }
 
