@@ -18,6 +18,7 @@ var (
 	ErrForbidden = errors.New("forbidden")
 	ErrLimit     = errors.New("limit reached")
 	ErrInvalid   = errors.New("invalid") // an argument no store can hold; the text says what would be right
+	ErrCondition = errors.New("condition not met")
 )
 
 // Limits of what is stored.
@@ -36,6 +37,7 @@ const (
 	MaxBlocked     = 1_000    // users whom a user may have blocked at once
 	MaxPage        = 200      // messages of one page of history
 	MaxBatch       = 256      // messages stored by one call
+	MaxRoles       = 1_000    // stored roles
 	MaxListed      = 1_000    // public rooms of a listing; users swept or connections claimed by one call
 	MaxOnline      = 5_000    // users of a listing of those online
 )
@@ -87,6 +89,7 @@ type Member struct {
 	Name    string
 	State   MemberState
 	ReadSeq int64 // the newest message this member has read; at first the newest there was on joining
+	Role    string
 }
 
 // Membership is a room as one user stands to it.
@@ -126,7 +129,8 @@ type Message struct {
 	Text       string
 	Key        string // made by the client; one author's message with the same key is the same message; empty: none
 	SentAt     time.Time
-	Ref        int64 // the sequence of the message that this one is about; 0: none
+	Ref        int64  // the sequence of the message that this one is about; 0: none
+	Binary     string // what an application has put beside the text, in base64; empty: nothing
 }
 
 // LeaveTime is how long after a user has left a room, or was blocked, gateways may still have let the user's messages
@@ -221,8 +225,8 @@ type Store interface {
 	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
 	// Memberships returns the ids of the rooms a user is in, in either state.
 	Memberships(ctx context.Context, tenant, userID string) ([]string, error)
-	// Muted returns the ids of those direct rooms of a user's memberships in which nobody may speak, as one of the two
-	// has blocked the other.
+	// Muted returns the ids of those rooms of a user's memberships in which the user may not speak: direct ones of two of
+	// whom one has blocked the other, and those where the user's role does not allow it.
 	Muted(ctx context.Context, tenant, userID string) ([]string, error)
 	// Membership returns how a user, known or not, stands to a room; ErrNotFound for an unknown room.
 	Membership(ctx context.Context, tenant, roomID, userID string) (Membership, error)
@@ -271,6 +275,38 @@ type Store interface {
 	// MarkRead raises a member's ReadSeq, never above the room's LastSeq; a lower one changes nothing.
 	// ErrNotFound, or ErrForbidden unless userID is a member.
 	MarkRead(ctx context.Context, tenant, roomID, userID string, seq int64) error
+
+	// What follows is for applications, who may change anything. Each change takes a Condition on what is there now, and
+	// says ErrCondition when that is not met.
+
+	// Roles returns the stored roles and those built in that none of them replaces, by name.
+	Roles(ctx context.Context, tenant string) ([]Role, error)
+	// PutRole stores a role and reports whether there was none stored of its name. DeleteRole deletes a stored one, else
+	// ErrNotFound. ErrInvalid for a role that is not as CheckRole wants it, ErrLimit for more than MaxRoles.
+	PutRole(ctx context.Context, tenant string, r Role, c Condition) (created bool, err error)
+	DeleteRole(ctx context.Context, tenant, name string, c Condition) error
+	// PutRoom creates a private room of r's id and title without members, owned by ServiceUser, or gives a room that is
+	// there (and not direct, else ErrForbidden) its title. A deleted room is created anew, with nothing of what it was.
+	PutRoom(ctx context.Context, tenant string, r Room, c Condition) (room Room, created bool, err error)
+	// RemoveRoom is DeleteRoom for whoever asks.
+	RemoveRoom(ctx context.Context, tenant, roomID string, c Condition) (Room, error)
+	// PutMember makes a known user a joined member of a room, with a role, or gives a member that role, and reports
+	// whether the user was none before. Errors as AddMember's, and ErrInvalid unless there is such a role of rooms.
+	PutMember(ctx context.Context, tenant, roomID, userID, role string, c Condition) (added bool, err error)
+	// RemoveMember is Leave; ErrNotFound for who is no member, too, ErrForbidden for a direct room.
+	RemoveMember(ctx context.Context, tenant, roomID, userID string, c Condition) error
+	// Profile returns a user with the role, or ErrNotFound, also when the user has been removed and has not come back.
+	Profile(ctx context.Context, tenant, id string) (Profile, error)
+	// PutProfile stores a user's name and role and reports whether there was none. The provider is kept. ErrInvalid
+	// unless there is such a role of users.
+	PutProfile(ctx context.Context, tenant string, p Profile, c Condition) (created bool, err error)
+	// RemoveProfile takes a user out of all rooms, whose ids it returns, and takes the role away. What the user has said
+	// and owns stays.
+	RemoveProfile(ctx context.Context, tenant, id string, c Condition) (rooms []string, err error)
+	// EditMessage replaces text and binary of the message with m's room and sequence. DeleteMessage takes it out of the
+	// history. Both keep what it was. ErrNotFound for an unknown or deleted one.
+	EditMessage(ctx context.Context, tenant string, m Message, c Condition) (Message, error)
+	DeleteMessage(ctx context.Context, tenant, roomID string, seq int64, c Condition) error
 
 	// Migrate brings the schema up to date under a lock. A schema newer than the program is an error.
 	Migrate(ctx context.Context) error

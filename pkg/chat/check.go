@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -125,6 +126,17 @@ func CheckBatch(tenant string, batch []Message) ([]Outcome, error) {
 	return outcomes, nil
 }
 
+// CheckContent is CheckIDs for the content of what EditMessage is given.
+func CheckContent(m Message) error {
+	if n := len(m.Text); n == 0 || n > MaxTextBytes || base64.StdEncoding.DecodedLen(len(m.Binary)) > MaxTextBytes+2 {
+		return fmt.Errorf("%w: a message has 1 to %d bytes of text and at most as many others", ErrInvalid, MaxTextBytes)
+	}
+	if !isText(m.Text) {
+		return fmt.Errorf("%w: the text is not text (UTF-8 without NUL)", ErrInvalid)
+	}
+	return nil
+}
+
 func checkMessage(m Message) error {
 	if err := CheckIDs(m.RoomID, m.AuthorID); err != nil {
 		return err
@@ -138,13 +150,7 @@ func checkMessage(m Message) error {
 	if len(m.Key) > MaxKeyBytes || !isText(m.Key) {
 		return fmt.Errorf("%w: a message key is a text of at most %d bytes", ErrInvalid, MaxKeyBytes)
 	}
-	if n := len(m.Text); n == 0 || n > MaxTextBytes {
-		return fmt.Errorf("%w: the text has %d bytes; 1 to %d are allowed", ErrInvalid, n, MaxTextBytes)
-	}
-	if !isText(m.Text) {
-		return fmt.Errorf("%w: the text is not text (UTF-8 without NUL)", ErrInvalid)
-	}
-	return nil
+	return CheckContent(m)
 }
 
 func checkText(what, s string, limit int) error {

@@ -289,7 +289,7 @@ func invalidInput(s *suite) {
 			}
 			for method, call := range s.calls(tenant, bad, "bob", bad, bad) {
 				switch {
-				case method == "SweepOffline" || method == "ClaimConnections" || method == "Online":
+				case method == "SweepOffline" || method == "Roles" || method == "ClaimConnections" || method == "Online":
 				case method == "Rooms" && bad == "": // anybody
 				default:
 					wantError(t, method+" with bad ids", call(), chat.ErrInvalid)

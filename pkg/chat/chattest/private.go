@@ -117,27 +117,6 @@ func puttingIntoRooms(s *suite) {
 	loaded := s.loadRoom("open")
 	loaded.Members = nil
 	equal(s, "the room of a membership", fmt.Sprint(s.membership("open", "eve").Room), fmt.Sprint(loaded))
-
-	for i := 0; i < chat.MaxPutInto; i += chat.MaxOwnedRooms {
-		owner := fmt.Sprintf("owner%d", i)
-		s.users(owner)
-		for j := range chat.MaxOwnedRooms {
-			_, err := s.private(fmt.Sprintf("%s-%d", owner, j), owner)
-			s.must(err)
-		}
-		for j := range chat.MaxOwnedRooms {
-			_, err := s.store.AddMember(s.ctx, tenant, fmt.Sprintf("%s-%d", owner, j), "eve")
-			if rooms := i + j + 1; rooms < chat.MaxPutInto { // she is in one room already
-				s.must(err)
-			} else {
-				wantError(s, "put into one room too many", err, chat.ErrLimit)
-			}
-		}
-	}
-	_, err = s.private("more", "ann", "eve")
-	wantError(s, "created with her", err, chat.ErrLimit)
-	_, err = s.private("own", "eve")
-	s.must(err) // she still chooses some herself
 }
 
 func chatUsers(s *suite) {

@@ -193,6 +193,15 @@ func limits(s *suite) {
 	for i := 0; i < chat.MaxMemberships; i += chat.MaxOwnedRooms {
 		owner := fmt.Sprintf("owner%d", i)
 		s.users(owner)
+		if i == chat.MaxPutInto { // from here on only bob chooses
+			s.room("other", owner)
+			_, err := s.store.AddMember(s.ctx, tenant, "other", "bob")
+			wantError(s, "put into one room too many", err, chat.ErrLimit)
+			_, err = s.private("private", "cid", "bob")
+			wantError(s, "created with him", err, chat.ErrLimit)
+			_, err = s.store.DeleteRoom(s.ctx, tenant, "other", owner)
+			s.must(err)
+		}
 		for j := range chat.MaxOwnedRooms {
 			s.room(fmt.Sprintf("%s-%d", owner, j), owner, "bob")
 		}

@@ -32,6 +32,22 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"AddUsers": func() error {
 			return s.store.AddUsers(ctx, tenant, chat.User{ID: user, Name: "Intruder", Provider: "elsewhere"})
 		},
+		"Roles": func() error {
+			roles, err := s.store.Roles(ctx, tenant)
+			return none(slices.DeleteFunc(roles, func(r chat.Role) bool { _, ok := chat.BuiltInRole(r.Name); return ok }), err)
+		},
+		"DeleteRole":   func() error { return s.store.DeleteRole(ctx, tenant, user, chat.Condition{}) },
+		"RemoveRoom":   func() error { return second(s.store.RemoveRoom(ctx, tenant, room, chat.Condition{})) },
+		"RemoveMember": func() error { return s.store.RemoveMember(ctx, tenant, room, user, chat.Condition{}) },
+		"PutMember": func() error {
+			return second(s.store.PutMember(ctx, tenant, room, user, chat.RoleMember, chat.Condition{}))
+		},
+		"Profile":       func() error { return second(s.store.Profile(ctx, tenant, user)) },
+		"RemoveProfile": func() error { return second(s.store.RemoveProfile(ctx, tenant, user, chat.Condition{})) },
+		"EditMessage": func() error {
+			return second(s.store.EditMessage(ctx, tenant, chat.Message{RoomID: room, Seq: 1, Text: "crossed"}, chat.Condition{}))
+		},
+		"DeleteMessage": func() error { return s.store.DeleteMessage(ctx, tenant, room, 1, chat.Condition{}) },
 		"EnterChat":     func() error { return second(s.store.EnterChat(ctx, tenant, user)) },
 		"BlockedBy":     func() error { return none(s.store.BlockedBy(ctx, tenant, other, []string{user})) },
 		"WithChatUsers": func() error { return none(s.store.WithChatUsers(ctx, tenant, []string{room})) },
@@ -87,6 +103,8 @@ func none[T any](list []T, err error) error {
 var answers = map[string]error{
 	"User": chat.ErrNotFound, "Connect": chat.ErrNotFound, "SetIdle": chat.ErrNotFound, "RefreshIdle": chat.ErrNotFound,
 	"CreateRoom": chat.ErrNotFound, "DirectRoom": chat.ErrNotFound, "Room": chat.ErrNotFound, "Join": chat.ErrNotFound,
+	"DeleteRole": chat.ErrNotFound, "RemoveRoom": chat.ErrNotFound, "RemoveMember": chat.ErrNotFound, "PutMember": chat.ErrNotFound,
+	"Profile": chat.ErrNotFound, "RemoveProfile": chat.ErrNotFound, "EditMessage": chat.ErrNotFound, "DeleteMessage": chat.ErrNotFound,
 	"EnterChat": chat.ErrNotFound, "Membership": chat.ErrNotFound, "AddMember": chat.ErrNotFound, "Messages": chat.ErrNotFound,
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
 	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound,

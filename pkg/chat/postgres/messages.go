@@ -156,9 +156,9 @@ func (s *Store) isMember(ctx context.Context, tenant, roomID, userID string) (me
 
 // messages returns those of a room that meet the condition, which counts its arguments from $3 and may order and
 // limit them.
-func (s *Store) messages(ctx context.Context, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
-	return collect(ctx, s.pool, scanMessage, `
-		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0)
+func messages(ctx context.Context, q querier, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
+	return collect(ctx, q, scanMessage, `
+		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0), coalesce(binary_text, '')
 		FROM messages JOIN users ON users.tenant = messages.tenant AND users.id = author_id
 		WHERE messages.tenant = $1 AND room_id = $2 AND `+condition,
 		append([]any{tenant, roomID}, args...)...)
@@ -189,7 +189,7 @@ func (s *Store) history(ctx context.Context, tenant, roomID, userID string, befo
 	if err := s.needMember(ctx, tenant, roomID, userID); err != nil {
 		return nil, err
 	}
-	page, err := s.messages(ctx, tenant, roomID, `seq < $3 ORDER BY seq DESC LIMIT $4`, before, limit)
+	page, err := messages(ctx, s.pool, tenant, roomID, `seq < $3 AND deleted_at IS NULL ORDER BY seq DESC LIMIT $4`, before, limit)
 	slices.Reverse(page)
 	return page, err
 }
@@ -210,7 +210,7 @@ func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high i
 	}
 	var page []chat.Message
 	if err == nil {
-		page, err = s.messages(ctx, tenant, roomID, `seq BETWEEN $3 AND $4 ORDER BY seq DESC LIMIT $5`, low, high, limit)
+		page, err = messages(ctx, s.pool, tenant, roomID, `seq BETWEEN $3 AND $4 AND deleted_at IS NULL ORDER BY seq DESC LIMIT $5`, low, high, limit)
 	}
 	return page, annotate(err, "load messages of room %q", roomID)
 }

@@ -175,7 +175,8 @@ func (s *Store) Room(ctx context.Context, tenant, id string) (chat.Room, error) 
 
 func loadRoom(ctx context.Context, q querier, tenant, id string) (chat.Room, error) {
 	rooms, err := collectRooms(ctx, q, `
-		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, u.id, u.name, m.state, m.read_seq
+		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, u.id, u.name, m.state, m.read_seq,
+			coalesce(m.role, CASE r.owner_id WHEN m.user_id THEN 'room.operator' ELSE 'room.member' END)
 		FROM rooms r
 		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id
 		LEFT JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id
@@ -207,7 +208,8 @@ func (s *Store) Rooms(ctx context.Context, tenant, userID string) ([]chat.Room, 
 			 ORDER BY created_at DESC LIMIT $3)
 			UNION
 			SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2)
-		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, u.id, u.name, m.state, m.read_seq
+		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, u.id, u.name, m.state, m.read_seq,
+			coalesce(m.role, CASE r.owner_id WHEN m.user_id THEN 'room.operator' ELSE 'room.member' END)
 		FROM visible v
 		JOIN rooms r ON r.tenant = $1 AND r.id = v.id
 		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id
@@ -227,9 +229,9 @@ func collectRooms(ctx context.Context, q querier, query string, args ...any) ([]
 	var rooms []chat.Room
 	for rows.Next() {
 		var r chat.Room
-		var userID, name, state *string // null for a room without members
+		var userID, name, state, role *string // null for a room without members
 		var readSeq *int64
-		err := rows.Scan(&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &userID, &name, &state, &readSeq)
+		err := rows.Scan(&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &userID, &name, &state, &readSeq, &role)
 		if err != nil {
 			return nil, err
 		}
@@ -240,7 +242,7 @@ func collectRooms(ctx context.Context, q querier, query string, args ...any) ([]
 		if userID != nil {
 			last := &rooms[len(rooms)-1]
 			last.Members = append(last.Members,
-				chat.Member{UserID: *userID, Name: *name, State: chat.MemberState(*state), ReadSeq: *readSeq})
+				chat.Member{UserID: *userID, Name: *name, State: chat.MemberState(*state), ReadSeq: *readSeq, Role: *role})
 		}
 	}
 	return rooms, rows.Err()
@@ -256,16 +258,20 @@ func (s *Store) Memberships(ctx context.Context, tenant, userID string) ([]strin
 	return ids, annotate(err, "list the memberships of user %q", userID)
 }
 
-// Muted returns a user's direct rooms in which one has blocked the other.
+// Muted returns the rooms in which a user may not speak.
 func (s *Store) Muted(ctx context.Context, tenant, userID string) ([]string, error) {
 	if err := chat.CheckIDs(tenant, userID); err != nil {
 		return nil, err
 	}
 	ids, err := collect(ctx, s.pool, pgx.RowTo[string], `
 		SELECT m.room_id FROM members m JOIN rooms r ON r.tenant = m.tenant AND r.id = m.room_id
-		WHERE m.tenant = $1 AND m.user_id = $2 AND r.kind = 'direct' AND EXISTS (
+		WHERE m.tenant = $1 AND m.user_id = $2 AND (r.kind = 'direct' AND EXISTS (
 			SELECT 1 FROM blocks b WHERE b.tenant = r.tenant
 			AND (b.by_id = r.low_id AND b.other_id = r.high_id OR b.by_id = r.high_id AND b.other_id = r.low_id))
+		OR NOT coalesce(
+			(SELECT position(' room.publish_message ' IN ' ' || permissions || ' ') > 0 FROM roles WHERE roles.tenant = m.tenant AND roles.name =
+				coalesce(m.role, CASE r.owner_id WHEN m.user_id THEN 'room.operator' ELSE 'room.member' END)),
+			coalesce(m.role, 'room.member') IN ('room.member', 'room.operator')))
 		ORDER BY m.room_id`, tenant, userID)
 	return ids, annotate(err, "list the muted rooms of user %q", userID)
 }

@@ -71,7 +71,7 @@ func (s *Store) EnterChat(ctx context.Context, tenant, userID string) (role chat
 		err = chat.ErrNotFound
 	}
 	if err == nil && !known {
-		_, err = s.pool.Exec(ctx, `UPDATE users SET chat = true WHERE tenant = $1 AND id = $2`, tenant, userID)
+		_, err = s.pool.Exec(ctx, `UPDATE users SET chat = true, removed = false WHERE tenant = $1 AND id = $2`, tenant, userID)
 	}
 	if err != nil {
 		return role, annotate(err, "let user %q into the chat", userID)

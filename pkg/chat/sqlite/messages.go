@@ -89,7 +89,7 @@ func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Messag
 // and may end in a limit.
 func messages(ctx context.Context, q querier, tenant, roomID, condition string, args ...any) ([]chat.Message, error) {
 	return collect(ctx, q, scanMessage, `
-		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0)
+		SELECT room_id, seq, author_id, name, text, coalesce(key, ''), sent_at, coalesce(ref, 0), coalesce(binary_text, '')
 		FROM messages JOIN users ON users.tenant = messages.tenant AND users.id = author_id
 		WHERE messages.tenant = ?1 AND room_id = ?2 AND `+condition,
 		append([]any{tenant, roomID}, args...)...)
@@ -97,7 +97,7 @@ func messages(ctx context.Context, q querier, tenant, roomID, condition string, 
 
 func scanMessage(rows *sql.Rows) (m chat.Message, err error) {
 	var sentAt int64
-	err = rows.Scan(&m.RoomID, &m.Seq, &m.AuthorID, &m.AuthorName, &m.Text, &m.Key, &sentAt, &m.Ref)
+	err = rows.Scan(&m.RoomID, &m.Seq, &m.AuthorID, &m.AuthorName, &m.Text, &m.Key, &sentAt, &m.Ref, &m.Binary)
 	m.SentAt = time.UnixMicro(sentAt).UTC()
 	return m, err
 }
@@ -126,7 +126,7 @@ func (s *Store) history(ctx context.Context, tenant, roomID, userID string, befo
 	if err := needMember(ctx, tx, tenant, roomID, userID); err != nil {
 		return nil, err
 	}
-	page, err := messages(ctx, tx, tenant, roomID, `seq < ?3 ORDER BY seq DESC LIMIT ?4`, before, limit)
+	page, err := messages(ctx, tx, tenant, roomID, `seq < ?3 AND deleted_at IS NULL ORDER BY seq DESC LIMIT ?4`, before, limit)
 	slices.Reverse(page)
 	return page, err
 }
@@ -146,7 +146,7 @@ func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high i
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	var page []chat.Message
 	if _, err = roomKind(ctx, tx, tenant, roomID); err == nil {
-		page, err = messages(ctx, tx, tenant, roomID, `seq BETWEEN ?3 AND ?4 ORDER BY seq DESC LIMIT ?5`, low, high, limit)
+		page, err = messages(ctx, tx, tenant, roomID, `seq BETWEEN ?3 AND ?4 AND deleted_at IS NULL ORDER BY seq DESC LIMIT ?5`, low, high, limit)
 	}
 	return page, annotate(err, "load messages of room %q", roomID)
 }

@@ -70,7 +70,7 @@ func (s *Store) EnterChat(ctx context.Context, tenant, userID string) (role chat
 		err = chat.ErrNotFound
 	}
 	if err == nil && !known {
-		_, err = s.writer.ExecContext(ctx, `UPDATE users SET chat = 1 WHERE tenant = ?1 AND id = ?2`, tenant, userID)
+		_, err = s.writer.ExecContext(ctx, `UPDATE users SET chat = 1, removed = 0 WHERE tenant = ?1 AND id = ?2`, tenant, userID)
 	}
 	if err != nil {
 		return role, annotate(err, "let user %q into the chat", userID)
