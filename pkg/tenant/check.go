@@ -135,6 +135,9 @@ func (c *checker) limits(at string, l Limits) {
 }
 
 func (c *checker) hub(at string, h Hub) {
+	if h.Chat != "" {
+		c.endpoint(at+".chat", h.Chat)
+	}
 	if _, err := webpubsub.ParseHub(h.Name); err != nil {
 		c.add(at+".name", "%w", err)
 	}

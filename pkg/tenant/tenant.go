@@ -97,6 +97,7 @@ type Hub struct {
 	MessagesPerSecond int       `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second; 0: the tenant's limit
 	Handlers          []Handler `yaml:"handlers"`          // the first that matches an event gets it
 	Listeners         []string  `yaml:"listeners"`         // message logs that get a copy of what clients send to groups
+	Chat              string    `yaml:"chat"`              // service that answers what is below /api/hubs/{hub}/chat, as http://host:port; empty: none
 
 	EventListeners []Listener `yaml:"eventListeners"` // message logs that get a copy of events
 }

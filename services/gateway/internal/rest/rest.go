@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"time"
 
@@ -65,6 +66,7 @@ type Handler struct {
 	options   Options
 	log       *slog.Logger
 	seconds   *prometheus.HistogramVec
+	chat      *httputil.ReverseProxy
 }
 
 // New returns the handler. Its metrics are registered with metrics.
@@ -75,7 +77,7 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
-	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log,
+	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_rest_request_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
@@ -88,11 +90,19 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	w.Header().Set("Api-Supported-Versions", supportedVersions)
-	w.Header().Set("Cache-Control", "no-store")
 	if r.ContentLength != 0 {
 		setReadDeadline(w, start.Add(bodyTime))
 	}
+	if hubName, is := chatHub(r); is {
+		status, err := h.passOn(w, r, hubName)
+		if err != nil {
+			status = h.refuse(w, r, &chatOperation, err)
+		}
+		h.seconds.WithLabelValues(chatOperation.category, statusClass(status)).Observe(time.Since(start).Seconds())
+		return
+	}
+	w.Header().Set("Api-Supported-Versions", supportedVersions)
+	w.Header().Set("Cache-Control", "no-store")
 	op, status, body, err := h.answer(w, r)
 	if err != nil {
 		status = h.refuse(w, r, op, err)
@@ -112,14 +122,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 		find = routeAncestor
 	}
 	op, segments, routeErr := find(r)
-	t := h.tenants.ByHost(r.Host)
-	if t == nil {
-		return op, 0, nil, notFound("no service has this host name", "")
-	}
-	if !t.Permits(tenant.RESTAPI, h.options.Proxies.ClientAddr(r)) {
-		return op, 0, nil, forbidden("the service does not allow REST requests from your network")
-	}
-	if err := h.authenticate(r, t); err != nil {
+	t, err := h.admit(r)
+	if err != nil {
 		return op, 0, nil, err
 	}
 	if routeErr != nil {
@@ -133,6 +137,18 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	defer cancel()
 	body, err = op.run(h, ctx, q)
 	return op, op.success, body, op.excuse(err)
+}
+
+// admit returns the tenant that a request is about, if its caller may ask at all.
+func (h *Handler) admit(r *http.Request) (*tenant.Tenant, error) {
+	t := h.tenants.ByHost(r.Host)
+	if t == nil {
+		return nil, notFound("no service has this host name", "")
+	}
+	if !t.Permits(tenant.RESTAPI, h.options.Proxies.ClientAddr(r)) {
+		return nil, forbidden("the service does not allow REST requests from your network")
+	}
+	return t, h.authenticate(r, t)
 }
 
 // authenticate checks the token of a request: signed with a key of the tenant for this very path, or by a provider whom

@@ -1,0 +1,130 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// What is below /api/hubs/{hub}/chat/ is about rooms and what was said (chat-preview.md section 6), of which a gateway
+// knows nothing. It sees whether the caller may, as for its own operations, and passes the request on to the service that
+// the hub names, with a token of its own for that request.
+
+var chatOperation = operation{category: "Chat"}
+
+const (
+	chatTime  = 30 * time.Second // that the service has
+	chatToken = time.Minute      // that a token for it is good
+)
+
+// chatHub returns the name of the hub, as written, whose chat a request is about.
+func chatHub(r *http.Request) (string, bool) {
+	below, ok := strings.CutPrefix(r.URL.EscapedPath(), prefix)
+	if !ok {
+		return "", false
+	}
+	hubName, below, _ := strings.Cut(below, "/")
+	return hubName, below == "chat" || strings.HasPrefix(below, "chat/")
+}
+
+// target is where a request goes on to.
+type target struct {
+	base      *url.URL
+	authority string // of the Authorization header
+	from      string // the endpoint that the caller used
+}
+
+type targetKey struct{}
+
+// passed are the headers that go on.
+var passed = []string{"Accept", "Content-Type", "Content-Length", "If-Match", "If-None-Match", "X-Ms-Client-Request-Id"}
+
+func newChatProxy() *httputil.ReverseProxy {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil // it is one of ours
+	transport.MaxIdleConnsPerHost = 64
+	transport.ResponseHeaderTimeout = chatTime
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			to := p.In.Context().Value(targetKey{}).(target)
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = to.base.Scheme, to.base.Host, to.base.Host
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // as the caller wrote it, for the service to judge
+			p.Out.Header = http.Header{}
+			for _, name := range passed {
+				if values := p.In.Header[name]; len(values) > 0 {
+					p.Out.Header[name] = values
+				}
+			}
+			scheme, host, _ := strings.Cut(to.from, "://")
+			p.Out.Header.Set("X-Forwarded-Proto", scheme)
+			p.Out.Header.Set("X-Forwarded-Host", host)
+			p.Out.Header.Set("Authorization", to.authority)
+		},
+	}
+}
+
+// passOn has the hub's chat service answer a request, and returns the status. With an error nothing is written.
+func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, hubName string) (status int, err error) {
+	t, err := h.admit(r)
+	if err != nil {
+		return 0, err
+	}
+	to, err := h.chatTarget(r, t, hubName)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), targetKey{}, to), chatTime)
+	defer cancel()
+	answer := &watched{ResponseWriter: w, status: http.StatusOK}
+	proxy := *h.chat
+	proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, cause error) {
+		h.log.Warn("chat service not reached", "hub", hubName, "error", cause)
+		err = &problem{status: http.StatusServiceUnavailable, message: "the chat service cannot be reached now; try again"}
+	}
+	proxy.ServeHTTP(answer, r.WithContext(ctx))
+	return answer.status, err
+}
+
+func (h *Handler) chatTarget(r *http.Request, t *tenant.Tenant, hubName string) (to target, err error) {
+	plain, err := url.PathUnescape(hubName)
+	if err != nil {
+		return to, badRequest("path", "the path has an invalid escape: %s", err)
+	}
+	name, err := webpubsub.ParseHub(plain)
+	if err != nil {
+		return to, badRequest("hub", "%s", err)
+	}
+	address := t.Hub(name).Chat
+	if address == "" {
+		return to, notFound("this hub has no chat", "hub")
+	}
+	if to.base, err = url.Parse(address); err != nil {
+		return to, err
+	}
+	to.from = (&request{http: r}).endpoint()
+	signed, err := token.Sign(t.Keys.Primary, to.base.Scheme+"://"+to.base.Host+r.URL.EscapedPath(), chatToken, token.Options{})
+	to.authority = "Bearer " + signed
+	return to, err
+}
+
+// watched is a ResponseWriter that remembers the status.
+type watched struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *watched) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets deadlines through.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
