@@ -65,7 +65,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 		if err := n.keepKeys(); err != nil {
 			return nil, err
 		}
-		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()+"/eventhandler/{event}"), nil
+		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()), nil
 	}
 	tenants, err := newTenants(s, complete)
 	if err != nil {

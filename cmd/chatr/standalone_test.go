@@ -174,10 +174,11 @@ func TestTenantsAreReloaded(t *testing.T) {
 func TestTheChatsHubMayBeInTheFile(t *testing.T) {
 	s := &settings{Tenants: []tenant.Tenant{{Name: "default", Hosts: []string{"*"}, Hubs: []tenant.Hub{{Name: "Chat", KeepAliveSeconds: 5}}}}}
 	s.Chat.Tenant, s.Chat.Hub = "default", "chat"
-	const handler = "http://127.0.0.1:1/eventhandler/{event}"
-	got := s.withChatHub(s.completed(), handler)[0]
+	const events = "http://127.0.0.1:1"
+	got := s.withChatHub(s.completed(), events)[0]
 	hub := got.Hub("chat")
-	if len(got.Hubs) != 1 || hub.KeepAliveSeconds != 5 || len(hub.Handlers) != 1 || hub.Handlers[0].URL != handler || len(hub.Listeners) != 1 || hub.MessagesPerSecond != chatRate {
+	if len(got.Hubs) != 1 || hub.KeepAliveSeconds != 5 || len(hub.Handlers) != 1 || hub.Handlers[0].URL != events+"/eventhandler/{event}" || hub.Chat != events ||
+		len(hub.Listeners) != 1 || hub.MessagesPerSecond != chatRate {
 		t.Errorf("got %+v, want the hub of the file with the chat's handler and log", got.Hubs)
 	}
 	if s.Tenants[0].Hubs[0].Handlers != nil {

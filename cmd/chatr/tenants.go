@@ -50,18 +50,21 @@ func newTenants(s *settings, complete completer) (*tenant.Static, error) {
 	return tenant.NewStatic(list...)
 }
 
-// withChatHub adds the chat's hub to the chat's tenant, or the handler and the history to what the file says about
-// it, unless the file gives that hub handlers.
-func (s *settings) withChatHub(tenants []tenant.Tenant, handler string) []tenant.Tenant {
+// withChatHub adds the chat's hub to the chat's tenant, or the events service at the given address and the history to what
+// the file says about it, unless the file gives that hub handlers.
+func (s *settings) withChatHub(tenants []tenant.Tenant, events string) []tenant.Tenant {
 	for i := range tenants {
 		t := &tenants[i]
 		hub := t.Hub(s.Chat.Hub)
 		if t.Name != s.Chat.Tenant || hub.Handlers != nil {
 			continue
 		}
-		hub.Handlers = []tenant.Handler{{URL: handler, UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}}
+		hub.Handlers = []tenant.Handler{{URL: events + "/eventhandler/{event}", UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}}
 		if hub.MessagesPerSecond == 0 {
 			hub.MessagesPerSecond = chatRate
+		}
+		if hub.Chat == "" {
+			hub.Chat = events
 		}
 		if !slices.Contains(hub.Listeners, historyLog) {
 			hub.Listeners = append(slices.Clone(hub.Listeners), historyLog)

@@ -67,7 +67,7 @@ const providerToken = "token"
 // none but for who is signed in, so that a user who is not known is one of an application's own, or, where they are
 // allowed, a guest of the original, whose page will tell a name.
 func (s *Service) knownUser(ctx context.Context, id string) (chat.User, error) {
-	if id == "" {
+	if id == "" || id == chat.ServiceUser {
 		return chat.User{}, refuse(http.StatusUnauthorized, "the token names no user; sign in and connect again")
 	}
 	user, err := s.store.User(ctx, s.cfg.Tenant, id)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,7 +142,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// Handler serves /eventhandler and what is below it. It must be reachable for gateways only, though events that
+// Handler serves /eventhandler and what is below it, and the chat's REST API below /api/hubs/{hub}/chat. It must be reachable for gateways only, though events that
 // no gateway signed are refused.
 func (s *Service) Handler() http.Handler {
 	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins}
@@ -149,7 +150,13 @@ func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", events)
 	mux.Handle("/eventhandler/", events)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.EscapedPath(), restPrefix) { // before the mux, which would clean the path
+			s.rest(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // Run keeps presence true and the history complete until ctx ends.

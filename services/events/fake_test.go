@@ -101,6 +101,13 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	message := received{kind: r.Header.Get("Content-Type"), body: string(body)}
 	switch {
+	case p[len(p)-1] == ":closeConnections" && p[0] == "users":
+		for id, c := range g.conns {
+			if c.user == p[1] {
+				delete(g.conns, id)
+			}
+		}
+		w.WriteHeader(http.StatusNoContent)
 	case p[len(p)-1] == ":send":
 		for _, c := range g.conns {
 			if !to(c, p) || !passes(r.URL.Query().Get("filter"), c) || slices.Contains(r.URL.Query()["excluded"], c.id) {

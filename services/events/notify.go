@@ -31,13 +31,16 @@ type messageInfo struct {
 
 type content struct {
 	Text   *string `json:"text"`
-	Binary []byte  `json:"binary"`
+	Binary *string `json:"binary"` // base64
 }
 
 func infoOf(m chat.Message) messageInfo {
 	info := messageInfo{
 		MessageID: messageID(m.Seq), CreatedBy: m.AuthorID, CreatedAt: m.SentAt.UTC().Format(timeForm),
 		BodyType: "Text", MessageBodyType: "Inline", Content: content{Text: &m.Text},
+	}
+	if m.Binary != "" {
+		info.Content.Binary = &m.Binary
 	}
 	if m.Ref > 0 {
 		ref := messageID(m.Ref)
@@ -68,7 +71,11 @@ type (
 		Title  string `json:"title"`
 		UserID string `json:"userId"`
 	}
-	messageCreated struct {
+	messageDeleted struct {
+		Conversation conversation `json:"conversation"`
+		MessageID    string       `json:"messageId"`
+	}
+	messageCreated struct { // MessageUpdated, too
 		Conversation conversation `json:"conversation"`
 		Message      messageInfo  `json:"message"`
 	}
@@ -96,8 +103,11 @@ func (n notification) data() webpubsub.Data {
 }
 
 func created(m chat.Message) notification {
-	where := conversation{ConversationID: chat.Conversation(m.RoomID), RoomID: m.RoomID}
-	return notification{Type: "MessageCreated", Body: messageCreated{where, infoOf(m)}}
+	return notification{Type: "MessageCreated", Body: messageCreated{conversationIn(m.RoomID), infoOf(m)}}
+}
+
+func conversationIn(roomID string) conversation {
+	return conversation{ConversationID: chat.Conversation(roomID), RoomID: roomID}
 }
 
 // notifyRoom notifies the connections that hear a room. Pages of the original draw whatever comes from a group, so

@@ -284,6 +284,7 @@ func TestSettingsFile(t *testing.T) {
 		Tenants []struct {
 			Hubs []struct {
 				Name     string
+				Chat     string
 				Handlers []struct{ URL string }
 			}
 		}
@@ -303,7 +304,7 @@ func TestSettingsFile(t *testing.T) {
 		}
 	}
 	hubs := settings.Tenants[0].Hubs
-	if len(hubs) != 2 || hubs[0].Handlers[0].URL != "http://chatr-events:8080/eventhandler/{event}" || hubs[1].Name != "sample" {
+	if len(hubs) != 2 || hubs[0].Handlers[0].URL != "http://chatr-events:8080/eventhandler/{event}" || hubs[0].Chat != "http://chatr-events:8080" || hubs[1].Name != "sample" {
 		t.Errorf("got %+v, want the chat hub with the events service, then the given hub", hubs)
 	}
 }

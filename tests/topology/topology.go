@@ -93,6 +93,7 @@ gateway: {url: %q, drainTime: 2s}
         handlers:
           - {url: "http://`+events+`/eventhandler/{event}", userEvents: "*", systemEvents: [connect, connected, disconnected]}
         listeners: [history]
+        chat: "http://`+events+`"
 `))
 	top.Settings = file
 	migrate := exec.Command(binary(t), "migrate", "--config", file)

@@ -256,6 +256,7 @@ tenants:
             systemEvents: [connect, connected, disconnected]
         listeners: [history]
         messagesPerSecond: 100
+        chat: http://{{ include "chatr.fullname" . }}-events:8080
       {{- with .Values.hubs }}{{ toYaml . | nindent 6 }}{{ end }}
   {{- with .Values.tenants }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
