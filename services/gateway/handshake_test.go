@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -247,27 +246,4 @@ func TestCustomSubprotocolIsSimple(t *testing.T) {
 	}
 	must(t, s.rest().SendToAll(within(t), text("raw")))
 	wantMessage(t, c, "raw")
-}
-
-// checklist:C09
-func TestSimpleClientSendsToGroup(t *testing.T) {
-	t.Parallel()
-	s := start(t, setup{})
-	member := s.join(protocol.NameJSON, "ana", "room")
-	mode := "&webpubsub_mode=sendToGroup&group=room&noEcho=" + url.QueryEscape("TRUE")
-	sender := s.dial(s.clientURL("ben", []string{"webpubsub.sendToGroup.room"}, "room")+mode, "")
-	must(t, sender.Send(within(t), text("raw")))
-	wantMessage(t, member, "raw")
-	must(t, s.rest().SendToGroup(within(t), "room", text("after")))
-	wantMessage(t, sender, "after") // not its own
-
-	pubsub := s.dial(s.clientURL("cara", all)+mode, protocol.NameJSON)
-	wantFailure(t, pubsub.SendEvent(within(t), "e", text("not for the group")), protocol.InternalServerError)
-	must(t, s.rest().SendToGroup(within(t), "room", text("last")))
-	wantMessage(t, member, "after")
-	wantMessage(t, member, "last")
-
-	stranger := s.dial(s.clientURL("ben", nil)+mode, "")
-	must(t, stranger.Send(within(t), text("raw")))
-	wantClose(t, stranger, 1008)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
@@ -205,6 +206,28 @@ func TestExpiredMessagesAreNotReplayed(t *testing.T) {
 		sent := time.Now()
 		eventually(t, "the short life is over", func() bool { return time.Since(sent) > 5*time.Millisecond })
 		must(t, c.Recover(within(t)))
+		wantMessage(t, c, "for ever")
+	})
+}
+
+// TestSecondsToLive says in each subprotocol, and by REST, how long a message is worth delivering.
+//
+// checklist:C23 R28
+func TestSecondsToLive(t *testing.T) {
+	t.Parallel()
+	eachReliable(t, func(t *testing.T, codec string) {
+		t.Parallel() // each waits for the seconds
+		s := start(t, setup{})
+		c, sender := s.join(codec, "ana", "room"), s.join(codec, "ben")
+		c.Drop()
+		sent := time.Now()
+		must(t, sender.SendToGroup(within(t), "room", text("short-lived"), wsclient.SendOptions{TTL: time.Second}))
+		must(t, s.rest().SendToGroup(within(t), "room", text("short-lived"), dataplane.TTL(time.Second)))
+		must(t, sender.SendToGroup(within(t), "room", text("long-lived"), wsclient.SendOptions{TTL: webpubsub.MaxTTL}))
+		must(t, s.rest().SendToGroup(within(t), "room", text("for ever")))
+		eventually(t, "the short lives are over", func() bool { return time.Since(sent) > 1100*time.Millisecond })
+		must(t, c.Recover(within(t)))
+		wantMessage(t, c, "long-lived")
 		wantMessage(t, c, "for ever")
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/chatr-dev/chatr/pkg/load/measure"
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -62,7 +63,12 @@ func newHarness(t testing.TB, o Options) *harness {
 // connect returns a connection that is on the list "list", and its client's end.
 func (h *harness) connect(id string, codec protocol.Codec) (*Conn, *websocket.Conn) {
 	h.t.Helper()
-	client, _, err := websocket.Dial(context.Background(), h.http.URL, nil)
+	return h.connectBy(nil, id, codec)
+}
+
+func (h *harness) connectBy(o *websocket.DialOptions, id string, codec protocol.Codec) (*Conn, *websocket.Conn) {
+	h.t.Helper()
+	client, _, err := websocket.Dial(context.Background(), h.http.URL, o)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -290,11 +296,70 @@ func TestReliableBuffer(t *testing.T) {
 	if u.n != 0 || u.bytes != 0 {
 		t.Errorf("got %d messages and %d bytes after everything was acknowledged", u.n, u.bytes)
 	}
+	expired := message("x", MessageOptions{Expires: time.Now().Add(-time.Second)})
+	for i := range 3 * maxWaiting {
+		if i == 2*maxWaiting { // nothing makes room behind a message that has not expired
+			expired = m
+		}
+		if _, ok := u.add(expired); ok != (i < 3*maxWaiting) {
+			t.Fatalf("expired message %d: got kept %v", i+1, ok)
+		}
+	}
+	if _, ok := u.add(m); ok {
+		t.Error("got room for more than 1000 messages that have not expired")
+	}
+	u = unacked{}
 	large := message(strings.Repeat("x", 1<<20), MessageOptions{})
 	for i := range 17 {
 		if _, ok := u.add(large); ok != (i < 15) { // 16 are a little more than 16 MiB
 			t.Errorf("message %d of 1 MiB: got kept %v", i+1, ok)
 		}
+	}
+}
+
+// TestExpiredMessagesMakeRoom has a client that does not read. What expires while it waits neither reaches the client nor
+// counts against what may wait.
+//
+// checklist:R28
+func TestExpiredMessagesMakeRoom(t *testing.T) {
+	small := &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(128 << 10)
+		}
+		return c, err
+	}}}}
+	for name, codec := range eachCodec {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{Writers: 1})
+			c, client := h.connectBy(small, "c", codec)
+			const large, n = 8, 900 // two times n is more than may wait
+			for range large {       // what the kernel takes, and more
+				h.Deliver("list", message("large"+strings.Repeat("x", 1<<20), MessageOptions{}))
+			}
+			<-h.written() // so that they have their numbers
+			h.Trim(c, large)
+			expires := time.Now().Add(20 * time.Millisecond)
+			for range n {
+				h.Deliver("list", message("short-lived", MessageOptions{Expires: expires}))
+			}
+			testkit.Eventually(t, 10*time.Second, func() bool { return time.Now().After(expires.Add(time.Millisecond)) }, "the short lives are over")
+			for range n {
+				h.Deliver("list", message("for ever", MessageOptions{}))
+			}
+			for i := range large + n {
+				want := "large"
+				if i >= large {
+					want = "for ever"
+				}
+				if got := h.read(client); !strings.Contains(got[:min(len(got), 200)], want) {
+					t.Fatalf("message %d: got %.200q, want %q", i, got, want)
+				}
+			}
+			if got := testutil.ToFloat64(h.metrics.expired); got != n {
+				t.Errorf("got %v messages counted as expired, want %d", got, n)
+			}
+		})
 	}
 }
 
@@ -355,9 +420,9 @@ func (f *fanOut) round(messages []*Message) {
 }
 
 // written returns a channel that is closed when the writer has done everything before.
-func (f *fanOut) written() <-chan []*Conn {
+func (h *harness) written() <-chan []*Conn {
 	answer := make(chan []*Conn, 1)
-	f.writers[0].push(job{op: opList, list: &list{parts: []*part{{}}}, x: answer})
+	h.writers[0].push(job{op: opList, list: &list{parts: []*part{{}}}, x: answer})
 	return answer
 }
 

@@ -7,6 +7,7 @@ type metrics struct {
 	delivered   prometheus.Counter
 	bytesOut    prometheus.Counter
 	dropped     *prometheus.CounterVec
+	expired     prometheus.Counter // of dropped
 	closed      *prometheus.CounterVec
 }
 
@@ -25,6 +26,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "gateway_connection_close_total", Help: "Connections that ended for good, by reason."},
 			[]string{"reason"}),
 	}
+	m.expired = m.dropped.WithLabelValues("expired")
 	reg.MustRegister(m.connections, m.delivered, m.bytesOut, m.dropped, m.closed)
 	return m
 }

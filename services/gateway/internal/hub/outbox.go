@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
@@ -48,8 +50,11 @@ func (o *outbox) add(i item) (drained, ok bool) {
 	if o.drained {
 		return true, true
 	}
-	if len(o.items)-o.first >= o.limit || o.bytes+i.size() > maxWaitingBytes {
-		return false, false
+	if o.full(i) {
+		o.dropExpired(time.Now().UnixMilli())
+		if o.full(i) {
+			return false, false
+		}
 	}
 	if o.first > 64 && o.first > len(o.items)/2 {
 		o.items = append(o.items[:0], o.items[o.first:]...)
@@ -59,6 +64,25 @@ func (o *outbox) add(i item) (drained, ok bool) {
 	o.items = append(o.items, i)
 	o.bytes += i.size()
 	return false, true
+}
+
+func (o *outbox) full(i item) bool {
+	return len(o.items)-o.first >= o.limit || o.bytes+i.size() > maxWaitingBytes
+}
+
+// dropExpired makes room: nobody waits any more for what has expired.
+func (o *outbox) dropExpired(now int64) {
+	kept := o.items[:0]
+	for _, i := range o.items[o.first:] {
+		if i.m != nil && i.m.expired(now) {
+			o.bytes -= i.size()
+			o.scratch.expired.Inc()
+			continue
+		}
+		kept = append(kept, i)
+	}
+	clear(o.items[len(kept):])
+	o.items, o.first = kept, 0
 }
 
 // discard forgets what waits but for the first item, which may be the rest of a frame that was begun, and puts
@@ -112,7 +136,10 @@ func (o *outbox) take(buf []byte) []byte {
 }
 
 // encoder turns items into frames.
-type encoder struct{ payload []byte }
+type encoder struct {
+	expired prometheus.Counter // messages that are not
+	payload []byte
+}
 
 // append appends i as a frame of codec, or nothing when it has expired.
 func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []byte {
@@ -120,6 +147,7 @@ func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []
 	case i.m == nil:
 		return append(dst, i.frame...)
 	case i.m.expired(now):
+		e.expired.Inc()
 		return dst
 	case !codec.Reliable():
 		return append(dst, i.m.frame(codec)...)

@@ -1,5 +1,7 @@
 package hub
 
+import "time"
+
 // Bounds of what waits for one connection (client-json.md sections 8 and 11).
 const (
 	maxWaiting      = 1000
@@ -21,16 +23,39 @@ type unacked struct {
 // add numbers a message and reports whether it could be kept.
 func (u *unacked) add(m *Message) (seq uint64, ok bool) {
 	u.last++
-	u.bytes += len(m.envelope.JSON)
-	if u.n == maxWaiting || u.bytes > maxWaitingBytes {
-		return u.last, false
+	if u.full(m) {
+		u.forgetExpired(time.Now().UnixMilli())
+		if u.full(m) {
+			return u.last, false
+		}
 	}
+	u.bytes += len(m.envelope.JSON)
 	if u.n == len(u.ring) {
 		u.grow()
 	}
 	u.ring[(u.first+u.n)%len(u.ring)] = m
 	u.n++
 	return u.last, true
+}
+
+func (u *unacked) full(m *Message) bool {
+	return u.n == maxWaiting || u.bytes+len(m.envelope.JSON) > maxWaitingBytes
+}
+
+// forgetExpired makes room: what has expired is not sent again. Behind a message that has not it stays, as numbers are
+// told by places.
+func (u *unacked) forgetExpired(now int64) {
+	for u.n > 0 && u.ring[u.first].expired(now) {
+		u.forget()
+	}
+}
+
+// forget forgets the oldest message.
+func (u *unacked) forget() {
+	u.bytes -= len(u.ring[u.first].envelope.JSON)
+	u.ring[u.first] = nil
+	u.first = (u.first + 1) % len(u.ring)
+	u.n--
 }
 
 func (u *unacked) grow() {
@@ -44,10 +69,7 @@ func (u *unacked) grow() {
 // trim forgets the messages up to and including number seq.
 func (u *unacked) trim(seq uint64) {
 	for u.n > 0 && u.last-uint64(u.n)+1 <= seq {
-		u.bytes -= len(u.ring[u.first].envelope.JSON)
-		u.ring[u.first] = nil
-		u.first = (u.first + 1) % len(u.ring)
-		u.n--
+		u.forget()
 	}
 	if u.n == 0 && len(u.ring) > 64 {
 		u.ring, u.first = nil, 0

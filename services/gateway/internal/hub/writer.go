@@ -99,7 +99,7 @@ type stage struct {
 }
 
 func newWriter(r *Registry, index int) *writer {
-	w := &writer{r: r, index: index, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &writer{r: r, index: index, wake: make(chan struct{}, 1), done: make(chan struct{}), encoder: encoder{expired: r.metrics.expired}}
 	w.room.L = &w.mu
 	return w
 }
@@ -344,7 +344,7 @@ func (w *writer) gather(j *job) {
 		w.mix(j.conn)
 	case opMessage:
 		if j.msg.expired(w.now) {
-			w.r.metrics.dropped.WithLabelValues("expired").Inc()
+			w.r.metrics.expired.Inc()
 			return
 		}
 		p := j.list.parts[w.index]
@@ -496,7 +496,7 @@ func (w *writer) send(c *Conn, b []byte, lasting bool) {
 
 // fallBehind gives c an outbox and a goroutine that empties it into c's present socket.
 func (w *writer) fallBehind(c *Conn, items []item) {
-	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items)}, c.sock
+	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items), scratch: encoder{expired: w.r.metrics.expired}}, c.sock
 	if c.kept != nil {
 		out.limit += maxWaiting // bounded by what is kept; this is for acks
 	}
@@ -521,9 +521,11 @@ func (w *writer) stageJob(j *job, frames []byte) {
 	case opFrame:
 		w.stageFrame(j.conn, frames[j.from:j.to])
 	case opMessageTo:
-		if !j.msg.expired(w.now) {
-			w.stageMessage(j.conn, j.msg)
+		if j.msg.expired(w.now) {
+			w.r.metrics.expired.Inc()
+			return
 		}
+		w.stageMessage(j.conn, j.msg)
 	case opMessage:
 		p := j.list.parts[w.index]
 		if p.segment != w.segment || j.msg.expired(w.now) {
