@@ -2,7 +2,7 @@
 // two gateways where there are two, and a network that breaks in the middle of a conversation.
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -280,7 +280,91 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
       await page.sendEvent("leaveChat", { chatId: id }, "json");
       await eventually(() => client.received.some((n) => n.notificationType === "RoomMemberLeft" && n.body.roomId === id), "who left");
     });
+
+    // checklist:H09 H10
+    test("an application manages rooms, members, roles and messages by REST", async () => {
+      const app = new ChatService(fronts[0]);
+      const client = await start();
+      const [roomId, role] = [someone("room"), `room.reader-${randomUUID().slice(0, 8)}`];
+      const room = await app.put(`rooms/${roomId}`, { title: "By an application" }, 201, { "If-None-Match": "*" });
+      assert.deepEqual([room.id, room.title], [roomId, "By an application"]);
+      assert.deepEqual((await app.get(`rooms/${roomId}/members`)).value, []);
+      await app.put(`rooms/${roomId}`, { title: "x" }, 412, { "If-None-Match": "*" });
+      await app.put(`rooms/${roomId}/members/${client.userId}`, { roleName: "room.member" }, 201);
+      await eventually(() => client.rooms.has(roomId), "the client is told");
+      for (let i = 1; i <= 3; i++) assert.equal(await client.send(roomId, `line ${i}`), String(i));
+
+      const messages = `conversations/${room.defaultConversation}/messages`;
+      let page = await app.get(`${messages}?maxpagesize=2`);
+      assert.deepEqual(page.value.map((m) => [m.id, m.createdBy, m.content.text]), [["3", client.userId, "line 3"], ["2", client.userId, "line 2"]]);
+      page = await app.follow(page.nextLink);
+      assert.deepEqual([page.value.map((m) => m.id), page.nextLink], [["1"], undefined]);
+      const edited = await app.patch(`${messages}/1`, { createdBy: client.userId, content: { text: "better" } });
+      assert.equal(edited.content.text, "better");
+      await app.delete(`${messages}/2`);
+      const history = [];
+      for await (const messages of client.pages(roomId)) history.push(...messages.map((m) => m.content.text));
+      assert.deepEqual(history, ["line 3", "better"]);
+      await eventually(() => client.received.some((n) => n.notificationType === "MessageDeleted" && n.body.messageId === "2"), "the client is told of it");
+
+      await app.put(`roles/${role}`, { permissions: ["room.history"] }, 201);
+      await app.put(`rooms/${roomId}/members/${client.userId}`, { roleName: role }, 200);
+      await fails(client.send(roomId, "may I?"), "NoPermissionInRoom");
+      await app.delete(`rooms/${roomId}/members/${client.userId}`);
+      await eventually(() => !client.rooms.has(roomId), "the client is told that it is out");
+      const profile = await app.get(`users/${client.userId}`);
+      assert.deepEqual([profile.kind, profile.id, profile.roleName], ["Human", client.userId, "user.normal"]);
+      await app.delete(`rooms/${roomId}`);
+      assert.equal((await app.get(`rooms/${roomId}`, 404)).code, "RoomNotFound");
+      await app.delete(`roles/${role}`);
+    });
   });
+}
+
+// ChatService calls the chat's REST API as a service SDK does: a token for each request, whose audience is its URL.
+class ChatService {
+  constructor(connectionString) {
+    const parts = Object.fromEntries(connectionString.split(";").filter(Boolean).map((part) => part.split(/=(.*)/s).slice(0, 2)));
+    this.prefix = `${parts.Endpoint}/api/hubs/chat/chat/`;
+    this.key = parts.AccessKey;
+  }
+
+  #token(audience) {
+    const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode({ aud: audience, exp: Math.floor(Date.now() / 1000) + 60 })}`;
+    return `${signed}.${createHmac("sha256", this.key).update(signed).digest("base64url")}`;
+  }
+
+  async #call(method, url, status, body, headers) {
+    const response = await fetch(url, { method, body: body && JSON.stringify(body), headers: { authorization: `Bearer ${this.#token(url)}`, ...headers } });
+    const text = await response.text();
+    assert.equal(response.status, status, `${method} ${url}: ${text}`);
+    return text ? JSON.parse(text) : undefined;
+  }
+
+  #url(path) {
+    return `${this.prefix}${path}${path.includes("?") ? "&" : "?"}api-version=2026-02-01-preview`;
+  }
+
+  get(path, status = 200) {
+    return this.#call("GET", this.#url(path), status);
+  }
+
+  follow(link) {
+    return this.#call("GET", link, 200);
+  }
+
+  put(path, body, status, headers) {
+    return this.#call("PUT", this.#url(path), status, body, { "content-type": "application/json", ...headers });
+  }
+
+  patch(path, body) {
+    return this.#call("PATCH", this.#url(path), 200, body, { "content-type": "application/merge-patch+json" });
+  }
+
+  delete(path) {
+    return this.#call("DELETE", this.#url(path), 204);
+  }
 }
 
 // nextLine is the next message that a page draws.
