@@ -94,6 +94,10 @@ func (s *server) answers(codec protocol.Codec, r *protocol.Request) (out [][]byt
 		return nil
 	case r.Kind == protocol.Ping:
 		return [][]byte{codec.AppendPong(nil)}
+	case r.Kind == protocol.StreamStart:
+		return [][]byte{codec.AppendStreamAck(nil, r.StreamID, 1), codec.AppendStreamClosed(nil, r.StreamID, nil)}
+	case r.Kind == protocol.SubscribeGroupState:
+		out = append(out, codec.AppendGroupState(nil, r.Group, true, nil))
 	case r.Kind == protocol.Invoke:
 		return [][]byte{codec.AppendInvokeResponse(nil, r.InvocationID, r.Data(), nil)}
 	case r.Kind == protocol.SendToGroup:
@@ -327,6 +331,28 @@ func TestCallback(t *testing.T) {
 		}
 		if got, want := <-got, "g "+text; got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestNotices gets what no method waits for, in order.
+func TestNotices(t *testing.T) {
+	s := newServer(t)
+	c := dial(t, s, Options{Subprotocols: []string{protocol.NameJSON}})
+	ctx := t.Context()
+	called := &protocol.Request{Kind: protocol.Invoke, InvocationID: "mine", Event: "e"}
+	called.SetData(webpubsub.Text("x"))
+	for _, r := range []*protocol.Request{{Kind: protocol.StreamStart, Group: "g", StreamID: "s"},
+		{Kind: protocol.SubscribeGroupState, Group: "g", HasAck: true}, called} {
+		if err := c.Do(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		<-s.requests
+	}
+	for _, want := range []protocol.ResponseKind{protocol.StreamAckResponse, protocol.StreamClosedResponse,
+		protocol.GroupStateSnapshotResponse, protocol.InvokeResponse} {
+		if got := <-c.Notices(); got.Kind != want {
+			t.Errorf("got %+v, want kind %d", got, want)
 		}
 	}
 }

@@ -167,7 +167,7 @@ func TestGroupStateAcrossRecovery(t *testing.T) {
 	})
 }
 
-// checklist:C29
+// checklist:C29 P05
 func TestGroupStateIsRefused(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
