@@ -28,15 +28,3 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkMatch(b *testing.B) {
-	f, err := filter.Parse(typical)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := subject("c-9", "ben", "room-7")
-	b.ReportAllocs()
-	for b.Loop() {
-		f.Match(s)
-	}
-}

@@ -221,6 +221,7 @@ func TestLongListsMeanTheSame(t *testing.T) {
 func BenchmarkMatch(b *testing.B) {
 	nobody := subject("c-x", strings.Repeat("ü", 512))
 	for name, text := range map[string]string{
+		"typical":   typical,
 		"short":     "userId eq 'ana' and connectionId ne 'c-9'",
 		"clauses":   clauses(100, "startswith(userId,'dev-%d') and '%d' in groups"),
 		"terms":     "userId eq 'x'" + strings.Repeat(" or userId eq 'x'", 249),
