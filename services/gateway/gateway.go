@@ -80,7 +80,7 @@ type Gateway struct {
 	handshakes atomic.Int64   // under way
 	begun      atomic.Int64   // handshakes, ever
 	sockets    sync.WaitGroup // read loops
-	streams    atomic.Int64   // group streams that are not over
+	unsaid     atomic.Int64   // group streams that are not over, and states to be taken back
 	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone
 
 	mu      sync.Mutex     // guards the following
@@ -230,7 +230,7 @@ func (g *Gateway) drain() {
 		}
 	}
 	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	wait(deadline, func() bool { return g.connections()+int(g.streams.Load()) > 0 || !g.node.Quiet() })
+	wait(deadline, func() bool { return g.connections()+int(g.unsaid.Load()) > 0 || !g.node.Quiet() })
 	left := make(chan struct{})
 	go func() { // ends with the sockets, at the latest when Run closes them
 		g.sockets.Wait()

@@ -57,7 +57,11 @@ func (r *reader) groupState() {
 // forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
 func (c *client) forgetStates(conn *hub.Conn, moved bool) {
 	if c.g.node.HasStates(conn) {
-		c.g.goodbyes.Go(func() { c.g.node.ForgetStates(conn, !moved) })
+		c.g.unsaid.Add(1)
+		c.g.goodbyes.Go(func() {
+			defer c.g.unsaid.Add(-1)
+			c.g.node.ForgetStates(conn, !moved)
+		})
 	}
 }
 

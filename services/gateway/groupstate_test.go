@@ -135,6 +135,11 @@ func TestGroupStateEndsWithItsConnection(t *testing.T) {
 		wantStates(t, ben, update, map[string]string{"ana": "typing"})
 		ana.Drop()
 		wantStates(t, ben, update, map[string]string{"ana": ""})
+		setState(t, a.join(protocol.NameJSON, "cara"), "typing")
+		wantStates(t, ben, update, map[string]string{"cara": "typing"})
+		a.stop()
+		<-a.done
+		wantStates(t, ben, update, map[string]string{"cara": ""})
 	})
 }
 

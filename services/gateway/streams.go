@@ -19,9 +19,9 @@ func (r *reader) startStream() {
 		r.answer(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, failure))
 		return
 	}
-	r.g.streams.Add(1)
+	r.g.unsaid.Add(1)
 	if !r.makeStreams().Start(r.req.StreamID, r.req.Group, r.req.NoEcho, r.req.IdleTimeout) {
-		r.g.streams.Add(-1)
+		r.g.unsaid.Add(-1)
 	}
 }
 
@@ -88,7 +88,7 @@ func (c *client) makeStreams() *stream.Set {
 			},
 			Closed: func(id string, f *protocol.Failure) { c.answer(codec.AppendStreamClosed(nil, id, f)) },
 			End:    func(f stream.Fragment, done func(error)) { c.g.node.PostStreamEnd(c.conn, &f, done) },
-			Over:   func() { c.g.streams.Add(-1) },
+			Over:   func() { c.g.unsaid.Add(-1) },
 		})
 		if c.ended {
 			c.streams.Cancel() // none is to start any more
@@ -147,7 +147,7 @@ func (c *client) takeStreamsBack() {
 // takeStreams goes on with the streams of a connection that has come from another node.
 func (c *client) takeStreams(state *stream.State) {
 	if state != nil {
-		c.g.streams.Add(int64(len(state.Open)))
+		c.g.unsaid.Add(int64(len(state.Open)))
 		c.makeStreams().Take(*state)
 	}
 }

@@ -351,11 +351,11 @@ func (n *Node) ForgetStates(c *hub.Conn, tell bool) {
 	}
 	n.states.mu.Unlock()
 	item := protocol.GroupStateItem{ConnectionID: c.ID, UserID: c.UserID, UpdatedAt: max(time.Now().UnixMilli(), of.last+1)}
+	ctx, cancel := context.WithTimeout(context.Background(), busTimeout)
+	defer cancel()
 	for topic := range of.items {
 		if tell {
-			ctx, cancel := context.WithTimeout(context.Background(), busTimeout)
 			_ = n.tellState(ctx, topic, item) // the bus is away; a snapshot will be right
-			cancel()
 		}
 	}
 	n.topics.release(release...)
