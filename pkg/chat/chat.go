@@ -253,6 +253,8 @@ type Store interface {
 	// BlockedBy returns those of the users with the given ids who have blocked userID.
 	BlockedBy(ctx context.Context, tenant, userID string, ids []string) ([]string, error)
 
+	// In a topic, whose id is that of TopicRoom, speaks who is a member of its room.
+	//
 	// AddMessages stores up to MaxBatch messages (else ErrInvalid) in their order, each with its room's next
 	// sequence, and returns an outcome for each. They are stored together: with an error none of them is, unless
 	// the answer was lost on its way. The zero SentAt means now. What an Outcome says of one message:
@@ -286,7 +288,8 @@ type Store interface {
 	PutRole(ctx context.Context, tenant string, r Role, c Condition) (created bool, err error)
 	DeleteRole(ctx context.Context, tenant, name string, c Condition) error
 	// PutRoom creates a private room of r's id and title without members, owned by ServiceUser, or gives a room that is
-	// there (and not direct, else ErrForbidden) its title. A deleted room is created anew, with nothing of what it was.
+	// there (and not direct, else ErrForbidden) its title. A deleted room is created anew, with nothing of what it was, its
+	// topics neither.
 	PutRoom(ctx context.Context, tenant string, r Room, c Condition) (room Room, created bool, err error)
 	// RemoveRoom is DeleteRoom for whoever asks.
 	RemoveRoom(ctx context.Context, tenant, roomID string, c Condition) (Room, error)

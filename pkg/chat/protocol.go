@@ -18,17 +18,28 @@ func IsRoomID(id string) bool { return roomID.MatchString(id) && !strings.HasPre
 // IsConversationID reports whether id has the form of a conversation's id.
 func IsConversationID(id string) bool { return conversationID.MatchString(id) }
 
-// Conversation returns the id of a room's conversation. It says which room's, so that none has to be looked up;
-// clients need not know.
+// Conversation returns the id of the conversation in a room, or in a topic. It says which, so that none has to be looked
+// up; clients need not know.
 func Conversation(roomID string) string { return "c." + roomID }
 
-// ConversationRoom returns the id of the room whose conversation id is, or "".
+// ConversationRoom returns the id of the room or topic whose conversation id is, or "".
 func ConversationRoom(id string) string {
-	room, ok := strings.CutPrefix(id, "c.")
-	if !ok || !IsRoomID(room) {
+	roomID, ok := strings.CutPrefix(id, "c.")
+	parent, topic, isTopic := strings.Cut(roomID, ".")
+	if !ok || !IsRoomID(parent) || isTopic && !IsRoomID(topic) {
 		return ""
 	}
-	return room
+	return roomID
+}
+
+// TopicRoom returns under which id a topic of a room is stored: as a room that has no members of its own, and that no
+// client can name, since ids of rooms have no full stop.
+func TopicRoom(roomID, topicID string) string { return roomID + "." + topicID }
+
+// SplitTopic returns the room and the topic that an id is of; no topic for a room's own.
+func SplitTopic(id string) (roomID, topicID string) {
+	roomID, topicID, _ = strings.Cut(id, ".")
+	return roomID, topicID
 }
 
 // NameOf returns what a user is called of whom only the id is known: the id itself, as far as it can be shown.

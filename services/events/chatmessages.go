@@ -26,25 +26,30 @@ func sequence(id string) (int64, error) {
 	return n, nil
 }
 
-// talk is how the acting user stands to the room of a conversation, of which the user must be a member.
-func (s *Service) talk(ctx context.Context, a *act, conversationID string, need chat.Permission, what string) (m chat.Membership, err error) {
-	roomID := chat.ConversationRoom(conversationID)
-	if roomID == "" {
-		return m, errNoConversation
+// talk returns the id of the room, or of its topic, that a conversation is in, if the acting user may do there what needs
+// the permission.
+func (s *Service) talk(ctx context.Context, a *act, conversationID string, need chat.Permission, what string) (where string, err error) {
+	where = chat.ConversationRoom(conversationID)
+	if where == "" {
+		return "", errNoConversation
 	}
-	m, err = s.membership(ctx, a, roomID)
+	roomID, topicID := chat.SplitTopic(where)
+	m, err := s.membership(ctx, a, roomID)
 	var f *fault
 	switch {
 	case errors.As(err, &f) && f.Code == codeRoomNotFound:
-		return m, errNoConversation
+		return "", errNoConversation
 	case err != nil:
-		return m, err
+		return "", err
 	case !m.In:
-		return m, errNotInRoom
+		return "", errNotInRoom
 	case !m.Role.Allows(need):
-		return m, mayNot(m, what)
+		return "", mayNot(m, what)
 	}
-	return m, nil
+	if topicID != "" {
+		_, err = s.store.Room(ctx, s.cfg.Tenant, where)
+	}
+	return where, missing(err, codeBadConversation, "conversation")
 }
 
 var errNoConversation = faulty(http.StatusNotFound, codeBadConversation, "there is no such conversation")
@@ -72,13 +77,13 @@ func (s *Service) sendTextMessage(ctx context.Context, a *act) (any, error) {
 	case strings.ContainsRune(*text, 0):
 		return nil, invalid("the content must not contain NUL characters")
 	}
-	m, err := s.talk(ctx, a, in.Conversation.ConversationID, chat.RoomPublishMessage, "write to")
+	where, err := s.talk(ctx, a, in.Conversation.ConversationID, chat.RoomPublishMessage, "write to")
 	if err != nil {
 		return nil, err
 	}
-	message := chat.Message{RoomID: m.Room.ID, AuthorID: a.user.ID, Text: *text, Key: a.key()}
+	message := chat.Message{RoomID: where, AuthorID: a.user.ID, Text: *text, Key: a.key()}
 	if in.RefMessageID != nil {
-		if message.Ref, err = s.reference(ctx, m.Room.ID, *in.RefMessageID); err != nil {
+		if message.Ref, err = s.reference(ctx, where, *in.RefMessageID); err != nil {
 			return nil, err
 		}
 	}
@@ -151,11 +156,11 @@ func (s *Service) queryMessageHistory(ctx context.Context, a *act) (any, error) 
 		}
 		count = min(*in.MaxCount, chat.MaxPage)
 	}
-	m, err := s.talk(ctx, a, in.Conversation.ConversationID, chat.RoomHistory, "read")
+	where, err := s.talk(ctx, a, in.Conversation.ConversationID, chat.RoomHistory, "read")
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.store.Messages(ctx, s.cfg.Tenant, m.Room.ID, low, high, count)
+	list, err := s.store.Messages(ctx, s.cfg.Tenant, where, low, high, count)
 	if errors.Is(err, chat.ErrNotFound) {
 		return nil, errNoConversation
 	}

@@ -106,8 +106,14 @@ func created(m chat.Message) notification {
 	return notification{Type: "MessageCreated", Body: messageCreated{conversationIn(m.RoomID), infoOf(m)}}
 }
 
-func conversationIn(roomID string) conversation {
-	return conversation{ConversationID: chat.Conversation(roomID), RoomID: roomID}
+// conversationIn is the conversation of a room, or of a topic.
+func conversationIn(where string) conversation {
+	roomID, topicID := chat.SplitTopic(where)
+	c := conversation{ConversationID: chat.Conversation(where), RoomID: roomID}
+	if topicID != "" {
+		c.TopicID = &topicID
+	}
+	return c
 }
 
 // notifyRoom notifies the connections that hear a room. Pages of the original draw whatever comes from a group, so
@@ -182,8 +188,11 @@ func (s *Service) tellLeft(ctx context.Context, room chat.Room, user chat.User) 
 // told of a failure: saying it again would store another.
 func (s *Service) tellSaid(ctx context.Context, m chat.Message, fromConnection string) {
 	n := created(m)
-	n.said = &said{m.Text, m.AuthorID, m.AuthorName, m.Key}
-	s.tryToTell(ctx, n, m.RoomID, dataplane.Except(fromConnection))
+	roomID, topicID := chat.SplitTopic(m.RoomID)
+	if topicID == "" { // of topics pages know nothing
+		n.said = &said{m.Text, m.AuthorID, m.AuthorName, m.Key}
+	}
+	s.tryToTell(ctx, n, roomID, dataplane.Except(fromConnection))
 }
 
 // tryToTell counts what could not be told. Clients find it in the history.

@@ -46,6 +46,9 @@ var restOperations = []restOperation{
 	{"GET", "rooms/{roomId}/members", (*Service).restMembers},
 	{"PUT", "rooms/{roomId}/members/{userId}", (*Service).restPutMember},
 	{"DELETE", "rooms/{roomId}/members/{userId}", (*Service).restDeleteMember},
+	{"PUT", "rooms/{roomId}/topics/{topicId}", (*Service).restPutTopic},
+	{"PATCH", "rooms/{roomId}/topics/{topicId}", (*Service).restPatchTopic},
+	{"DELETE", "rooms/{roomId}/topics/{topicId}", (*Service).restDeleteTopic},
 	{"GET", "users/{userId}", (*Service).restUser},
 	{"PUT", "users/{userId}", (*Service).restPutUser},
 	{"DELETE", "users/{userId}", (*Service).restDeleteUser},
@@ -109,6 +112,7 @@ const (
 	codePreconditionFailed = "PreconditionFailed"
 	codeRoleNotFound       = "RoleNotFound"
 	codeUserNotFound       = "UserNotFound"
+	codeTopicNotFound      = "TopicNotFound"
 )
 
 func (s *Service) restAnswer(ctx context.Context, w http.ResponseWriter, r *http.Request) (restAnswer, error) {
@@ -531,17 +535,22 @@ func (s *Service) conversationOf(ctx context.Context, q *restRequest) (chat.Room
 	if !chat.IsConversationID(id) {
 		return chat.Room{}, faulty(http.StatusBadRequest, codeBadConversation, "a conversation id begins with c. and has the form that rooms give theirs")
 	}
-	roomID := chat.ConversationRoom(id)
-	if roomID == "" {
+	where := chat.ConversationRoom(id)
+	if where == "" {
 		return chat.Room{}, errNoConversation
 	}
+	roomID, topicID := chat.SplitTopic(where)
 	room, err := s.store.Room(ctx, s.cfg.Tenant, roomID)
+	if err == nil && topicID != "" {
+		room, err = s.store.Room(ctx, s.cfg.Tenant, where)
+	}
 	return room, missing(err, codeBadConversation, "conversation")
 }
 
 func (s *Service) restConversation(ctx context.Context, q *restRequest) (restAnswer, error) {
 	room, err := s.conversationOf(ctx, q)
-	return restAnswer{body: map[string]string{"id": q.path["conversationId"], "parentRoom": room.ID, "etag": room.Tag()}, tag: room.Tag()}, err
+	roomID, _ := chat.SplitTopic(room.ID)
+	return restAnswer{body: map[string]string{"id": q.path["conversationId"], "parentRoom": roomID, "etag": room.Tag()}, tag: room.Tag()}, err
 }
 
 type restMessage struct {
@@ -669,10 +678,92 @@ func (s *Service) messageOf(ctx context.Context, q *restRequest) (chat.Room, cha
 
 // tellChanged tells clients of the chat protocol, if there are any, what became of a message.
 func (s *Service) tellChanged(ctx context.Context, room chat.Room, n notification) {
-	there, err := s.hasChatUsers(ctx, room.ID)
+	roomID, _ := chat.SplitTopic(room.ID)
+	there, err := s.hasChatUsers(ctx, roomID)
 	if err != nil {
-		s.logger.Warn("change of a message not told", "room", room.ID, "error", err)
+		s.logger.Warn("change of a message not told", "room", roomID, "error", err)
 	} else if there {
-		s.tryToTell(ctx, n, room.ID)
+		s.tryToTell(ctx, n, roomID)
 	}
+}
+
+// restTopic is a topic: a conversation of its own in a room, of the same members. It is stored as chat.TopicRoom says.
+type restTopic struct {
+	ID             string `json:"id"`
+	Title          string `json:"title"`
+	CreatedAt      string `json:"createdAt"`
+	CreatedBy      string `json:"createdBy"`
+	State          string `json:"state"`
+	ConversationID string `json:"conversationId"`
+	Tag            string `json:"etag"`
+}
+
+// topicState is the one state that a topic has: what is not there has none.
+const topicState = "Normal"
+
+func restTopicOf(r chat.Room) restTopic {
+	_, topicID := chat.SplitTopic(r.ID)
+	return restTopic{topicID, r.Title, r.CreatedAt.UTC().Format(timeForm), r.OwnerID, topicState, chat.Conversation(r.ID), r.Tag()}
+}
+
+// topicID returns under which id the topic of the path is stored, in a room that is there.
+func (s *Service) topicID(ctx context.Context, q *restRequest) (string, error) {
+	if version := q.query.Get("api-version"); version == restVersions[0] {
+		return "", faulty(http.StatusNotFound, codeNotFound, "topics came with api-version %s", restVersions[1])
+	}
+	room, err := s.roomOf(ctx, q)
+	if err == nil && !chat.IsRoomID(q.path["topicId"]) {
+		err = invalid("a topic id has 1 to 64 letters, digits, - and _")
+	}
+	return chat.TopicRoom(room.ID, q.path["topicId"]), err
+}
+
+func (s *Service) restPutTopic(ctx context.Context, q *restRequest) (restAnswer, error) {
+	id, err := s.topicID(ctx, q)
+	if err != nil {
+		return restAnswer{}, err
+	}
+	return s.putTopic(ctx, q, chat.Room{ID: id}, q.condition())
+}
+
+// putTopic stores a topic with what the body says of it.
+func (s *Service) putTopic(ctx context.Context, q *restRequest, topic chat.Room, c chat.Condition) (restAnswer, error) {
+	in := struct{ Title, State string }{Title: topic.Title}
+	if err := q.read(&in); err != nil {
+		return restAnswer{}, err
+	}
+	if in.State != "" && in.State != topicState {
+		return restAnswer{}, invalid("the state of a topic can only be %s, not %.50q", topicState, in.State)
+	}
+	title, err := chat.CheckTitle(in.Title)
+	if err != nil {
+		return restAnswer{}, invalid("%v", err)
+	}
+	stored, created, err := s.store.PutRoom(ctx, s.cfg.Tenant, chat.Room{ID: topic.ID, Title: title}, c)
+	return answerOf(created, restTopicOf(stored), stored.Tag()), err
+}
+
+func (s *Service) restPatchTopic(ctx context.Context, q *restRequest) (restAnswer, error) {
+	id, err := s.topicID(ctx, q)
+	if err != nil {
+		return restAnswer{}, err
+	}
+	topic, err := s.store.Room(ctx, s.cfg.Tenant, id)
+	if err != nil {
+		return restAnswer{}, missing(err, codeTopicNotFound, "topic")
+	}
+	c := q.condition()
+	if c == (chat.Condition{}) {
+		c.IfMatch = topic.Tag()
+	}
+	return s.putTopic(ctx, q, topic, c)
+}
+
+func (s *Service) restDeleteTopic(ctx context.Context, q *restRequest) (restAnswer, error) {
+	id, err := s.topicID(ctx, q)
+	if err != nil {
+		return restAnswer{}, err
+	}
+	_, err = s.store.RemoveRoom(ctx, s.cfg.Tenant, id, q.condition())
+	return restAnswer{}, missing(err, codeTopicNotFound, "topic")
 }

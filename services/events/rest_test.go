@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
 
@@ -266,6 +267,64 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 		status, got, _ := w.request(test.method, test.path, test.body)
 		same(t, fmt.Sprintf("%s (%v)", test.why, got["message"]), []any{status, got["code"]}, []any{test.status, test.code})
 	}
+}
+
+// checklist:H10
+func TestRESTTopics(t *testing.T) {
+	w, ana, bob, eve := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
+	const path, version = "rooms/r1/topics/t1", "?api-version=2026-08-01-preview"
+	made := w.mustRequest(201, "PUT", path+version, object{"title": "Milk?", "state": "Normal"})
+	if _, err := time.Parse(time.RFC3339, made["createdAt"].(string)); err != nil {
+		t.Errorf("createdAt: %v", err)
+	}
+	same(t, "topic", without(without(made, "etag"), "createdAt"), object{"id": "t1", "title": "Milk?", "createdBy": chat.ServiceUser, "state": "Normal", "conversationId": "c.r1.t1"})
+	w.mustRequest(412, "PUT", path+version, object{"title": "x"}, "If-None-Match", "*")
+	w.mustRequest(200, "PUT", path+version, object{"title": "Milk or lemon?"})
+	same(t, "patched", w.mustRequest(200, "PATCH", path+version, object{"state": "Normal"})["title"], "Milk or lemon?")
+	same(t, "conversation", w.mustRequest(200, "GET", "conversations/c.r1.t1", nil)["parentRoom"], "r1")
+
+	say := func(c *conn, text string) (map[string]any, string) {
+		return c.invoke("chat.sendTextMessage", object{"conversation": object{"conversationId": "c.r1.t1"}, "content": text})
+	}
+	ana.send("r1", "in the room")
+	result, _ := say(ana, "milk")
+	same(t, "ids of its own", result["id"], "1")
+	result, _ = say(bob, "lemon")
+	same(t, "and consecutive", result["id"], "2")
+	_, code := say(eve, "coffee")
+	same(t, "a stranger", code, codeNotInRoom)
+	n := bob.notified("MessageCreated")
+	same(t, "heard", texts(n), []string{"1 in the room", "1 milk"})
+	same(t, "where", n[1]["conversation"], object{"conversationId": "c.r1.t1", "roomId": "r1", "topicId": "t1"})
+	page := bob.mustInvoke("chat.queryMessageHistory", object{"conversation": object{"conversationId": "c.r1.t1"}})
+	same(t, "history", len(page["messages"].([]any)), 2)
+	w.mustRequest(204, "DELETE", "conversations/c.r1.t1/messages/1", nil)
+	same(t, "by REST", len(w.mustRequest(200, "GET", "conversations/c.r1.t1/messages", nil)["value"].([]any)), 1)
+	same(t, "rooms of a member", ana.mustInvoke("chat.login", "")["roomIds"], []string{"r1"})
+
+	for _, test := range []struct {
+		why, method, path string
+		body              any
+		status            int
+		code              string
+	}{
+		{"before there were topics", "PUT", path, object{"title": "T"}, 404, codeNotFound},
+		{"a topic of no room", "PUT", "rooms/nowhere/topics/t1" + version, object{"title": "T"}, 404, codeRoomNotFound},
+		{"an id with a dot", "PUT", "rooms/r1/topics/a.b" + version, object{"title": "T"}, 400, codeInvalidRequest},
+		{"no title", "PUT", "rooms/r1/topics/t2" + version, object{}, 400, codeInvalidRequest},
+		{"another state", "PUT", path + version, object{"title": "T", "state": "Frozen"}, 400, codeInvalidRequest},
+		{"nothing to patch", "PATCH", "rooms/r1/topics/t2" + version, object{"title": "T"}, 404, codeTopicNotFound},
+		{"a topic as a room", "GET", "rooms/r1.t1", nil, 404, codeRoomNotFound},
+	} {
+		status, got, _ := w.request(test.method, test.path, test.body)
+		same(t, test.why, []any{status, got["code"]}, []any{test.status, test.code})
+	}
+	w.mustRequest(204, "DELETE", path+version, nil)
+	w.mustRequest(404, "DELETE", path+version, nil)
+	_, code = say(ana, "milk!")
+	same(t, "a deleted topic", code, codeBadConversation)
+	w.mustRequest(404, "GET", "conversations/c.r1.t1", nil)
 }
 
 func TestRESTIsForWhoHasTheKey(t *testing.T) {

@@ -148,6 +148,45 @@ func roomsOfApplications(s *suite) {
 	wantError(s, "a former member", err, chat.ErrForbidden)
 }
 
+func topics(s *suite) {
+	s.users("ann", "eve")
+	put := func(id string, want bool) chat.Room {
+		s.Helper()
+		r, created, err := s.store.PutRoom(s.ctx, tenant, chat.Room{ID: id, Title: "Title"}, chat.Condition{})
+		s.must(err)
+		equal(s, "created "+id, created, want)
+		return r
+	}
+	for _, id := range []string{"r", "r.t", "r.u", "r2", "r2.t"} {
+		put(id, true)
+	}
+	_, err := s.store.PutMember(s.ctx, tenant, "r", "ann", chat.RoleMember, chat.Condition{})
+	s.must(err)
+	for room, want := range map[string]int64{"r": 1, "r.t": 1, "r.u": 1} {
+		equal(s, "sequence in "+room, s.message(room, "ann", "hi", "k").Seq, want)
+	}
+	equal(s, "the next", s.message("r.t", "ann", "ho", "").Seq, 2)
+	for room, author := range map[string]string{"r.t": "eve", "r2.t": "ann"} {
+		_, _, err := s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: room, AuthorID: author, Text: "me?"})
+		wantError(s, "who is no member of the room of "+room, err, chat.ErrForbidden)
+	}
+	ids, err := s.store.Memberships(s.ctx, tenant, "ann")
+	s.must(err)
+	equalList(s, "topics are no memberships", ids, "r")
+	_, err = s.store.RemoveRoom(s.ctx, tenant, "r", chat.Condition{})
+	s.must(err)
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r.t", AuthorID: "ann", Text: "still?"})
+	if err == nil {
+		s.Error("who was in a removed room speaks in a topic of it, want an error")
+	}
+	put("r", true)
+	for room, want := range map[string]error{"r.t": chat.ErrNotFound, "r.u": chat.ErrNotFound, "r2.t": nil} {
+		_, err := s.store.Room(s.ctx, tenant, room)
+		wantError(s, room+" after its room was made anew", err, want)
+	}
+	equal(s, "a topic made anew", put("r.t", true).LastSeq, 0)
+}
+
 func profiles(s *suite) {
 	s.users("ann")
 	put := func(id, name, role string, c chat.Condition) (bool, error) {

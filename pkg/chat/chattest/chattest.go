@@ -45,6 +45,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"reading", reading},
 		{"roles", roles},
 		{"rooms of applications", roomsOfApplications},
+		{"topics", topics},
 		{"profiles", profiles},
 		{"edits", edits},
 		{"limits", limits},

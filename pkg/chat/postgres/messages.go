@@ -68,9 +68,9 @@ func lockFacts(ctx context.Context, tx pgx.Tx, tenant string, batch []chat.Messa
 	}
 	return collect(ctx, tx, pgx.RowToStructByPos[fact], `
 		SELECT place, last_seq,
-			(EXISTS (SELECT FROM members WHERE tenant = $1 AND room_id = given.room_id AND user_id = given.author_id)
+			(EXISTS (SELECT FROM members WHERE tenant = $1 AND room_id = split_part(given.room_id, '.', 1) AND user_id = given.author_id)
 				OR EXISTS (SELECT FROM departures
-					WHERE tenant = $1 AND room_id = given.room_id AND user_id = given.author_id AND left_at >= bar_from))
+					WHERE tenant = $1 AND room_id = split_part(given.room_id, '.', 1) AND user_id = given.author_id AND left_at >= bar_from))
 			AND NOT EXISTS (SELECT FROM blocks
 				WHERE tenant = $1 AND other_id = given.author_id AND by_id IN (low_id, high_id) AND blocked_at < bar_from),
 			coalesce(name, ''), coalesce(seq, 0), coalesce(text, ''), coalesce(sent_at, 'epoch'), coalesce(ref, 0)

@@ -61,8 +61,8 @@ func addMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) 
 func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) (chat.Message, error) {
 	err := tx.QueryRowContext(ctx, `
 		UPDATE rooms SET last_seq = last_seq + 1 WHERE tenant = ?1 AND id = ?2
-		AND (EXISTS (SELECT 1 FROM members WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3)
-			OR EXISTS (SELECT 1 FROM departures WHERE tenant = ?1 AND room_id = ?2 AND user_id = ?3 AND left_at >= ?4))
+		AND (EXISTS (SELECT 1 FROM members WHERE tenant = ?1 AND room_id = substr(?2, 1, instr(?2 || '.', '.') - 1) AND user_id = ?3)
+			OR EXISTS (SELECT 1 FROM departures WHERE tenant = ?1 AND room_id = substr(?2, 1, instr(?2 || '.', '.') - 1) AND user_id = ?3 AND left_at >= ?4))
 		AND NOT EXISTS (
 			SELECT 1 FROM blocks WHERE tenant = ?1 AND other_id = ?3 AND by_id IN (low_id, high_id) AND blocked_at < ?4)
 		RETURNING last_seq`,
