@@ -40,7 +40,7 @@ type outbox struct {
 	first   int // index of the oldest
 	bytes   int
 	drained bool // the goroutine has ended: what comes now is for the socket
-	scratch encoder
+	encoder encoder
 }
 
 // add queues i. drained reports that nothing waits any more, so that i was not queued; ok that there was room.
@@ -76,7 +76,7 @@ func (o *outbox) dropExpired(now int64) {
 	for _, i := range o.items[o.first:] {
 		if i.m != nil && i.m.expired(now) {
 			o.bytes -= i.size()
-			o.scratch.expired.Inc()
+			o.encoder.expired.Inc()
 			continue
 		}
 		kept = append(kept, i)
@@ -129,7 +129,7 @@ func (o *outbox) take(buf []byte) []byte {
 		o.items[o.first] = item{}
 		o.first++
 		o.bytes -= i.size()
-		buf = o.scratch.append(buf, o.codec, i, now)
+		buf = o.encoder.append(buf, o.codec, i, now)
 	}
 	o.drained = len(buf) == 0
 	return buf
@@ -138,11 +138,10 @@ func (o *outbox) take(buf []byte) []byte {
 // encoder turns items into frames.
 type encoder struct {
 	expired prometheus.Counter // messages that are not
-	payload []byte
 }
 
 // append appends i as a frame of codec, or nothing when it has expired.
-func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []byte {
+func (e encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []byte {
 	switch {
 	case i.m == nil:
 		return append(dst, i.frame...)
@@ -152,6 +151,7 @@ func (e *encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []
 	case !codec.Reliable():
 		return append(dst, i.m.frame(codec)...)
 	}
-	e.payload = codec.AppendNumbered(e.payload[:0], socket.Payload(i.m.frame(codec.Plain())), i.seq)
-	return socket.AppendFrame(dst, opcode(codec.Binary()), e.payload)
+	start := len(dst)
+	dst = codec.AppendNumbered(socket.BeginFrame(dst), socket.Payload(i.m.frame(codec.Plain())), i.seq)
+	return socket.EndFrame(dst, start, opcode(codec.Binary()))
 }

@@ -109,7 +109,7 @@ func (r *Registry) Add(o ConnOptions) *Conn {
 	if o.Codec.Reliable() {
 		c.kept = &unacked{}
 	} else {
-		c.out = &outbox{codec: o.Codec, limit: maxWaiting, scratch: encoder{expired: r.metrics.expired}}
+		c.out = &outbox{codec: o.Codec, limit: maxWaiting, encoder: encoder{expired: r.metrics.expired}}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

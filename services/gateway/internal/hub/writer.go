@@ -496,7 +496,7 @@ func (w *writer) send(c *Conn, b []byte, lasting bool) {
 
 // fallBehind gives c an outbox and a goroutine that empties it into c's present socket.
 func (w *writer) fallBehind(c *Conn, items []item) {
-	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items), scratch: encoder{expired: w.r.metrics.expired}}, c.sock
+	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items), encoder: encoder{expired: w.r.metrics.expired}}, c.sock
 	if c.kept != nil {
 		out.limit += maxWaiting // bounded by what is kept; this is for acks
 	}

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,24 +76,29 @@ func (t *topics) run(ctx context.Context) {
 			return
 		}
 		t.mu.Lock()
-		keys := make([]string, 0, len(t.idle))
-		for k := range t.idle {
-			keys = append(keys, k)
-		}
-		clear(t.idle)
+		idle := t.idle
+		t.idle = map[string]struct{}{} // a map that was large stays slow to go through
 		t.mu.Unlock()
-		err := t.settle(ctx, keys)
-		if err == nil || ctx.Err() != nil {
-			continue
+		for keys := range slices.Chunk(slices.Collect(maps.Keys(idle)), maxSettled) {
+			if err := t.settle(ctx, keys); err != nil && ctx.Err() == nil {
+				t.log.Debug("end subscriptions", "error", err)
+				t.later(keys)
+			}
 		}
-		t.log.Debug("end subscriptions", "error", err)
-		t.mu.Lock()
-		for _, k := range keys {
-			t.idle[k] = struct{}{}
-		}
-		t.mu.Unlock()
-		time.AfterFunc(time.Second, func() { t.release() })
 	}
+}
+
+// maxSettled is how many subscriptions end at a time: writers wait for the lock under which they are looked up.
+const maxSettled = 1000
+
+// later lets run try keys again in a second.
+func (t *topics) later(keys []string) {
+	t.mu.Lock()
+	for _, k := range keys {
+		t.idle[k] = struct{}{}
+	}
+	t.mu.Unlock()
+	time.AfterFunc(time.Second, func() { t.release() })
 }
 
 // settle makes the bus agree with the holders of keys: subscribed if there are any, else not. Of the callers that

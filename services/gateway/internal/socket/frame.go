@@ -53,6 +53,32 @@ func Payload(frame []byte) []byte {
 	return frame[2:]
 }
 
+// usualHeader is the size of the header of a frame of 126 to 65,535 bytes.
+const usualHeader = 4
+
+// BeginFrame appends room for a header. The payload is to be appended next, then EndFrame called with start, which is
+// len(dst) before: so a payload made for one receiver is written to its place at once.
+func BeginFrame(dst []byte) []byte { return append(dst, 0, 0, 0, 0) }
+
+// EndFrame makes what was appended to b since BeginFrame, at start, a frame.
+func EndFrame(b []byte, start int, op Opcode) []byte {
+	n := len(b) - start - usualHeader
+	switch {
+	case n <= maxControl:
+		copy(b[start+2:], b[start+usualHeader:])
+		b[start], b[start+1] = finBit|byte(op), byte(n)
+		return b[:start+2+n]
+	case n < 1<<16:
+		b[start], b[start+1], b[start+2], b[start+3] = finBit|byte(op), 126, byte(n>>8), byte(n)
+		return b
+	}
+	b = append(b, 0, 0, 0, 0, 0, 0)
+	copy(b[start+10:], b[start+usualHeader:])
+	b[start], b[start+1] = finBit|byte(op), 127
+	binary.BigEndian.PutUint64(b[start+2:], uint64(n))
+	return b
+}
+
 // AppendClose appends a close frame. A reason that is too long is cut, one that is not UTF-8 mended. CodeNoStatus
 // gives a frame without a code; CodeAbnormal appends nothing, as it stands for having no frame.
 func AppendClose(dst []byte, code int, reason string) []byte {

@@ -464,6 +464,19 @@ func TestAppendClose(t *testing.T) {
 	}
 }
 
+// TestEndFrameIsLikeAppendFrame at each form of the length, behind other frames.
+func TestEndFrameIsLikeAppendFrame(t *testing.T) {
+	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 70000} {
+		payload := bytes.Repeat([]byte("x"), n)
+		before := AppendFrame(nil, Text, []byte("before"))
+		want := AppendFrame(bytes.Clone(before), Binary, payload)
+		got := EndFrame(append(BeginFrame(bytes.Clone(before)), payload...), len(before), Binary)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: got %.20q…, want %.20q…", n, got, want)
+		}
+	}
+}
+
 // TestAnswerOnce leaves the answer to whoever writes first.
 func TestAnswerOnce(t *testing.T) {
 	s, _ := pair(t)
