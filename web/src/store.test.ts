@@ -195,6 +195,24 @@ describe("unread", () => {
     expect(world.sent).toEqual([["markRead", { chatId: "hike", seq: 13 }]]);
   });
 
+  it("says again what is read, for what was not stored yet, and when the lists do not know", async () => {
+    const told = ["markRead", { chatId: "hike", seq: 1 }];
+    world.chat("hike");
+    await world.online();
+    await vi.advanceTimersByTimeAsync(20_000); // the lists are not read again after that
+    world.listener.said("hike", "guest_bob", "hi", "x");
+    world.store.seen("hike");
+    await vi.advanceTimersByTimeAsync(12_000);
+    expect(world.sent).toEqual([told, told]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(world.sent).toEqual([told, told]);
+
+    Object.assign(world.chats[0] ?? {}, { lastSeq: 1, readSeq: 0 });
+    await world.store.refresh();
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(world.sent).toEqual([told, told, told]);
+  });
+
   it("goes when another of our pages has read it", async () => {
     world.chat("hike", { lastSeq: 5, readSeq: 1 });
     await world.online();

@@ -80,6 +80,7 @@ export interface Options {
 
 const pageSize = 50;
 const readAfterMs = 1000; // a message is stored a moment after it was delivered
+const readAgainAfterMs = 10_000; // or a long moment, and what is not stored cannot be marked as read
 const toastMs = 6000;
 const mostToasts = 3;
 const slowestRefreshMs = 30_000;
@@ -327,7 +328,10 @@ export class Store {
       at: known?.at ?? 0,
     };
     s.chats.set(c.id, chat);
-    if (known && chat.readSeq > (c.readSeq ?? 0) && chat.state === "joined") this.#scheduleMark(chat); // it never heard
+    if (known && chat.readSeq > (c.readSeq ?? 0) && chat.state === "joined") {
+      this.#marked.delete(c.id); // it never heard, or could not take it
+      this.#scheduleMark(chat);
+    }
     return s.chats.get(c.id) as Chat;
   }
 
@@ -659,13 +663,14 @@ export class Store {
     this.#markTimers.set(id, setTimeout(() => void this.#mark(id), readAfterMs));
   }
 
-  async #mark(chatId: string): Promise<void> {
+  async #mark(chatId: string, again = false): Promise<void> {
     this.#markTimers.delete(chatId);
     const seq = this.state.chats.get(chatId)?.readSeq ?? 0;
-    if (seq <= (this.#marked.get(chatId) ?? 0)) return;
+    if (!again && seq <= (this.#marked.get(chatId) ?? 0)) return;
     try {
       await this.#event("markRead", { chatId, seq }, "json");
       this.#marked.set(chatId, seq);
+      if (!again && !this.#markTimers.has(chatId)) this.#markTimers.set(chatId, setTimeout(() => void this.#mark(chatId, true), readAgainAfterMs));
     } catch {
       // Told again when the lists are read again and the server still does not know.
     }
