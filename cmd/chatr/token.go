@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -35,7 +36,7 @@ type tokenSettings struct {
 
 func runToken(_ context.Context, args []string, out io.Writer) error {
 	var s tokenSettings
-	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro}, out); err != nil {
+	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro + subprotocolIntro()}, out); err != nil {
 		return err
 	}
 	if err := s.findKey(); err != nil {
@@ -125,6 +126,15 @@ func (s *tokenSettings) claims() (map[string][]string, error) {
 // toolIntro stands in the help of commands that are no services.
 const toolIntro = `The key and the data folder can also be set in the environment: CHATR_ACCESS_KEY,
 CHATR_ACCESS_KEY_FILE, CHATR_CONNECTION_STRING, CHATR_CONNECTION_STRING_FILE, CHATR_DATA.`
+
+// subprotocolIntro says how to speak at the URL.
+func subprotocolIntro() string {
+	text := "\n\nThe URL is printed. A client that connects to it offers one of these subprotocols, or none and has raw frames:\n"
+	for _, c := range protocol.Codecs[1:] {
+		text += "  " + c.Name() + "\n"
+	}
+	return strings.TrimSuffix(text, "\n")
+}
 
 // tokenEnv keeps from the environment what this command shares with the services; their other settings are not
 // errors here.
