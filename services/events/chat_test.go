@@ -389,6 +389,67 @@ func TestChatFaults(t *testing.T) {
 	}
 }
 
+// The faults of security-faults that have a door here: each is tried.
+func TestChatFaultClasses(t *testing.T) {
+	w, ana, bob, eve := chatWorld(t)
+	forged := object{"userId": "bob", "createdBy": "bob", "fromUserId": "bob", "ownerId": "bob", "roleName": "room.operator", "roles": []string{"room.operator"}}
+	with := func(more object) object {
+		all := object{}
+		for _, m := range []object{forged, more} {
+			for k, v := range m {
+				all[k] = v
+			}
+		}
+		return all
+	}
+	// 1, 14, 16: who acts is the connection's user, whatever the payload says.
+	same(t, "login as another", ana.mustInvoke("chat.login", forged)["userId"], "ana")
+	ana.mustInvoke("chat.createRoom", with(object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}}))
+	room, err := w.store.Room(t.Context(), "default", "r1")
+	if err != nil || room.OwnerID != "ana" {
+		t.Errorf("owner: got %q, %v, want ana", room.OwnerID, err)
+	}
+	ana.mustInvoke("chat.sendTextMessage", with(object{"conversation": object{"conversationId": "c.r1", "roomId": "r2"}, "content": "I am bob"}))
+	said := bob.notified("MessageCreated")[0]
+	same(t, "author", said["message"].(map[string]any)["createdBy"], "ana")
+	same(t, "room", said["conversation"].(map[string]any)["roomId"], "r1")
+	// 2, 10, 11, 25: neither a guessed id nor a room of the same id lets anybody in or shows anything.
+	for name, data := range map[string]object{
+		"chat.getRoom": {"id": "r1", "withMembers": true}, "chat.createRoom": {"title": "Tea", "roomId": "r1", "members": []string{"eve"}},
+		"chat.manageRoomMember":    {"roomId": "r1", "operation": "Add", "userId": "eve"},
+		"chat.sendTextMessage":     {"conversation": object{"conversationId": "c.r1"}, "content": "let me in"},
+		"chat.queryMessageHistory": {"conversation": object{"conversationId": "c.r1"}},
+	} {
+		result, code := eve.invoke(name, data)
+		if text := fmt.Sprint(result); code == "" || strings.Contains(text, "Tea") || strings.Contains(text, "bob") {
+			t.Errorf("%s by a stranger: got %v, want a fault that tells nothing", name, result)
+		}
+	}
+	eve.event("joinChat", "r1") // 11: nor the page's door
+	hear, speak := eve.may("r1")
+	same(t, "eve hears or speaks", []bool{hear, speak}, []bool{false, false})
+	// 12: only its owner deletes a room, by the page's door, which is the only one that can.
+	same(t, "another deletes", bob.event("deleteChat", "r1"), http.StatusForbidden)
+	// 3, 4, 5: titles and names hold no markup; a text is only ever a text.
+	ana.send("r1", "<script>alert(1)</script>")
+	same(t, "text", texts(bob.notified("MessageCreated"))[1], "2 <script>alert(1)</script>")
+	w.open("x", "<img src=x>").mustInvoke("chat.login", "")
+	user, err := w.store.User(t.Context(), "default", "<img src=x>")
+	if err != nil || strings.ContainsAny(user.Name, "<>") {
+		t.Errorf("name: got %q, %v, want one without markup", user.Name, err)
+	}
+	// 23: a client's event is no system event, whatever its name.
+	_, code := eve.invoke("chat.azure.webpubsub.sys.disconnected", object{})
+	same(t, "posing as the system", code, codeUnsupported)
+	// 34: nothing is said or heard in a room that is gone.
+	ana.must("deleteChat", "r1")
+	_, code = bob.invoke("chat.sendTextMessage", object{"conversation": object{"conversationId": "c.r1"}, "content": "still here"})
+	same(t, "speaking in a deleted room", code, codeBadConversation)
+	hear, speak = bob.may("r1")
+	same(t, "bob hears or speaks", []bool{hear, speak}, []bool{false, false})
+	same(t, "a stranger is not told of its end", len(eve.told("chatDeleted")), 0)
+}
+
 func TestChatFloodIsStopped(t *testing.T) {
 	w := newWorld(t, Config{EventsPerSecond: 1})
 	ana, bob := w.open("a", "ana"), w.open("b", "bob")

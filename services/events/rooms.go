@@ -125,11 +125,11 @@ func (s *Service) deleteChat(ctx context.Context, a *act) error {
 // bury tells everybody who knew of a deleted room, and silences it. What fails is owed, and made good later: when the
 // event is tried again there is nothing left to delete, and nobody would be silenced by it.
 func (s *Service) bury(ctx context.Context, room chat.Room) error {
-	tell := s.tellAll(ctx, "chatDeleted", room.ID)
+	tell := s.tellAll
 	if room.Kind == chat.KindPrivate {
-		tell = s.tellMembers(ctx, room.ID, "chatDeleted", room.ID)
+		tell = func(ctx context.Context, event string, value any) error { return s.tellMembers(ctx, room.ID, event, value) }
 	}
-	err := errors.Join(tell, s.tellClosed(ctx, room), s.closeGroup(ctx, room.ID))
+	err := errors.Join(tell(ctx, "chatDeleted", room.ID), s.tellClosed(ctx, room), s.closeGroup(ctx, room.ID))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
