@@ -20,10 +20,11 @@ import (
 // settings are all that can be set, for every command: services that share a file ignore what is not theirs.
 // docs/configuration.md is printed from it.
 type settings struct {
-	Listen    string `help:"address for clients, REST and the page; empty: 127.0.0.1:8080 for standalone, :8080 for the others"`
-	TLSListen string `default:"127.0.0.1:8443" help:"standalone: address for https; empty: no https"`
-	OpsListen string `help:"address of /metrics, /healthz, /readyz and /debug/pprof; empty: none for standalone, :9090 for the others"`
-	Data      string `default:"./data" help:"standalone: folder for everything that is kept"`
+	Listen                string `help:"address for clients, REST and the page; empty: 127.0.0.1:8080 for standalone, :8080 for the others"`
+	TLSListen             string `default:"127.0.0.1:8443" help:"standalone: address for https; empty: no https"`
+	TLSClientCertificates bool   `help:"standalone: ask clients for a certificate over https, for connect events to carry; it is not verified, so that their handler must, and browsers may ask people which one to show"`
+	OpsListen             string `help:"address of /metrics, /healthz, /readyz and /debug/pprof; empty: none for standalone, :9090 for the others"`
+	Data                  string `default:"./data" help:"standalone: folder for everything that is kept"`
 
 	AccessKey          string `secret:"true" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
 	AccessKeySecondary string `secret:"true" help:"a second valid key, for replacing the first without dropping anyone"`

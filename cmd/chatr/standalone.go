@@ -175,12 +175,12 @@ func openDoor(s *settings) (d *door, err error) {
 	if err != nil {
 		return d, fmt.Errorf("%w; choose another address by --tls-listen, or none by --tls-listen=", err)
 	}
-	d.https, err = d.secure(l, s.Data)
+	d.https, err = d.secure(l, s.Data, s.TLSClientCertificates)
 	return d, err
 }
 
-// secure wraps l for TLS with a certificate of the folder's authority.
-func (d *door) secure(l net.Listener, folder string) (net.Listener, error) {
+// secure wraps l for TLS with a certificate of the folder's authority, and asks clients for theirs if told to.
+func (d *door) secure(l net.Listener, folder string, askClients bool) (net.Listener, error) {
 	var err error
 	if d.authority, err = openAuthority(folder, time.Now()); err != nil {
 		_ = l.Close()
@@ -192,10 +192,13 @@ func (d *door) secure(l net.Listener, folder string) (net.Listener, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	// HTTP/1.1 only: WebSockets are not offered over HTTP/2.
-	return tls.NewListener(l, &tls.Config{
+	config := &tls.Config{ // HTTP/1.1 only: WebSockets are not offered over HTTP/2
 		Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
-	}), nil
+	}
+	if askClients {
+		config.ClientAuth = tls.RequestClientCert
+	}
+	return tls.NewListener(l, config), nil
 }
 
 func (d *door) close() {
