@@ -170,6 +170,8 @@ func ReadWelcome(h http.Header, body []byte, offered []string) (Welcome, error) 
 		return w, fmt.Errorf("the answer to connect has Sec-WebSocket-Protocol %d times", len(protocols))
 	case w.Subprotocol != "" && !slices.Contains(offered, w.Subprotocol):
 		return w, errors.New("the answer to connect has a Sec-WebSocket-Protocol that the client has not offered")
+	case w.Subprotocol != headerSafe(w.Subprotocol):
+		return w, errors.New("the answer to connect has a Sec-WebSocket-Protocol that is not ASCII")
 	case len(h.Values("X-ASRS-User-Id")) > 1:
 		return w, fmt.Errorf("the answer to connect has X-ASRS-User-Id %d times", len(h.Values("X-ASRS-User-Id")))
 	case !utf8.ValidString(w.UserID):

@@ -185,3 +185,33 @@ func TestUserGroupsAreBounded(t *testing.T) {
 		t.Errorf("got %v, want ErrTooMany", err)
 	}
 }
+
+// FuzzCaller makes events of whatever a client may send in its handshake: they can always be sent, never carry the token,
+// and have one value for each header.
+func FuzzCaller(f *testing.F) {
+	f.Add("name=ana&access_token=s3cr3t", "sub", "ana", "203.0.113.1")
+	f.Add("access%5Ftoken=s3cr3t&%zz", "a\r\nb", "x, sub: root", "\x00")
+	f.Fuzz(func(t *testing.T, query, claim, value, forwarded string) {
+		r := httptest.NewRequest("GET", "/ws/client", nil)
+		r.URL.RawQuery = query + "&access_token=t0k3n"
+		r.Header["X-Forwarded-For"] = []string{forwarded}
+		c := NewCaller(r, map[string][]string{claim: {value}}, []string{"p"}, "")
+		var got http.Header
+		app := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
+		sent, err := c.NewRequest(t.Context(), "http://x/", Connections, Connect, cloudevents.Event{ConnectionID: "c", UserID: value}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		app.ServeHTTP(httptest.NewRecorder(), sent)
+		for name, values := range got {
+			for _, v := range values {
+				if len(values) != 1 || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+					t.Errorf("%s: got %q, which cannot be sent", name, values)
+				}
+			}
+		}
+		if parsed, _ := url.ParseQuery(got.Get("X-ASRS-Client-Query")); parsed.Has("access_token") {
+			t.Errorf("got query %q with a token", got.Get("X-ASRS-Client-Query"))
+		}
+	})
+}

@@ -66,6 +66,9 @@ func (s *Session) readConnect(a answer) (Accepted, *Failure) {
 			return Accepted{}, unusable("the answer to connect: %w", err)
 		}
 	}
+	if !fitsHeader(body.Subprotocol) { // else no later event of the connection could be sent
+		return Accepted{}, unusable("the answer to connect has a subprotocol with control characters")
+	}
 	if failure := s.setState(a); failure != nil {
 		return Accepted{}, failure
 	}
@@ -156,6 +159,11 @@ func (s *Session) setState(a answer) *Failure {
 	defer s.mu.Unlock()
 	s.state = values[0]
 	return nil
+}
+
+// fitsHeader reports whether a header can carry s as it is.
+func fitsHeader(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
 // refuse says what the client gets when connect failed: what the handler answered, if that was an error, else

