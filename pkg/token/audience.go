@@ -47,7 +47,11 @@ func requested(r *http.Request, path string) string {
 }
 
 func audienceError(expected, actual []string) error {
-	text := strings.Join(actual, ", ")
+	shown := make([]string, len(actual))
+	for i, audience := range actual {
+		shown[i], _, _ = strings.Cut(audience, "?") // what is behind does not count, and may be what people have written
+	}
+	text := strings.Join(shown, ", ")
 	if len(text) > maxAudienceText {
 		text = text[:maxAudienceText] + "…"
 	}

@@ -96,6 +96,7 @@ func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.forgetStates(conn, closing.Reason == hub.ReasonMoved)
 	c.session.Closed(closing.Text)
 	c.g.dismiss(c.tenant) // last: drain takes it that the handler's event is queued
+	c.g.recordEnd(conn, closing)
 	c.g.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
 }
 
@@ -205,6 +206,9 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		return closing, false
 	}
 	r.g.metrics.requests[r.req.Kind].Inc()
+	if r.g.records.messaging {
+		r.g.recordMessage(r.conn, r.req.Kind)
+	}
 	switch r.req.Kind { // what is done even while an event is under way
 	case protocol.Ping:
 		r.answer(r.conn.Codec.AppendPong(nil))

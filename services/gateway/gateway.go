@@ -10,8 +10,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
@@ -43,6 +46,7 @@ type Config struct {
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
 	Proxies           []string        `help:"addresses and ranges of the reverse proxies in front, whose X-Forwarded-For says where clients are; for rules about networks"`
+	Records           []string        `help:"resource logs to write beside the log, as JSON lines in the form of the cloud service's: connectivity, http, messaging"`
 	Redis             redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
 	Upstream          upstream.Config
 }
@@ -54,6 +58,7 @@ type Deps struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 	Bus     cluster.Bus // nil: by Config.Redis
+	Records io.Writer   // where Config.Records go; nil: standard error
 }
 
 // Gateway is one node. It serves after New and does so until Run's context ends.
@@ -70,6 +75,8 @@ type Gateway struct {
 	rest     http.Handler
 	secret   []byte // of the keys of reconnection tokens
 	proxies  httpx.Proxies
+	records  *records
+	refusals *ratelimit.Limiter // of lines about clients without a right, by tenant and status
 
 	userGroups *asrs.UserGroups
 
@@ -108,30 +115,36 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		}
 		proxies = append(proxies, r)
 	}
+	if d.Records == nil {
+		d.Records = os.Stderr
+	}
+	records, err := newRecords(cfg.Records, d.Records)
+	if err != nil {
+		return nil, err
+	}
 	bus := d.Bus
 	switch {
 	case bus != nil:
 	case cfg.Redis.URL == "":
 		bus = membus.New()
 	default:
-		var err error
 		if bus, err = redisbus.New(cfg.Redis, d.Logger, d.Metrics); err != nil {
 			return nil, fmt.Errorf("open the bus: %w", err)
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
-		metrics: newMetrics(d.Metrics), counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, secret: make([]byte, 32)}
+		counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, records: records, refusals: ratelimit.New(1, 20), secret: make([]byte, 32)}
+	g.metrics = newMetrics(d.Metrics, g.quotaUtilization)
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
-	var err error
 	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
 		return nil, err
 	}
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies}, d.Logger, d.Metrics))
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, Done: g.recordRequest}, d.Logger, d.Metrics))
 	return g, nil
 }
 
@@ -155,11 +168,23 @@ func (g *Gateway) Handler() http.Handler {
 		case path == "/client" || strings.HasPrefix(path, "/client/"), path == "/ws/client" || strings.HasPrefix(path, "/ws/client/"):
 			g.serveClient(w, r)
 		case strings.HasPrefix(path, "/clients/"):
+			g.metrics.answered.WithLabelValues(clientType(path), "404").Inc()
 			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
 		default:
 			g.rest.ServeHTTP(w, r)
 		}
 	})
+}
+
+// clientType is the kind of client that a path is for, as the cloud service's metrics call it.
+func clientType(path string) string {
+	switch {
+	case strings.HasPrefix(path, "/clients/mqtt/"):
+		return "MQTT"
+	case strings.HasPrefix(path, "/clients/socketio/"):
+		return "SocketIO"
+	}
+	return "WebPubSub"
 }
 
 // Run works until ctx ends, then lets connections leave and returns when everything has stopped.

@@ -80,6 +80,7 @@ type newcomer struct {
 func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
 	if !socket.CheckHandshake(w, r) {
 		g.metrics.refused.WithLabelValues("400").Inc()
+		g.metrics.answered.WithLabelValues(clientType(r.URL.Path), "400").Inc()
 		return
 	}
 	g.begun.Add(1)
@@ -92,8 +93,12 @@ func (g *Gateway) serveClient(w http.ResponseWriter, r *http.Request) {
 	}
 	if f != nil {
 		g.metrics.refused.WithLabelValues(strconv.Itoa(f.status)).Inc()
+		g.metrics.answered.WithLabelValues(clientType(r.URL.Path), strconv.Itoa(f.status)).Inc()
+		g.tellRefusal(r, f)
 		f.write(w)
+		return
 	}
+	g.metrics.answered.WithLabelValues(clientType(r.URL.Path), "101").Inc()
 }
 
 // connect opens or recovers a connection. With a nil refusal w has been answered.
@@ -119,7 +124,7 @@ func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	defer g.finish(n.tenant.Name)
 	if !g.admit(n.tenant) {
-		f := refuse(http.StatusTooManyRequests, "there are %d connections, as many as this tenant may have", n.tenant.Limits.Connections)
+		f := refuse(http.StatusTooManyRequests, "Connection count reaches limit: there are %d connections, as many as this tenant may have", n.tenant.Limits.Connections)
 		f.retryAfter = 5
 		return f
 	}
@@ -271,6 +276,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	}
 	session.Established(userID, name, groups...)
 	g.metrics.opened.Inc()
+	g.recordStart(n, c.conn)
 	g.serve(c, sock, string(accepted.Greeting))
 	return nil
 }

@@ -11,11 +11,12 @@ type metrics struct {
 	recovered prometheus.Counter
 	taken     prometheus.Counter
 	refused   *prometheus.CounterVec
+	answered  *prometheus.CounterVec
 	bytesIn   prometheus.Counter
 	requests  []prometheus.Counter // by kind
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
+func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
 	m := metrics{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_connection_open_total", Help: "Connections that were opened."}),
@@ -26,12 +27,18 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_handshakes_refused_total", Help: "Handshakes that were refused, by status; 101 is a refused recovery."},
 			[]string{"status"}),
+		answered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_client_handshakes_total", Help: "Requests to open a connection, by kind of client and status; 101 is a connection."},
+			[]string{"client_type", "status"}),
 		bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_received_bytes_total", Help: "Bytes of messages received from clients."}),
 	}
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
-	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.bytesIn, requests)
+	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.answered, m.bytesIn, requests)
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_connection_quota_utilization_ratio", Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
+		quota))
 	for kind := protocol.Kind(0); kind <= protocol.UnsubscribeGroupState; kind++ {
 		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
 	}

@@ -70,6 +70,12 @@ func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, g)
+}
+
+// serve runs g on a port of its own until the end of the test and returns when it is ready.
+func serve(t testing.TB, g *Gateway) *server {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	http := httptest.NewServer(g.Handler())
 	srv := &server{Gateway: g, t: t, url: http.URL, stop: stop, done: make(chan struct{})}

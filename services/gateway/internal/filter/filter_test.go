@@ -218,7 +218,7 @@ func TestLongListsMeanTheSame(t *testing.T) {
 }
 
 // What the dearest filters cost for a connection, which those who deliver have to pay.
-func BenchmarkMatch(b *testing.B) {
+func BenchmarkDearMatch(b *testing.B) {
 	nobody := subject("c-x", strings.Repeat("ü", 512))
 	for name, text := range map[string]string{
 		"typical":   typical,

@@ -140,7 +140,7 @@ func (w *writer) end(c *Conn, closing Closing) {
 	}
 	c.sock, c.out, c.kept = nil, nil, nil
 	w.r.forget(c)
-	w.r.metrics.closed.WithLabelValues(string(closing.Reason)).Inc()
+	w.r.metrics.closed.WithLabelValues(string(closing.Reason), closing.Reason.Category()).Inc()
 	c.Gone(c, closing)
 }
 

@@ -23,8 +23,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "gateway_messages_dropped_total", Help: "Copies of messages that no connection got, by reason."},
 			[]string{"reason"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_connection_close_total", Help: "Connections that ended for good, by reason."},
-			[]string{"reason"}),
+			Name: "gateway_connection_close_total", Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},
+			[]string{"reason", "category"}),
 	}
 	m.expired = m.dropped.WithLabelValues("expired")
 	reg.MustRegister(m.connections, m.delivered, m.bytesOut, m.dropped, m.closed)

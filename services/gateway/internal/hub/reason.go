@@ -23,6 +23,29 @@ const (
 	ReasonRecovery    Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
 )
 
+// Category returns the reason as the service's own metrics call it (service-limits-and-ops.md section 3).
+func (r Reason) Category() string {
+	switch r {
+	case ReasonClient, ReasonMoved:
+		return "Normal"
+	case ReasonRequested, ReasonRemoved:
+		return "ClosedByAppServer"
+	case ReasonPing:
+		return "PingTimeout"
+	case ReasonSlow, ReasonUnacked:
+		return "SlowClient"
+	case ReasonDrain:
+		return "ServiceReload"
+	case ReasonProtocol:
+		return "BadRequest"
+	case ReasonForbidden:
+		return "Unauthorized"
+	case ReasonUpstream:
+		return "SendEventFailed"
+	}
+	return "ServiceTransientError"
+}
+
 // Close codes (client-json.md section 9).
 const (
 	CodeNormal    = 1000

@@ -127,6 +127,11 @@ func (h *Handler) logRefusal(r *http.Request, op *operation, p *problem, err err
 		slog.String("target", p.target),
 		slog.String("request", httpx.RequestID(r.Context())),
 	}
+	if p.status == http.StatusUnauthorized || p.status == http.StatusForbidden { // operators are asked why; who has no right must not fill logs
+		if ok, _ := h.refusals.Allow(r.Host); ok {
+			level = slog.LevelInfo
+		}
+	}
 	if level > slog.LevelDebug { // a caller's mistake may quote what the caller sent
 		attributes = append(attributes, slog.Any("error", err))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -54,6 +55,8 @@ type Options struct {
 	Proxies httpx.Proxies
 	// UserGroups are the groups of users in the ancestor protocol.
 	UserGroups *asrs.UserGroups
+	// Done is told of each request that has been answered; nil: nobody is.
+	Done func(Done)
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
 }
@@ -65,6 +68,7 @@ type Handler struct {
 	providers *token.Providers
 	options   Options
 	log       *slog.Logger
+	refusals  *ratelimit.Limiter // of lines about callers without a right, by host
 	seconds   *prometheus.HistogramVec
 	chat      *httputil.ReverseProxy
 }
@@ -77,7 +81,7 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
-	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(),
+	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(), refusals: ratelimit.New(1, 20),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_rest_request_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
@@ -109,7 +113,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		write(w, r, status, body)
 	}
-	h.seconds.WithLabelValues(op.category, statusClass(status)).Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	h.seconds.WithLabelValues(op.category, statusClass(status)).Observe(took.Seconds())
+	if h.options.Done != nil {
+		h.options.Done(h.done(r, op, status, took))
+	}
+}
+
+// Done is a request that has been answered.
+type Done struct {
+	Request   *http.Request
+	Tenant    string // empty: its host is nobody's
+	Category  string // the protocol's RestApiCategory
+	Route     string // with its parameters by name
+	Status    int
+	Time      time.Duration
+	RequestID string
+}
+
+func (h *Handler) done(r *http.Request, op *operation, status int, took time.Duration) Done {
+	d := Done{Request: r, Category: op.category, Status: status, Time: took, RequestID: httpx.RequestID(r.Context())}
+	if t := h.tenants.ByHost(r.Host); t != nil {
+		d.Tenant = t.Name
+	}
+	if op.path != "" {
+		d.Route = prefix + "{hub}/" + op.path
+	}
+	return d
 }
 
 // answer finds the operation and carries it out. The operation is known also with an error.
