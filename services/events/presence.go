@@ -12,9 +12,9 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// checkBatch is how many connections are claimed for checking at a time: with the default interval, 330 a second of
-// one process.
-const checkBatch = 500
+// checkBatch is how many connections are claimed for checking at a time: with the default interval, 66 a second of one
+// process. Gateways tell the end of those that a dead one had; what is left to find is rare.
+const checkBatch = 100
 
 // present records a connection and tells who has come. The connection itself always hears of its own user:
 // pages wait for it.

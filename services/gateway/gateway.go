@@ -34,6 +34,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
+	"github.com/chatr-dev/chatr/services/gateway/internal/roster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
@@ -42,6 +43,7 @@ type Config struct {
 	DrainTime         time.Duration   `default:"20s" help:"how long connections may take to leave on shutdown"`
 	RecoveryTime      time.Duration   `default:"30s" help:"how long a reliable connection waits for its client to come back"`
 	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
+	Lease             time.Duration   `default:"6s" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
 	HandshakeRate     int             `default:"5000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
 	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
 	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
@@ -83,12 +85,16 @@ type Gateway struct {
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
 
-	draining   atomic.Bool
-	handshakes atomic.Int64   // under way
-	begun      atomic.Int64   // handshakes, ever
-	sockets    sync.WaitGroup // read loops
-	unsaid     atomic.Int64   // group streams that are not over, and states to be taken back
-	goodbyes   sync.WaitGroup // goroutines that end the streams of connections that are gone
+	draining    atomic.Bool
+	handshakes  atomic.Int64   // under way
+	begun       atomic.Int64   // handshakes, ever
+	sockets     sync.WaitGroup // read loops
+	unsaid      atomic.Int64   // group streams that are not over, and states to be taken back
+	roster      *roster.Roster // nil without Redis
+	mourners    sync.WaitGroup
+	mourning    context.Context // ends when it is too late to look after connections of dead nodes
+	endMourning context.CancelFunc
+	goodbyes    sync.WaitGroup // goroutines that end the streams of connections that are gone
 
 	mu      sync.Mutex     // guards the following
 	door    throttle       // of handshakes
@@ -140,6 +146,9 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
+	if err := g.keepRoster(); err != nil {
+		return nil, err
+	}
 	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
 		return nil, err
 	}
@@ -197,6 +206,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.upstream.Run(inner) })
 	group.Go(func() error { return g.watchBus(inner) })
 	group.Go(func() error { return g.watchTenants(inner) })
+	if g.roster != nil {
+		context.AfterFunc(inner, g.endMourning)
+		group.Go(func() error { return g.roster.Run(inner) })
+	}
 	group.Go(func() error { return g.tidy(inner) })
 	group.Go(func() error {
 		defer stop()
@@ -211,6 +224,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.draining.Store(true)
 	g.stop()
 	g.sockets.Wait()
+	g.mourners.Wait()
 	g.goodbyes.Wait()
 	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
@@ -288,6 +302,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 			continue
 		}
 		known = lost
+		g.refreshRoster(ctx)
 		ended := 0
 		for _, c := range g.conns.Conns() {
 			if c.Codec.Reliable() {

@@ -10,6 +10,7 @@ type metrics struct {
 	opened    prometheus.Counter
 	recovered prometheus.Counter
 	taken     prometheus.Counter
+	mourned   prometheus.Counter
 	refused   *prometheus.CounterVec
 	answered  *prometheus.CounterVec
 	bytesIn   prometheus.Counter
@@ -24,6 +25,8 @@ func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
 			Name: "gateway_connection_recover_total", Help: "Reliable connections that got a new socket."}),
 		taken: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_connection_take_total", Help: "Reliable connections that this node has taken over from another one."}),
+		mourned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_connection_mourn_total", Help: "Connections of dead nodes whose disconnected event this node has sent."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_handshakes_refused_total", Help: "Handshakes that were refused, by status; 101 is a refused recovery."},
 			[]string{"status"}),
@@ -35,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
 	}
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
-	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.answered, m.bytesIn, requests)
+	reg.MustRegister(m.opened, m.recovered, m.taken, m.mourned, m.refused, m.answered, m.bytesIn, requests)
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_connection_quota_utilization_ratio", Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
 		quota))

@@ -123,6 +123,9 @@ func (n *Node) openInbox(ctx context.Context) {
 	}
 }
 
+// ID returns the node's id, which begins those of its connections.
+func (n *Node) ID() string { return n.peer.ID() }
+
 // Healed says that what the bus has lost, up to that number, has been dealt with: no connection that is left may have
 // missed a message unawares.
 func (n *Node) Healed(lost uint64) { n.healed.Store(lost) }

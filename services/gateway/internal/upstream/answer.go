@@ -156,8 +156,12 @@ func (s *Session) setState(a answer) *Failure {
 		return unusable("the answer's ce-connectionState has %d bytes; at most %d are allowed", len(values[0]), cloudevents.MaxState)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	again := s.kept && s.state != values[0]
 	s.state = values[0]
+	s.mu.Unlock()
+	if again {
+		s.keep()
+	}
 	return nil
 }
 

@@ -11,11 +11,13 @@ import (
 // queue adds a lifecycle event, unless no handler wants it or too many wait for that handler's host.
 func (s *Session) queue(p lifecycle) {
 	to, ok := s.targetOf(p)
-	if !ok {
-		return
-	}
-	if !to.host.admit(p.kind, s.up.cfg.LifecycleQueue) {
-		s.up.lose(to.host, s, p.kind, reasonOverflow)
+	if !ok || !to.host.admit(p.kind, s.up.cfg.LifecycleQueue) {
+		if ok {
+			s.up.lose(to.host, s, p.kind, reasonOverflow)
+		}
+		if p.kind == kindDisconnected {
+			s.drop()
+		}
 		return
 	}
 	s.up.expect(1)
@@ -151,6 +153,9 @@ func (u *Upstream) settle(s *Session, p lifecycle, lost Reason) {
 	p.counted.dismiss()
 	if lost != "" {
 		u.lose(p.counted, s, p.kind, lost)
+	}
+	if p.kind == kindDisconnected {
+		s.drop()
 	}
 	s.shift()
 	u.expect(-1)

@@ -39,7 +39,7 @@ func (s *Session) Pack() []byte {
 	urls := s.handlers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pack(urls)
+	return s.pack(urls, true)
 }
 
 // Give returns the session for another process, which goes on with it: nothing that happens here any more reaches a
@@ -47,12 +47,14 @@ func (s *Session) Pack() []byte {
 func (s *Session) Give() ([]byte, error) {
 	urls := s.handlers()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.events > 0 || s.posting {
+		s.mu.Unlock()
 		return nil, ErrBusy
 	}
-	b := s.pack(urls)
+	b := s.pack(urls, true)
 	s.given = true
+	s.mu.Unlock()
+	s.drop()
 	return b, nil
 }
 
@@ -71,6 +73,14 @@ func (s *Session) Take(b []byte) error {
 	if err := json.Unmarshal(b, &l); err != nil {
 		return err
 	}
+	s.unpack(l)
+	s.keep()
+	s.catchUp()
+	return nil
+}
+
+// unpack takes in what another process knew of the session.
+func (s *Session) unpack(l luggage) {
 	s.mu.Lock()
 	s.accepted, s.established = true, true
 	s.userID, s.subprotocol, s.state, s.lastID = l.UserID, l.Subprotocol, string(l.State), l.LastID
@@ -86,8 +96,6 @@ func (s *Session) Take(b []byte) error {
 	for _, o := range l.Owed {
 		s.queue(lifecycle{kind: o.Kind, group: string(o.Group), id: o.ID, time: o.Time, body: o.Body})
 	}
-	s.catchUp()
-	return nil
 }
 
 // catchUp queues the disconnected event of a session that was closed while it was nobody's.
@@ -101,11 +109,11 @@ func (s *Session) catchUp() {
 	}
 }
 
-// pack returns the session as it is. The caller has mu.
-func (s *Session) pack(urls []*url.URL) []byte {
+// pack returns the session as it is, on request with the events that it still owes. The caller has mu.
+func (s *Session) pack(urls []*url.URL, owing bool) []byte {
 	l := luggage{UserID: s.userID, Subprotocol: s.subprotocol, State: []byte(s.state), LastID: s.lastID}
 	for _, p := range s.pending {
-		if p.kind != kindDisconnected {
+		if owing && p.kind != kindDisconnected {
 			l.Owed = append(l.Owed, owed{p.kind, []byte(p.group), p.id, p.time, p.body})
 		}
 	}

@@ -1,0 +1,183 @@
+package roster
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	redisclient "github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+)
+
+// node is a node that has connections, and hears of those of others.
+type node struct {
+	*Roster
+	kill, stop func() // without and with a word
+
+	mu     sync.Mutex // guards the following
+	conns  map[string][]byte
+	lapsed map[string]int
+	told   map[string]bool
+}
+
+const lease = 2 * time.Second
+
+func start(t *testing.T, url, name string, lease time.Duration) *node {
+	t.Helper()
+	client, err := redisconn.Open(redisconn.Config{URL: url, Prefix: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{conns: map[string][]byte{}, lapsed: map[string]int{}, told: map[string]bool{}}
+	n.Roster = New(client, slog.New(slog.DiscardHandler), Options{Node: name, Prefix: "test", Lease: lease,
+		All: func() iter.Seq2[string, []byte] {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return maps.All(maps.Clone(n.conns))
+		},
+		Lapsed: func(node, id string, entry []byte) {
+			n.Tell(node, id)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if string(entry) != "about "+id {
+				t.Errorf("got %q about %s", entry, id)
+			}
+			n.lapsed[id]++
+		},
+		Told: func(id string) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.told[id] = true
+		}})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = n.Run(ctx)
+	}()
+	n.stop = func() {
+		cancel()
+		<-done
+	}
+	n.kill = func() {
+		_ = client.Close() // its goodbye does not get through either
+		n.stop()
+	}
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *node) open(count int) {
+	for i := range count {
+		id := fmt.Sprint(n.Node, i)
+		n.mu.Lock()
+		n.conns[id] = []byte("about " + id)
+		n.mu.Unlock()
+		n.Keep(id, []byte("about "+id))
+	}
+}
+
+func (n *node) count(of map[string]int) (connections, calls int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range of {
+		calls += k
+	}
+	return len(of), calls
+}
+
+func (n *node) stored(t *testing.T, want int) {
+	t.Helper()
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		got, err := n.client.HLen(context.Background(), n.held(n.Node)).Result()
+		return err == nil && got == int64(want)
+	}, fmt.Sprintf("%d connections of node %s are written", want, n.Node))
+}
+
+// TestSurvivorsTakeOverOnce kills one of three nodes, and then one of those that have taken over before it is done.
+//
+// checklist:O06
+func TestSurvivorsTakeOverOnce(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	a, b, c := start(t, redis.URL, "a", lease), start(t, redis.URL, "b", lease), start(t, redis.URL, "c", lease)
+	const many = 5000
+	a.open(many)
+	a.Drop("a0")
+	delete(a.conns, "a0")
+	a.stored(t, many-1)
+	a.kill()
+	began := time.Now()
+	all := func() (connections, calls int) {
+		b1, b2 := b.count(b.lapsed)
+		c1, c2 := c.count(c.lapsed)
+		return b1 + c1, b2 + c2
+	}
+	testkit.Eventually(t, 60*time.Second, func() bool { n, _ := all(); return n == many-1 }, "all are taken over")
+	t.Logf("after %v", time.Since(began))
+	if _, calls := all(); calls != many-1 {
+		t.Errorf("got %d calls, want one for each of %d connections", calls, many-1)
+	}
+	left, _ := b.count(b.lapsed)
+	b.kill()
+	testkit.Eventually(t, 60*time.Second, func() bool { _, calls := all(); return calls == many-1+left }, "what b did not finish is c's")
+	c.mu.Lock()
+	for id := range c.lapsed {
+		c.Drop(id)
+	}
+	c.mu.Unlock()
+	c.stored(t, 0)
+}
+
+// TestTakenForDead lets a node sleep for longer than its lease: it learns what others have taken, and only of that.
+func TestTakenForDead(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	a, b := start(t, redis.URL, "a", time.Hour), start(t, redis.URL, "b", lease) // a will not renew by itself
+	a.open(3)
+	a.stored(t, 3)
+	if err := a.client.ZAdd(t.Context(), a.key("leases"), redisclient.Z{Score: 1, Member: "a"}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { n, _ := b.count(b.lapsed); return n == 3 }, "b takes a for dead")
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		return a.client.SCard(context.Background(), a.key("told:a")).Val() == 3
+	}, "b says whose end it tells")
+	a.Refresh(t.Context())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.told) != 3 {
+		t.Errorf("got %v told, want all three", a.told)
+	}
+}
+
+// TestRedisForgets loses all that Redis has: nobody is taken for dead, and everything is written again.
+func TestRedisForgets(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	a, b := start(t, redis.URL, "a", lease), start(t, redis.URL, "b", lease)
+	a.open(1000)
+	a.stored(t, 1000)
+	if err := a.client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		return b.client.ZCard(context.Background(), b.key("leases")).Val() == 2
+	}, "both have their leases again")
+	a.stored(t, 1000)
+	if n, _ := b.count(b.lapsed); n != 0 {
+		t.Errorf("got %d connections taken for dead, want none", n)
+	}
+	a.stop()
+	leases := b.client.ZCard(t.Context(), b.key("leases")).Val()
+	if leases != 2 {
+		t.Errorf("got %d leases after a node has left connections behind, want them there for others to find", leases)
+	}
+}
