@@ -2,6 +2,7 @@
 // which others it stands, where it is defined, and whether it passed.
 
 import { relative } from "node:path";
+import { inspect } from "node:util";
 
 export default async function* reporter(events) {
   const path = []; // the names from the file's outermost suite to the test at hand
@@ -31,5 +32,5 @@ export default async function* reporter(events) {
 // text is what an error says, with what caused it.
 function text(error) {
   const cause = error?.cause;
-  return [error?.message, cause?.stack ?? cause?.message ?? cause].filter(Boolean).join("\n") || "failed";
+  return [error?.message, cause && (cause.stack ?? cause.message ?? inspect(cause))].filter(Boolean).join("\n") || "failed";
 }

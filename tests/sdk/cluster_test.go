@@ -67,10 +67,10 @@ func acrossGateways(t *testing.T, of tenant.Tenant) service {
 	}
 }
 
-// startGateway runs a gateway until the end of the test and returns when it is ready.
-func startGateway(t *testing.T, redisURL string, tenants tenant.Source) http.Handler {
+// startGateway runs a gateway until the end of the test and returns when it is ready. Proxies are those it believes.
+func startGateway(t *testing.T, redisURL string, tenants tenant.Source, proxies ...string) http.Handler {
 	t.Helper()
-	cfg := gateway.Config{DrainTime: time.Second}
+	cfg := gateway.Config{DrainTime: time.Second, Proxies: proxies}
 	cfg.Upstream.Origin = "127.0.0.1" // the host of the endpoints that handlers allow
 	cfg.Redis.URL, cfg.Redis.Prefix = redisURL, "sdk"
 	g, err := gateway.New(cfg, gateway.Deps{
