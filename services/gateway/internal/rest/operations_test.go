@@ -181,3 +181,17 @@ func TestNoGroupsIsNothingToDo(t *testing.T) {
 		}
 	}
 }
+
+// Every published version is served alike, previews and none at all too; only the stable ones are announced.
+//
+// checklist:R26
+func TestVersions(t *testing.T) {
+	h := newHandler(&recorder{}, rest.Options{})
+	for _, query := range []string{"", "?api-version=2021-10-01", "?api-version=2022-11-01", "?api-version=2023-07-01", "?api-version=2024-01-01",
+		"?api-version=2024-12-01", "?api-version=2021-08-01-preview", "?api-version=2026-02-01-preview"} {
+		w := request{method: "POST", path: "/api/hubs/chat/:send" + query}.do(t, h)
+		if got := w.Header().Get("Api-Supported-Versions"); w.Code != 202 || strings.Contains(got, "preview") || !strings.Contains(got, "2024-12-01") {
+			t.Errorf("%q: got %d with versions %q, want 202 and the stable ones", query, w.Code, got)
+		}
+	}
+}
