@@ -41,8 +41,9 @@ func (r *Registry) Freeze(c *Conn) bool {
 	if !frozen {
 		return false
 	}
-	c.mu.Lock()   // whoever was changing permissions has finished
-	c.mu.Unlock() //nolint:staticcheck // that was all
+	c.mu.Lock()
+	//lint:ignore SA2001 whoever was changing permissions has finished when the lock is had
+	c.mu.Unlock()
 	return ask(c, opFreeze, nil)
 }
 
