@@ -86,8 +86,8 @@ func CheckRoom(r Room) error {
 	if err := CheckIDs(r.ID, r.OwnerID); err != nil {
 		return err
 	}
-	if strings.HasPrefix(r.ID, DirectPrefix) {
-		return fmt.Errorf("%w: the id of a public room may not start with %s", ErrInvalid, DirectPrefix)
+	if hasReservedPrefix(r.ID) {
+		return fmt.Errorf("%w: the id of a room may not start with %s or %s", ErrInvalid, DirectPrefix, topicPrefix)
 	}
 	for _, m := range r.Members {
 		if err := CheckIDs(m.UserID); err != nil {
@@ -98,6 +98,19 @@ func CheckRoom(r Room) error {
 		return fmt.Errorf("%w: only a private room is created with members", ErrInvalid)
 	}
 	return checkText("title", r.Title, MaxTitleRunes)
+}
+
+// CheckPutRoom is CheckIDs for what PutRoom is given: a room, or a topic of one.
+func CheckPutRoom(r Room) error {
+	roomID, topicID := SplitTopic(r.ID)
+	if topicID == "" {
+		return CheckRoom(r)
+	}
+	if err := CheckIDs(r.ID); err != nil {
+		return err
+	}
+	r.ID = roomID
+	return CheckRoom(r)
 }
 
 // Founders returns the ids of the members that CreateRoom begins with, the owner first and each once.

@@ -13,33 +13,48 @@ var (
 )
 
 // IsRoomID reports whether the protocol allows id as the id of a room that is not direct.
-func IsRoomID(id string) bool { return roomID.MatchString(id) && !strings.HasPrefix(id, DirectPrefix) }
+func IsRoomID(id string) bool { return roomID.MatchString(id) && !hasReservedPrefix(id) }
 
 // IsConversationID reports whether id has the form of a conversation's id.
 func IsConversationID(id string) bool { return conversationID.MatchString(id) }
 
 // Conversation returns the id of the conversation in a room, or in a topic. It says which, so that none has to be looked
 // up; clients need not know.
-func Conversation(roomID string) string { return "c." + roomID }
+func Conversation(roomID string) string { return "c." + strings.TrimPrefix(roomID, topicPrefix) }
 
 // ConversationRoom returns the id of the room or topic whose conversation id is, or "".
 func ConversationRoom(id string) string {
-	roomID, ok := strings.CutPrefix(id, "c.")
-	parent, topic, isTopic := strings.Cut(roomID, ".")
-	if !ok || !IsRoomID(parent) || isTopic && !IsRoomID(topic) {
+	id, ok := strings.CutPrefix(id, "c.")
+	roomID, topicID, isTopic := strings.Cut(id, ".")
+	switch {
+	case !ok || !IsRoomID(roomID) || isTopic && !IsRoomID(topicID):
 		return ""
+	case isTopic:
+		return TopicRoom(roomID, topicID)
 	}
 	return roomID
 }
 
+// topicPrefix starts the id of every topic and of no room. Clients of the original choose any other id for their rooms, so
+// that a full stop alone would not tell a topic from a room.
+const topicPrefix = "topic_"
+
 // TopicRoom returns under which id a topic of a room is stored: as a room that has no members of its own, and that no
-// client can name, since ids of rooms have no full stop.
-func TopicRoom(roomID, topicID string) string { return roomID + "." + topicID }
+// client can make or name.
+func TopicRoom(roomID, topicID string) string { return topicPrefix + roomID + "." + topicID }
 
 // SplitTopic returns the room and the topic that an id is of; no topic for a room's own.
 func SplitTopic(id string) (roomID, topicID string) {
-	roomID, topicID, _ = strings.Cut(id, ".")
+	topic, ok := strings.CutPrefix(id, topicPrefix)
+	if !ok {
+		return id, ""
+	}
+	roomID, topicID, _ = strings.Cut(topic, ".")
 	return roomID, topicID
+}
+
+func hasReservedPrefix(id string) bool {
+	return strings.HasPrefix(id, DirectPrefix) || strings.HasPrefix(id, topicPrefix)
 }
 
 // NameOf returns what a user is called of whom only the id is known: the id itself, as far as it can be shown.

@@ -8,7 +8,7 @@ import (
 func TestProtocolIDs(t *testing.T) {
 	for id, want := range map[string]bool{
 		"r": true, "A_b-9": true, strings.Repeat("x", 64): true,
-		"": false, strings.Repeat("x", 65): false, "a b": false, "a.b": false, "é": false, "a/b": false, "r\n": false, DirectPrefix + "x": false,
+		"": false, strings.Repeat("x", 65): false, "a b": false, "a.b": false, "é": false, "a/b": false, "r\n": false, DirectPrefix + "x": false, topicPrefix + "x": false,
 	} {
 		if got := IsRoomID(id); got != want {
 			t.Errorf("room id %q: got %v, want %v", id, got, want)
@@ -24,8 +24,8 @@ func TestProtocolIDs(t *testing.T) {
 			t.Errorf("conversation id %q: got %v, want %v", id, got, want)
 		}
 	}
-	if got := ConversationRoom(Conversation(TopicRoom("r", "t"))); got != "r.t" {
-		t.Errorf("room of a topic's conversation: got %q, want r.t", got)
+	if got := ConversationRoom(Conversation(TopicRoom("r", "t"))); got != TopicRoom("r", "t") {
+		t.Errorf("room of a topic's conversation: got %q, want %q", got, TopicRoom("r", "t"))
 	}
 	for _, id := range []string{"", "c.", "r", "c.r.", "c.r.t.u", "c." + DirectPrefix + "x", "c.r." + DirectPrefix + "x"} {
 		if got := ConversationRoom(id); got != "" {

@@ -46,7 +46,9 @@ func TestGroupStateExamples(t *testing.T) {
 
 // checklist:C29
 func TestGroupStateIsChecked(t *testing.T) {
-	set := func(state string) []byte { return []byte(`{"type":"setGroupState","group":"g","ackId":1,"state":` + state + `}`) }
+	set := func(state string) []byte {
+		return []byte(`{"type":"setGroupState","group":"g","ackId":1,"state":` + state + `}`)
+	}
 	for _, state := range []string{`{}`, ` {"a":"b" , "c":"\ud83d"}`, `{"":""}`, `{"a":"b","a":"c"}`} {
 		var r Request
 		if err := JSON.Decode(false, set(state), &r); err != nil || r.Refusal != "" || string(r.State) != strings.TrimSpace(state) {

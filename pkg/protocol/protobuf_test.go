@@ -169,7 +169,7 @@ func TestProtobufDecodeAccepts(t *testing.T) {
 		"sequence 0":                 {field(8, ""), Request{Kind: SequenceAck}},
 		"the last member counts":     {field(6, field(1, "a")) + field(7, field(1, "b")), Request{Kind: LeaveGroup, Group: "b"}},
 		"ping with unknown fields":   {field(9, varint(1, 1)), Request{Kind: Ping}},
-		"group state":                {field(16, field(1, "g")+varint(2, 9)), Request{Kind: SubscribeGroupState, Group: "g", HasAck: true, AckID: 9,
+		"group state": {field(16, field(1, "g")+varint(2, 9)), Request{Kind: SubscribeGroupState, Group: "g", HasAck: true, AckID: 9,
 			Refusal: "Group state is not known in the protobuf subprotocols; use a JSON one."}},
 	} {
 		var got Request

@@ -150,6 +150,7 @@ func roomsOfApplications(s *suite) {
 
 func topics(s *suite) {
 	s.users("ann", "eve")
+	topicT, topicU, otherTopic := chat.TopicRoom("r", "t"), chat.TopicRoom("r", "u"), chat.TopicRoom("r2", "t")
 	put := func(id string, want bool) chat.Room {
 		s.Helper()
 		r, created, err := s.store.PutRoom(s.ctx, tenant, chat.Room{ID: id, Title: "Title"}, chat.Condition{})
@@ -157,16 +158,16 @@ func topics(s *suite) {
 		equal(s, "created "+id, created, want)
 		return r
 	}
-	for _, id := range []string{"r", "r.t", "r.u", "r2", "r2.t"} {
+	for _, id := range []string{"r", topicT, topicU, "r2", otherTopic} {
 		put(id, true)
 	}
 	_, err := s.store.PutMember(s.ctx, tenant, "r", "ann", chat.RoleMember, chat.Condition{})
 	s.must(err)
-	for room, want := range map[string]int64{"r": 1, "r.t": 1, "r.u": 1} {
+	for room, want := range map[string]int64{"r": 1, topicT: 1, topicU: 1} {
 		equal(s, "sequence in "+room, s.message(room, "ann", "hi", "k").Seq, want)
 	}
-	equal(s, "the next", s.message("r.t", "ann", "ho", "").Seq, 2)
-	for room, author := range map[string]string{"r.t": "eve", "r2.t": "ann"} {
+	equal(s, "the next", s.message(topicT, "ann", "ho", "").Seq, 2)
+	for room, author := range map[string]string{topicT: "eve", otherTopic: "ann"} {
 		_, _, err := s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: room, AuthorID: author, Text: "me?"})
 		wantError(s, "who is no member of the room of "+room, err, chat.ErrForbidden)
 	}
@@ -175,16 +176,28 @@ func topics(s *suite) {
 	equalList(s, "topics are no memberships", ids, "r")
 	_, err = s.store.RemoveRoom(s.ctx, tenant, "r", chat.Condition{})
 	s.must(err)
-	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r.t", AuthorID: "ann", Text: "still?"})
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: topicT, AuthorID: "ann", Text: "still?"})
 	if err == nil {
 		s.Error("who was in a removed room speaks in a topic of it, want an error")
 	}
 	put("r", true)
-	for room, want := range map[string]error{"r.t": chat.ErrNotFound, "r.u": chat.ErrNotFound, "r2.t": nil} {
+	for room, want := range map[string]error{topicT: chat.ErrNotFound, topicU: chat.ErrNotFound, otherTopic: nil} {
 		_, err := s.store.Room(s.ctx, tenant, room)
 		wantError(s, room+" after its room was made anew", err, want)
 	}
-	equal(s, "a topic made anew", put("r.t", true).LastSeq, 0)
+	equal(s, "a topic made anew", put(topicT, true).LastSeq, 0)
+
+	// A room whose id looks like a topic's is none: it has members of its own, and goes on when the other is made anew.
+	s.room("r.t", "eve")
+	equal(s, "in a room with a full stop", s.message("r.t", "eve", "mine", "").Seq, 1)
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r.t", AuthorID: "ann", Text: "me?"})
+	wantError(s, "who is no member of it", err, chat.ErrForbidden)
+	_, err = s.store.RemoveRoom(s.ctx, tenant, "r", chat.Condition{})
+	s.must(err)
+	put("r", true)
+	equal(s, "it goes on", s.message("r.t", "eve", "still mine", "").Seq, 2)
+	_, err = s.store.CreateRoom(s.ctx, tenant, chat.Room{ID: topicT, Title: "Mine", OwnerID: "eve"})
+	wantError(s, "a room with the id of a topic", err, chat.ErrInvalid)
 }
 
 func profiles(s *suite) {

@@ -54,12 +54,14 @@ type fact struct {
 // batch.
 func lockFacts(ctx context.Context, tx pgx.Tx, tenant string, batch []chat.Message, outcomes []chat.Outcome) ([]fact, error) {
 	var places []int
-	var rooms, authors, keys []string
+	var rooms, authors, keys, whoseMembers []string
 	var barFrom []time.Time
 	for i, m := range batch {
 		if outcomes[i].Err == nil {
 			places, rooms, authors = append(places, i), append(rooms, m.RoomID), append(authors, m.AuthorID)
 			keys, barFrom = append(keys, m.Key), append(barFrom, m.MayBarFrom())
+			room, _ := chat.SplitTopic(m.RoomID)
+			whoseMembers = append(whoseMembers, room)
 		}
 	}
 	_, err := tx.Exec(ctx, `SELECT FROM rooms WHERE tenant = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE`, tenant, rooms)
@@ -68,20 +70,20 @@ func lockFacts(ctx context.Context, tx pgx.Tx, tenant string, batch []chat.Messa
 	}
 	return collect(ctx, tx, pgx.RowToStructByPos[fact], `
 		SELECT place, last_seq,
-			(EXISTS (SELECT FROM members WHERE tenant = $1 AND room_id = split_part(given.room_id, '.', 1) AND user_id = given.author_id)
+			(EXISTS (SELECT FROM members WHERE tenant = $1 AND room_id = whose_members AND user_id = given.author_id)
 				OR EXISTS (SELECT FROM departures
-					WHERE tenant = $1 AND room_id = split_part(given.room_id, '.', 1) AND user_id = given.author_id AND left_at >= bar_from))
+					WHERE tenant = $1 AND room_id = whose_members AND user_id = given.author_id AND left_at >= bar_from))
 			AND NOT EXISTS (SELECT FROM blocks
 				WHERE tenant = $1 AND other_id = given.author_id AND by_id IN (low_id, high_id) AND blocked_at < bar_from),
 			coalesce(name, ''), coalesce(seq, 0), coalesce(text, ''), coalesce(sent_at, 'epoch'), coalesce(ref, 0)
-		FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-			AS given (place, room_id, author_id, key, bar_from)
+		FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
+			AS given (place, room_id, author_id, key, bar_from, whose_members)
 		JOIN rooms ON rooms.tenant = $1 AND rooms.id = given.room_id AND deleted_at IS NULL
 		LEFT JOIN users ON users.tenant = $1 AND users.id = given.author_id
 		LEFT JOIN messages ON messages.tenant = $1 AND messages.room_id = given.room_id
 			AND messages.author_id = given.author_id AND messages.key = nullif(given.key, '')
 		ORDER BY place`,
-		tenant, places, rooms, authors, keys, barFrom)
+		tenant, places, rooms, authors, keys, barFrom, whoseMembers)
 }
 
 // judge gives the messages their outcomes and, if they are new, their sequences.

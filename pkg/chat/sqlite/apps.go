@@ -96,7 +96,7 @@ func checkThere(tag string, c chat.Condition) error {
 // PutRoom creates a private room of nobody's, or gives a room its title.
 func (s *Store) PutRoom(ctx context.Context, tenant string, r chat.Room, c chat.Condition) (room chat.Room, created bool, err error) {
 	r.OwnerID, r.Kind = chat.ServiceUser, chat.KindPrivate
-	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckRoom(r)); err != nil {
+	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckPutRoom(r)); err != nil {
 		return room, false, err
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
@@ -136,8 +136,8 @@ func insertServiceRoom(ctx context.Context, tx *sql.Tx, tenant string, r chat.Ro
 	}{
 		{`INSERT INTO users (tenant, id, name, provider) VALUES (?1, ?2, 'Service', 'service') ON CONFLICT DO NOTHING`, []any{chat.ServiceUser}},
 		{`DELETE FROM messages WHERE tenant = ?1 AND room_id = ?2`, []any{r.ID}},
-		{`DELETE FROM messages WHERE tenant = ?1 AND substr(room_id, 1, length(?2) + 1) = ?2 || '.'`, []any{r.ID}},
-		{`DELETE FROM rooms WHERE tenant = ?1 AND substr(id, 1, length(?2) + 1) = ?2 || '.'`, []any{r.ID}},
+		{`DELETE FROM messages WHERE tenant = ?1 AND substr(room_id, 1, length(?2)) = ?2`, []any{chat.TopicRoom(r.ID, "")}},
+		{`DELETE FROM rooms WHERE tenant = ?1 AND substr(id, 1, length(?2)) = ?2`, []any{chat.TopicRoom(r.ID, "")}},
 		{`DELETE FROM departures WHERE tenant = ?1 AND room_id = ?2`, []any{r.ID}},
 		{`INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES (?1, ?2, ?3, 'private', ?4, ?5)
 			ON CONFLICT (tenant, id) DO UPDATE SET title = ?3, kind = 'private', owner_id = ?4, created_at = ?5, last_seq = 0, deleted_at = NULL, deleted_by = NULL`,

@@ -59,14 +59,15 @@ func addMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) 
 
 // insertMessage takes the room's next sequence if the author may write there.
 func insertMessage(ctx context.Context, tx *sql.Tx, tenant string, m chat.Message) (chat.Message, error) {
+	whoseMembers, _ := chat.SplitTopic(m.RoomID)
 	err := tx.QueryRowContext(ctx, `
 		UPDATE rooms SET last_seq = last_seq + 1 WHERE tenant = ?1 AND id = ?2
-		AND (EXISTS (SELECT 1 FROM members WHERE tenant = ?1 AND room_id = substr(?2, 1, instr(?2 || '.', '.') - 1) AND user_id = ?3)
-			OR EXISTS (SELECT 1 FROM departures WHERE tenant = ?1 AND room_id = substr(?2, 1, instr(?2 || '.', '.') - 1) AND user_id = ?3 AND left_at >= ?4))
+		AND (EXISTS (SELECT 1 FROM members WHERE tenant = ?1 AND room_id = ?5 AND user_id = ?3)
+			OR EXISTS (SELECT 1 FROM departures WHERE tenant = ?1 AND room_id = ?5 AND user_id = ?3 AND left_at >= ?4))
 		AND NOT EXISTS (
 			SELECT 1 FROM blocks WHERE tenant = ?1 AND other_id = ?3 AND by_id IN (low_id, high_id) AND blocked_at < ?4)
 		RETURNING last_seq`,
-		tenant, m.RoomID, m.AuthorID, m.MayBarFrom().UnixMicro()).Scan(&m.Seq)
+		tenant, m.RoomID, m.AuthorID, m.MayBarFrom().UnixMicro(), whoseMembers).Scan(&m.Seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return chat.Message{}, chat.ErrForbidden
 	}
