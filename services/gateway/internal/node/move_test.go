@@ -77,7 +77,7 @@ func (n *traveller) leave(t *testing.T) *hub.Conn {
 
 func (n *traveller) take(ctx context.Context, id string) error {
 	return n.Take(ctx, foreignHub, id, "mine", func(t Traveller) (hub.ConnOptions, error) {
-		return hub.ConnOptions{ID: id, Hub: foreignHub, UserID: t.UserID, Codec: protocol.ReliableJSON,
+		return hub.ConnOptions{ID: id, Hub: foreignHub, UserID: t.UserID, Codec: protocol.ReliableJSON, Permissions: t.Permissions.Permissions(),
 			Gone: func(_ *hub.Conn, closing hub.Closing) { n.gone <- closing }}, nil
 	})
 }
