@@ -227,7 +227,7 @@ func (c *client) recovery() string {
 	defer c.mu.Unlock()
 	if c.id != "" && c.lostAt != 0 && c.run.now()-c.lostAt > int64(recoverTime) {
 		c.id, c.token = "", ""
-		c.gone()
+		c.gone(c.lostAt, c.run.now())
 	}
 	if c.id == "" {
 		return ""
@@ -346,8 +346,9 @@ func (c *client) cut() bool {
 		return false
 	}
 	c.cutting.Store(true)
-	c.gone()
+	since := c.run.now() // from now on nothing is due, but until the socket is dropped it may come
 	c.socket.drop()
+	c.gone(since, c.run.now())
 	return true
 }
 
@@ -360,14 +361,14 @@ func (c *client) bye() {
 	}
 }
 
-// gone notes that the socket has ended, and with it the memberships of a connection that cannot be recovered. The
-// caller holds mu.
-func (c *client) gone() {
+// gone notes that the socket has ended between two moments, and with it the memberships of a connection that cannot be
+// recovered. The caller holds mu.
+func (c *client) gone(since, now int64) {
 	if c.lostAt == 0 {
-		c.lostAt = c.run.now()
+		c.lostAt = since
 	}
 	if c.id == "" {
-		c.receiver.Gone(c.lostAt)
+		c.receiver.Gone(c.lostAt, now)
 	}
 }
 
@@ -418,7 +419,8 @@ func (c *client) lost(ctx context.Context, err error) {
 	}
 	clear(c.pending)
 	c.joining = 0
-	c.gone()
+	now := c.run.now()
+	c.gone(now, now)
 	c.mu.Unlock()
 	if wanted := c.cutting.Swap(false) || ctx.Err() != nil || c.run.ending.Load(); !wanted {
 		c.run.failed(connectionError(err))

@@ -128,13 +128,14 @@ func (r *Receiver) Leaving(target string, now int64) {
 // Left says that the leave was confirmed: nothing sent from now on may arrive.
 func (r *Receiver) Left(target string, now int64) { r.last(target, func(s *span) { s.left = now }) }
 
-// Gone says that the receiver lost its connection and with it every membership.
-func (r *Receiver) Gone(now int64) {
+// Gone says that the receiver lost its connection between two moments, and with it every membership: nothing sent since
+// the first is due, and nothing sent after the second may arrive.
+func (r *Receiver) Gone(since, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, spans := range r.spans {
 		s := &spans[len(spans)-1]
-		s.leaving, s.left = min(s.leaving, now), min(s.left, now)
+		s.leaving, s.left = min(s.leaving, since), min(s.left, now)
 	}
 }
 

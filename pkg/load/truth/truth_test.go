@@ -157,7 +157,7 @@ func TestMembership(t *testing.T) {
 			r.Joined("g", 790)
 		}, []uint32{1, 5, 8, 9, 10}, Verdict{Due: 4, Stray: 1}},
 		{"a join without an answer promises nothing", func(r *Receiver) { r.Joining("g", 0) }, []uint32{1, 2}, Verdict{}},
-		{"a lost connection ends it", func(r *Receiver) { r.Joining("g", 0); r.Joined("g", 10); r.Gone(500) },
+		{"a lost connection ends it", func(r *Receiver) { r.Joining("g", 0); r.Joined("g", 10); r.Gone(500, 500) },
 			[]uint32{1, 2, 3}, Verdict{Due: 3}},
 		{"no member", func(*Receiver) {}, []uint32{3}, Verdict{Stray: 1}},
 	}
