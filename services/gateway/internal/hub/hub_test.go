@@ -224,7 +224,7 @@ func TestLeftConnectionsGetNothing(t *testing.T) {
 			}
 		}
 	}
-	if got := len(h.Members("list", "", 100)); got != 6 {
+	if got := len(h.Members(h.List("list"), "", 100)); got != 6 {
 		t.Errorf("got %d members, want 6", got)
 	}
 }

@@ -283,26 +283,14 @@ func (r *Registry) deliver(topic string, j job) {
 	}
 }
 
-// Members returns up to limit connections on the list of a topic with ids greater than after, by id.
-func (r *Registry) Members(topic, after string, limit int) []*Conn {
-	var members []*Conn
-	for _, c := range r.on(topic) {
-		if c.ID > after {
-			members = append(members, c)
-		}
-	}
-	slices.SortFunc(members, func(a, b *Conn) int { return strings.Compare(a.ID, b.ID) })
-	return members[:min(limit, len(members))]
-}
+// Listed returns the connections that were on a list when it was asked for, in no order. It waits for the writers to
+// answer, and is called once.
+type Listed func() []*Conn
 
-// Select returns the connections on the list of a topic that selected is for, in no order.
-func (r *Registry) Select(topic string, selected *Message) []*Conn {
-	return slices.DeleteFunc(r.on(topic), func(c *Conn) bool { return r.excepts(selected, c) })
-}
-
-// on returns the connections on the list of a topic. It waits for the writers to answer.
-func (r *Registry) on(topic string) []*Conn {
+// List asks who is on the list of a topic at this moment, between what has been delivered to it and what will be.
+func (r *Registry) List(topic string) Listed {
 	r.mu.RLock()
+	defer r.mu.RUnlock()
 	l := r.lists[topic]
 	answers := make([]chan []*Conn, len(r.writers))
 	if l != nil {
@@ -313,18 +301,30 @@ func (r *Registry) on(topic string) []*Conn {
 			}
 		}
 	}
-	r.mu.RUnlock()
-	var conns []*Conn
-	for i, answer := range answers {
-		if answer != nil {
-			select {
-			case part := <-answer:
-				conns = append(conns, part...)
-			case <-r.writers[i].done:
+	return func() (conns []*Conn) {
+		for i, answer := range answers {
+			if answer != nil {
+				select {
+				case part := <-answer:
+					conns = append(conns, part...)
+				case <-r.writers[i].done:
+				}
 			}
 		}
+		return conns
 	}
-	return conns
+}
+
+// Members returns up to limit of the listed connections with ids greater than after, by id.
+func (r *Registry) Members(listed Listed, after string, limit int) []*Conn {
+	members := slices.DeleteFunc(listed(), func(c *Conn) bool { return c.ID <= after })
+	slices.SortFunc(members, func(a, b *Conn) int { return strings.Compare(a.ID, b.ID) })
+	return members[:min(limit, len(members))]
+}
+
+// Select returns those of the listed connections that selected is for, in no order.
+func (r *Registry) Select(listed Listed, selected *Message) []*Conn {
+	return slices.DeleteFunc(listed(), func(c *Conn) bool { return r.excepts(selected, c) })
 }
 
 // Send sends m to one connection.

@@ -63,11 +63,14 @@ func statusOf(err error) []byte {
 	return append([]byte{byte(statusFailed)}, err.Error()...)
 }
 
-// answer does what the node is asked and returns the answer.
-func (n *Node) answer(topic string, o *order) []byte {
+// answer does what the node is asked and returns the answer. listed is nil if o is about one connection.
+func (n *Node) answer(topic string, o *order, listed hub.Listed) []byte {
 	switch o.verb {
 	case verbMembers:
-		return n.members(topic, o)
+		if listed == nil {
+			return statusOf(errOrder)
+		}
+		return n.members(listed, o)
 	case verbStates:
 		return n.allStates(topic)
 	case verbMoveRead, verbMoveCommit:
@@ -81,7 +84,7 @@ func (n *Node) answer(topic string, o *order) []byte {
 	if o.verb == verbMoveBegin {
 		return n.begin(o)
 	}
-	conns, err := n.selected(topic, o)
+	conns, err := n.selected(listed, o)
 	if err != nil {
 		return statusOf(err)
 	}
@@ -102,7 +105,7 @@ func (n *Node) answer(topic string, o *order) []byte {
 }
 
 // selected returns the connections of this node that o is about.
-func (n *Node) selected(topic string, o *order) ([]*hub.Conn, error) {
+func (n *Node) selected(listed hub.Listed, o *order) ([]*hub.Conn, error) {
 	if o.conn != "" {
 		if c := n.conn(o); c != nil {
 			return []*hub.Conn{c}, nil
@@ -113,7 +116,7 @@ func (n *Node) selected(topic string, o *order) ([]*hub.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.conns.Select(topic, m), nil
+	return n.conns.Select(listed, m), nil
 }
 
 // regroup lets conns join or leave groups. A connection that ends meanwhile is no failure if others are left.
@@ -166,12 +169,12 @@ func (n *Node) permit(c *hub.Conn, o *order) error {
 }
 
 // members answers with pairs of connection id and user id.
-func (n *Node) members(topic string, o *order) []byte {
+func (n *Node) members(listed hub.Listed, o *order) []byte {
 	r := reader{rest: o.args}
 	after := r.string()
 	limit, _ := binary.Uvarint(r.rest)
 	b := statusOf(nil)
-	for _, c := range n.conns.Members(topic, after, int(min(limit, math.MaxInt32))) {
+	for _, c := range n.conns.Members(listed, after, int(min(limit, math.MaxInt32))) {
 		b = appendString(appendString(b, c.ID), c.UserID)
 	}
 	return b

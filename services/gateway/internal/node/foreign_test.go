@@ -51,9 +51,10 @@ func openIn(t testing.TB, n *Node, codec protocol.Codec) *hub.Conn {
 func TestNoNumberOfAnotherNodeIsTooLarge(t *testing.T) {
 	n := alone(t)
 	openIn(t, n, protocol.Codecs[0])
+	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	for _, limit := range []uint64{0, 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
 		o := order{verb: verbMembers, args: binary.AppendUvarint(appendString(nil, ""), limit)}
-		if status, _ := readStatus(n.answer(cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g"), &o)); status != statusOK {
+		if status, _ := readStatus(n.answer(topic, &o, n.conns.List(topic))); status != statusOK {
 			t.Errorf("at most %d members: got status %d, want %d", limit, status, statusOK)
 		}
 	}
@@ -87,9 +88,9 @@ func FuzzForeignOrders(f *testing.F) {
 			_ = n.obey(topic, payload, &o)
 			o.conn, o.target = c.ID, foreignHub
 			_ = n.obey(topic, payload, &o)
-			n.answer(topic, &o)
+			n.answer(topic, &o, nil)
 			o.conn = ""
-			n.answer(topic, &o)
+			n.answer(topic, &o, n.conns.List(topic))
 			n.conns.Close(c, hub.ReasonRequested.Close(""))
 		}
 	})

@@ -396,7 +396,8 @@ func (n *Node) change(c *hub.Conn, o *order, do func() error) error {
 	for {
 		over := n.moves.over(c.ID)
 		if over == nil {
-			if err := do(); !errors.Is(err, ErrMoving) {
+			err := do()
+			if !errors.Is(err, ErrMoving) && !errors.Is(err, hub.ErrGone) { // gone may be moved away meanwhile
 				return err
 			}
 			if over = n.moves.over(c.ID); over == nil && n.conns.Conn(c.ID) == c {

@@ -504,8 +504,12 @@ func (n *Node) deliver(topic string, payload []byte) {
 	if r.Kind == cluster.Ask {
 		asked := o                        // o itself stays on the stack
 		asked.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
+		var listed hub.Listed
+		if o.conn == "" { // now, and not when it is looked at: a connection that moves is on one node's list at a time
+			listed = n.conns.List(topic)
+		}
 		n.answering.Add(1)
-		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &asked), func() { n.answering.Add(-1) }) })
+		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &asked, listed), func() { n.answering.Add(-1) }) })
 	}
 }
 
