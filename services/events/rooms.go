@@ -127,7 +127,9 @@ func (s *Service) deleteChat(ctx context.Context, a *act) error {
 func (s *Service) bury(ctx context.Context, room chat.Room) error {
 	tell := s.tellAll
 	if room.Kind == chat.KindPrivate {
-		tell = func(ctx context.Context, event string, value any) error { return s.tellMembers(ctx, room.ID, event, value) }
+		tell = func(ctx context.Context, event string, value any) error {
+			return s.tellMembers(ctx, room.ID, event, value)
+		}
 	}
 	err := errors.Join(tell(ctx, "chatDeleted", room.ID), s.tellClosed(ctx, room), s.closeGroup(ctx, room.ID))
 	s.mu.Lock()
