@@ -80,7 +80,7 @@ func CheckRole(r Role) error {
 			return fmt.Errorf("%w: there is no permission %.50q", ErrInvalid, p)
 		}
 		if !strings.HasPrefix(string(p), kind+".") {
-			return fmt.Errorf("%w: the role %s may only have permissions that begin with %s.", ErrInvalid, r.Name, kind)
+			return fmt.Errorf("%w: the role %s may only have permissions of its kind, %s…", ErrInvalid, r.Name, kind+".")
 		}
 	}
 	return nil

@@ -394,9 +394,9 @@ func TestMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/api/chats/closed", "/api/chats/closed/messages"} {
-		status, body, _ := ada.do("GET", path, nil)
+		status, _, _ := ada.do("GET", path, nil)
 		equal(t, "a private chat for its member", status, 200)
-		status, body, _ = bob.do("GET", path, nil)
+		status, body, _ := bob.do("GET", path, nil)
 		equal(t, "a private chat that is not one's own", status, 404)
 		if strings.Contains(fmt.Sprint(body), "Closed") {
 			t.Errorf("%s tells its title: %v", path, body)

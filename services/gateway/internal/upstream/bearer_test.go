@@ -92,7 +92,7 @@ func TestHandlersCanVerifyWhoSendsEvents(t *testing.T) {
 	t.Cleanup(app.Close)
 	h := handlerOf(app.URL)
 	h.Auth = tenant.HandlerAuth{Issuer: i.URL, ClientID: "gateway", ClientSecret: "{env:CHATR_TEST_SECRET}", Scope: "events", Audience: "api://app"}
-	u, logged := newUpstream(t, Config{}, h)
+	u, _ := newUpstream(t, Config{}, h)
 	for _, id := range []string{"c1", "c2", "c3"} {
 		if d, err := u.Open(chat, id).Event(t.Context(), "e", webpubsub.Text("x")); err != nil || string(d.Bytes) != "hello e" {
 			t.Errorf("got %v %v, want the answer of a handler that has accepted the token", d, err)
@@ -115,9 +115,9 @@ func TestHandlersCanVerifyWhoSendsEvents(t *testing.T) {
 	}
 
 	h.Auth = tenant.HandlerAuth{TokenURL: i.URL + "/token", ClientID: "gateway", ClientSecret: "wrong-" + clientSecret}
-	u, logged = newUpstream(t, Config{EventTimeout: time.Second / 2}, h)
+	refused, logged := newUpstream(t, Config{EventTimeout: time.Second / 2}, h)
 	f := new(Failure)
-	if _, err := u.Open(chat, "c").Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonSecret {
+	if _, err := refused.Open(chat, "c").Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonSecret {
 		t.Errorf("got %v, want reason %s", err, ReasonSecret)
 	}
 	if text := logged.String(); strings.Contains(text, clientSecret) || !strings.Contains(text, "no token for event handlers") {
