@@ -172,7 +172,7 @@ func TestGroupStateAcrossRecovery(t *testing.T) {
 	})
 }
 
-// checklist:C29 P05
+// checklist:C29
 func TestGroupStateIsRefused(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
