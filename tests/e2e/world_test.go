@@ -71,16 +71,17 @@ func start(t *testing.T, s settings) *world {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
 	var closers []io.Closer
+	var all []service
 	for range w.processes() {
-		runs, more := w.startProcess()
-		for _, run := range runs {
+		services, more := w.startProcess()
+		for _, s := range services {
 			running.Go(func() {
-				if err := run(ctx); err != nil {
+				if err := s.Run(ctx); err != nil {
 					t.Errorf("run: %v", err)
 				}
 			})
 		}
-		closers = append(closers, more...)
+		all, closers = append(all, services...), append(closers, more...)
 	}
 	w.stop = sync.OnceFunc(func() {
 		cancel()
@@ -92,7 +93,16 @@ func start(t *testing.T, s settings) *world {
 		}
 	})
 	t.Cleanup(w.stop)
+	for _, s := range all { // as a load balancer does: nobody is sent to a process that is not ready
+		testkit.Eventually(t, people.Patience, func() bool { return s.Ready(t.Context()) == nil }, "every service is ready")
+	}
 	return w
+}
+
+// service is what runs until it is told to stop, and is ready for people some time after it has begun.
+type service interface {
+	Run(ctx context.Context) error
+	Ready(ctx context.Context) error
 }
 
 func (w *world) processes() int {
@@ -104,7 +114,7 @@ func (w *world) processes() int {
 
 // startProcess makes all services behind one listener, as standalone does, and returns what has to run and what has
 // to be closed in the end.
-func (w *world) startProcess() (runs []func(context.Context) error, closers []io.Closer) {
+func (w *world) startProcess() (services []service, closers []io.Closer) {
 	w.t.Helper()
 	t, s := w.t, w.settings
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -151,7 +161,7 @@ func (w *world) startProcess() (runs []func(context.Context) error, closers []io
 			Web: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}, Logger: logger, Metrics: metrics,
 		}))(t)
 	gatewayHandler, eventsHandler, apiHandler = g.Handler(), e.Handler(), a.Handler()
-	return []func(context.Context) error{g.Run, e.Run}, []io.Closer{closer(server.CloseClientConnections), closer(server.Close), log, store}
+	return []service{g, e}, []io.Closer{closer(server.CloseClientConnections), closer(server.Close), log, store}
 }
 
 // closer is a Close that cannot fail.
