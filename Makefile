@@ -5,6 +5,7 @@
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make bench         Go benchmarks with allocations
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
+# make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
 # make compatibility   rewrite docs/compatibility.md from the last run of make test
@@ -14,7 +15,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-compose bench lint docs compatibility setup clean
+.PHONY: all build run up down test test-compose bench bench-peers fuzz lint docs compatibility setup clean
 all: build
 
 build: bin/chatr
@@ -56,6 +57,9 @@ test-compose:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...
+
+fuzz:
+	scripts/fuzz
 
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
 PEERS ?=
