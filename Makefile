@@ -3,6 +3,7 @@
 # make test          every test, installing what it needs; what CI runs
 # make up, make down   docker compose with keys made in .env; stop it (data stays)
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
+# make test-cluster  the same on the chart; needs a Kubernetes cluster, kubectl and Helm (see scripts/test-cluster)
 # make bench         Go benchmarks with allocations
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
 # make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
@@ -15,7 +16,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-compose bench bench-peers fuzz lint docs compatibility setup clean
+.PHONY: all build run up down test test-compose test-cluster bench bench-peers fuzz lint docs compatibility setup clean
 all: build
 
 build: bin/chatr
@@ -54,6 +55,9 @@ test: setup
 
 test-compose:
 	scripts/test-compose
+
+test-cluster:
+	scripts/test-cluster
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...
