@@ -1,5 +1,5 @@
-// Package redisconn opens clients of the one Redis that a deployment shares: a single server or one found by
-// Sentinel. Its clients fail within seconds and never send a command twice by themselves, since a second PUBLISH
+// Package redisconn opens clients of the one Redis that a deployment shares: a single server, one found by Sentinel, or a
+// Redis Cluster. Its clients fail within seconds and never send a command twice by themselves, since a second PUBLISH
 // or XADD would double what it carries; callers decide.
 package redisconn
 
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,9 +19,13 @@ import (
 // timeout bounds a dial and the wait for each answer.
 const timeout = 3 * time.Second
 
+// reload is how old a client may let its view of a cluster become. Without an answer that says so, a client does not
+// learn of a new master earlier.
+const reload = 2 * time.Second
+
 // Config says which Redis, and what of it is ours.
 type Config struct {
-	URL    string `secret:"true" help:"redis://user:password@host:6379/0, rediss:// for TLS; ?master_name=NAME&addr=HOST:PORT&password=… for Sentinel"`
+	URL    string `secret:"true" help:"redis://user:password@host:6379/0, rediss:// for TLS; ?master_name=NAME&addr=HOST:PORT&password=… for Sentinel; ?cluster=true&addr=HOST:PORT for a Redis Cluster"`
 	Prefix string `default:"chatr" help:"first part of every key and channel, so that deployments can share a server"`
 }
 
@@ -51,10 +56,11 @@ func Open(c Config) (redis.UniversalClient, error) {
 	return o.open(), nil
 }
 
-// options are those of a single server or those of Sentinel.
+// options are those of a single server, those of Sentinel, or those of a cluster.
 type options struct {
 	server   *redis.Options
 	sentinel *redis.FailoverOptions
+	cluster  *redis.ClusterOptions
 }
 
 func (c Config) options() (options, error) {
@@ -63,9 +69,17 @@ func (c Config) options() (options, error) {
 		return options{}, errors.New("redis.url is not a URL; characters such as / ? # @ in a password must be percent-encoded")
 	}
 	var o options
-	if u.Query().Has("master_name") {
+	switch query := u.Query(); {
+	case query.Has("cluster"):
+		if query.Get("cluster") != "true" || query.Has("master_name") || strings.Trim(u.Path, "/0") != "" {
+			return options{}, errors.New("redis.url: a cluster is written redis://host:6379?cluster=true&addr=host2:6379; it has no master_name and no database but 0")
+		}
+		query.Del("cluster")
+		u.Path, u.RawQuery = "", query.Encode()
+		o.cluster, err = redis.ParseClusterURL(u.String())
+	case query.Has("master_name"):
 		o.sentinel, err = redis.ParseFailoverURL(c.URL)
-	} else {
+	default:
 		o.server, err = redis.ParseURL(c.URL)
 	}
 	if err != nil {
@@ -74,15 +88,53 @@ func (c Config) options() (options, error) {
 	return o, nil
 }
 
+// Servers returns the addresses in c by which a cluster is found; none if c names no cluster.
+func (c Config) Servers() []string {
+	o, err := c.options()
+	if err != nil || o.cluster == nil {
+		return nil
+	}
+	return o.cluster.Addrs
+}
+
+// OpenServer returns a client of one server of the cluster that c names.
+func OpenServer(c Config, addr string) (*redis.Client, error) {
+	o, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	if o.cluster == nil {
+		return nil, errors.New("redis.url names no cluster")
+	}
+	logging.Disable()
+	return openServer(&redis.Options{Addr: addr, Username: o.cluster.Username, Password: o.cluster.Password, TLSConfig: o.cluster.TLSConfig}), nil
+}
+
 func (o options) open() redis.UniversalClient {
-	if s := o.sentinel; s != nil {
+	switch {
+	case o.sentinel != nil:
+		s := o.sentinel
 		s.Protocol = 2
 		s.MaxRetries, s.DialerRetries = -1, 1
 		s.DialTimeout, s.ReadTimeout, s.WriteTimeout = timeout, timeout, timeout
 		s.ContextTimeoutEnabled = true
 		return redis.NewFailoverClient(s)
+	case o.cluster != nil:
+		s := o.cluster
+		s.Protocol = 2
+		// A redirect is an attempt of the same loop that sends again after an error, so there is none: what meets slots that
+		// have moved fails once, and the next command knows better.
+		s.MaxRetries, s.MaxRedirects, s.DialerRetries = -1, -1, 1
+		s.DialTimeout, s.ReadTimeout, s.WriteTimeout = timeout, timeout, timeout
+		s.ContextTimeoutEnabled = true
+		s.ClusterStateReloadInterval = reload
+		s.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		return redis.NewClusterClient(s)
 	}
-	s := o.server
+	return openServer(o.server)
+}
+
+func openServer(s *redis.Options) *redis.Client {
 	s.Protocol = 2 // push messages of version 3 would cost every read a look
 	s.MaxRetries, s.DialerRetries = -1, 1
 	s.DialTimeout, s.ReadTimeout, s.WriteTimeout = timeout, timeout, timeout

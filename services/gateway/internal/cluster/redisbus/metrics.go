@@ -18,7 +18,17 @@ func newMetrics(reg prometheus.Registerer, b *Bus) *metrics {
 	}, func() float64 { return float64(b.received.Load()) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_bus_queue_length", Help: "Payloads waiting to be published.",
-	}, func() float64 { return float64(b.posts.len()) })
+	}, func() float64 {
+		s, err := b.current()
+		if err != nil {
+			return 0
+		}
+		waiting := 0
+		for _, l := range s.links {
+			waiting += l.posts.len()
+		}
+		return float64(waiting)
+	})
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_bus_topics", Help: "Topics this node subscribes to.",
 	}, func() float64 { return float64(b.topics.len()) })

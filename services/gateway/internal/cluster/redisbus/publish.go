@@ -34,7 +34,11 @@ type post struct {
 // Post queues payload for the publisher. It fails at once while the bus is not ready or the queue is full.
 func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)) {
 	p := post{b.prefix + topic, payload, done}
-	if err := b.posts.add(p); err != nil {
+	s, err := b.current()
+	if err == nil {
+		err = s.link(p.channel).posts.add(p)
+	}
+	if err != nil {
 		b.refuse([]post{p}, err)
 	}
 }
@@ -49,7 +53,7 @@ func (b *Bus) refuse(list []post, err error) {
 	}
 }
 
-// posts is the publisher's queue.
+// posts is the queue of a link's publisher.
 type posts struct {
 	wake chan struct{} // has a token when list may have something
 
@@ -59,7 +63,7 @@ type posts struct {
 	bytes  int // payload bytes in list
 }
 
-func newPosts() posts { return posts{wake: make(chan struct{}, 1)} }
+func newPosts() posts { return posts{wake: make(chan struct{}, 1), closed: cluster.ErrUnavailable} }
 
 func (q *posts) add(p post) error {
 	q.mu.Lock()
@@ -107,19 +111,26 @@ func (q *posts) len() int {
 	return len(q.list)
 }
 
-// publish sends what is queued, pipeline after pipeline, each when the one before has been answered.
-func (s *session) publish() error {
-	pipe := s.bus.client.Pipeline()
+// publish sends what is queued for a link, pipeline after pipeline, each when the one before has been answered.
+func (s *session) publish(l *link) error {
+	pipe := l.client.Pipeline()
+	command := pipe.Publish
+	if l.sharded {
+		command = pipe.SPublish
+	}
 	var batch []post
 	for {
 		select {
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
-		case <-s.bus.posts.wake:
+		case <-l.posts.wake:
 		}
-		batch = s.bus.posts.take(batch)
+		batch = l.posts.take(batch)
 		for rest := batch; len(rest) > 0; {
 			n := pipelineLen(rest)
+			for _, p := range rest[:n] {
+				command(s.ctx, p.channel, p.payload)
+			}
 			if err := s.send(pipe, rest[:n]); err != nil {
 				s.bus.refuse(rest[n:], unavailable(err))
 				return err
@@ -140,11 +151,8 @@ func pipelineLen(list []post) int {
 	return min(len(list), maxPipeline)
 }
 
-// send publishes list as one pipeline and answers each post. Its error is the first that any of them met.
+// send carries a pipeline out and answers the posts that it publishes. Its error is the first that any of them met.
 func (s *session) send(pipe redis.Pipeliner, list []post) error {
-	for _, p := range list {
-		pipe.Publish(s.ctx, p.channel, p.payload)
-	}
 	answers, err := pipe.Exec(s.ctx)
 	for i, p := range list {
 		answer := answers[i].(*redis.IntCmd)

@@ -5,6 +5,9 @@
 // session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
 // subscriptions again and hears a publish of its own before the bus is ready. Nothing is published twice, and
 // nothing is kept for later.
+//
+// With a Redis Cluster a session has queue, goroutines and connections for each master, and each topic is a channel of the
+// shard that its name hashes to. The session ends, as above, when any of them fails or slots move.
 package redisbus
 
 import (
@@ -35,18 +38,20 @@ type Config = redisconn.Config
 
 // Bus is a node's connection to the others through Redis.
 type Bus struct {
-	client  redis.UniversalClient
-	prefix  string // of every channel
+	config  Config
+	client  redis.UniversalClient // nil: there is a cluster
+	servers []string              // of the cluster, as far as they are known; for Run
+	prefix  string                // of every channel
 	log     *slog.Logger
 	metrics *metrics
 
-	posts    posts
 	topics   topics
-	received atomic.Uint64 // answers and payloads on the subscribe connection
+	received atomic.Uint64 // answers and payloads on the connections that subscribe
 	lost     atomic.Uint64
 
-	mu        sync.Mutex            // held while the following change, together with posts and topics
-	down      atomic.Pointer[error] // why the bus is not ready; nil when it is
+	mu        sync.Mutex              // held while the following change, together with the posts of links and topics
+	now       atomic.Pointer[session] // nil while the bus is not ready
+	down      atomic.Pointer[error]   // why it is not; nil when it is
 	everReady bool
 }
 
@@ -58,21 +63,28 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) 
 	if err != nil {
 		return nil, err
 	}
-	client.AddHook(dialOnce{})
-	b := &Bus{client: client, prefix: cfg.Prefix + ":", log: log, posts: newPosts(), topics: newTopics()}
+	b := &Bus{config: cfg, client: client, prefix: cfg.Prefix + ":", log: log, topics: newTopics()}
+	if b.servers = cfg.Servers(); len(b.servers) > 0 {
+		_ = client.Close() // it has not connected
+		b.client = nil
+	} else {
+		client.AddHook(dialOnce{})
+	}
 	b.metrics = newMetrics(reg, b)
-	b.setDown(errors.New("not connected yet"))
+	b.setDown(nil, errors.New("not connected yet"))
 	return b, nil
 }
 
 // Run connects, and connects again whenever the connection is lost, until ctx ends. Then it closes the bus.
 func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte)) error {
-	defer b.client.Close()
+	if b.client != nil {
+		defer b.client.Close()
+	}
 	pause, complain := firstPause, true
 	for {
 		wasReady, err := b.session(ctx, deliver)
 		if ctx.Err() != nil {
-			b.setDown(errors.New("stopped"))
+			b.setDown(nil, errors.New("stopped"))
 			return nil
 		}
 		if wasReady {
@@ -91,12 +103,18 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	}
 }
 
-// setDown makes all that waits fail with the reason, and all that comes.
-func (b *Bus) setDown(reason error) {
+// setDown makes all that waits fail with the reason, and all that comes. The session that has ended may be nil.
+func (b *Bus) setDown(s *session, reason error) {
 	err := fmt.Errorf("%w: %w", cluster.ErrUnavailable, reason)
 	b.mu.Lock()
 	b.down.Store(&err)
-	failed := b.posts.close(err)
+	b.now.Store(nil)
+	var failed []post
+	if s != nil {
+		for _, l := range s.links {
+			failed = append(failed, l.posts.close(err)...)
+		}
+	}
 	waiting := b.topics.close(err)
 	b.mu.Unlock()
 	b.refuse(failed, err)
@@ -114,10 +132,22 @@ func (b *Bus) setUp(s *session) bool {
 		b.lost.Add(1)
 	}
 	s.wasReady, b.everReady = true, true
-	b.posts.open()
+	for _, l := range s.links {
+		l.posts.open()
+	}
 	b.topics.open()
 	b.down.Store(nil)
+	b.now.Store(s)
 	return true
+}
+
+// current returns the session that is ready, else why there is none.
+func (b *Bus) current() (*session, error) {
+	s := b.now.Load()
+	if s == nil {
+		return nil, b.Ready()
+	}
+	return s, nil
 }
 
 // Ready returns nil while a session has all subscriptions, else why not.
@@ -133,13 +163,14 @@ func (b *Bus) Lost() uint64 { return b.lost.Load() }
 
 // Interest asks Redis how many nodes subscribe to the topic.
 func (b *Bus) Interest(ctx context.Context, topic string) (int, error) {
-	if err := b.Ready(); err != nil {
+	s, err := b.current()
+	if err != nil {
 		return 0, err
 	}
 	channel := b.prefix + topic
-	counts, err := b.client.PubSubNumSub(ctx, channel).Result()
+	nodes, err := s.link(channel).interest(ctx, channel)
 	if err != nil {
 		return 0, fmt.Errorf("%w: count subscribers: %w", cluster.ErrUnavailable, err)
 	}
-	return int(counts[channel]), nil
+	return nodes, nil
 }

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// maxTopics bounds one SUBSCRIBE, and so what Redis buffers for us as confirmations.
+// maxTopics bounds what is subscribed to at a time, and so what Redis buffers for us as confirmations.
 const maxTopics = 1000
 
 // Subscribe returns when Redis has confirmed the topics. Requests of many callers share a round trip.
@@ -173,8 +173,10 @@ func (t *topics) take() command {
 // subscribe carries out requests, command after command, each when the one before has been confirmed. Once it
 // has made the subscriptions of earlier sessions again, the bus is ready.
 func (s *session) subscribe() error {
-	if err := s.confirmation(); err != nil { // of the echo channel
-		return err
+	for _, l := range s.links {
+		if err := l.confirmation(); err != nil { // of the echo channel
+			return err
+		}
 	}
 	for ready := false; ; {
 		c := s.bus.topics.take()
@@ -203,24 +205,22 @@ func (s *session) subscribe() error {
 	}
 }
 
+// carryOut has each server subscribe to its channels, or unsubscribe, and waits until all have confirmed.
 func (s *session) carryOut(c command) error {
-	s.unconfirmed.Store(int64(len(c.channels)))
-	write := s.pubsub.Subscribe
-	if c.unsubscribe {
-		write = s.pubsub.Unsubscribe
+	byLink := map[*link][]string{}
+	for _, channel := range c.channels {
+		l := s.link(channel)
+		byLink[l] = append(byLink[l], channel)
 	}
-	if err := write(s.dialCtx, c.channels...); err != nil {
-		return err
+	for l, channels := range byLink {
+		if err := l.write(channels, c.unsubscribe); err != nil {
+			return err
+		}
 	}
-	return s.confirmation()
-}
-
-// confirmation waits until every channel of the last command has been confirmed.
-func (s *session) confirmation() error {
-	select {
-	case <-s.ctx.Done():
-		return context.Cause(s.ctx)
-	case <-s.confirmed:
-		return nil
+	for l := range byLink {
+		if err := l.confirmation(); err != nil {
+			return err
+		}
 	}
+	return nil
 }

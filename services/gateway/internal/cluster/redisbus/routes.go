@@ -1,0 +1,132 @@
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+)
+
+// slots is how many hash slots a Redis Cluster has.
+const slots = 1 << 14
+
+// routes say which master of a cluster serves which channel.
+type routes struct {
+	masters []string // addresses
+	bySlot  [slots]uint8
+}
+
+// of returns the index of the master that serves a channel.
+func (r *routes) of(channel string) int { return int(r.bySlot[slot(channel)]) }
+
+// slot is the hash slot of a channel: that of what stands between the first brace and the next closing one, unless that
+// is nothing, else of all of it. Redis cluster specification, "Hash tags".
+func slot(channel string) uint16 {
+	if open := strings.IndexByte(channel, '{'); open >= 0 {
+		if length := strings.IndexByte(channel[open+1:], '}'); length > 0 {
+			channel = channel[open+1 : open+1+length]
+		}
+	}
+	var crc uint16
+	for i := range len(channel) {
+		crc = crc<<8 ^ crcs[byte(crc>>8)^channel[i]]
+	}
+	return crc % slots
+}
+
+// crcs are the remainders of CRC-16/XMODEM, polynomial 0x1021, which Redis Cluster hashes with.
+var crcs = func() (table [256]uint16) {
+	for i := range table {
+		crc := uint16(i) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+		table[i] = crc
+	}
+	return table
+}()
+
+// findRoutes asks the servers that are known, one after another, who serves what.
+func (b *Bus) findRoutes(ctx context.Context) (*routes, error) {
+	var problems []error
+	for _, addr := range b.servers {
+		r, err := b.askRoutes(ctx, addr)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", addr, err))
+			continue
+		}
+		for _, master := range r.masters { // they may outlive the ones from the settings
+			if !slices.Contains(b.servers, master) {
+				b.servers = append(b.servers, master)
+			}
+		}
+		return r, nil
+	}
+	return nil, errors.Join(problems...)
+}
+
+func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
+	client, err := b.open(addr)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ranges, err := client.ClusterSlots(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	return newRoutes(ranges, addr)
+}
+
+// newRoutes takes the routes from what the server at addr has said. Where it names no host, it means its own.
+func newRoutes(ranges []redis.ClusterSlot, addr string) (*routes, error) {
+	r, covered := &routes{}, 0
+	for _, part := range ranges {
+		if len(part.Nodes) == 0 || part.Start < 0 || part.End < part.Start || part.End >= slots {
+			return nil, fmt.Errorf("slots %d to %d have no master", part.Start, part.End)
+		}
+		host, port, err := net.SplitHostPort(part.Nodes[0].Addr)
+		if err != nil {
+			return nil, err
+		}
+		if host == "" || host == "?" {
+			host, _, _ = net.SplitHostPort(addr)
+		}
+		master := net.JoinHostPort(host, port)
+		n := slices.Index(r.masters, master)
+		if n < 0 {
+			n, r.masters = len(r.masters), append(r.masters, master)
+		}
+		if n > 255 {
+			return nil, errors.New("the cluster has more than 256 masters; more are not supported")
+		}
+		for i := part.Start; i <= part.End; i++ {
+			r.bySlot[i] = uint8(n)
+		}
+		covered += part.End - part.Start + 1
+	}
+	if covered != slots {
+		return nil, fmt.Errorf("the cluster serves %d of %d slots", covered, slots)
+	}
+	return r, nil
+}
+
+// open returns a client of one server of the cluster.
+func (b *Bus) open(addr string) (*redis.Client, error) {
+	client, err := redisconn.OpenServer(b.config, addr)
+	if err != nil {
+		return nil, err
+	}
+	client.AddHook(dialOnce{})
+	return client, nil
+}
