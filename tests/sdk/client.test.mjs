@@ -1,10 +1,11 @@
-// The client SDK, in both versions and both JSON subprotocols: groups, acks, echoes, reconnection.
+// The client SDK, in both versions and all four subprotocols: groups, acks, echoes, reconnection.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import * as v1_0 from "web-pubsub-client-1.0";
 import * as v1_1 from "web-pubsub-client-1.1";
 import { endpoints, eventually, Inbox, JSON_PROTOCOL, RawSocket, serviceClient, Wire, within } from "./lib.mjs";
+import { WebPubSubProtobufProtocol, WebPubSubProtobufReliableProtocol } from "./protobuf-protocol.mjs";
 
 const EVERYTHING = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
 
@@ -50,7 +51,10 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         return { client, seen, id: connectionId };
       }
 
-      for (const [name, protocol] of [["json", sdk.WebPubSubJsonProtocol], ["json.reliable", sdk.WebPubSubJsonReliableProtocol]]) {
+      const plain = { json: sdk.WebPubSubJsonProtocol, protobuf: WebPubSubProtobufProtocol };
+      const reliable = { "json.reliable": sdk.WebPubSubJsonReliableProtocol, "protobuf.reliable": WebPubSubProtobufReliableProtocol };
+
+      for (const [name, protocol] of Object.entries({ ...plain, ...reliable })) {
         // checklist:C10 C11 C15
         test(`${name}: join, send, echo, leave`, async () => {
           const [ana, bob] = await Promise.all([start("ana", { protocol: protocol() }), start("bob", { protocol: protocol() })]);
@@ -60,8 +64,9 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
           await ana.client.sendToGroup(group, { text: "hi", n: [1.5, null] }, "json");
           for (const { seen } of [ana, bob]) {
             const { kind, group: from, fromUserId, dataType, data, sequenceId } = await seen.messages.next();
-            assert.deepEqual([kind, from, fromUserId, dataType, data], ["groupData", group, "ana", "json", { text: "hi", n: [1.5, null] }]);
-            assert.equal(sequenceId, name === "json" ? undefined : 1);
+            assert.deepEqual([kind, from, dataType, data], ["groupData", group, "json", { text: "hi", n: [1.5, null] }]);
+            assert.equal(fromUserId, name.startsWith("json") ? "ana" : undefined, "protobuf has no place for it");
+            assert.equal(sequenceId, name in plain ? undefined : 1);
           }
           await bob.client.sendToGroup(group, "not to me", "text", { noEcho: true });
           await bob.client.sendToGroup(group, new Uint8Array([0, 255]).buffer, "binary", { fireAndForget: true });
@@ -84,80 +89,100 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
             await seen.stopped.next("stopped");
           }
         });
+
+        // checklist:C14
+        test(`${name}: a repeated ackId is done once`, async () => {
+          const group = `twice ${name}`;
+          const { client, seen } = await start("ana", { groups: [group], protocol: protocol() });
+          assert.equal((await client.sendToGroup(group, "once", "text", { ackId: 77 })).isDuplicated, false);
+          assert.equal((await client.sendToGroup(group, "once", "text", { ackId: 77 })).isDuplicated, true);
+          await client.sendToGroup(group, "then", "text");
+          assert.equal((await seen.messages.next()).data, "once");
+          assert.equal((await seen.messages.next()).data, "then");
+          client.stop();
+        });
+
+        // checklist:A04 C14
+        test(`${name}: what roles do not allow is refused by name`, async () => {
+          const { client } = await start("eve", {
+            roles: ["webpubsub.sendToGroup.open", "webpubsub.joinLeaveGroup.o*"], messageRetryOptions: { maxRetries: 0 }, protocol: protocol(),
+          });
+          const forbidden = (error) => {
+            assert.equal(error.name, "SendMessageError");
+            assert.equal(error.errorDetail.name, "Forbidden");
+            assert.ok(error.errorDetail.message);
+            return true;
+          };
+          await client.sendToGroup("open", "x", "text");
+          await assert.rejects(client.sendToGroup("closed", "x", "text"), forbidden);
+          await assert.rejects(client.joinGroup("closed"), forbidden);
+          client.stop();
+        });
+
+        // checklist:C19 C20
+        test(`${name}: a connection closed by the server is not recovered`, async () => {
+          const { seen, id } = await start("ana", { autoReconnect: false, protocol: protocol() });
+          await service.closeConnection(id, { reason: "enough" });
+          const { message } = await seen.disconnected.next("disconnected");
+          assert.equal(message?.message, "enough");
+          await seen.stopped.next("stopped");
+          assert.equal(await service.connectionExists(id), false);
+        });
       }
 
-      // checklist:C14
-      test("a repeated ackId is done once", async () => {
-        const { client, seen } = await start("ana", { groups: ["twice"] });
-        assert.equal((await client.sendToGroup("twice", "once", "text", { ackId: 77 })).isDuplicated, false);
-        assert.equal((await client.sendToGroup("twice", "once", "text", { ackId: 77 })).isDuplicated, true);
-        await client.sendToGroup("twice", "then", "text");
-        assert.equal((await seen.messages.next()).data, "once");
-        assert.equal((await seen.messages.next()).data, "then");
-        client.stop();
-      });
+      for (const [name, protocol] of Object.entries(reliable)) {
+        // checklist:C17 C18
+        test(`${name}: a cut connection is recovered: same id, nothing lost, nothing twice, in order`, async () => {
+          const group = `story ${name}`;
+          const { client, seen, id } = await start("ana", { groups: [group], through: wire, protocol: protocol() });
+          await service.group(group).sendToAll(0);
+          assert.equal((await seen.messages.next()).data, 0);
+          wire.refusing = true;
+          wire.cut();
+          for (let n = 1; n <= 20; n++) await service.group(group).sendToAll(n);
+          assert.equal(await service.connectionExists(id), true);
+          wire.refusing = false;
+          for (let n = 1; n <= 20; n++) assert.equal((await seen.messages.next(`message ${n}`)).data, n);
+          await client.sendToGroup(group, "alive", "text");
+          assert.equal((await seen.messages.next()).data, "alive");
+          assert.equal(seen.disconnected.size + seen.connected.size, 0, "the application saw nothing of it");
+          client.stop();
+          await eventually(async () => !(await service.connectionExists(id)), "a stopped client's connection is gone");
+        });
 
-      // checklist:A04 C14
-      test("what roles do not allow is refused by name", async () => {
-        const { client } = await start("eve", { roles: ["webpubsub.sendToGroup.open", "webpubsub.joinLeaveGroup.o*"], messageRetryOptions: { maxRetries: 0 } });
-        const forbidden = (error) => {
-          assert.equal(error.name, "SendMessageError");
-          assert.equal(error.errorDetail.name, "Forbidden");
-          assert.ok(error.errorDetail.message);
-          return true;
-        };
-        await client.sendToGroup("open", "x", "text");
-        await assert.rejects(client.sendToGroup("closed", "x", "text"), forbidden);
-        await assert.rejects(client.joinGroup("closed"), forbidden);
-        client.stop();
-      });
+        // checklist:C17 C18
+        test(`${name}: cuts in the middle of a stream of messages lose and double none`, async () => {
+          const group = `stream ${name}`;
+          const { client, seen } = await start("ana", { groups: [group], through: wire, protocol: protocol() });
+          const total = 60;
+          const sending = (async () => {
+            for (let n = 0; n < total; n++) {
+              await service.group(group).sendToAll(n);
+              if (n % 20 === 10) wire.cut();
+            }
+          })();
+          for (let n = 0; n < total; n++) assert.equal((await seen.messages.next(`message ${n}`)).data, n);
+          await sending;
+          client.stop();
+        });
+      }
 
-      // checklist:C17 C18
-      test("a cut reliable connection is recovered: same id, nothing lost, nothing twice, in order", async () => {
-        const { client, seen, id } = await start("ana", { groups: ["story"], through: wire });
-        await service.group("story").sendToAll(0);
-        assert.equal((await seen.messages.next()).data, 0);
-        wire.refusing = true;
-        wire.cut();
-        for (let n = 1; n <= 20; n++) await service.group("story").sendToAll(n);
-        assert.equal(await service.connectionExists(id), true);
-        wire.refusing = false;
-        for (let n = 1; n <= 20; n++) assert.equal((await seen.messages.next(`message ${n}`)).data, n);
-        await client.sendToGroup("story", "alive", "text");
-        assert.equal((await seen.messages.next()).data, "alive");
-        assert.equal(seen.disconnected.size + seen.connected.size, 0, "the application saw nothing of it");
-        client.stop();
-        await eventually(async () => !(await service.connectionExists(id)), "a stopped client's connection is gone");
-      });
-
-      // checklist:C17 C18
-      test("cuts in the middle of a stream of messages lose and double none", async () => {
-        const { client, seen } = await start("ana", { groups: ["stream"], through: wire });
-        const total = 60;
-        const sending = (async () => {
-          for (let n = 0; n < total; n++) {
-            await service.group("stream").sendToAll(n);
-            if (n % 20 === 10) wire.cut();
-          }
-        })();
-        for (let n = 0; n < total; n++) assert.equal((await seen.messages.next(`message ${n}`)).data, n);
-        await sending;
-        client.stop();
-      });
-
-      test("a cut plain connection starts anew and joins its groups again", async () => {
-        const { client, seen, id } = await start("ana", { protocol: sdk.WebPubSubJsonProtocol(), through: wire });
-        await client.joinGroup("again");
-        wire.cut();
-        assert.equal((await seen.disconnected.next("disconnected")).connectionId, id);
-        const { connectionId } = await seen.connected.next("connected again");
-        assert.notEqual(connectionId, id);
-        await eventually(() => service.groupExists("again"), "the group has its member back");
-        await service.group("again").sendToAll("welcome back", { contentType: "text/plain" });
-        assert.equal((await seen.messages.next()).data, "welcome back");
-        assert.equal(seen.rejoinFailed.size, 0);
-        client.stop();
-      });
+      for (const [name, protocol] of Object.entries(plain)) {
+        test(`${name}: a cut connection starts anew and joins its groups again`, async () => {
+          const group = `again ${name}`;
+          const { client, seen, id } = await start("ana", { protocol: protocol(), through: wire });
+          await client.joinGroup(group);
+          wire.cut();
+          assert.equal((await seen.disconnected.next("disconnected")).connectionId, id);
+          const { connectionId } = await seen.connected.next("connected again");
+          assert.notEqual(connectionId, id);
+          await eventually(() => service.groupExists(group), "the group has its member back");
+          await service.group(group).sendToAll("welcome back", { contentType: "text/plain" });
+          assert.equal((await seen.messages.next()).data, "welcome back");
+          assert.equal(seen.rejoinFailed.size, 0);
+          client.stop();
+        });
+      }
 
       test("a client that does not read costs only itself", async () => {
         const slow = await RawSocket.open((await service.getClientAccessToken({ userId: "slow", groups: ["flood"] })).url, JSON_PROTOCOL);
@@ -174,16 +199,6 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         assert.equal(await service.connectionExists(bob.id), true);
         slow.ws.terminate();
         for (const { client } of [ana, bob]) client.stop();
-      });
-
-      // checklist:C19 C20
-      test("a connection closed by the server is not recovered", async () => {
-        const { seen, id } = await start("ana", { autoReconnect: false });
-        await service.closeConnection(id, { reason: "enough" });
-        const { message } = await seen.disconnected.next("disconnected");
-        assert.equal(message?.message, "enough");
-        await seen.stopped.next("stopped");
-        assert.equal(await service.connectionExists(id), false);
       });
 
       // checklist:C04

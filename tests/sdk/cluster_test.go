@@ -23,30 +23,38 @@ import (
 
 const clusterKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
 
-// The SDKs cannot tell three gateways that share a Redis from one: each request and each handshake goes to the
-// next of them, so that hardly any operation starts on the node that holds the connections it is about.
+// The SDKs cannot tell three gateways that share a Redis, or a Redis Cluster, from one: each request and each handshake goes
+// to the next of them, so that hardly any operation starts on the node that holds the connections it is about, and hardly
+// any connection is taken up again where it was.
 func TestOfficialSDKsAcrossGateways(t *testing.T) {
 	nodetest.Install(t)
-	ports := handlerPorts(t)
-	s := acrossGateways(t, tenant.Tenant{
-		Hubs: []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
-	})
-	runNode(t, s, ports, "express.test.mjs", "rest.test.mjs", "streams.test.mjs")
+	for name, redisURL := range map[string]func() string{
+		"Redis":         func() string { return testkit.Redis(t).URL },
+		"Redis Cluster": func() string { return testkit.NewRedisCluster(t, false).URL },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ports := handlerPorts(t)
+			s := acrossGateways(t, redisURL(), tenant.Tenant{
+				Hubs: []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
+			})
+			runNode(t, s, ports, "client.test.mjs", "express.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
+		})
+	}
 }
 
-// acrossGateways runs three gateways on one Redis with one tenant, which has all hosts, and returns a front that leads each
+// acrossGateways runs three gateways on a Redis with one tenant, which has all hosts, and returns a front that leads each
 // request to the next of them.
-func acrossGateways(t *testing.T, of tenant.Tenant) service {
+func acrossGateways(t *testing.T, redisURL string, of tenant.Tenant) service {
 	t.Helper()
 	of.Name, of.Hosts, of.Keys = "default", []string{"*"}, tenant.Keys{Primary: clusterKey}
 	tenants, err := tenant.NewStatic(of)
 	if err != nil {
 		t.Fatal(err)
 	}
-	redis := testkit.Redis(t)
 	nodes := make([]http.Handler, 3)
 	for i := range nodes {
-		nodes[i] = startGateway(t, redis.URL, tenants)
+		nodes[i] = startGateway(t, redisURL, tenants)
 	}
 	var turn atomic.Uint64
 	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

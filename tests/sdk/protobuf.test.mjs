@@ -7,17 +7,12 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
-import protobuf from "protobufjs";
 import { endpoints, eventually, Inbox, JSON_PROTOCOL, RawSocket, required, serviceClient, within } from "./lib.mjs";
+import { Any, Downstream, Upstream } from "./protobuf-protocol.mjs";
 
 const PROTOBUF = "protobuf.webpubsub.azure.v1";
 const RELIABLE = "protobuf.reliable.webpubsub.azure.v1";
 const EVERYTHING = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
-
-const root = protobuf.loadSync(new URL("messages.proto", import.meta.url).pathname);
-const Upstream = root.lookupType("UpstreamMessage");
-const Downstream = root.lookupType("DownstreamMessage");
-const Any = root.lookupType("Any");
 
 function encode(message) {
   const wrong = Upstream.verify(message);

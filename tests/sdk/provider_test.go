@@ -14,7 +14,7 @@ import (
 func TestOpenIDConnectProvider(t *testing.T) {
 	nodetest.Install(t)
 	port := testkit.FreePort(t)
-	s := acrossGateways(t, tenant.Tenant{Auth: tenant.Auth{OIDC: []tenant.OIDC{{
+	s := acrossGateways(t, testkit.Redis(t).URL, tenant.Tenant{Auth: tenant.Auth{OIDC: []tenant.OIDC{{
 		Issuer: fmt.Sprintf("http://localhost:%d", port), Scopes: []string{"chat.send"},
 	}}}})
 	nodetest.Run(t, []string{

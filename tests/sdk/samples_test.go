@@ -36,7 +36,7 @@ func TestSamples(t *testing.T) {
 func TestSamplesAcrossGateways(t *testing.T) {
 	nodetest.Install(t)
 	whiteboard, chatroom := testkit.FreePort(t), testkit.FreePort(t)
-	runSamples(t, acrossGateways(t, tenant.Tenant{
+	runSamples(t, acrossGateways(t, testkit.Redis(t).URL, tenant.Tenant{
 		Hubs: []tenant.Hub{{Name: "sample_draw", Anonymous: true, Handlers: []tenant.Handler{{
 			URL: whiteboardURL(whiteboard), UserEvents: "message", SystemEvents: []string{"connect", "connected", "disconnected"},
 		}}}},

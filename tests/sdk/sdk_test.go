@@ -1,5 +1,5 @@
 // Package sdk_test runs the official Azure Web PubSub SDKs, unmodified, over http and https: against a chatr
-// standalone of its own, and against several gateways that share a Redis. The tests themselves are the *.test.mjs
+// standalone of its own, and against several gateways that share a Redis or a Redis Cluster. The tests themselves are the *.test.mjs
 // files, run by Node's own test runner.
 package sdk_test
 
@@ -24,7 +24,7 @@ import (
 func TestOfficialSDKs(t *testing.T) {
 	nodetest.Install(t)
 	ports := handlerPorts(t)
-	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "rest.test.mjs", "streams.test.mjs")
+	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
 }
 
 // runNode runs the tests of files against s.

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,17 @@ func TestLog(t *testing.T) {
 	logtest.Run(t, func(t *testing.T) func() messagelog.Log {
 		server := testkit.Redis(t)
 		return func() messagelog.Log { return open(t, server.URL, redislog.Options{}) }
+	})
+}
+
+// Each log is a key of its own, so that a Redis Cluster can have it where it likes.
+func TestLogOnCluster(t *testing.T) {
+	t.Parallel()
+	servers := testkit.NewRedisCluster(t, false)
+	var logs atomic.Int64
+	logtest.Run(t, func(t *testing.T) func() messagelog.Log {
+		prefix := fmt.Sprint("log-", logs.Add(1))
+		return func() messagelog.Log { return open(t, servers.URL, redislog.Options{Prefix: prefix}) }
 	})
 }
 

@@ -122,9 +122,9 @@ func TestReadWelcome(t *testing.T) {
 // Both stores behave alike, and two processes on one Redis share what they know.
 func TestUserGroups(t *testing.T) {
 	t.Parallel()
-	redis := testkit.Redis(t)
-	open := func() *UserGroups {
-		client, err := redisconn.Open(redisconn.Config{URL: redis.URL, Prefix: "test"})
+	single, servers := testkit.Redis(t), testkit.NewRedisCluster(t, false)
+	open := func(url string) *UserGroups {
+		client, err := redisconn.Open(redisconn.Config{URL: url, Prefix: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +133,7 @@ func TestUserGroups(t *testing.T) {
 		return u
 	}
 	local := NewUserGroups(nil, "")
-	for name, pair := range map[string][2]*UserGroups{"memory": {local, local}, "redis": {open(), open()}} {
+	for name, pair := range map[string][2]*UserGroups{"memory": {local, local}, "redis": {open(single.URL), open(single.URL)}, "cluster": {open(servers.URL), open(servers.URL)}} {
 		a, b := pair[0], pair[1]
 		chat := webpubsub.HubKey{Tenant: "t", Hub: "chat"}
 		want := func(hub webpubsub.HubKey, user string, groups ...string) {
@@ -164,8 +164,8 @@ func TestUserGroups(t *testing.T) {
 		must(a.Remove(t.Context(), chat, "ana", "y"))
 		want(chat, "ana")
 	}
-	redis.Stop()
-	if _, err := open().Of(t.Context(), webpubsub.HubKey{Tenant: "t", Hub: "chat"}, "ana"); err == nil {
+	single.Stop()
+	if _, err := open(single.URL).Of(t.Context(), webpubsub.HubKey{Tenant: "t", Hub: "chat"}, "ana"); err == nil {
 		t.Error("got no error while Redis is down")
 	}
 }

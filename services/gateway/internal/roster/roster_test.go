@@ -105,9 +105,18 @@ func (n *node) stored(t *testing.T, want int) {
 //
 // checklist:O06
 func TestSurvivorsTakeOverOnce(t *testing.T) {
-	t.Parallel()
-	redis := testkit.Redis(t)
-	a, b, c := start(t, redis.URL, "a", lease), start(t, redis.URL, "b", lease), start(t, redis.URL, "c", lease)
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		survivorsTakeOverOnce(t, testkit.Redis(t).URL)
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		survivorsTakeOverOnce(t, testkit.NewRedisCluster(t, false).URL)
+	})
+}
+
+func survivorsTakeOverOnce(t *testing.T, url string) {
+	a, b, c := start(t, url, "a", lease), start(t, url, "b", lease), start(t, url, "c", lease)
 	const many = 5000
 	a.open(many)
 	a.Drop("a0")
