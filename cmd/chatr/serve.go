@@ -107,7 +107,7 @@ func isGatewayPath(path string) bool {
 			return true
 		}
 	}
-	return path == "/api/health" || path == "/api/v1/health"
+	return path == "/api/health" || path == "/api/v1/health" || path == "/livetrace"
 }
 
 // either returns a if it is set, else b.

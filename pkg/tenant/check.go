@@ -58,6 +58,9 @@ func (c *checker) tenant(at string, t Tenant) {
 	c.auth(at+".auth", t.Auth, t.Keys)
 	c.endpoints(at, t)
 	c.network(at, t)
+	for i, category := range t.LiveTrace.Categories {
+		c.oneOf(fmt.Sprintf("%s.liveTrace.categories[%d]", at, i), category, TraceCategories...)
+	}
 	c.limits(at+".limits", t.Limits)
 	for i, u := range t.Upstream {
 		c.template(fmt.Sprintf("%s.upstream[%d]", at, i), u)

@@ -24,7 +24,24 @@ type Tenant struct {
 	PublicNetworkAccess string  `yaml:"publicNetworkAccess"` // Enabled, also when empty, or Disabled
 	NetworkACLs         Network `yaml:"networkACLs"`
 
+	LiveTrace LiveTrace `yaml:"liveTrace"`
+
 	Upstream []Template `yaml:"upstream"` // where events of the ancestor protocol go; empty: it is not served
+}
+
+// LiveTrace says whether operators may watch what happens as it happens, at /livetrace with an access key's token.
+type LiveTrace struct {
+	Enabled    bool     `yaml:"enabled"`
+	Categories []string `yaml:"categories"` // of TraceCategories; none: all
+}
+
+// TraceCategories are what can be watched, by the names that the cloud service's resource logs have.
+var TraceCategories = []string{"ConnectivityLogs", "MessagingLogs", "HttpRequestLogs"}
+
+// Traces reports whether a category can be watched.
+func (t *Tenant) Traces(category string) bool {
+	return t.LiveTrace.Enabled && (len(t.LiveTrace.Categories) == 0 ||
+		slices.ContainsFunc(t.LiveTrace.Categories, func(c string) bool { return strings.EqualFold(c, category) }))
 }
 
 // Keys sign and verify; primary and secondary are valid at any time, so that one can be replaced while the other is in

@@ -206,7 +206,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		return closing, false
 	}
 	r.g.metrics.requests[r.req.Kind].Inc()
-	if r.g.records.messaging {
+	if r.g.recorded(r.conn.Hub.Tenant, recordMessaging) {
 		r.g.recordMessage(r.conn, r.req.Kind)
 	}
 	switch r.req.Kind { // what is done even while an event is under way

@@ -78,6 +78,7 @@ type Gateway struct {
 	secret   []byte // of the keys of reconnection tokens
 	proxies  httpx.Proxies
 	records  *records
+	traces   *traces
 	refusals *ratelimit.Limiter // of lines about clients without a right, by tenant and status
 
 	userGroups *asrs.UserGroups
@@ -139,12 +140,12 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
-		counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, records: records, refusals: ratelimit.New(1, 20), secret: make([]byte, 32)}
-	g.metrics = newMetrics(d.Metrics, g.quotaUtilization)
+		counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, records: records, traces: newTraces(), refusals: ratelimit.New(1, 20), secret: make([]byte, 32)}
+	g.metrics = newMetrics(d.Metrics, g.quotaUtilization, g.traces.hub.Connected)
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
-	g.node = node.New(bus, g.conns, hooks(), d.Logger, d.Metrics)
+	g.node = node.New(bus, g.conns, g.hooks(), d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
 	if err := g.keepRoster(); err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
 	return asrs.NewUserGroups(client, cfg.Prefix), nil
 }
 
-// Handler serves /client…, /clients…, /ws/…, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
+// Handler serves /client…, /clients…, /ws/…, /livetrace, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
 // behind a mux that cleans paths.
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -179,6 +180,8 @@ func (g *Gateway) Handler() http.Handler {
 		case strings.HasPrefix(path, "/clients/"):
 			g.metrics.answered.WithLabelValues(clientType(path), "404").Inc()
 			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
+		case path == tracePath:
+			g.serveTrace(w, r)
 		default:
 			g.rest.ServeHTTP(w, r)
 		}
@@ -211,6 +214,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		group.Go(func() error { return g.roster.Run(inner) })
 	}
 	group.Go(func() error { return g.tidy(inner) })
+	group.Go(func() error { return g.watchTraces(inner) })
 	group.Go(func() error {
 		defer stop()
 		select {

@@ -173,13 +173,7 @@ func (g *Gateway) parse(r *http.Request) (*newcomer, *refusal) {
 
 // authenticate finds out who connects (client-json.md 1.4).
 func (g *Gateway) authenticate(n *newcomer) *refusal {
-	raw := n.query.Get("access_token")
-	if raw == "" {
-		scheme, credentials, _ := strings.Cut(n.r.Header.Get("Authorization"), " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			raw = strings.TrimSpace(credentials)
-		}
-	}
+	raw := accessToken(n.r, n.query)
 	if raw == "" {
 		if n.config.Anonymous || n.ancestor { // whose application says who a client is, or it is refused
 			return nil
@@ -198,6 +192,17 @@ func (g *Gateway) authenticate(n *newcomer) *refusal {
 	}
 	n.claims = claims
 	return nil
+}
+
+// accessToken is what the query or the header Authorization says, empty if neither has one.
+func accessToken(r *http.Request, query url.Values) string {
+	if raw := query.Get("access_token"); raw != "" {
+		return raw
+	}
+	if scheme, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(credentials)
+	}
+	return ""
 }
 
 // checkAudience reports whether a token is for this very way of connecting. The ancestor's audiences lack the port, so

@@ -17,7 +17,7 @@ type metrics struct {
 	requests  []prometheus.Counter // by kind
 }
 
-func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
+func newMetrics(reg prometheus.Registerer, quota func() float64, watching func() int) metrics {
 	m := metrics{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_connection_open_total", Help: "Connections that were opened."}),
@@ -41,7 +41,9 @@ func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
 	reg.MustRegister(m.opened, m.recovered, m.taken, m.mourned, m.refused, m.answered, m.bytesIn, requests)
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_connection_quota_utilization_ratio", Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
-		quota))
+		quota), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_trace_listeners", Help: "Clients that are connected to the live trace."},
+		func() float64 { return float64(watching()) }))
 	for kind := protocol.Kind(0); kind <= protocol.UnsubscribeGroupState; kind++ {
 		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/livetrace"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
 )
 
@@ -21,6 +23,31 @@ const (
 	recordHTTP         = "http"
 	recordMessaging    = "messaging"
 )
+
+// recorded reports whether what happens in a category is told to anybody.
+func (g *Gateway) recorded(tenant, category string) bool {
+	return g.records.has(category) || g.traces.wants(tenant, category)
+}
+
+// record tells the resource logs, and who listens to the tenant's trace. values are those of the event's template.
+func (g *Gateway) record(category string, line record, event int, values ...string) {
+	line.Time = time.Now().UTC()
+	if g.records.has(category) {
+		g.records.write(line)
+	}
+	if g.traces.wants(line.Tenant, category) {
+		g.node.PostTrace(line.Tenant, livetrace.Frame(livetrace.Event{ID: event, Time: line.Time, Context: line.context(), Values: values}))
+	}
+}
+
+// context is what a line says of where and whom, by the names that it has there.
+func (r *record) context() map[string]string {
+	p := &r.Properties
+	all := map[string]string{"category": r.Category, "callerIpAddress": r.Caller, "collection": p.Collection, "hub": p.Hub, "connectionId": p.ConnectionID,
+		"userId": p.UserID, "errorName": p.ErrorName, "routeTemplate": p.RouteTemplate, "traceId": p.TraceID}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all
+}
 
 // records are the resource logs of the cloud service (service-limits-and-ops.md section 4): a JSON line for each connection,
 // REST request or message, in the form that operators' queries know. They hold neither tokens nor payloads, and are
@@ -81,8 +108,17 @@ func newRecords(categories []string, out io.Writer) (*records, error) {
 	return r, nil
 }
 
+func (r *records) has(category string) bool {
+	switch category {
+	case recordConnectivity:
+		return r.connectivity
+	case recordHTTP:
+		return r.http
+	}
+	return r.messaging
+}
+
 func (r *records) write(line record) {
-	line.Time = time.Now().UTC()
 	b, err := json.Marshal(line)
 	if err != nil { // it holds strings and numbers only
 		return
@@ -94,58 +130,62 @@ func (r *records) write(line record) {
 
 // recordStart writes that a connection has begun.
 func (g *Gateway) recordStart(n *newcomer, c *hub.Conn) {
-	if !g.records.connectivity {
+	if !g.recorded(c.Hub.Tenant, recordConnectivity) {
 		return
 	}
-	g.records.write(record{Level: levelInformational, Category: "ConnectivityLogs", OperationName: "ConnectionStarted",
+	g.record(recordConnectivity, record{Level: levelInformational, Category: "ConnectivityLogs", OperationName: "ConnectionStarted",
 		Tenant: n.tenant.Name, Caller: addressText(g.proxies.ClientAddr(n.r)), Properties: properties{
-			Collection: "Connection", Message: "Connection started", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}})
+			Collection: "Connection", Message: "Connection started", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}},
+		livetrace.ConnectionStarted)
 }
 
 // recordEnd writes how a connection has ended: as somebody meant it to, or not.
 func (g *Gateway) recordEnd(c *hub.Conn, closing hub.Closing) {
-	if !g.records.connectivity || closing.Reason == hub.ReasonMoved {
+	if closing.Reason == hub.ReasonMoved || !g.recorded(c.Hub.Tenant, recordConnectivity) {
 		return
 	}
-	operation, level, text := "ConnectionEnded", levelInformational, "Connection ended"
+	operation, level, text, event := "ConnectionEnded", levelInformational, "Connection ended", livetrace.ConnectionEnded
 	if category := closing.Reason.Category(); category != "Normal" && category != "ClosedByAppServer" {
-		operation, level, text = "ConnectionAborted", levelWarning, "Connection aborted"
+		operation, level, text, event = "ConnectionAborted", levelWarning, "Connection aborted", livetrace.ConnectionAborted
 	}
 	if closing.Reason == hub.ReasonDrain {
 		text = "Service reloading, reconnect"
 	}
-	g.records.write(record{Level: level, Category: "ConnectivityLogs", OperationName: operation, Tenant: c.Hub.Tenant,
-		Properties: properties{Collection: "Connection", Message: text + ". Reason: " + string(closing.Reason) + ". " + closing.Text,
-			Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}})
+	reason := "Reason: " + string(closing.Reason) + ". " + closing.Text
+	g.record(recordConnectivity, record{Level: level, Category: "ConnectivityLogs", OperationName: operation, Tenant: c.Hub.Tenant,
+		Properties: properties{Collection: "Connection", Message: text + ". " + reason,
+			Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}}, event, reason)
 }
 
 // recordRequest writes a REST request. The query may hold what users have written, so it stays out.
 func (g *Gateway) recordRequest(d rest.Done) {
-	if !g.records.http {
+	if !g.recorded(d.Tenant, recordHTTP) {
 		return
 	}
 	level := levelInformational
 	if d.Status >= http.StatusBadRequest && d.Status != http.StatusNotFound {
 		level = levelWarning
 	}
-	g.records.write(record{Level: level, Category: "HttpRequestLogs", OperationName: d.Category, Tenant: d.Tenant,
+	duration, path := d.Time.Milliseconds(), d.Request.URL.EscapedPath()
+	g.record(recordHTTP, record{Level: level, Category: "HttpRequestLogs", OperationName: d.Category, Tenant: d.Tenant,
 		Caller: addressText(g.proxies.ClientAddr(d.Request)), Properties: properties{Collection: "Connection", HTTPMethod: d.Request.Method,
-			URL: d.Request.URL.EscapedPath(), RouteTemplate: d.Route, StatusCode: d.Status, Duration: d.Time.Milliseconds(), TraceID: d.RequestID}})
+			URL: path, RouteTemplate: d.Route, StatusCode: d.Status, Duration: duration, TraceID: d.RequestID}},
+		livetrace.RequestAnswered, d.Request.Method, path, strconv.Itoa(d.Status), strconv.FormatInt(duration, 10))
 }
 
 // recordMessage writes that a client has asked for something.
 func (g *Gateway) recordMessage(c *hub.Conn, kind protocol.Kind) {
-	g.records.write(record{Level: levelInformational, Category: "MessagingLogs", OperationName: kind.String(), Tenant: c.Hub.Tenant,
-		Properties: properties{Collection: "Message", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}})
+	g.record(recordMessaging, record{Level: levelInformational, Category: "MessagingLogs", OperationName: kind.String(), Tenant: c.Hub.Tenant,
+		Properties: properties{Collection: "Message", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}}, livetrace.MessageReceived, kind.String())
 }
 
 // tellRefusal logs why a client may not connect, which operators are asked about: above all by which audience.
 func (g *Gateway) tellRefusal(r *http.Request, f *refusal) {
-	operation, collection, errorName, text := "AuthorizationFailed", "Authorization", "", f.body
+	operation, collection, errorName, text, event := "AuthorizationFailed", "Authorization", "", f.body, livetrace.AuthorizationFailed
 	switch f.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 	case http.StatusTooManyRequests:
-		operation, collection, errorName, text = "ConnectionRefused", "Throttling", "ConnectionCountLimitReached", "Connection count reaches limit"
+		operation, collection, errorName, text, event = "ConnectionRefused", "Throttling", "ConnectionCountLimitReached", "Connection count reaches limit", livetrace.ConnectionRefused
 	default:
 		return
 	}
@@ -156,9 +196,10 @@ func (g *Gateway) tellRefusal(r *http.Request, f *refusal) {
 	if ok, _ := g.refusals.Allow(tenant + " " + strconv.Itoa(f.status)); ok {
 		g.log.Info("client refused", "tenant", tenant, "path", r.URL.Path, "status", f.status, "reason", text, "address", addressText(g.proxies.ClientAddr(r)))
 	}
-	if g.records.connectivity {
-		g.records.write(record{Level: levelWarning, Category: "ConnectivityLogs", OperationName: operation, Tenant: tenant,
-			Caller: addressText(g.proxies.ClientAddr(r)), Properties: properties{Collection: collection, Message: text, ErrorName: errorName, URL: r.URL.Path, StatusCode: f.status}})
+	if g.recorded(tenant, recordConnectivity) {
+		g.record(recordConnectivity, record{Level: levelWarning, Category: "ConnectivityLogs", OperationName: operation, Tenant: tenant,
+			Caller: addressText(g.proxies.ClientAddr(r)), Properties: properties{Collection: collection, Message: text, ErrorName: errorName, URL: r.URL.Path, StatusCode: f.status}},
+			event, strconv.Itoa(f.status), text)
 	}
 }
 

@@ -162,9 +162,10 @@ func (c *client) unpack(conn *hub.Conn, b []byte) error {
 }
 
 // hooks is what the gateway does when a connection moves between nodes.
-func hooks() node.Hooks {
+func (g *Gateway) hooks() node.Hooks {
 	client := func(c *hub.Conn) *client { return c.Owner.(*client) }
 	return node.Hooks{
+		Traced: g.traces.hub.Deliver,
 		Admit: func(c *hub.Conn, token string) bool {
 			return checkReconnectionToken(client(c).reconnectionKey(), c.ID, token, time.Now())
 		},

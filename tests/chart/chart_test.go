@@ -215,7 +215,7 @@ func TestIngressRoutes(t *testing.T) {
 	}
 	want := map[string]string{
 		"Prefix /client": "chatr-gateway", "Prefix /clients": "chatr-gateway", "Prefix /ws": "chatr-gateway", "Prefix /api/hubs": "chatr-gateway",
-		"Exact /api/health": "chatr-gateway", "Exact /api/v1/health": "chatr-gateway", "Prefix /": "chatr-api",
+		"Exact /api/health": "chatr-gateway", "Exact /api/v1/health": "chatr-gateway", "Exact /livetrace": "chatr-gateway", "Prefix /": "chatr-api",
 	}
 	for path, service := range want {
 		if got[path] != service {

@@ -15,7 +15,7 @@ import { promisify } from "node:util";
 const [command, ...given] = (process.env.KUBECTL ?? "kubectl").split(" ");
 const kubectl = (...args) => [command, [...given, "--namespace", process.env.NAMESPACE, ...args]];
 const ours = "app.kubernetes.io/name=chatr,app.kubernetes.io/component in (gateway, events, api)";
-const toGateway = /^\/((clients?|ws)([/?]|$)|api\/hubs\/|api\/(v1\/)?health$)/;
+const toGateway = /^\/((clients?|ws)([/?]|$)|api\/hubs\/|api\/(v1\/)?health$|livetrace([?]|$))/;
 
 async function pods() {
   const { stdout } = await promisify(execFile)(...kubectl("get", "pods", "--selector", ours, "--output", "json"));

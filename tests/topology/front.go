@@ -19,7 +19,7 @@ import (
 func front(t testing.TB, api string, gateways ...string) string {
 	routes := http.NewServeMux()
 	gateway := proxy(gateways...)
-	for _, path := range []string{"/client", "/client/", "/clients/", "/ws/", "/api/hubs/", "/api/health", "/api/v1/health"} {
+	for _, path := range []string{"/client", "/client/", "/clients/", "/ws/", "/livetrace", "/api/hubs/", "/api/health", "/api/v1/health"} {
 		routes.Handle(path, gateway)
 	}
 	routes.Handle("/", proxy(api))

@@ -34,6 +34,9 @@ func MovedTopic(hub webpubsub.HubKey, connID string) string {
 	return "moved/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + connID
 }
 
+// TraceTopic returns the topic of what operators are told of a tenant. Nodes subscribe to it on which one listens.
+func TraceTopic(tenant string) string { return "trace/" + tenant }
+
 // StateTopic returns the topic of what connections say of themselves in a group. Nodes subscribe to it that have such
 // connections, or some that want to hear of them.
 func StateTopic(hub webpubsub.HubKey, group string) string {

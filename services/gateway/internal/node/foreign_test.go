@@ -25,7 +25,8 @@ var foreignHub = webpubsub.HubKey{Tenant: "t", Hub: "h"}
 func alone(t testing.TB) *Node {
 	ctx, stop := context.WithCancel(context.Background())
 	conns := hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
-	n := New(membus.New(), conns, Hooks{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	strangers := Hooks{Admit: func(*hub.Conn, string) bool { return false }} // nobody has a right to a connection
+	n := New(membus.New(), conns, strangers, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
 	work.Go(func() { _ = conns.Run(ctx) })
 	work.Go(func() { _ = n.Run(ctx) })

@@ -44,6 +44,8 @@ type Hooks struct {
 	TakeBack func(*hub.Conn)
 	// Take gets what has come along with a connection.
 	Take func(c *hub.Conn, luggage []byte)
+	// Traced gets what is posted to a tenant's trace that this node holds. It must not block, nor change the frame.
+	Traced func(tenant string, frame []byte)
 }
 
 const (

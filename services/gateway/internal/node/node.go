@@ -544,6 +544,8 @@ func (n *Node) obey(topic string, payload []byte, o *order) error {
 		n.conns.CloseList(topic, closing, selected)
 	case verbState:
 		return n.changed(topic, o)
+	case verbTrace:
+		return n.traced(topic, o)
 	case verbMoveMark:
 		n.mark(topic, o)
 	case verbMoveCancel:

@@ -32,6 +32,8 @@ const (
 
 	verbState  // told; args: an item of group state
 	verbStates // asked: all of them
+
+	verbTrace // told; args: a frame for who listens to a tenant's trace
 )
 
 // order is what travels between nodes. Its strings and bytes point into the payload it was read from.

@@ -1,0 +1,358 @@
+// Package livetrace tells operators what happens while it happens (service-limits-and-ops.md section 6): a SignalR hub in
+// its JSON protocol over a WebSocket, without negotiation. A listener gets events from when it asks for them, in order;
+// when it reads too slowly some are left out, and it is told how many.
+package livetrace
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// end stands behind each record of SignalR's JSON protocol.
+const end = '\x1e'
+
+// MaxListeners is how many may listen to a tenant on one node.
+const MaxListeners = 20
+
+const (
+	readLimit = 16 << 10 // of one WebSocket message of a listener
+	queue     = 512      // frames that wait for a listener
+	beat      = 15 * time.Second
+	silence   = 2 * beat // after which a listener that says nothing is gone; SignalR clients ping at each beat
+	greeting  = 15 * time.Second
+	writeTime = 10 * time.Second
+)
+
+// Event is something that has happened.
+type Event struct {
+	ID      int
+	Time    time.Time
+	Context map[string]string // what is known about it, by name
+	Values  []string          // for the placeholders of its template, in their order
+}
+
+// Kinds of events. Their numbers are those of a list that only grows.
+const (
+	ConnectionStarted = iota + 1
+	ConnectionEnded
+	ConnectionAborted
+	ConnectionRefused
+	AuthorizationFailed
+	MessageReceived
+	RequestAnswered
+	EventsLeftOut
+)
+
+// Levels, as the protocol numbers them.
+const (
+	information = 2
+	warning     = 3
+)
+
+// kind describes the events of an id.
+type kind struct {
+	ID       int    `json:"eventId"`
+	Name     string `json:"eventName"`
+	Template string `json:"template"`
+	Level    int    `json:"logLevel"`
+}
+
+var kinds = map[int]kind{}
+
+func init() {
+	for _, k := range []kind{
+		{ConnectionStarted, "ConnectionStarted", "Connection started.", information},
+		{ConnectionEnded, "ConnectionEnded", "Connection ended: {message}", information},
+		{ConnectionAborted, "ConnectionAborted", "Connection aborted: {message}", warning},
+		{ConnectionRefused, "ConnectionRefused", "Connection refused with {status}: {message}", warning},
+		{AuthorizationFailed, "AuthorizationFailed", "Refused with {status}: {message}", warning},
+		{MessageReceived, "MessageReceived", "Client asked for {operation}.", information},
+		{RequestAnswered, "RequestAnswered", "{method} {url} was answered with {status} after {duration} ms.", information},
+		{EventsLeftOut, "EventsLeftOut", "{count} events were left out because they were not read in time.", warning},
+	} {
+		kinds[k.ID] = k
+	}
+}
+
+// Frame returns an event as listeners get it.
+func Frame(e Event) []byte {
+	if e.Values == nil {
+		e.Values = []string{}
+	}
+	return invocation("logEvent", struct {
+		Time      string            `json:"time"`
+		EventID   int               `json:"eventId"`
+		Context   map[string]string `json:"logContext"`
+		Values    []string          `json:"values"`
+		Exception *string           `json:"exceptionMessage"`
+	}{e.Time.UTC().Format(time.RFC3339Nano), e.ID, e.Context, e.Values, nil})
+}
+
+// record is what either side sends after the handshake; which members count depends on the type.
+type record struct {
+	Type           int               `json:"type"`
+	InvocationID   string            `json:"invocationId,omitempty"`
+	Target         string            `json:"target,omitempty"`
+	Arguments      []json.RawMessage `json:"arguments,omitempty"`
+	Error          string            `json:"error,omitempty"`
+	AllowReconnect bool              `json:"allowReconnect,omitempty"`
+}
+
+// Types of records.
+const (
+	typeInvocation = 1
+	typeCompletion = 3
+	typePing       = 6
+	typeClose      = 7
+)
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // it holds strings and numbers only
+		panic(err)
+	}
+	return append(b, end)
+}
+
+func invocation(target string, argument any) []byte {
+	return encode(struct {
+		Type      int    `json:"type"`
+		Target    string `json:"target"`
+		Arguments []any  `json:"arguments"`
+	}{typeInvocation, target, []any{argument}})
+}
+
+// Hub has the listeners of a node. Its methods are safe for concurrent use.
+type Hub struct {
+	mu       sync.Mutex // guards the following
+	byTenant map[string]map[*listener]struct{}
+	count    map[string]int // of those connected, whether they listen or not
+}
+
+// NewHub returns a hub without listeners.
+func NewHub() *Hub {
+	return &Hub{byTenant: map[string]map[*listener]struct{}{}, count: map[string]int{}}
+}
+
+// Enter reports whether one more may connect. Each Enter that succeeds is followed by a Leave.
+func (h *Hub) Enter(tenant string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.count[tenant] >= MaxListeners {
+		return false
+	}
+	h.count[tenant]++
+	return true
+}
+
+// Leave ends an Enter.
+func (h *Hub) Leave(tenant string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.count[tenant]--; h.count[tenant] == 0 {
+		delete(h.count, tenant)
+	}
+}
+
+// Connected is how many are.
+func (h *Hub) Connected() (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, count := range h.count {
+		n += count
+	}
+	return n
+}
+
+// Deliver gives a frame to those who listen to a tenant. It does not wait for them. The frame must not change.
+func (h *Hub) Deliver(tenant string, frame []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.byTenant[tenant] {
+		select {
+		case l.frames <- frame:
+		default:
+			l.leftOut.Add(1)
+		}
+	}
+}
+
+// listener is somebody who is connected.
+type listener struct {
+	ws      *websocket.Conn
+	frames  chan []byte
+	leftOut atomic.Int64
+}
+
+// Serve talks to a client until it leaves, breaks the protocol, or ctx ends. listen is called when the client asks for
+// events, and returns when they come in, with what ends that.
+func (h *Hub) Serve(ctx context.Context, ws *websocket.Conn, tenant string, listen func(context.Context) (end func(), err error)) error {
+	ws.SetReadLimit(readLimit)
+	l := &listener{ws: ws, frames: make(chan []byte, queue)}
+	if err := l.greet(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	writer.Go(func() {
+		defer cancel()
+		l.write(ctx)
+	})
+	defer cancel() // before the writer is waited for
+	listening := false
+	for {
+		records, err := l.read(ctx, silence)
+		if err != nil {
+			return err
+		}
+		for _, text := range records {
+			var r record
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				return fmt.Errorf("malformed record: %w", err)
+			}
+			switch {
+			case r.Type == typeClose:
+				return nil
+			case r.Type != typeInvocation:
+			case r.Target == "startListeningToLogEvents":
+				if !listening {
+					stop, err := listen(ctx)
+					if err != nil {
+						l.answer(r, nil, "events cannot be had at the moment; please try again")
+						return err
+					}
+					defer stop()
+					defer h.start(tenant, l)()
+					listening = true
+				}
+				l.answer(r, nil, "")
+			case strings.EqualFold(r.Target, "LogProperty"):
+				l.answer(r, l.property(r), "")
+			default:
+				l.answer(r, nil, fmt.Sprintf("there is no method %.40q; there are startListeningToLogEvents and LogProperty", r.Target))
+			}
+		}
+	}
+}
+
+// start has l get a tenant's events until what it returns is called.
+func (h *Hub) start(tenant string, l *listener) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.byTenant[tenant] == nil {
+		h.byTenant[tenant] = map[*listener]struct{}{}
+	}
+	h.byTenant[tenant][l] = struct{}{}
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if delete(h.byTenant[tenant], l); len(h.byTenant[tenant]) == 0 {
+			delete(h.byTenant, tenant)
+		}
+	}
+}
+
+// greet reads the handshake and answers it.
+func (l *listener) greet(ctx context.Context) error {
+	records, err := l.read(ctx, greeting)
+	if err != nil {
+		return err
+	}
+	var asked struct {
+		Protocol string `json:"protocol"`
+		Version  int    `json:"version"`
+	}
+	if err := json.Unmarshal([]byte(records[0]), &asked); err != nil || len(records) > 1 || asked.Protocol != "json" || asked.Version != 1 {
+		text := `the first record must be {"protocol":"json","version":1}, alone`
+		l.send(ctx, encode(map[string]string{"error": text}))
+		return fmt.Errorf("handshake: %s", text)
+	}
+	return l.send(ctx, []byte{'{', '}', end})
+}
+
+// read returns the records of the next message.
+func (l *listener) read(ctx context.Context, patience time.Duration) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, message, err := l.ws.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, ended := strings.CutSuffix(string(message), string(end))
+	if !ended {
+		return nil, fmt.Errorf("a message of %d bytes does not end with the record separator", len(message))
+	}
+	return strings.Split(text, string(end)), nil
+}
+
+// property has the client told what the events of an id are.
+func (l *listener) property(r record) []byte {
+	var id int
+	if len(r.Arguments) != 1 || json.Unmarshal(r.Arguments[0], &id) != nil {
+		return nil
+	}
+	k, known := kinds[id]
+	if !known {
+		k = kind{ID: id, Name: "Unknown", Template: "This event is not known to this version.", Level: information}
+	}
+	return invocation("LogProperty", k)
+}
+
+// answer queues what a method has to say, and its completion if the client wants one.
+func (l *listener) answer(r record, frame []byte, failure string) {
+	if frame != nil {
+		l.queue(frame)
+	}
+	if r.InvocationID != "" {
+		l.queue(encode(record{Type: typeCompletion, InvocationID: r.InvocationID, Error: failure}))
+	}
+}
+
+func (l *listener) queue(frame []byte) {
+	select {
+	case l.frames <- frame:
+	default:
+		l.leftOut.Add(1)
+	}
+}
+
+// write sends what is queued, and pings.
+func (l *listener) write(ctx context.Context) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	ping := encode(record{Type: typePing})
+	for {
+		frame := ping
+		select {
+		case frame = <-l.frames:
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = l.send(context.WithoutCancel(ctx), encode(record{Type: typeClose, AllowReconnect: true})) // it may be gone
+			return
+		}
+		if l.send(ctx, frame) != nil {
+			return
+		}
+		if n := l.leftOut.Swap(0); n > 0 {
+			if l.send(ctx, Frame(Event{ID: EventsLeftOut, Time: time.Now(), Values: []string{strconv.FormatInt(n, 10)}})) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (l *listener) send(ctx context.Context, frame []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	return l.ws.Write(ctx, websocket.MessageText, frame)
+}
