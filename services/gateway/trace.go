@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/services/gateway/internal/livetrace"
@@ -87,12 +85,11 @@ func (g *Gateway) serveTrace(w http.ResponseWriter, r *http.Request) {
 	defer g.traces.hub.Leave(t.Name)
 	g.sockets.Add(1)
 	defer g.sockets.Done()
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // what protects is the token
+	sock, err := socket.Accept(w, r, "")
 	if err != nil {
 		return // w has been answered
 	}
-	defer ws.CloseNow()
-	err = g.traces.hub.Serve(g.life, ws, t.Name, func(ctx context.Context) (func(), error) {
+	err = g.traces.hub.Serve(g.life, sock, t.Name, func(ctx context.Context) (func(), error) {
 		release, err := g.node.HoldTrace(ctx, t.Name)
 		select {
 		case g.traces.look <- struct{}{}:
@@ -103,7 +100,6 @@ func (g *Gateway) serveTrace(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.log.Debug("live trace ended", "tenant", t.Name, "error", err)
 	}
-	_ = ws.Close(websocket.StatusNormalClosure, "")
 }
 
 // admitTrace finds out whom the client may watch.

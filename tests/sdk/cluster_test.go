@@ -36,9 +36,10 @@ func TestOfficialSDKsAcrossGateways(t *testing.T) {
 			t.Parallel()
 			ports := handlerPorts(t)
 			s := acrossGateways(t, redisURL(), tenant.Tenant{
-				Hubs: []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
+				Hubs:      []tenant.Hub{hubWithHandler("handler_1_0", ports), hubWithHandler("handler_1_1", ports)},
+				LiveTrace: tenant.LiveTrace{Enabled: true},
 			})
-			runNode(t, s, ports, "client.test.mjs", "express.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
+			runNode(t, s, ports, "client.test.mjs", "express.test.mjs", "livetrace.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
 		})
 	}
 }

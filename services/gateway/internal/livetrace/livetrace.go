@@ -6,6 +6,7 @@ package livetrace
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
 // end stands behind each record of SignalR's JSON protocol.
@@ -29,6 +30,9 @@ const (
 	silence   = 2 * beat // after which a listener that says nothing is gone; SignalR clients ping at each beat
 	greeting  = 15 * time.Second
 	writeTime = 10 * time.Second
+	goodbye   = time.Second // for the client to close as well
+
+	normalClosure = 1000 // RFC 6455 section 7.4.1
 )
 
 // Event is something that has happened.
@@ -187,31 +191,40 @@ func (h *Hub) Deliver(tenant string, frame []byte) {
 
 // listener is somebody who is connected.
 type listener struct {
-	ws      *websocket.Conn
+	sock    *socket.Socket
+	silence *time.Timer // ends the socket
 	frames  chan []byte
 	leftOut atomic.Int64
 }
 
 // Serve talks to a client until it leaves, breaks the protocol, or ctx ends. listen is called when the client asks for
 // events, and returns when they come in, with what ends that.
-func (h *Hub) Serve(ctx context.Context, ws *websocket.Conn, tenant string, listen func(context.Context) (end func(), err error)) error {
-	ws.SetReadLimit(readLimit)
-	l := &listener{ws: ws, frames: make(chan []byte, queue)}
-	if err := l.greet(ctx); err != nil {
+func (h *Hub) Serve(ctx context.Context, sock *socket.Socket, tenant string, listen func(context.Context) (end func(), err error)) (err error) {
+	sock.SetLimit(readLimit)
+	l := &listener{sock: sock, frames: make(chan []byte, queue), silence: time.AfterFunc(greeting, func() { _ = sock.Close() })}
+	defer l.silence.Stop()
+	defer func() { l.close(err) }()
+	if err := l.send(nil, sock.Answer()); err != nil {
+		return err
+	}
+	if err := l.greet(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var writer sync.WaitGroup
-	defer writer.Wait()
 	writer.Go(func() {
-		defer cancel()
-		l.write(ctx)
+		if l.write(ctx) != nil {
+			_ = sock.Close() // frees the reader, as does:
+		}
 	})
-	defer cancel() // before the writer is waited for
+	defer context.AfterFunc(ctx, func() { sock.BeginClose(goodbye) })()
+	defer func() {
+		cancel()
+		writer.Wait()
+	}()
 	listening := false
 	for {
-		records, err := l.read(ctx, silence)
+		records, err := l.read()
 		if err != nil {
 			return err
 		}
@@ -263,8 +276,8 @@ func (h *Hub) start(tenant string, l *listener) (stop func()) {
 }
 
 // greet reads the handshake and answers it.
-func (l *listener) greet(ctx context.Context) error {
-	records, err := l.read(ctx, greeting)
+func (l *listener) greet() error {
+	records, err := l.read()
 	if err != nil {
 		return err
 	}
@@ -274,25 +287,47 @@ func (l *listener) greet(ctx context.Context) error {
 	}
 	if err := json.Unmarshal([]byte(records[0]), &asked); err != nil || len(records) > 1 || asked.Protocol != "json" || asked.Version != 1 {
 		text := `the first record must be {"protocol":"json","version":1}, alone`
-		l.send(ctx, encode(map[string]string{"error": text}))
+		_ = l.send(encode(map[string]string{"error": text}), nil) // it may be gone
 		return fmt.Errorf("handshake: %s", text)
 	}
-	return l.send(ctx, []byte{'{', '}', end})
+	return l.send([]byte{'{', '}', end}, nil)
 }
 
 // read returns the records of the next message.
-func (l *listener) read(ctx context.Context, patience time.Duration) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	_, message, err := l.ws.Read(ctx)
-	if err != nil {
-		return nil, err
+func (l *listener) read() ([]string, error) {
+	for {
+		op, message, err := l.sock.Read()
+		if err != nil {
+			return nil, err
+		}
+		l.silence.Reset(silence)
+		switch op {
+		case socket.Ping:
+			if err := l.sock.Write(socket.AppendFrame(nil, socket.Pong, message), time.Now().Add(writeTime)); err != nil {
+				return nil, err
+			}
+		case socket.Text, socket.Binary:
+			text, ended := strings.CutSuffix(string(message), string(end))
+			if !ended {
+				return nil, fmt.Errorf("a message of %d bytes does not end with the record separator", len(message))
+			}
+			return strings.Split(text, string(end)), nil
+		}
 	}
-	text, ended := strings.CutSuffix(string(message), string(end))
-	if !ended {
-		return nil, fmt.Errorf("a message of %d bytes does not end with the record separator", len(message))
+}
+
+// close says goodbye in WebSocket's terms, if there is still somebody, and ends the socket.
+func (l *listener) close(reason error) {
+	code := normalClosure
+	var e *socket.CloseError
+	if errors.As(reason, &e) && !e.Remote {
+		code = e.Code
 	}
-	return strings.Split(text, string(end)), nil
+	if l.sock.Write(socket.AppendClose(nil, code, ""), time.Now().Add(goodbye)) == nil {
+		l.sock.BeginClose(goodbye)
+		l.sock.Drain() // what is on the way: a reset would overtake the close frame
+	}
+	_ = l.sock.Close()
 }
 
 // property has the client told what the events of an id are.
@@ -326,8 +361,8 @@ func (l *listener) queue(frame []byte) {
 	}
 }
 
-// write sends what is queued, and pings.
-func (l *listener) write(ctx context.Context) {
+// write sends what is queued, and pings, until ctx ends or the client is gone.
+func (l *listener) write(ctx context.Context) error {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	ping := encode(record{Type: typePing})
@@ -337,22 +372,23 @@ func (l *listener) write(ctx context.Context) {
 		case frame = <-l.frames:
 		case <-tick.C:
 		case <-ctx.Done():
-			_ = l.send(context.WithoutCancel(ctx), encode(record{Type: typeClose, AllowReconnect: true})) // it may be gone
-			return
+			return l.send(encode(record{Type: typeClose, AllowReconnect: true}), nil)
 		}
-		if l.send(ctx, frame) != nil {
-			return
+		if err := l.send(frame, nil); err != nil {
+			return err
 		}
 		if n := l.leftOut.Swap(0); n > 0 {
-			if l.send(ctx, Frame(Event{ID: EventsLeftOut, Time: time.Now(), Values: []string{strconv.FormatInt(n, 10)}})) != nil {
-				return
+			if err := l.send(Frame(Event{ID: EventsLeftOut, Time: time.Now(), Values: []string{strconv.FormatInt(n, 10)}}), nil); err != nil {
+				return err
 			}
 		}
 	}
 }
 
-func (l *listener) send(ctx context.Context, frame []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTime)
-	defer cancel()
-	return l.ws.Write(ctx, websocket.MessageText, frame)
+// send writes a frame's text behind what is to come first.
+func (l *listener) send(text, first []byte) error {
+	if text != nil {
+		first = socket.AppendFrame(first, socket.Text, text)
+	}
+	return l.sock.Write(first, time.Now().Add(writeTime))
 }
