@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -81,44 +83,54 @@ func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
 		return nil, err
 	}
 	defer client.Close()
-	ranges, err := client.ClusterSlots(ctx).Result()
+	shards, err := client.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, err
 	}
-	return newRoutes(ranges, addr)
+	return newRoutes(shards, addr, client.Options().TLSConfig != nil)
 }
 
 // newRoutes takes the routes from what the server at addr has said. Where it names no host, it means its own.
-func newRoutes(ranges []redis.ClusterSlot, addr string) (*routes, error) {
+func newRoutes(shards []redis.ClusterShard, addr string, secure bool) (*routes, error) {
 	r, covered := &routes{}, 0
-	for _, part := range ranges {
-		if len(part.Nodes) == 0 || part.Start < 0 || part.End < part.Start || part.End >= slots {
-			return nil, fmt.Errorf("slots %d to %d have no master", part.Start, part.End)
+	for _, shard := range shards {
+		if len(shard.Slots) == 0 {
+			continue
 		}
-		host, port, err := net.SplitHostPort(part.Nodes[0].Addr)
-		if err != nil {
-			return nil, err
-		}
-		if host == "" || host == "?" {
-			host, _, _ = net.SplitHostPort(addr)
-		}
-		master := net.JoinHostPort(host, port)
-		n := slices.Index(r.masters, master)
+		n := slices.IndexFunc(shard.Nodes, func(node redis.Node) bool { return node.Role == "master" && node.Health == "online" })
 		if n < 0 {
-			n, r.masters = len(r.masters), append(r.masters, master)
+			return nil, fmt.Errorf("slots %d to %d have no master that is well", shard.Slots[0].Start, shard.Slots[0].End)
 		}
-		if n > 255 {
-			return nil, errors.New("the cluster has more than 256 masters; more are not supported")
+		if len(r.masters) > math.MaxUint8 {
+			return nil, fmt.Errorf("the cluster has more than %d masters; more are not supported", math.MaxUint8+1)
 		}
-		for i := part.Start; i <= part.End; i++ {
-			r.bySlot[i] = uint8(n)
+		for _, part := range shard.Slots {
+			if part.Start < 0 || part.End < part.Start || part.End >= slots {
+				return nil, fmt.Errorf("there are no slots %d to %d", part.Start, part.End)
+			}
+			for i := part.Start; i <= part.End; i++ {
+				r.bySlot[i] = uint8(len(r.masters))
+			}
+			covered += int(part.End - part.Start + 1)
 		}
-		covered += part.End - part.Start + 1
+		r.masters = append(r.masters, address(shard.Nodes[n], addr, secure))
 	}
 	if covered != slots {
 		return nil, fmt.Errorf("the cluster serves %d of %d slots", covered, slots)
 	}
 	return r, nil
+}
+
+// address returns where a node is, as the server at addr says it.
+func address(node redis.Node, addr string, secure bool) string {
+	host, port := node.Endpoint, node.Port
+	if host == "" || host == "?" {
+		host, _, _ = net.SplitHostPort(addr)
+	}
+	if secure && node.TLSPort > 0 {
+		port = node.TLSPort
+	}
+	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
 }
 
 // open returns a client of one server of the cluster.

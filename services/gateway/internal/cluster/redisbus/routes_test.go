@@ -29,25 +29,38 @@ func TestSlot(t *testing.T) {
 }
 
 func TestNewRoutes(t *testing.T) {
-	node := func(addr string) []redis.ClusterNode { return []redis.ClusterNode{{Addr: addr}, {Addr: "replica:1"}} }
+	shard := func(host string, port, tlsPort int64, slots ...redis.SlotRange) redis.ClusterShard {
+		return redis.ClusterShard{Slots: slots, Nodes: []redis.Node{
+			{Endpoint: "replica", Port: 1, Role: "replica", Health: "online"},
+			{Endpoint: host, Port: port, TLSPort: tlsPort, Role: "master", Health: "online"},
+		}}
+	}
+	part := func(start, end int64) redis.SlotRange { return redis.SlotRange{Start: start, End: end} }
+	failed := shard("b", 2, 0, part(100, 16383))
+	failed.Nodes[1].Health = "fail"
 	for _, test := range []struct {
 		name    string
-		ranges  []redis.ClusterSlot
+		shards  []redis.ClusterShard
+		secure  bool
 		masters string
 		fails   string
 	}{
-		{"three parts of two masters", []redis.ClusterSlot{{Start: 0, End: 99, Nodes: node("a:1")}, {Start: 100, End: 200, Nodes: node("b:2")}, {Start: 201, End: 16383, Nodes: node("a:1")}}, "a:1 b:2", ""},
-		{"no host: the one that was asked", []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: node(":7")}}, "asked:7", ""},
-		{"unknown host: the one that was asked", []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: node("?:7")}}, "asked:7", ""},
-		{"IPv6", []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: node("[::1]:7")}}, "[::1]:7", ""},
-		{"slots without a master", []redis.ClusterSlot{{Start: 0, End: 16382, Nodes: node("a:1")}}, "", "16383 of 16384 slots"},
-		{"nothing", nil, "", "0 of 16384 slots"},
-		{"a part without servers", []redis.ClusterSlot{{Start: 0, End: 16383}}, "", "have no master"},
-		{"a slot beyond the last", []redis.ClusterSlot{{Start: 0, End: 16384, Nodes: node("a:1")}}, "", "have no master"},
-		{"no port", []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: node("a")}}, "", "missing port"},
+		{"three parts of two masters", []redis.ClusterShard{shard("a", 1, 0, part(0, 99), part(201, 16383)), shard("b", 2, 0, part(100, 200))}, false, "a:1 b:2", ""},
+		{"no host: the one that was asked", []redis.ClusterShard{shard("", 7, 0, part(0, 16383))}, false, "asked:7", ""},
+		{"unknown host: the one that was asked", []redis.ClusterShard{shard("?", 7, 0, part(0, 16383))}, false, "asked:7", ""},
+		{"IPv6", []redis.ClusterShard{shard("::1", 7, 0, part(0, 16383))}, false, "[::1]:7", ""},
+		{"TLS", []redis.ClusterShard{shard("a", 7, 8, part(0, 16383))}, true, "a:8", ""},
+		{"both ports, no TLS", []redis.ClusterShard{shard("a", 7, 8, part(0, 16383))}, false, "a:7", ""},
+		{"a master without slots", []redis.ClusterShard{shard("new", 1, 0), shard("a", 1, 0, part(0, 16383))}, false, "a:1", ""},
+		{"slots that nobody has", []redis.ClusterShard{shard("a", 1, 0, part(0, 16382))}, false, "", "16383 of 16384 slots"},
+		{"nothing", nil, false, "", "0 of 16384 slots"},
+		{"a master that has failed", []redis.ClusterShard{shard("a", 1, 0, part(0, 99)), failed}, false, "", "slots 100 to 16383 have no master that is well"},
+		{"a shard without servers", []redis.ClusterShard{{Slots: []redis.SlotRange{part(0, 16383)}}}, false, "", "no master"},
+		{"a slot beyond the last", []redis.ClusterShard{shard("a", 1, 0, part(0, 16384))}, false, "", "no slots 0 to 16384"},
+		{"more masters than there can be", make257(shard, part), false, "", "more than 256 masters"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := newRoutes(test.ranges, "asked:1")
+			r, err := newRoutes(test.shards, "asked:1", test.secure)
 			switch {
 			case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
 				t.Errorf("got %v, want an error with %q", err, test.fails)
@@ -58,4 +71,11 @@ func TestNewRoutes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func make257(shard func(string, int64, int64, ...redis.SlotRange) redis.ClusterShard, part func(start, end int64) redis.SlotRange) (shards []redis.ClusterShard) {
+	for i := range int64(257) {
+		shards = append(shards, shard("a", i, 0, part(i, i)))
+	}
+	return shards
 }
