@@ -125,6 +125,23 @@ func pairsOf(t *testing.T, s setup, test func(t *testing.T, a, b *server)) {
 	})
 }
 
+// pairsInEachCodec is pairs in each subprotocol, one after the other on the same gateways, each with an empty hub.
+func pairsInEachCodec(t *testing.T, test func(t *testing.T, a, b *server, codec string)) {
+	pairs(t, func(t *testing.T, a, b *server) {
+		eachCodec(t, func(t *testing.T, codec string) {
+			a, b := *a, *b // their clients belong to this test
+			a.t, b.t = t, t
+			test(t, &a, &b, codec)
+			everybody := webpubsub.Audience{Hub: chat}
+			must(t, a.node.Close(within(t), everybody, "the test is over"))
+			eventually(t, "all have left", func() bool {
+				exists, err := a.node.Exists(within(t), everybody)
+				return err == nil && !exists
+			})
+		})
+	})
+}
+
 func redisBus(t testing.TB, url string) cluster.Bus {
 	t.Helper()
 	bus, err := redisbus.New(redisbus.Config{URL: url, Prefix: "test"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

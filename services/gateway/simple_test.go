@@ -39,22 +39,10 @@ func TestSimpleClientSendsToGroup(t *testing.T) {
 		must(t, s.rest().SendToUser(within(t), "ben", text("first"))) // the sender has not joined the group
 		wantMessage(t, sender, "first")
 
-		must(t, s.rest().Revoke(within(t), connectionOf(t, s, "ben"), webpubsub.SendToGroup, "room"))
+		must(t, s.rest().Revoke(within(t), connectionOf(t, "ben", s), webpubsub.SendToGroup, "room"))
 		must(t, sender.Send(within(t), text("raw")))
 		wantClose(t, sender, 1008)
 	})
-}
-
-// connectionOf returns the id of the only connection that user has, which a simple client is not told.
-func connectionOf(t *testing.T, s *server, user string) string {
-	t.Helper()
-	must(t, s.rest().AddUserToGroup(within(t), "those of "+user, user))
-	members, err := s.node.Members(within(t), chat, "those of "+user, "", 2)
-	must(t, err)
-	if len(members) != 1 {
-		t.Fatalf("got %d connections of %s, want 1", len(members), user)
-	}
-	return members[0].ConnectionID
 }
 
 // checklist:C09
