@@ -282,22 +282,24 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 // checklist:E06
 func TestCloseReasonReachesTheHandler(t *testing.T) {
 	t.Parallel()
-	reasons := make(chan string, 1)
-	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/disconnected" {
-			body, _ := io.ReadAll(r.Body)
-			reasons <- string(body)
+	eachReliable(t, func(t *testing.T, codec string) {
+		reasons := make(chan string, 1)
+		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/disconnected" {
+				body, _ := io.ReadAll(r.Body)
+				reasons <- string(body)
+			}
+		})))
+		c := s.join(codec, "ana")
+		must(t, s.rest().CloseUser(within(t), "ana", "enough"))
+		wantClose(t, c, 1000)
+		select {
+		case got := <-reasons:
+			if got != `{"reason":"enough"}` {
+				t.Errorf("got %s, want the reason of the close", got)
+			}
+		case <-within(t).Done():
+			t.Error("the handler did not hear of the end")
 		}
-	})))
-	c := s.join(protocol.NameReliableJSON, "ana")
-	must(t, s.rest().CloseUser(within(t), "ana", "enough"))
-	wantClose(t, c, 1000)
-	select {
-	case got := <-reasons:
-		if got != `{"reason":"enough"}` {
-			t.Errorf("got %s, want the reason of the close", got)
-		}
-	case <-within(t).Done():
-		t.Error("the handler did not hear of the end")
-	}
+	})
 }

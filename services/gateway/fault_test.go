@@ -116,15 +116,17 @@ func TestTenantsMessageSize(t *testing.T) {
 
 func TestMessageRateIsHeldDown(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 1000}, Hubs: []tenant.Hub{{Name: "chat", MessagesPerSecond: 20}}}})
-	c := s.join(protocol.NameJSON, "ana", "g")
-	begin := time.Now()
-	for range 26 {
-		must(t, c.SendToGroup(within(t), "g", text("x"), wsclient.SendOptions{}))
-	}
-	if took := time.Since(begin); took < 200*time.Millisecond {
-		t.Errorf("26 messages took %v, want the last 6 to be held back at 20 a second", took)
-	}
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{tenant: tenant.Tenant{Limits: tenant.Limits{MessagesPerSecond: 1000}, Hubs: []tenant.Hub{{Name: "chat", MessagesPerSecond: 20}}}})
+		c := s.join(codec, "ana", "g")
+		begin := time.Now()
+		for range 26 {
+			must(t, c.SendToGroup(within(t), "g", text("x"), wsclient.SendOptions{}))
+		}
+		if took := time.Since(begin); took < 200*time.Millisecond {
+			t.Errorf("26 messages took %v, want the last 6 to be held back at 20 a second", took)
+		}
+	})
 }
 
 // stuck is a client that says hello and then reads no more.

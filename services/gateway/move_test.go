@@ -164,142 +164,146 @@ func TestMovesUnderLoad(t *testing.T) {
 // checklist:O06
 func TestRecoveryOnAThirdNode(t *testing.T) {
 	t.Parallel()
-	redis := testkit.Redis(t)
-	node := func() *server { return start(t, setup{bus: redisBus(t, redis.URL)}) }
-	a, b, c := node(), node(), node()
-	const codec = protocol.NameReliableJSON
-	client := a.join(codec, "ana", "room")
-	b.recoverAt(t, client)
-	must(t, a.rest().Grant(within(t), client.Info().ConnectionID, webpubsub.SendToGroup, "elsewhere"))
-	a.stop()
-	<-a.done
-	c.recoverAt(t, client)
-	id := client.Info().ConnectionID
-	for _, s := range []*server{b, c} {
-		must(t, s.rest().SendToConnection(within(t), id, text("hello")))
-		wantMessage(t, client, "hello")
-		if exists, err := s.rest().ConnectionExists(within(t), id); !exists || err != nil {
-			t.Errorf("got exists %v, %v; want the connection", exists, err)
+	eachReliable(t, func(t *testing.T, codec string) {
+		redis := testkit.Redis(t)
+		node := func() *server { return start(t, setup{bus: redisBus(t, redis.URL)}) }
+		a, b, c := node(), node(), node()
+		client := a.join(codec, "ana", "room")
+		b.recoverAt(t, client)
+		must(t, a.rest().Grant(within(t), client.Info().ConnectionID, webpubsub.SendToGroup, "elsewhere"))
+		a.stop()
+		<-a.done
+		c.recoverAt(t, client)
+		id := client.Info().ConnectionID
+		for _, s := range []*server{b, c} {
+			must(t, s.rest().SendToConnection(within(t), id, text("hello")))
+			wantMessage(t, client, "hello")
+			if exists, err := s.rest().ConnectionExists(within(t), id); !exists || err != nil {
+				t.Errorf("got exists %v, %v; want the connection", exists, err)
+			}
+			must(t, s.rest().AddConnectionToGroup(within(t), "late", id))
+			if allowed, err := s.node.Allowed(within(t), chat, id, webpubsub.SendToGroup, "elsewhere"); !allowed || err != nil {
+				t.Errorf("got allowed %v, %v; want what was granted on another node", allowed, err)
+			}
 		}
-		must(t, s.rest().AddConnectionToGroup(within(t), "late", id))
-		if allowed, err := s.node.Allowed(within(t), chat, id, webpubsub.SendToGroup, "elsewhere"); !allowed || err != nil {
-			t.Errorf("got allowed %v, %v; want what was granted on another node", allowed, err)
+		must(t, b.rest().SendToGroup(within(t), "late", text("not to it"), dataplane.Except(id)))
+		must(t, b.rest().CloseConnection(within(t), id, "enough"))
+		wantClose(t, client, 1000)
+		if _, err := b.tryDial(b.recoveryURL(client.Info()), codec); !isClosed(err, 1008) {
+			t.Errorf("got %v from the recovery of a closed connection, want a close with 1008", err)
 		}
-	}
-	must(t, b.rest().SendToGroup(within(t), "late", text("not to it"), dataplane.Except(id)))
-	must(t, b.rest().CloseConnection(within(t), id, "enough"))
-	wantClose(t, client, 1000)
-	if _, err := b.tryDial(b.recoveryURL(client.Info()), codec); !isClosed(err, 1008) {
-		t.Errorf("got %v from the recovery of a closed connection, want a close with 1008", err)
-	}
-	if b.conns.Len()+c.conns.Len() != 0 {
-		t.Errorf("got %d and %d connections, want none", b.conns.Len(), c.conns.Len())
-	}
+		if b.conns.Len()+c.conns.Len() != 0 {
+			t.Errorf("got %d and %d connections, want none", b.conns.Len(), c.conns.Len())
+		}
+	})
 }
 
 // TestRecoveryOnAnotherNodeWhileTheOldSocketIsOpen also has many try at once: one at a time gets the connection, and
 // the others are told to try again.
 func TestRecoveryOnAnotherNodeWhileTheOldSocketIsOpen(t *testing.T) {
 	t.Parallel()
-	pairs(t, func(t *testing.T, a, b *server) {
-		const codec = protocol.NameReliableJSON
-		c := a.join(codec, "ana", "room")
-		info := c.Info()
-		results := make(chan error, 8)
-		for i := range cap(results) {
-			go func() {
-				node := []*server{a, b}[i%2]
-				_, err := node.tryDial(node.recoveryURL(info), codec)
-				results <- err
-			}()
-		}
-		won := 0
-		for range cap(results) {
-			err := <-results
-			var later *wsclient.HandshakeError
-			var lost *wsclient.CloseError
-			switch {
-			case err == nil:
-				won++
-			case errors.As(err, &later) && later.Status == http.StatusServiceUnavailable && later.Header.Get("Retry-After") != "":
-			case errors.As(err, &lost) && lost.Code != 1008: // another one came before it had said hello
-			default:
-				t.Errorf("got %v, want a connection or to be told to try again", err)
+	eachReliable(t, func(t *testing.T, codec string) {
+		pairs(t, func(t *testing.T, a, b *server) {
+			c := a.join(codec, "ana", "room")
+			info := c.Info()
+			results := make(chan error, 8)
+			for i := range cap(results) {
+				go func() {
+					node := []*server{a, b}[i%2]
+					_, err := node.tryDial(node.recoveryURL(info), codec)
+					results <- err
+				}()
 			}
-		}
-		if won == 0 {
-			t.Error("nobody has recovered the connection")
-		}
-		wantClose(t, c, 1006)
-		b.recoverAt(t, c)
-		must(t, a.rest().SendToGroup(within(t), "room", text("once")))
-		wantMessage(t, c, "once")
-		if n := a.conns.Len() + b.conns.Len(); n != 1 {
-			t.Errorf("got %d connections, want 1", n)
-		}
+			won := 0
+			for range cap(results) {
+				err := <-results
+				var later *wsclient.HandshakeError
+				var lost *wsclient.CloseError
+				switch {
+				case err == nil:
+					won++
+				case errors.As(err, &later) && later.Status == http.StatusServiceUnavailable && later.Header.Get("Retry-After") != "":
+				case errors.As(err, &lost) && lost.Code != 1008: // another one came before it had said hello
+				default:
+					t.Errorf("got %v, want a connection or to be told to try again", err)
+				}
+			}
+			if won == 0 {
+				t.Error("nobody has recovered the connection")
+			}
+			wantClose(t, c, 1006)
+			b.recoverAt(t, c)
+			must(t, a.rest().SendToGroup(within(t), "room", text("once")))
+			wantMessage(t, c, "once")
+			if n := a.conns.Len() + b.conns.Len(); n != 1 {
+				t.Errorf("got %d connections, want 1", n)
+			}
+		})
 	})
 }
 
 // checklist:C18 C19
 func TestRecoveryOnAnotherNodeIsRefused(t *testing.T) {
 	t.Parallel()
-	pairs(t, func(t *testing.T, a, b *server) {
-		const codec = protocol.NameReliableJSON
-		c, other, plain, closed := a.join(codec, "ana"), a.join(codec, "ben"), a.join(protocol.NameJSON, "cara"), a.join(codec, "dan")
-		id := c.Info().ConnectionID
-		must(t, closed.Close(1000, ""))
-		eventually(t, "it has ended", func() bool { return a.conns.Conn(closed.Info().ConnectionID) == nil })
-		token := func(key []byte, id string, life time.Duration) string {
-			return b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: reconnectionToken(key, id, time.Now().Add(life))})
-		}
-		keyOf := func(c *wsclient.Client) []byte {
-			return a.conns.Conn(c.Info().ConnectionID).Owner.(*client).reconnectionKey()
-		}
-		for name, address := range map[string]string{
-			"no token":       b.recoveryURL(protocol.Connected{ConnectionID: id}),
-			"forged":         token(make([]byte, 32), id, time.Hour),
-			"expired":        token(keyOf(c), id, -time.Second),
-			"another's":      b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: other.Info().ReconnectionToken}),
-			"not reliable":   token(keyOf(plain), plain.Info().ConnectionID, time.Hour),
-			"ended":          b.recoveryURL(closed.Info()),
-			"of nobody":      token(keyOf(c), id[:20]+"nobody", time.Hour),
-			"of no node":     token(keyOf(c), "x", time.Hour),
-			"of another hub": b.url + "/client/hubs/other" + b.recoveryURL(c.Info())[len(b.url)+len("/client/hubs/chat"):],
-		} {
-			if _, err := b.tryDial(address, codec); !isClosed(err, 1008) {
-				t.Errorf("%s: got %v, want an upgrade and a close with 1008", name, err)
+	eachReliable(t, func(t *testing.T, codec string) {
+		pairs(t, func(t *testing.T, a, b *server) {
+			c, other, plain, closed := a.join(codec, "ana"), a.join(codec, "ben"), a.join(protocol.NameJSON, "cara"), a.join(codec, "dan")
+			id := c.Info().ConnectionID
+			must(t, closed.Close(1000, ""))
+			eventually(t, "it has ended", func() bool { return a.conns.Conn(closed.Info().ConnectionID) == nil })
+			token := func(key []byte, id string, life time.Duration) string {
+				return b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: reconnectionToken(key, id, time.Now().Add(life))})
 			}
-		}
-		must(t, c.Ping(within(t))) // nobody has harmed it
-		if b.conns.Len() != 0 {
-			t.Errorf("got %d connections where all were refused, want none", b.conns.Len())
-		}
+			keyOf := func(c *wsclient.Client) []byte {
+				return a.conns.Conn(c.Info().ConnectionID).Owner.(*client).reconnectionKey()
+			}
+			for name, address := range map[string]string{
+				"no token":       b.recoveryURL(protocol.Connected{ConnectionID: id}),
+				"forged":         token(make([]byte, 32), id, time.Hour),
+				"expired":        token(keyOf(c), id, -time.Second),
+				"another's":      b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: other.Info().ReconnectionToken}),
+				"not reliable":   token(keyOf(plain), plain.Info().ConnectionID, time.Hour),
+				"ended":          b.recoveryURL(closed.Info()),
+				"of nobody":      token(keyOf(c), id[:20]+"nobody", time.Hour),
+				"of no node":     token(keyOf(c), "x", time.Hour),
+				"of another hub": b.url + "/client/hubs/other" + b.recoveryURL(c.Info())[len(b.url)+len("/client/hubs/chat"):],
+			} {
+				if _, err := b.tryDial(address, codec); !isClosed(err, 1008) {
+					t.Errorf("%s: got %v, want an upgrade and a close with 1008", name, err)
+				}
+			}
+			must(t, c.Ping(within(t))) // nobody has harmed it
+			if b.conns.Len() != 0 {
+				t.Errorf("got %d connections where all were refused, want none", b.conns.Len())
+			}
+		})
 	})
 }
 
 // TestOtherTenantsCannotTakeAConnection has a tenant that knows another's connection id, and its reconnection token.
 func TestOtherTenantsCannotTakeAConnection(t *testing.T) {
 	t.Parallel()
-	net := membus.NewNetwork()
-	hosts := func(name, host, key string) tenant.Tenant {
-		return tenant.Tenant{Name: name, Hosts: []string{host}, Keys: tenant.Keys{Primary: key}}
-	}
-	const other = "another key of thirty-two bytes..."
-	node := func() *server {
-		tenants, err := tenant.NewStatic(hosts("one", "127.0.0.1", key), hosts("two", "localhost", other))
-		must(t, err)
-		return startWith(t, setup{bus: net.Bus()}, tenants)
-	}
-	a, b := node(), node()
-	const codec = protocol.NameReliableJSON
-	c := a.join(codec, "ana")
-	for _, s := range []*server{a, b} {
-		if _, err := s.tryDial(strings.Replace(s.recoveryURL(c.Info()), "127.0.0.1", "localhost", 1), codec); !isClosed(err, 1008) {
-			t.Errorf("got %v, want an upgrade and a close with 1008", err)
+	eachReliable(t, func(t *testing.T, codec string) {
+		net := membus.NewNetwork()
+		hosts := func(name, host, key string) tenant.Tenant {
+			return tenant.Tenant{Name: name, Hosts: []string{host}, Keys: tenant.Keys{Primary: key}}
 		}
-	}
-	must(t, c.Ping(within(t)))
-	b.recoverAt(t, c)
+		const other = "another key of thirty-two bytes..."
+		node := func() *server {
+			tenants, err := tenant.NewStatic(hosts("one", "127.0.0.1", key), hosts("two", "localhost", other))
+			must(t, err)
+			return startWith(t, setup{bus: net.Bus()}, tenants)
+		}
+		a, b := node(), node()
+		c := a.join(codec, "ana")
+		for _, s := range []*server{a, b} {
+			if _, err := s.tryDial(strings.Replace(s.recoveryURL(c.Info()), "127.0.0.1", "localhost", 1), codec); !isClosed(err, 1008) {
+				t.Errorf("got %v, want an upgrade and a close with 1008", err)
+			}
+		}
+		must(t, c.Ping(within(t)))
+		b.recoverAt(t, c)
+	})
 }
 
 // TestHugeStateMoves has as much unacknowledged as may be, by number and by size.
@@ -339,80 +343,82 @@ func TestHugeStateMoves(t *testing.T) {
 // checklist:O06
 func TestHandlersSeeOneConnection(t *testing.T) {
 	t.Parallel()
-	events := make(chan string, 100)
-	s := withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
-		cookie, state := "", r.Header.Get("ce-connectionState")
-		if c, err := r.Cookie("sticky"); err == nil {
-			cookie = c.Value
+	eachReliable(t, func(t *testing.T, codec string) {
+		events := make(chan string, 100)
+		s := withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+			cookie, state := "", r.Header.Get("ce-connectionState")
+			if c, err := r.Cookie("sticky"); err == nil {
+				cookie = c.Value
+			}
+			events <- strings.Join([]string{r.URL.Path[1:], r.Header.Get("ce-id"), state, cookie, r.Header.Get("ce-userId")}, " ")
+			http.SetCookie(w, &http.Cookie{Name: "sticky", Value: "pod-1"})
+			w.Header().Set("ce-connectionState", state+"+")
+			w.WriteHeader(http.StatusNoContent)
+		}))
+		net := membus.NewNetwork()
+		node := func() *server {
+			s.bus = net.Bus()
+			return start(t, s)
 		}
-		events <- strings.Join([]string{r.URL.Path[1:], r.Header.Get("ce-id"), state, cookie, r.Header.Get("ce-userId")}, " ")
-		http.SetCookie(w, &http.Cookie{Name: "sticky", Value: "pod-1"})
-		w.Header().Set("ce-connectionState", state+"+")
-		w.WriteHeader(http.StatusNoContent)
-	}))
-	net := membus.NewNetwork()
-	node := func() *server {
-		s.bus = net.Bus()
-		return start(t, s)
-	}
-	a, b := node(), node()
-	const codec = protocol.NameReliableJSON
-	want := func(event string) {
-		t.Helper()
-		if got := <-events; got != event {
-			t.Errorf("got event %q, want %q", got, event)
+		a, b := node(), node()
+		want := func(event string) {
+			t.Helper()
+			if got := <-events; got != event {
+				t.Errorf("got event %q, want %q", got, event)
+			}
 		}
-	}
-	c := a.join(codec, "ana")
-	want("connect 0   ana")
-	want("connected 1 + pod-1 ana")
-	id := 2
-	state := "++"
-	for _, node := range []*server{b, a, b} {
-		node.recoverAt(t, c)
-		must(t, c.SendEvent(within(t), "hello", text("x")))
-		want(fmt.Sprintf("hello %d %s pod-1 ana", id, state))
-		id++
-		state += "+"
-	}
-	must(t, c.Close(1000, ""))
-	want(fmt.Sprintf("disconnected %d %s pod-1 ana", id, state))
-	a.stop()
-	<-a.done
-	b.stop()
-	<-b.done
-	if len(events) != 0 {
-		t.Errorf("got another event %q, want none", <-events)
-	}
+		c := a.join(codec, "ana")
+		want("connect 0   ana")
+		want("connected 1 + pod-1 ana")
+		id := 2
+		state := "++"
+		for _, node := range []*server{b, a, b} {
+			node.recoverAt(t, c)
+			must(t, c.SendEvent(within(t), "hello", text("x")))
+			want(fmt.Sprintf("hello %d %s pod-1 ana", id, state))
+			id++
+			state += "+"
+		}
+		must(t, c.Close(1000, ""))
+		want(fmt.Sprintf("disconnected %d %s pod-1 ana", id, state))
+		a.stop()
+		<-a.done
+		b.stop()
+		<-b.done
+		if len(events) != 0 {
+			t.Errorf("got another event %q, want none", <-events)
+		}
+	})
 }
 
 // TestEventUnderWayStaysWithItsNode recovers elsewhere while the handler is at work: the client is told to try again, and
 // gets the answer where it was asked for.
 func TestEventUnderWayStaysWithItsNode(t *testing.T) {
 	t.Parallel()
-	entered, release := make(chan struct{}, 2), make(chan struct{})
-	s := withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			entered <- struct{}{}
-			<-release
+	eachReliable(t, func(t *testing.T, codec string) {
+		entered, release := make(chan struct{}, 2), make(chan struct{})
+		s := withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				entered <- struct{}{}
+				<-release
+			}
+		}))
+		net := membus.NewNetwork()
+		s.bus = net.Bus()
+		a := start(t, s)
+		s.bus = net.Bus()
+		b := start(t, s)
+		c := a.join(codec, "ana")
+		go func() { _ = c.SendEvent(context.Background(), "slow", text("x")) }()
+		<-entered
+		var later *wsclient.HandshakeError
+		if _, err := b.tryDial(b.recoveryURL(c.Info()), codec); !errors.As(err, &later) || later.Status != http.StatusServiceUnavailable {
+			t.Errorf("got %v, want to be told to try again", err)
 		}
-	}))
-	net := membus.NewNetwork()
-	s.bus = net.Bus()
-	a := start(t, s)
-	s.bus = net.Bus()
-	b := start(t, s)
-	const codec = protocol.NameReliableJSON
-	c := a.join(codec, "ana")
-	go func() { _ = c.SendEvent(context.Background(), "slow", text("x")) }()
-	<-entered
-	var later *wsclient.HandshakeError
-	if _, err := b.tryDial(b.recoveryURL(c.Info()), codec); !errors.As(err, &later) || later.Status != http.StatusServiceUnavailable {
-		t.Errorf("got %v, want to be told to try again", err)
-	}
-	close(release)
-	b.recoverAt(t, c)
-	must(t, c.SendEvent(within(t), "slow", text("x")))
+		close(release)
+		b.recoverAt(t, c)
+		must(t, c.SendEvent(within(t), "slow", text("x")))
+	})
 }
 
 // TestDrainLeavesReliableConnectionsToOthers has one client come back to another node in time, with nothing lost and no

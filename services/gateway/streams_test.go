@@ -279,36 +279,44 @@ func TestStreamIsRefused(t *testing.T) {
 // checklist:C25
 func TestStreamStartIsRefusedByName(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	p := publish(t, s.join(protocol.NameJSON, "ana"))
-	for _, frame := range []string{
-		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":0}}`,
-		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"},"dataType":"text","data":"x"}`,
-		`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"},"ackId":7}`,
-	} {
-		must(t, p.SendFrame(within(t), false, []byte(frame)))
-		p.wantClosed("s", protocol.BadRequest)
-	}
-	must(t, p.Ping(within(t)))
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		p := publish(t, s.join(codec, "ana"))
+		for asJSON, asProtobuf := range map[string]string{ // of group g and stream s
+			`{"type":"sendToGroup","group":"g","stream":{"streamId":"s","idleTimeoutMs":0}}`:            "\x0a\x0a\x0a\x01g\x3a\x05\x0a\x01s\x10\x00",
+			`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"},"dataType":"text","data":"x"}`: "\x0a\x0d\x0a\x01g\x1a\x03\x0a\x01x\x3a\x03\x0a\x01s",
+			`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"},"ackId":7}`:                    "\x0a\x0a\x0a\x01g\x10\x07\x3a\x03\x0a\x01s",
+		} {
+			frame := asJSON
+			if isProtobuf(codec) {
+				frame = asProtobuf
+			}
+			must(t, p.SendFrame(within(t), isProtobuf(codec), []byte(frame)))
+			p.wantClosed("s", protocol.BadRequest)
+		}
+		must(t, p.Ping(within(t)))
+	})
 }
 
 // checklist:C25
 func TestAsManyStreamsAsAConnectionMayHave(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{})
-	p, other := publish(t, s.join(protocol.NameJSON, "ana")), publish(t, s.join(protocol.NameJSON, "ben"))
-	for n := range stream.MaxOpen {
-		p.start(fmt.Sprint(n), "room")
-	}
-	p.do(&protocol.Request{Kind: protocol.StreamStart, StreamID: "one more", Group: "room"})
-	p.wantClosed("one more", protocol.BadRequest)
-	other.start("one more", "room")
-	p.end("7", nil)
-	p.wantClosed("7", "")
-	p.start("one more", "room")
-	must(t, p.Close(1000, ""))
-	must(t, other.Close(1000, ""))
-	eventually(t, "all streams are over", func() bool { return s.unsaid.Load() == 0 })
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		p, other := publish(t, s.join(codec, "ana")), publish(t, s.join(codec, "ben"))
+		for n := range stream.MaxOpen {
+			p.start(fmt.Sprint(n), "room")
+		}
+		p.do(&protocol.Request{Kind: protocol.StreamStart, StreamID: "one more", Group: "room"})
+		p.wantClosed("one more", protocol.BadRequest)
+		other.start("one more", "room")
+		p.end("7", nil)
+		p.wantClosed("7", "")
+		p.start("one more", "room")
+		must(t, p.Close(1000, ""))
+		must(t, other.Close(1000, ""))
+		eventually(t, "all streams are over", func() bool { return s.unsaid.Load() == 0 })
+	})
 }
 
 // checklist:C27
@@ -556,15 +564,17 @@ func TestStreamAcrossNodes(t *testing.T) {
 // checklist:C27 O06
 func TestStreamsOfANodeThatDrains(t *testing.T) {
 	t.Parallel()
-	pairs(t, func(t *testing.T, a, b *server) {
-		p, member := publish(t, a.join(protocol.NameJSON, "ana")), b.join(protocol.NameJSON, "ben", "room")
-		p.start("s", "room")
-		p.send("s", 1, text("x"))
-		p.wantAck("s", 2)
-		a.stop()
-		<-a.done
-		wantFragment(t, member, "s", 1, text("x"))
-		wantEnd(t, member, "s", 2, protocol.Cancelled)
+	eachPubSub(t, func(t *testing.T, codec string) {
+		pairs(t, func(t *testing.T, a, b *server) {
+			p, member := publish(t, a.join(codec, "ana")), b.join(codec, "ben", "room")
+			p.start("s", "room")
+			p.send("s", 1, text("x"))
+			p.wantAck("s", 2)
+			a.stop()
+			<-a.done
+			wantFragment(t, member, "s", 1, text("x"))
+			wantEnd(t, member, "s", 2, protocol.Cancelled)
+		})
 	})
 }
 
@@ -600,18 +610,20 @@ func TestStreamWhileTheBusIsAway(t *testing.T) {
 // TestFragmentsAreNotLogged: what reads message logs knows whole messages.
 func TestFragmentsAreNotLogged(t *testing.T) {
 	t.Parallel()
-	log := &memoryLog{}
-	s := start(t, setup{log: log, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Listeners: []string{"history"}}}}})
-	p := publish(t, s.join(protocol.NameJSON, "ana"))
-	p.start("s", "room")
-	p.send("s", 1, text("part"))
-	p.wantAck("s", 2)
-	p.end("s", nil)
-	p.wantClosed("s", "")
-	must(t, p.SendToGroup(within(t), "room", text("whole"), wsclient.SendOptions{}))
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	if len(log.entries) != 1 || string(log.entries[0].Data.Bytes) != "whole" {
-		t.Errorf("got %d entries, want the whole message only", len(log.entries))
-	}
+	eachPubSub(t, func(t *testing.T, codec string) {
+		log := &memoryLog{}
+		s := start(t, setup{log: log, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Listeners: []string{"history"}}}}})
+		p := publish(t, s.join(codec, "ana"))
+		p.start("s", "room")
+		p.send("s", 1, text("part"))
+		p.wantAck("s", 2)
+		p.end("s", nil)
+		p.wantClosed("s", "")
+		must(t, p.SendToGroup(within(t), "room", text("whole"), wsclient.SendOptions{}))
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		if len(log.entries) != 1 || string(log.entries[0].Data.Bytes) != "whole" {
+			t.Errorf("got %d entries, want the whole message only", len(log.entries))
+		}
+	})
 }
