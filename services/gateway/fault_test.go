@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
@@ -303,4 +306,52 @@ func TestNoRefusalIsWithoutRequestID(t *testing.T) {
 	if id := answer.Header.Get("X-Request-Id"); answer.StatusCode != http.StatusUnauthorized || id == "" {
 		t.Errorf("got %d with request id %q, want 401 with one", answer.StatusCode, id)
 	}
+}
+
+// TestGarbageLeavesNothing has clients that are in the middle of things send what ends their connections: of them nothing
+// is left, neither a goroutine, nor a connection, nor a subscription.
+//
+// checklist:C20
+func TestGarbageLeavesNothing(t *testing.T) { // not in parallel, as it counts what runs in the process
+	s := start(t, setup{config: Config{RecoveryTime: 50 * time.Millisecond}})
+	const each = 20
+	topics := map[string]bool{}
+	attack := func(wave int) {
+		eachPubSub(t, func(t *testing.T, codec string) {
+			for i := range each {
+				name := fmt.Sprintf("%s %d %d", codec, wave, i)
+				topics[cluster.Topic(chat, webpubsub.ScopeGroup, name)] = true
+				topics[cluster.Topic(chat, webpubsub.ScopeUser, name)] = true
+				c := s.join(codec, name, name)
+				must(t, c.SendToGroup(within(t), name, text("x"), wsclient.SendOptions{}))
+				publish(t, c).start("s", name) // and does not end it
+				_ = c.SendFrame(within(t), isProtobuf(codec), []byte("\x0a\xff{garbage"))
+				c.Drop()
+			}
+		})
+	}
+	settled := func(limit int) {
+		t.Helper()
+		eventually(t, "all connections have ended", func() bool { return len(s.conns.Conns()) == 0 && s.unsaid.Load() == 0 })
+		eventually(t, "nobody is counted", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.counts) == 0 && len(s.joining) == 0
+		})
+		for topic := range topics {
+			eventually(t, "nothing is subscribed to", func() bool {
+				nodes, err := s.bus.Interest(within(t), topic)
+				return err == nil && nodes == 0
+			})
+		}
+		eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= limit })
+	}
+	attack(0)
+	settled(math.MaxInt)
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	before := runtime.NumGoroutine()
+	for wave := range 3 {
+		attack(wave + 1)
+	}
+	settled(before + 5) // of timers and servers that come and go
 }
