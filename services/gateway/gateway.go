@@ -226,6 +226,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	})
 	err := group.Wait()
 	g.draining.Store(true)
+	g.traces.stop()
 	g.stop()
 	g.sockets.Wait()
 	g.mourners.Wait()
@@ -241,6 +242,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
 func (g *Gateway) drain() {
 	g.draining.Store(true)
+	g.traces.stop()
 	deadline := time.Now().Add(g.cfg.DrainTime)
 	conns := g.conns.Conns()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)

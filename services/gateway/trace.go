@@ -24,12 +24,19 @@ type traces struct {
 	hub    *livetrace.Hub
 	wanted atomic.Pointer[map[traced]bool] // nil: none
 	look   chan struct{}                   // asks to look for listeners at once
+
+	life context.Context // ends when the node begins to drain: nobody is waited for who only watches
+	stop context.CancelFunc
 }
 
 // traced is a category of a tenant that somebody watches, on this node or another.
 type traced struct{ tenant, category string }
 
-func newTraces() *traces { return &traces{hub: livetrace.NewHub(), look: make(chan struct{}, 1)} }
+func newTraces() *traces {
+	t := &traces{hub: livetrace.NewHub(), look: make(chan struct{}, 1)}
+	t.life, t.stop = context.WithCancel(context.Background())
+	return t
+}
 
 // wants reports whether anybody watches. It is asked about each message.
 func (t *traces) wants(tenant, category string) bool {
@@ -78,7 +85,9 @@ func (g *Gateway) serveTrace(w http.ResponseWriter, r *http.Request) {
 		f = refuse(http.StatusTooManyRequests, "%d are watching already, as many as may on one node", livetrace.MaxListeners)
 	}
 	if f != nil {
-		g.tellRefusal(r, f)
+		if f.status != http.StatusTooManyRequests { // which would look like that of clients
+			g.tellRefusal(r, f)
+		}
 		f.write(w)
 		return
 	}
@@ -89,7 +98,7 @@ func (g *Gateway) serveTrace(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // w has been answered
 	}
-	err = g.traces.hub.Serve(g.life, sock, t.Name, func(ctx context.Context) (func(), error) {
+	err = g.traces.hub.Serve(g.traces.life, sock, t.Name, func(ctx context.Context) (func(), error) {
 		release, err := g.node.HoldTrace(ctx, t.Name)
 		select {
 		case g.traces.look <- struct{}{}:

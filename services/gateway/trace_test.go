@@ -163,6 +163,25 @@ func TestLiveTrace(t *testing.T) {
 	})
 }
 
+// TestNobodyWaitsForWatchers drains a node while somebody watches.
+//
+// checklist:O08
+func TestNobodyWaitsForWatchers(t *testing.T) {
+	t.Parallel()
+	s := start(t, setup{config: Config{DrainTime: time.Minute}, tenant: traced1().tenant})
+	w := s.dialTrace(t)
+	w.listen()
+	s.stop()
+	if r := w.next(); r.Type != 7 {
+		t.Errorf("got %+v, want the goodbye", r)
+	}
+	select {
+	case <-s.done:
+	case <-within(t).Done(): // a third of the drain time
+		t.Error("the node waits for who watches")
+	}
+}
+
 // TestLiveTraceShowsWhatItMay watches messages only, and not what others do.
 //
 // checklist:O08

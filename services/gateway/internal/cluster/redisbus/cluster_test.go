@@ -123,6 +123,33 @@ func TestClusterFailover(t *testing.T) {
 	}
 }
 
+// A master that hands over to its replica, as before maintenance, breaks no connection of itself.
+func TestClusterHandover(t *testing.T) {
+	t.Parallel()
+	servers := testkit.NewRedisCluster(t, true)
+	a, b := bustest.Start(t, newBus(t, servers.URL, "chatr")), bustest.Start(t, newBus(t, servers.URL, "chatr"))
+	topics := make([]string, 30)
+	for i := range topics {
+		topics[i] = fmt.Sprint("room-", i)
+	}
+	b.MustSubscribe(t, topics...)
+	replica := redis.NewClient(&redis.Options{Addr: servers.Replicas[1].Addr})
+	defer replica.Close()
+	if err := replica.ClusterFailover(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool {
+		return a.Lost() > 0 && b.Lost() > 0 && a.Ready() == nil && b.Ready() == nil &&
+			len(replica.PubSubShardChannels(t.Context(), "chatr:room-*").Val()) > 0
+	}, "both have gone over to the new master")
+	for _, topic := range topics {
+		testkit.Eventually(t, soon, func() bool {
+			nodes, err := a.Publish(t, topic, "after")
+			return err == nil && nodes == 1
+		}, "every topic is reached")
+	}
+}
+
 // Slots that move to another master take their channels along.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()

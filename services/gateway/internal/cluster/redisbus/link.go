@@ -16,7 +16,7 @@ import (
 var (
 	errApart  = errors.New("redis takes publishes but does not know of our subscriptions")
 	errRedial = errors.New("connection closed")
-	errMoved  = errors.New("redis has taken subscriptions away: their slots have moved")
+	errMoved  = errors.New("slots of the cluster have moved")
 )
 
 // link is a session's way to one server: the only one, or a master of the cluster.

@@ -40,7 +40,8 @@ type Config = redisconn.Config
 type Bus struct {
 	config  Config
 	client  redis.UniversalClient // nil: there is a cluster
-	servers []string              // of the cluster, as far as they are known; for Run
+	servers []string              // of the cluster, by the settings
+	masters []string              // of the last session; for Run
 	prefix  string                // of every channel
 	log     *slog.Logger
 	metrics *metrics

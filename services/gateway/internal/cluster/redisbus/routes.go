@@ -27,6 +27,16 @@ type routes struct {
 // of returns the index of the master that serves a channel.
 func (r *routes) of(channel string) int { return int(r.bySlot[slot(channel)]) }
 
+// equal reports whether the same masters serve the same slots. Their order is the server's.
+func (r *routes) equal(other *routes) bool {
+	for i := range slots {
+		if r.masters[r.bySlot[i]] != other.masters[other.bySlot[i]] {
+			return false
+		}
+	}
+	return true
+}
+
 // slot is the hash slot of a channel: that of what stands between the first brace and the next closing one, unless that
 // is nothing, else of all of it. Redis cluster specification, "Hash tags".
 func slot(channel string) uint16 {
@@ -61,17 +71,13 @@ var crcs = func() (table [256]uint16) {
 // findRoutes asks the servers that are known, one after another, who serves what.
 func (b *Bus) findRoutes(ctx context.Context) (*routes, error) {
 	var problems []error
-	for _, addr := range b.servers {
+	for _, addr := range slices.Concat(b.servers, b.masters) { // the masters of late may outlive those of the settings
 		r, err := b.askRoutes(ctx, addr)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", addr, err))
 			continue
 		}
-		for _, master := range r.masters { // they may outlive the ones from the settings
-			if !slices.Contains(b.servers, master) {
-				b.servers = append(b.servers, master)
-			}
-		}
+		b.masters = r.masters
 		return r, nil
 	}
 	return nil, errors.Join(problems...)
@@ -83,6 +89,18 @@ func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
 		return nil, err
 	}
 	defer client.Close()
+	return readRoutes(ctx, client, addr)
+}
+
+// readRoutes asks the server at addr. What it says counts only while it sees most of the cluster.
+func readRoutes(ctx context.Context, client *redis.Client, addr string) (*routes, error) {
+	state, err := client.ClusterInfo(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(state, "cluster_state:ok") {
+		return nil, errors.New("the cluster is down as this server sees it")
+	}
 	shards, err := client.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, err
@@ -125,6 +143,9 @@ func newRoutes(shards []redis.ClusterShard, addr string, secure bool) (*routes, 
 func address(node redis.Node, addr string, secure bool) string {
 	host, port := node.Endpoint, node.Port
 	if host == "" || host == "?" {
+		host = node.IP
+	}
+	if host == "" {
 		host, _, _ = net.SplitHostPort(addr)
 	}
 	if secure && node.TLSPort > 0 {

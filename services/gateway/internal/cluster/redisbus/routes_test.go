@@ -48,6 +48,7 @@ func TestNewRoutes(t *testing.T) {
 		{"three parts of two masters", []redis.ClusterShard{shard("a", 1, 0, part(0, 99), part(201, 16383)), shard("b", 2, 0, part(100, 200))}, false, "a:1 b:2", ""},
 		{"no host: the one that was asked", []redis.ClusterShard{shard("", 7, 0, part(0, 16383))}, false, "asked:7", ""},
 		{"unknown host: the one that was asked", []redis.ClusterShard{shard("?", 7, 0, part(0, 16383))}, false, "asked:7", ""},
+		{"unknown name: its address", []redis.ClusterShard{{Slots: []redis.SlotRange{part(0, 16383)}, Nodes: []redis.Node{{Endpoint: "?", IP: "10.0.0.9", Port: 7, Role: "master", Health: "online"}}}}, false, "10.0.0.9:7", ""},
 		{"IPv6", []redis.ClusterShard{shard("::1", 7, 0, part(0, 16383))}, false, "[::1]:7", ""},
 		{"TLS", []redis.ClusterShard{shard("a", 7, 8, part(0, 16383))}, true, "a:8", ""},
 		{"both ports, no TLS", []redis.ClusterShard{shard("a", 7, 8, part(0, 16383))}, false, "a:7", ""},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // beat is how often a session publishes to an echo channel of each server. After two beats in which nothing has come
@@ -46,6 +48,9 @@ func (b *Bus) session(ctx context.Context, deliver func(string, []byte)) (wasRea
 		run(l.watch)
 	}
 	run(s.subscribe)
+	if s.routes != nil {
+		run(s.watchRoutes)
+	}
 	context.AfterFunc(s.ctx, s.close) // frees receive
 	parts.Wait()
 	return s.wasReady, context.Cause(s.ctx)
@@ -93,6 +98,25 @@ func (s *session) close() {
 		}
 		if l.sharded {
 			_ = l.client.Close()
+		}
+	}
+}
+
+// watchRoutes ends the session when others serve the slots than at its beginning. Redis says so by itself only to those who
+// use them: not to who asks how many subscribe, nor to whom a master leaves when it becomes a replica.
+func (s *session) watchRoutes() error {
+	ticker := time.NewTicker(2 * beat)
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-ticker.C:
+		}
+		i := n % len(s.links)
+		now, err := readRoutes(s.ctx, s.links[i].client.(*redis.Client), s.routes.masters[i])
+		if err == nil && !now.equal(s.routes) { // of an error the beat knows more
+			return errMoved
 		}
 	}
 }
