@@ -152,6 +152,9 @@ func TestTakenForDead(t *testing.T) {
 	a, b := start(t, redis.URL, "a", time.Hour), start(t, redis.URL, "b", lease) // a will not renew by itself
 	a.open(3)
 	a.stored(t, 3)
+	testkit.Eventually(t, 10*time.Second, func() bool { // its one renewal must not come after what follows
+		return a.client.ZScore(context.Background(), a.key("leases"), "a").Val() > 1
+	}, "a has its lease")
 	if err := a.client.ZAdd(t.Context(), a.key("leases"), redisclient.Z{Score: 1, Member: "a"}).Err(); err != nil {
 		t.Fatal(err)
 	}
