@@ -187,11 +187,13 @@ func TestSlowClientCostsOnlyItself(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	disconnected := make(chan string, 10)
-	s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+	draining := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/disconnected" {
 			disconnected <- r.Header.Get("Ce-Connectionid")
 		}
-	})))
+	}))
+	draining.config.DrainTime = 4 * time.Second // handlers hear of the end within it, also on a busy machine
+	s := start(t, draining)
 	plain, reliable := s.join(protocol.NameJSON, "ana"), s.join(protocol.NameReliableJSON, "ben")
 	want := map[string]bool{plain.Info().ConnectionID: true, reliable.Info().ConnectionID: true}
 	s.stop()
