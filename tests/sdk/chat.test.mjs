@@ -134,7 +134,10 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
       const clients = [await start(), await start(), await start()];
       const { roomId } = await clients[0].createRoom("adding", []);
       for (const added of clients.slice(1)) await clients[0].addUser(roomId, added.userId);
-      for (let i = 1; i < clients.length; i++) assert.equal(await clients[i].send(roomId, `from ${i}`), String(i));
+      for (let i = 1; i < clients.length; i++) {
+        await eventually(() => clients[i].rooms.has(roomId), "the added client is told of the room");
+        assert.equal(await clients[i].send(roomId, `from ${i}`), String(i));
+      }
       for (const client of clients) await heard(client, 2);
       assert.equal(await clients[0].send(roomId, "final"), "3");
       for (const client of clients) await heard(client, 3);
