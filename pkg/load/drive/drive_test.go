@@ -135,7 +135,8 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 
 func TestStormsOfPlainConnections(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
+	// A busy machine may have a message under way for longer than the tenth of a second that the other tests allow.
+	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms", "--in-flight=10s")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
