@@ -50,10 +50,15 @@ type Bus struct {
 	received atomic.Uint64 // answers and payloads on the connections that subscribe
 	lost     atomic.Uint64
 
-	mu        sync.Mutex              // held while the following change, together with the posts of links and topics
-	now       atomic.Pointer[session] // nil while the bus is not ready
-	down      atomic.Pointer[error]   // why it is not; nil when it is
+	mu        sync.Mutex            // held while the following change, together with the posts of links and topics
+	state     atomic.Pointer[state] // never nil
 	everReady bool
+}
+
+// state is what a bus is in: ready with a session, or down for a reason. It is one value, so that nobody sees neither.
+type state struct {
+	session *session
+	down    error
 }
 
 var _ cluster.Bus = (*Bus)(nil)
@@ -108,8 +113,7 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 func (b *Bus) setDown(s *session, reason error) {
 	err := fmt.Errorf("%w: %w", cluster.ErrUnavailable, reason)
 	b.mu.Lock()
-	b.down.Store(&err)
-	b.now.Store(nil)
+	b.state.Store(&state{down: err})
 	var failed []post
 	if s != nil {
 		for _, l := range s.links {
@@ -137,26 +141,20 @@ func (b *Bus) setUp(s *session) bool {
 		l.posts.open()
 	}
 	b.topics.open()
-	b.down.Store(nil)
-	b.now.Store(s)
+	b.state.Store(&state{session: s})
 	return true
 }
 
 // current returns the session that is ready, else why there is none.
 func (b *Bus) current() (*session, error) {
-	s := b.now.Load()
-	if s == nil {
-		return nil, b.Ready()
-	}
-	return s, nil
+	now := b.state.Load()
+	return now.session, now.down
 }
 
 // Ready returns nil while a session has all subscriptions, else why not.
 func (b *Bus) Ready() error {
-	if err := b.down.Load(); err != nil {
-		return *err
-	}
-	return nil
+	_, err := b.current()
+	return err
 }
 
 // Lost counts the returns from a lost connection.
