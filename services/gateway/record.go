@@ -24,6 +24,9 @@ const (
 	recordMessaging    = "messaging"
 )
 
+// categoryNames are what records and traces call them, as the cloud service does.
+var categoryNames = map[string]string{recordConnectivity: "ConnectivityLogs", recordHTTP: "HttpRequestLogs", recordMessaging: "MessagingLogs"}
+
 // recorded reports whether what happens in a category is told to anybody.
 func (g *Gateway) recorded(tenant, category string) bool {
 	return g.records.has(category) || g.traces.wants(tenant, category)
@@ -31,7 +34,7 @@ func (g *Gateway) recorded(tenant, category string) bool {
 
 // record tells the resource logs, and who listens to the tenant's trace. values are those of the event's template.
 func (g *Gateway) record(category string, line record, event int, values ...string) {
-	line.Time = time.Now().UTC()
+	line.Time, line.Category = time.Now().UTC(), categoryNames[category]
 	if g.records.has(category) {
 		g.records.write(line)
 	}
@@ -133,7 +136,7 @@ func (g *Gateway) recordStart(n *newcomer, c *hub.Conn) {
 	if !g.recorded(c.Hub.Tenant, recordConnectivity) {
 		return
 	}
-	g.record(recordConnectivity, record{Level: levelInformational, Category: "ConnectivityLogs", OperationName: "ConnectionStarted",
+	g.record(recordConnectivity, record{Level: levelInformational, OperationName: "ConnectionStarted",
 		Tenant: n.tenant.Name, Caller: addressText(g.proxies.ClientAddr(n.r)), Properties: properties{
 			Collection: "Connection", Message: "Connection started", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}},
 		livetrace.ConnectionStarted)
@@ -152,7 +155,7 @@ func (g *Gateway) recordEnd(c *hub.Conn, closing hub.Closing) {
 		text = "Service reloading, reconnect"
 	}
 	reason := "Reason: " + string(closing.Reason) + ". " + closing.Text
-	g.record(recordConnectivity, record{Level: level, Category: "ConnectivityLogs", OperationName: operation, Tenant: c.Hub.Tenant,
+	g.record(recordConnectivity, record{Level: level, OperationName: operation, Tenant: c.Hub.Tenant,
 		Properties: properties{Collection: "Connection", Message: text + ". " + reason,
 			Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}}, event, reason)
 }
@@ -167,7 +170,7 @@ func (g *Gateway) recordRequest(d rest.Done) {
 		level = levelWarning
 	}
 	duration, path := d.Time.Milliseconds(), d.Request.URL.EscapedPath()
-	g.record(recordHTTP, record{Level: level, Category: "HttpRequestLogs", OperationName: d.Category, Tenant: d.Tenant,
+	g.record(recordHTTP, record{Level: level, OperationName: d.Category, Tenant: d.Tenant,
 		Caller: addressText(g.proxies.ClientAddr(d.Request)), Properties: properties{Collection: "Connection", HTTPMethod: d.Request.Method,
 			URL: path, RouteTemplate: d.Route, StatusCode: d.Status, Duration: duration, TraceID: d.RequestID}},
 		livetrace.RequestAnswered, d.Request.Method, path, strconv.Itoa(d.Status), strconv.FormatInt(duration, 10))
@@ -175,7 +178,7 @@ func (g *Gateway) recordRequest(d rest.Done) {
 
 // recordMessage writes that a client has asked for something.
 func (g *Gateway) recordMessage(c *hub.Conn, kind protocol.Kind) {
-	g.record(recordMessaging, record{Level: levelInformational, Category: "MessagingLogs", OperationName: kind.String(), Tenant: c.Hub.Tenant,
+	g.record(recordMessaging, record{Level: levelInformational, OperationName: kind.String(), Tenant: c.Hub.Tenant,
 		Properties: properties{Collection: "Message", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}}, livetrace.MessageReceived, kind.String())
 }
 
@@ -197,7 +200,7 @@ func (g *Gateway) tellRefusal(r *http.Request, f *refusal) {
 		g.log.Info("client refused", "tenant", tenant, "path", r.URL.Path, "status", f.status, "reason", text, "address", addressText(g.proxies.ClientAddr(r)))
 	}
 	if g.recorded(tenant, recordConnectivity) {
-		g.record(recordConnectivity, record{Level: levelWarning, Category: "ConnectivityLogs", OperationName: operation, Tenant: tenant,
+		g.record(recordConnectivity, record{Level: levelWarning, OperationName: operation, Tenant: tenant,
 			Caller: addressText(g.proxies.ClientAddr(r)), Properties: properties{Collection: collection, Message: text, ErrorName: errorName, URL: r.URL.Path, StatusCode: f.status}},
 			event, strconv.Itoa(f.status), text)
 	}

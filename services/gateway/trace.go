@@ -57,7 +57,7 @@ func (g *Gateway) watchTraces(ctx context.Context) error {
 			if wanted == nil {
 				wanted = map[traced]bool{}
 			}
-			for category, name := range map[string]string{recordConnectivity: "ConnectivityLogs", recordMessaging: "MessagingLogs", recordHTTP: "HttpRequestLogs"} {
+			for category, name := range categoryNames {
 				wanted[traced{t.Name, category}] = t.Traces(name)
 			}
 		}

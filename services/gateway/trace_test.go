@@ -24,7 +24,7 @@ type watcher struct {
 	rest []string // of the last message
 }
 
-type traceRecord struct {
+type traceMessage struct {
 	Type          int
 	InvocationID  string
 	Target, Error string
@@ -39,7 +39,7 @@ type traceRecord struct {
 	}
 }
 
-func traced1(categories ...string) setup {
+func withTrace(categories ...string) setup {
 	return setup{tenant: tenant.Tenant{LiveTrace: tenant.LiveTrace{Enabled: true, Categories: categories}}}
 }
 
@@ -74,8 +74,8 @@ func (w *watcher) text() string {
 	return text
 }
 
-// next returns the next record that is not a ping.
-func (w *watcher) next() (r traceRecord) {
+// next returns the next message that is not a ping.
+func (w *watcher) next() (r traceMessage) {
 	w.t.Helper()
 	for {
 		text := w.text()
@@ -102,7 +102,7 @@ func (w *watcher) listen() {
 }
 
 // find returns the first event of an id for whom ok holds.
-func (w *watcher) find(id int, ok func(context map[string]string) bool) traceRecord {
+func (w *watcher) find(id int, ok func(context map[string]string) bool) traceMessage {
 	w.t.Helper()
 	for {
 		if r := w.next(); r.Target == "logEvent" && r.Arguments[0].EventID == id && ok(r.Arguments[0].LogContext) {
@@ -116,7 +116,7 @@ func (w *watcher) find(id int, ok func(context map[string]string) bool) traceRec
 // checklist:O08
 func TestLiveTrace(t *testing.T) {
 	t.Parallel()
-	pairsOf(t, traced1(), func(t *testing.T, a, b *server) {
+	pairsOf(t, withTrace(), func(t *testing.T, a, b *server) {
 		w := a.dialTrace(t)
 		w.listen()
 		eventually(t, "b knows that somebody watches", func() bool { return b.traces.wants("default", recordMessaging) })
@@ -168,7 +168,7 @@ func TestLiveTrace(t *testing.T) {
 // checklist:O08
 func TestNobodyWaitsForWatchers(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{config: Config{DrainTime: time.Minute}, tenant: traced1().tenant})
+	s := start(t, setup{config: Config{DrainTime: time.Minute}, tenant: withTrace().tenant})
 	w := s.dialTrace(t)
 	w.listen()
 	s.stop()
@@ -187,7 +187,7 @@ func TestNobodyWaitsForWatchers(t *testing.T) {
 // checklist:O08
 func TestLiveTraceShowsWhatItMay(t *testing.T) {
 	t.Parallel()
-	s := start(t, traced1("messagingLogs"))
+	s := start(t, withTrace("messagingLogs"))
 	w := s.dialTrace(t)
 	w.listen()
 	eventually(t, "the node knows", func() bool { return s.traces.wants("default", recordMessaging) })
@@ -206,7 +206,7 @@ func TestLiveTraceShowsWhatItMay(t *testing.T) {
 // checklist:O08
 func TestLiveTraceRefuses(t *testing.T) {
 	t.Parallel()
-	on := start(t, traced1())
+	on := start(t, withTrace())
 	off := start(t, setup{})
 	private := start(t, setup{tenant: tenant.Tenant{LiveTrace: tenant.LiveTrace{Enabled: true}, NetworkACLs: tenant.Network{PublicNetwork: tenant.RequestRule{Deny: []string{"Trace"}}}}})
 	client, err := token.Sign(key, on.url+"/client/hubs/chat", time.Hour, token.Options{})
@@ -255,7 +255,7 @@ func TestLiveTraceRefuses(t *testing.T) {
 // checklist:O08
 func TestLiveTraceIsHardened(t *testing.T) {
 	t.Parallel()
-	s := start(t, traced1())
+	s := start(t, withTrace())
 	good := s.dialTrace(t)
 	good.listen()
 	hello := "{\"protocol\":\"json\",\"version\":1}\x1e"
@@ -263,10 +263,10 @@ func TestLiveTraceIsHardened(t *testing.T) {
 		messages []string
 		says     string // before the end
 	}{
-		"another protocol":              {[]string{"{\"protocol\":\"messagepack\",\"version\":1}\x1e"}, "first record"},
-		"another version":               {[]string{"{\"protocol\":\"json\",\"version\":2}\x1e"}, "first record"},
-		"no JSON":                       {[]string{"hello\x1e"}, "first record"},
-		"more than the first record":    {[]string{hello + "{\"type\":6}\x1e"}, "first record"},
+		"another protocol":              {[]string{"{\"protocol\":\"messagepack\",\"version\":1}\x1e"}, "first message"},
+		"another version":               {[]string{"{\"protocol\":\"json\",\"version\":2}\x1e"}, "first message"},
+		"no JSON":                       {[]string{"hello\x1e"}, "first message"},
+		"more than the first record":    {[]string{hello + "{\"type\":6}\x1e"}, "first message"},
 		"no separator":                  {[]string{strings.TrimSuffix(hello, "\x1e")}, ""},
 		"nothing":                       {[]string{""}, ""},
 		"garbage later":                 {[]string{hello, "{]\x1e"}, "{}"},

@@ -17,14 +17,14 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
-// end stands behind each record of SignalR's JSON protocol.
+// end stands behind each message of SignalR's JSON protocol.
 const end = '\x1e'
 
 // MaxListeners is how many may listen to a tenant on one node.
 const MaxListeners = 20
 
 const (
-	readLimit = 16 << 10 // of one WebSocket message of a listener
+	readLimit = 16 << 10 // of one frame of a listener
 	queue     = 512      // frames that wait for a listener
 	beat      = 15 * time.Second
 	silence   = 2 * beat // after which a listener that says nothing is gone; SignalR clients ping at each beat
@@ -100,8 +100,8 @@ func Frame(e Event) []byte {
 	}{e.Time.UTC().Format(time.RFC3339Nano), e.ID, e.Context, e.Values, nil})
 }
 
-// record is what either side sends after the handshake; which members count depends on the type.
-type record struct {
+// message is what either side sends after the handshake; which members count depends on the type.
+type message struct {
 	Type           int               `json:"type"`
 	InvocationID   string            `json:"invocationId,omitempty"`
 	Target         string            `json:"target,omitempty"`
@@ -110,7 +110,7 @@ type record struct {
 	AllowReconnect bool              `json:"allowReconnect,omitempty"`
 }
 
-// Types of records.
+// Types of messages.
 const (
 	typeInvocation = 1
 	typeCompletion = 3
@@ -217,21 +217,24 @@ func (h *Hub) Serve(ctx context.Context, sock *socket.Socket, tenant string, lis
 			_ = sock.Close() // frees the reader, as does:
 		}
 	})
-	defer context.AfterFunc(ctx, func() { sock.BeginClose(goodbye) })()
+	context.AfterFunc(ctx, func() {
+		sock.BeginClose(goodbye)
+		time.AfterFunc(2*goodbye, func() { _ = sock.Close() }) // also frees a writer that nobody reads from
+	})
 	defer func() {
 		cancel()
 		writer.Wait()
 	}()
 	listening := false
 	for {
-		records, err := l.read()
+		messages, err := l.read()
 		if err != nil {
 			return err
 		}
-		for _, text := range records {
-			var r record
+		for _, text := range messages {
+			var r message
 			if err := json.Unmarshal([]byte(text), &r); err != nil {
-				return fmt.Errorf("malformed record: %w", err)
+				return fmt.Errorf("malformed message: %w", err)
 			}
 			switch {
 			case r.Type == typeClose:
@@ -277,7 +280,7 @@ func (h *Hub) start(tenant string, l *listener) (stop func()) {
 
 // greet reads the handshake and answers it.
 func (l *listener) greet() error {
-	records, err := l.read()
+	messages, err := l.read()
 	if err != nil {
 		return err
 	}
@@ -285,31 +288,31 @@ func (l *listener) greet() error {
 		Protocol string `json:"protocol"`
 		Version  int    `json:"version"`
 	}
-	if err := json.Unmarshal([]byte(records[0]), &asked); err != nil || len(records) > 1 || asked.Protocol != "json" || asked.Version != 1 {
-		text := `the first record must be {"protocol":"json","version":1}, alone`
+	if err := json.Unmarshal([]byte(messages[0]), &asked); err != nil || len(messages) > 1 || asked.Protocol != "json" || asked.Version != 1 {
+		text := `the first message must be {"protocol":"json","version":1}, alone`
 		_ = l.send(encode(map[string]string{"error": text}), nil) // it may be gone
 		return fmt.Errorf("handshake: %s", text)
 	}
 	return l.send([]byte{'{', '}', end}, nil)
 }
 
-// read returns the records of the next message.
+// read returns the messages of the next WebSocket frame.
 func (l *listener) read() ([]string, error) {
 	for {
-		op, message, err := l.sock.Read()
+		op, frame, err := l.sock.Read()
 		if err != nil {
 			return nil, err
 		}
 		l.silence.Reset(silence)
 		switch op {
 		case socket.Ping:
-			if err := l.sock.Write(socket.AppendFrame(nil, socket.Pong, message), time.Now().Add(writeTime)); err != nil {
+			if err := l.sock.Write(socket.AppendFrame(nil, socket.Pong, frame), time.Now().Add(writeTime)); err != nil {
 				return nil, err
 			}
 		case socket.Text, socket.Binary:
-			text, ended := strings.CutSuffix(string(message), string(end))
+			text, ended := strings.CutSuffix(string(frame), string(end))
 			if !ended {
-				return nil, fmt.Errorf("a message of %d bytes does not end with the record separator", len(message))
+				return nil, fmt.Errorf("a frame of %d bytes does not end with the record separator", len(frame))
 			}
 			return strings.Split(text, string(end)), nil
 		}
@@ -331,7 +334,7 @@ func (l *listener) close(reason error) {
 }
 
 // property has the client told what the events of an id are.
-func (l *listener) property(r record) []byte {
+func (l *listener) property(r message) []byte {
 	var id int
 	if len(r.Arguments) != 1 || json.Unmarshal(r.Arguments[0], &id) != nil {
 		return nil
@@ -344,12 +347,12 @@ func (l *listener) property(r record) []byte {
 }
 
 // answer queues what a method has to say, and its completion if the client wants one.
-func (l *listener) answer(r record, frame []byte, failure string) {
+func (l *listener) answer(r message, frame []byte, failure string) {
 	if frame != nil {
 		l.queue(frame)
 	}
 	if r.InvocationID != "" {
-		l.queue(encode(record{Type: typeCompletion, InvocationID: r.InvocationID, Error: failure}))
+		l.queue(encode(message{Type: typeCompletion, InvocationID: r.InvocationID, Error: failure}))
 	}
 }
 
@@ -365,14 +368,14 @@ func (l *listener) queue(frame []byte) {
 func (l *listener) write(ctx context.Context) error {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
-	ping := encode(record{Type: typePing})
+	ping := encode(message{Type: typePing})
 	for {
 		frame := ping
 		select {
 		case frame = <-l.frames:
 		case <-tick.C:
 		case <-ctx.Done():
-			return l.send(encode(record{Type: typeClose, AllowReconnect: true}), nil)
+			return l.farewell()
 		}
 		if err := l.send(frame, nil); err != nil {
 			return err
@@ -381,6 +384,20 @@ func (l *listener) write(ctx context.Context) error {
 			if err := l.send(Frame(Event{ID: EventsLeftOut, Time: time.Now(), Values: []string{strconv.FormatInt(n, 10)}}), nil); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// farewell sends what is queued, such as what a method has failed for, and the end.
+func (l *listener) farewell() error {
+	for {
+		select {
+		case frame := <-l.frames:
+			if err := l.send(frame, nil); err != nil {
+				return err
+			}
+		default:
+			return l.send(encode(message{Type: typeClose, AllowReconnect: true}), nil)
 		}
 	}
 }

@@ -29,16 +29,22 @@ func TestBusOnCluster(t *testing.T) { bustest.Run(t, clusterNetworks(t)) }
 
 func BenchmarkBusOnCluster(b *testing.B) { bustest.Benchmark(b, clusterNetworks(b)) }
 
+// subscribed returns two nodes, the second of which has that many topics.
+func subscribed(t *testing.T, url string, n int) (a, b *bustest.Node, topics []string) {
+	t.Helper()
+	a, b = bustest.Start(t, newBus(t, url, "chatr")), bustest.Start(t, newBus(t, url, "chatr"))
+	for i := range n {
+		topics = append(topics, fmt.Sprint("room-", i))
+	}
+	b.MustSubscribe(t, topics...)
+	return a, b, topics
+}
+
 // Each topic is a channel of its shard, and no server hears of those of others.
 func TestTopicsAreSpread(t *testing.T) {
 	t.Parallel()
 	servers := testkit.NewRedisCluster(t, false)
-	a, b := bustest.Start(t, newBus(t, servers.URL, "chatr")), bustest.Start(t, newBus(t, servers.URL, "chatr"))
-	topics := make([]string, 3000)
-	for i := range topics {
-		topics[i] = fmt.Sprint("room-", i)
-	}
-	b.MustSubscribe(t, topics...)
+	a, b, topics := subscribed(t, servers.URL, 3000)
 	total := 0
 	for _, s := range servers.Masters {
 		client := redis.NewClient(&redis.Options{Addr: s.Addr})
@@ -63,12 +69,7 @@ func TestTopicsAreSpread(t *testing.T) {
 func TestClusterFailover(t *testing.T) {
 	t.Parallel()
 	servers := testkit.NewRedisCluster(t, true)
-	a, b := bustest.Start(t, newBus(t, servers.URL, "chatr")), bustest.Start(t, newBus(t, servers.URL, "chatr"))
-	topics := make([]string, 60)
-	for i := range topics {
-		topics[i] = fmt.Sprint("room-", i)
-	}
-	b.MustSubscribe(t, topics...)
+	a, b, topics := subscribed(t, servers.URL, 60)
 
 	// Posts at a steady rate, as clients would, until the bus has been away and is back.
 	const before = 200
@@ -131,12 +132,7 @@ func TestClusterFailover(t *testing.T) {
 func TestClusterHandover(t *testing.T) {
 	t.Parallel()
 	servers := testkit.NewRedisCluster(t, true)
-	a, b := bustest.Start(t, newBus(t, servers.URL, "chatr")), bustest.Start(t, newBus(t, servers.URL, "chatr"))
-	topics := make([]string, 30)
-	for i := range topics {
-		topics[i] = fmt.Sprint("room-", i)
-	}
-	b.MustSubscribe(t, topics...)
+	a, b, topics := subscribed(t, servers.URL, 30)
 	replica := redis.NewClient(&redis.Options{Addr: servers.Replicas[1].Addr})
 	defer replica.Close()
 	if err := replica.ClusterFailover(t.Context()).Err(); err != nil {
