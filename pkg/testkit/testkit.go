@@ -7,6 +7,7 @@
 package testkit
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -24,6 +25,15 @@ var (
 // serves outgoing connections, so a server may give it back and take it again later.
 func FreePort(t testing.TB) int {
 	t.Helper()
+	port, err := FindPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// FindPort is FreePort for programs that tests run.
+func FindPort() (int, error) {
 	portsMu.Lock()
 	defer portsMu.Unlock()
 	for range 1000 {
@@ -37,10 +47,9 @@ func FreePort(t testing.TB) int {
 		}
 		l.Close()
 		ports[port] = true
-		return port
+		return port, nil
 	}
-	t.Fatal("no free port found between 15000 and 32000")
-	return 0
+	return 0, errors.New("no free port found between 15000 and 32000")
 }
 
 // Eventually waits until cond holds and fails the test if that takes longer than within. cond is called from

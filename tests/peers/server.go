@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
 
@@ -212,10 +213,6 @@ func (n *nodes) stop() {
 }
 
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	port, err := testkit.FindPort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
