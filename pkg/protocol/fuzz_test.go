@@ -224,7 +224,10 @@ func FuzzDecodeProtobuf(f *testing.F) {
 		field(5, field(1, "e")+field(2, field(4, `{"a":[1,null]}`))+varint(3, 3)+field(4, field(1, "k")+field(2, "v"))), field(5, field(1, "e")+field(2, field(2, "\xff"))),
 		field(6, field(1, "g")) + field(7, field(1, "h")), field(8, varint(1, 5)), field(9, ""), field(13, field(1, "s")),
 		field(13, field(1, "s")+varint(2, 1)+field(3, field(1, "hi"))), field(1, field(1, "g")+field(7, field(1, "s")+varint(2, 15000))),
-		field(14, field(1, "s")), field(14, field(1, "s")+field(2, field(1, "m")+field(2, "E42"))), field(15, field(1, "g")), "\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",
+		field(14, field(1, "s")), field(14, field(1, "s")+field(2, field(1, "m")+field(2, "E42"))), field(15, field(1, "g")),
+		field(15, field(1, "g")+varint(2, 9)+field(3, field(1, field(1, "a")+field(2, "b"))+field(1, field(2, "\"")))), field(16, field(1, "g")), field(17, field(1, "g")),
+		field(10, field(1, "e")+field(2, "1")+field(3, field(4, "[1]"))), field(10, field(1, "e")+field(2, "1")), field(11, field(1, "1")),
+		"\x9b\x06\x0b\x08\x01\x0c\x9c\x06", "\x4a\x00\x55abcd\x51abcdefgh",
 	} {
 		f.Add([]byte(frame))
 	}
@@ -273,6 +276,11 @@ func FuzzDecodeProtobufResponse(f *testing.F) {
 	f.Add(Protobuf.AppendStreamNack(nil, "s", 2, &Failure{TransientError, "m"}))
 	f.Add(Protobuf.AppendStreamAck(nil, "s", 1))
 	f.Add(Protobuf.AppendPong(nil))
+	f.Add(Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil))
+	f.Add(Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Data{}, &Failure{NotFound, "no"}))
+	for _, snapshot := range []bool{true, false} {
+		f.Add(Protobuf.AppendGroupState(nil, "g", snapshot, []GroupStateItem{{"c", "u", []byte(`{"a":"b"}`), 7}, {"d", "", nil, 8}}))
+	}
 	message, _ := Protobuf.AppendMessage(nil, NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text("x")}))
 	f.Add(ReliableProtobuf.AppendNumbered(nil, message, 7))
 	_, ending := AppendStreamEnd(nil, "g", "u", &StreamInfo{StreamID: "s", Sequence: 3, End: true, Error: &StreamError{UserError, "m", "E42"}})
@@ -288,6 +296,9 @@ func FuzzDecodeProtobufResponse(f *testing.F) {
 			t.Fatalf("accepted % x: %v", frame, err)
 		}
 		checkData(t, r.Data)
+		if r.Items != nil && !json.Valid(r.Items) {
+			t.Fatalf("% x says the items %q", frame, r.Items)
+		}
 	})
 }
 

@@ -108,7 +108,11 @@ func (f *fields) metadataEntry(m webpubsub.Metadata) webpubsub.Metadata {
 	if tooMany(m) {
 		return m
 	}
-	var x webpubsub.Metadatum
+	return append(m, f.entry())
+}
+
+// entry reads the entry of a map that the field is.
+func (f *fields) entry() (x webpubsub.Metadatum) {
 	entry := fields{rest: f.b}
 	for entry.next() {
 		switch entry.tag {
@@ -119,5 +123,5 @@ func (f *fields) metadataEntry(m webpubsub.Metadata) webpubsub.Metadata {
 		}
 	}
 	f.fail(entry.err)
-	return append(m, x)
+	return x
 }

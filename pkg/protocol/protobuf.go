@@ -23,6 +23,8 @@ const (
 	upLeaveGroup  = 7<<3 | wireBytes
 	upSequenceAck = 8<<3 | wireBytes
 	upPing        = 9<<3 | wireBytes
+	upInvoke      = 10<<3 | wireBytes
+	upCancel      = 11<<3 | wireBytes
 	upStreamData  = 13<<3 | wireBytes
 	upStreamEnd   = 14<<3 | wireBytes
 	upSetState    = 15<<3 | wireBytes
@@ -37,6 +39,7 @@ const (
 	sendTTL      = 5<<3 | wireVarint
 	sendMetadata = 6<<3 | wireBytes
 	sendStream   = 7<<3 | wireBytes
+	groupState   = 3<<3 | wireBytes // of one that sets it
 
 	eventName     = 1<<3 | wireBytes
 	eventData     = 2<<3 | wireBytes
@@ -45,6 +48,13 @@ const (
 	eventStream   = 5<<3 | wireBytes
 
 	sequenceAckID = 1<<3 | wireVarint
+
+	invokeEvent  = 1<<3 | wireBytes
+	invokeID     = 2<<3 | wireBytes
+	invokeData   = 3<<3 | wireBytes
+	invokeStream = 5<<3 | wireBytes
+
+	cancelID = 1<<3 | wireBytes
 
 	streamID = 1<<3 | wireBytes // of every message about a stream
 
@@ -62,9 +72,12 @@ const (
 	downData         = 2<<3 | wireBytes
 	downSystem       = 3<<3 | wireBytes
 	downPong         = 4<<3 | wireBytes
+	downInvoke       = 5<<3 | wireBytes
 	downStreamAck    = 6<<3 | wireBytes
 	downStreamNack   = 7<<3 | wireBytes
 	downStreamClosed = 8<<3 | wireBytes
+	downStateUpdate  = 9<<3 | wireBytes
+	downStates       = 10<<3 | wireBytes // a snapshot
 
 	ackID      = 1<<3 | wireVarint
 	ackSuccess = 2<<3 | wireVarint
@@ -90,6 +103,20 @@ const (
 
 	disconnectedReason = 2<<3 | wireBytes // there is no 1
 
+	answerID      = 1<<3 | wireBytes
+	answerSuccess = 2<<3 | wireVarint
+	answerData    = 3<<3 | wireBytes
+	answerError   = 4<<3 | wireBytes
+
+	stateItems = 2<<3 | wireBytes // behind groupName
+
+	itemConnectionID = 1<<3 | wireBytes
+	itemUserID       = 2<<3 | wireBytes
+	itemState        = 3<<3 | wireBytes
+	itemUpdatedAt    = 4<<3 | wireVarint
+
+	stateEntries = 1<<3 | wireBytes // of a GroupState
+
 	streamAckExpected = 2<<3 | wireVarint
 
 	nackName     = 2<<3 | wireBytes
@@ -110,7 +137,7 @@ const (
 
 	anyTypeURL = 1<<3 | wireBytes // of a google.protobuf.Any
 
-	entryKey   = 1<<3 | wireBytes // of the map that metadata is
+	entryKey   = 1<<3 | wireBytes // of the map that metadata is, and a state
 	entryValue = 2<<3 | wireBytes
 )
 
@@ -162,9 +189,16 @@ func (protobufCodec) AppendAck(dst []byte, id uint64, failure *Failure) []byte {
 
 func (protobufCodec) AppendPong(dst []byte) []byte { return enclose(dst, len(dst), downPong) }
 
-// AppendInvokeResponse appends nothing: invocations have no published form.
-func (protobufCodec) AppendInvokeResponse(dst []byte, _ string, _ webpubsub.Data, _ *Failure) []byte {
-	return dst
+func (protobufCodec) AppendInvokeResponse(dst []byte, id string, d webpubsub.Data, failure *Failure) []byte {
+	start := len(dst)
+	dst = appendText(dst, answerID, id)
+	if failure == nil {
+		dst = appendUint(dst, answerSuccess, 1)
+		if d.Type != 0 {
+			dst = appendData(dst, answerData, d)
+		}
+	}
+	return enclose(appendError(dst, answerError, failure), start, downInvoke)
 }
 
 func (protobufCodec) AppendStreamAck(dst []byte, id string, expected uint64) []byte {
@@ -179,11 +213,6 @@ func (protobufCodec) AppendStreamNack(dst []byte, id string, expected uint64, fa
 	dst = appendText(dst, nackName, failure.Name)
 	dst = appendText(dst, nackMessage, failure.Message)
 	return enclose(appendUint(dst, nackExpected, expected), start, downStreamNack)
-}
-
-// AppendGroupState appends nothing: the fields are not published.
-func (protobufCodec) AppendGroupState(dst []byte, _ string, _ bool, _ []GroupStateItem) []byte {
-	return dst
 }
 
 func (protobufCodec) AppendStreamClosed(dst []byte, id string, failure *Failure) []byte {
@@ -244,7 +273,7 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 	case LeaveGroup:
 		return enclose(appendGroup(dst, r), start, upLeaveGroup)
 	case SetGroupState:
-		return enclose(appendGroup(dst, r), start, upSetState)
+		return enclose(appendState(appendGroup(dst, r), groupState, r.State), start, upSetState)
 	case SubscribeGroupState:
 		return enclose(appendGroup(dst, r), start, upSubscribe)
 	case UnsubscribeGroupState:
@@ -263,6 +292,14 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 		return enclose(appendUint(dst, sequenceAckID, r.SequenceID), start, upSequenceAck)
 	case Ping:
 		return enclose(dst, start, upPing)
+	case Invoke:
+		dst = appendText(appendText(dst, invokeEvent, r.Event), invokeID, r.InvocationID)
+		if r.HasData() {
+			dst = appendData(dst, invokeData, r.Data())
+		}
+		return enclose(dst, start, upInvoke)
+	case CancelInvocation:
+		return enclose(appendText(dst, cancelID, r.InvocationID), start, upCancel)
 	case StreamData:
 		dst = appendText(dst, streamID, r.StreamID)
 		if r.HasData() {
@@ -279,7 +316,7 @@ func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {
 		}
 		return enclose(dst, start, upStreamEnd)
 	}
-	return dst // invocations have no published form
+	return dst
 }
 
 func appendGroup(dst []byte, r *Request) []byte {

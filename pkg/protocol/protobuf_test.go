@@ -54,15 +54,7 @@ func TestProtobufRequestVectors(t *testing.T) {
 		{"42 02 08 05", Request{Kind: SequenceAck, SequenceID: 5}},
 		{"4a 00", Request{Kind: Ping}},
 	} {
-		for _, codec := range []Codec{Protobuf, ReliableProtobuf} {
-			var got Request
-			if err := codec.Decode(true, unhex(t, tt.hex), &got); err != nil || !sameRequest(&got, &tt.want) {
-				t.Errorf("%s: %s\n got %+v, %v\nwant %+v", codec.Name(), tt.hex, got, err, tt.want)
-			}
-			if b := codec.AppendRequest([]byte("before"), &tt.want); !bytes.Equal(b, append([]byte("before"), unhex(t, tt.hex)...)) {
-				t.Errorf("%s: %v is sent as % x, want %s", codec.Name(), tt.want.Kind, b[len("before"):], tt.hex)
-			}
-		}
+		checkRequestVector(t, tt.hex, tt.want)
 	}
 }
 
@@ -99,15 +91,8 @@ func TestProtobufResponseVectors(t *testing.T) {
 			Response{Kind: ConnectedResponse, Connected: Connected{UserID: "ana", ConnectionID: "c1"}}},
 		{"1a 07 12 05 12 03 62 79 65", Protobuf.AppendDisconnected(nil, "bye"), Response{Kind: DisconnectedResponse, Reason: "bye"}},
 		{"22 00", Protobuf.AppendPong(nil), Response{Kind: PongResponse}},
-		{"", Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil), Response{}},
 	} {
-		if !bytes.Equal(tt.got, unhex(t, tt.hex)) {
-			t.Errorf("got % x, want %s", tt.got, tt.hex)
-		}
-		var got Response
-		if err := Protobuf.DecodeResponse(true, tt.got, &got); err != nil || !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("%s\n got %+v, %v\nwant %+v", tt.hex, got, err, tt.want)
-		}
+		checkResponseVector(t, tt.hex, tt.got, tt.want)
 	}
 }
 
@@ -169,8 +154,15 @@ func TestProtobufDecodeAccepts(t *testing.T) {
 		"sequence 0":                 {field(8, ""), Request{Kind: SequenceAck}},
 		"the last member counts":     {field(6, field(1, "a")) + field(7, field(1, "b")), Request{Kind: LeaveGroup, Group: "b"}},
 		"ping with unknown fields":   {field(9, varint(1, 1)), Request{Kind: Ping}},
-		"group state": {field(16, field(1, "g")+varint(2, 9)), Request{Kind: SubscribeGroupState, Group: "g", HasAck: true, AckID: 9,
-			Refusal: "Group state is not known in the protobuf subprotocols; use a JSON one."}},
+		"an invocation with more":    {field(10, field(2, "1")+field(4, field(1, "k")+field(2, "v"))+field(1, "e")+field(99, "x")), Request{Kind: Invoke, Event: "e", InvocationID: "1"}},
+		"group state, the last of a key": {field(15, field(1, "g")+field(3, field(1, field(1, "a")+field(2, "b"))+field(1, field(2, "\"\x00é")+field(1, "a")))),
+			Request{Kind: SetGroupState, Group: "g", State: []byte(`{"a":"b","a":"\"\u0000é"}`)}},
+		"group state with unknown fields": {field(15, field(1, "g")+field(3, varint(1, 1)+field(2, "x")+field(1, "")+field(1, varint(1, 7)+field(3, "y")))),
+			Request{Kind: SetGroupState, Group: "g", State: []byte(`{"":"","":""}`)}},
+		"a state where none belongs": {field(16, field(1, "g")+field(3, "\x0a")), Request{Kind: SubscribeGroupState, Group: "g"}},
+		"a state that is too long": {field(15, field(1, "g")+varint(2, 9)+field(3, strings.Repeat(field(1, field(1, "a")), MaxGroupState/7+1))),
+			Request{Kind: SetGroupState, Group: "g", HasAck: true, AckID: 9, State: []byte("{" + strings.Repeat(`,"a":""`, MaxGroupState/7+1)[1:] + "}"),
+				Refusal: "The state is too long; as JSON at most 8192 bytes are allowed."}},
 	} {
 		var got Request
 		if tt.want.Kind == SendToGroup {
@@ -187,8 +179,7 @@ func TestProtobufDecodeRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ frame, want string }{
 		"nothing":                  {"", "no member"},
 		"only unknown members":     {field(2, "x") + field(18, "y"), "no member"},
-		"invoke, not published":    {field(10, field(1, "1")), "no member"},
-		"cancel, not published":    {field(12, field(1, "1")), "no member"},
+		"not published":            {field(12, field(1, "1")), "no member"},
 		"member as a number":       {varint(9, 1), "no member"},
 		"JSON":                     {`{"type":"ping"}`, "not a protobuf message"},
 		"truncated tag":            {"\x80", "not a protobuf message"},
@@ -238,6 +229,22 @@ func TestProtobufDecodeRefuses(t *testing.T) {
 		"metadata twice":           {send(field(3, field(1, "hi")) + field(6, field(1, "k")) + field(6, field(1, "K"))), "more than once"},
 		"metadata 100,000 times":   {send(field(3, field(1, "hi")) + strings.Repeat(field(6, field(1, "k")), 1e5)), "more than once"},
 		"malformed metadata":       {field(5, field(1, "e")+field(2, field(1, "hi"))+field(4, "\x0a")), "not a protobuf message"},
+		"invocation without id":    {field(10, field(1, "e")), "invocationId has 0"},
+		"invocation, long id":      {field(10, field(1, "e")+field(2, strings.Repeat("é", 257))), "invocationId has 257"},
+		"invocation, id not UTF-8": {field(10, field(1, "e")+field(2, "\xff")), "not valid UTF-8"},
+		"invocation of nothing":    {field(10, field(2, "1")), "invoke needs the name of an event"},
+		"invocation, bad event":    {field(10, field(1, "1st")+field(2, "1")), "event name"},
+		"invocation, empty data":   {field(10, field(1, "e")+field(2, "1")+field(3, "")), "invoke needs data"},
+		"invocation, bad data":     {field(10, field(1, "e")+field(2, "1")+field(3, field(4, "{"))), "not valid JSON"},
+		"invocation with a stream": {field(10, field(1, "e")+field(2, "1")+field(5, field(1, "s"))), "cannot start a stream"},
+		"malformed invocation":     {field(10, "\x0a"), "not a protobuf message"},
+		"cancel without id":        {field(11, ""), "invocationId has 0"},
+		"malformed cancel":         {field(11, "\x0a"), "not a protobuf message"},
+		"state without group":      {field(15, field(3, "")), "setGroupState needs a group"},
+		"malformed state":          {field(15, field(1, "g")+field(3, "\x0a")), "not a protobuf message"},
+		"malformed state's entry":  {field(15, field(1, "g")+field(3, field(1, "\x0a"))), "not a protobuf message"},
+		"state's key not UTF-8":    {field(15, field(1, "g")+field(3, field(1, field(1, "\xff")))), "not valid UTF-8"},
+		"state's text not UTF-8":   {field(15, field(1, "g")+field(3, field(1, field(2, "\xed\xa0\x80")))), "not valid UTF-8"},
 		"ttl 301":                  {send(field(3, field(1, "hi")) + varint(5, 301)), "0 to 300"},
 		"ttl over 32 bits":         {send(field(3, field(1, "hi")) + varint(5, 1<<32)), "0 to 300"},
 	} {
@@ -260,24 +267,32 @@ func TestProtobufDecodeResponse(t *testing.T) {
 		want  Response
 		err   string
 	}{
-		"unknown member":        {field(5, "x"), Response{}, ""},
-		"unknown system member": {field(3, field(7, "")), Response{}, ""},
-		"ack without success":   {field(1, varint(1, 3)), Response{Kind: AckResponse, AckID: 3, Failure: &Failure{}}, ""},
+		"unknown member":         {field(11, "x"), Response{}, ""},
+		"answer without success": {field(5, field(1, "1")), Response{Kind: InvokeResponse, InvocationID: "1", Failure: &Failure{}}, ""},
+		"states, with a number":  {field(9, field(1, "g")+varint(3, 7)+field(2, varint(4, 5))), Response{Kind: GroupStateUpdateResponse, Group: "g", Items: []byte(`[{"connectionId":"","updatedAt":5}]`)}, ""},
+		"unknown system member":  {field(3, field(7, "")), Response{}, ""},
+		"ack without success":    {field(1, varint(1, 3)), Response{Kind: AckResponse, AckID: 3, Failure: &Failure{}}, ""},
 		"stream closed": {field(8, field(1, "s")+field(2, field(1, "IdleTimeout")+field(2, "m"))),
 			Response{Kind: StreamClosedResponse, StreamID: "s", Failure: &Failure{"IdleTimeout", "m"}}, ""},
-		"malformed":           {"\x0a", Response{}, "not a protobuf message"},
-		"malformed error":     {field(1, field(3, "\x0a")), Response{}, "not a protobuf message"},
-		"error not UTF-8":     {field(1, field(3, field(1, "\xff"))), Response{}, "not valid UTF-8"},
-		"malformed system":    {field(3, "\x0a"), Response{}, "not a protobuf message"},
-		"id not UTF-8":        {field(3, field(1, field(1, "\xff"))), Response{}, "not valid UTF-8"},
-		"reason not UTF-8":    {field(3, field(2, field(2, "\xff"))), Response{}, "not valid UTF-8"},
-		"from nobody":         {field(2, field(3, field(1, "x"))), Response{}, "from must be"},
-		"message not UTF-8":   {field(2, field(1, "group")+field(2, "\xff")), Response{}, "not valid UTF-8"},
-		"no data":             {field(2, field(1, "server")), Response{}, "needs data"},
-		"malformed data":      {field(2, field(1, "server")+field(3, "\x0a")), Response{}, "not a protobuf message"},
-		"malformed pong":      {field(4, "\x0a"), Response{}, "not a protobuf message"},
-		"closed without id":   {field(8, ""), Response{}, "streamId has"},
-		"closed, error wrong": {field(8, field(1, "s")+field(2, "\x0a")), Response{}, "not a protobuf message"},
+		"malformed":              {"\x0a", Response{}, "not a protobuf message"},
+		"malformed error":        {field(1, field(3, "\x0a")), Response{}, "not a protobuf message"},
+		"error not UTF-8":        {field(1, field(3, field(1, "\xff"))), Response{}, "not valid UTF-8"},
+		"malformed system":       {field(3, "\x0a"), Response{}, "not a protobuf message"},
+		"id not UTF-8":           {field(3, field(1, field(1, "\xff"))), Response{}, "not valid UTF-8"},
+		"reason not UTF-8":       {field(3, field(2, field(2, "\xff"))), Response{}, "not valid UTF-8"},
+		"from nobody":            {field(2, field(3, field(1, "x"))), Response{}, "from must be"},
+		"message not UTF-8":      {field(2, field(1, "group")+field(2, "\xff")), Response{}, "not valid UTF-8"},
+		"no data":                {field(2, field(1, "server")), Response{}, "needs data"},
+		"malformed data":         {field(2, field(1, "server")+field(3, "\x0a")), Response{}, "not a protobuf message"},
+		"malformed pong":         {field(4, "\x0a"), Response{}, "not a protobuf message"},
+		"answer without id":      {field(5, varint(2, 1)), Response{}, "invocationId has"},
+		"malformed answer":       {field(5, "\x0a"), Response{}, "not a protobuf message"},
+		"answer, data wrong":     {field(5, field(1, "1")+field(3, "\x0a")), Response{}, "not a protobuf message"},
+		"malformed states":       {field(10, "\x0a"), Response{}, "not a protobuf message"},
+		"malformed item":         {field(10, field(2, "\x0a")), Response{}, "not a protobuf message"},
+		"malformed item's state": {field(10, field(2, field(3, "\x0a"))), Response{}, "not a protobuf message"},
+		"closed without id":      {field(8, ""), Response{}, "streamId has"},
+		"closed, error wrong":    {field(8, field(1, "s")+field(2, "\x0a")), Response{}, "not a protobuf message"},
 	} {
 		var got Response
 		err := ReliableProtobuf.DecodeResponse(true, []byte(tt.frame), &got)
@@ -319,5 +334,56 @@ func TestEncloseGrows(t *testing.T) {
 				t.Errorf("%d bytes: got %.20q, want %.20q", n, got, want)
 			}
 		}
+	}
+}
+
+// TestProtobufInvocations holds both halves against bytes that are computed from the published field numbers.
+//
+// checklist:C24
+func TestProtobufInvocations(t *testing.T) {
+	hi := Request{Kind: Invoke, Event: "e", InvocationID: "1"}
+	hi.SetData(webpubsub.Text("hi"))
+	for hex, want := range map[string]Request{
+		"52 0c 0a 01 65 12 01 31 1a 04 0a 02 68 69": hi,
+		"52 06 0a 01 65 12 01 31":                   {Kind: Invoke, Event: "e", InvocationID: "1"},
+		"5a 03 0a 01 31":                            {Kind: CancelInvocation, InvocationID: "1"},
+	} {
+		checkRequestVector(t, hex, want)
+	}
+	for hex, tt := range map[string]struct {
+		got  []byte
+		want Response
+	}{
+		"2a 0a 0a 01 31 10 01 1a 03 0a 01 78": {Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Text("x"), nil),
+			Response{Kind: InvokeResponse, InvocationID: "1", Data: webpubsub.Text("x")}},
+		"2a 05 0a 01 31 10 01": {Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Data{}, nil), Response{Kind: InvokeResponse, InvocationID: "1"}},
+		"2a 0b 0a 01 31 22 06 0a 01 4e 12 01 6d": {Protobuf.AppendInvokeResponse(nil, "1", webpubsub.Data{}, &Failure{"N", "m"}),
+			Response{Kind: InvokeResponse, InvocationID: "1", Failure: &Failure{"N", "m"}}},
+	} {
+		checkResponseVector(t, hex, tt.got, tt.want)
+	}
+}
+
+func checkRequestVector(t *testing.T, hex string, want Request) {
+	t.Helper()
+	for _, codec := range []Codec{Protobuf, ReliableProtobuf} {
+		var got Request
+		if err := codec.Decode(true, unhex(t, hex), &got); err != nil || !sameRequest(&got, &want) {
+			t.Errorf("%s: %s\n got %+v, %v\nwant %+v", codec.Name(), hex, got, err, want)
+		}
+		if b := codec.AppendRequest([]byte("before"), &want); !bytes.Equal(b, append([]byte("before"), unhex(t, hex)...)) {
+			t.Errorf("%s: %v is sent as % x, want %s", codec.Name(), want.Kind, b[len("before"):], hex)
+		}
+	}
+}
+
+func checkResponseVector(t *testing.T, hex string, frame []byte, want Response) {
+	t.Helper()
+	if !bytes.Equal(frame, unhex(t, hex)) {
+		t.Errorf("got % x, want %s", frame, hex)
+	}
+	var got Response
+	if err := Protobuf.DecodeResponse(true, frame, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s\n got %+v, %v\nwant %+v", hex, got, err, want)
 	}
 }

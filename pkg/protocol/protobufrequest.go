@@ -21,7 +21,7 @@ func (protobufCodec) Decode(binary bool, frame []byte, r *Request) error {
 	for f.next() {
 		switch f.tag {
 		case upSendToGroup, upEvent, upJoinGroup, upLeaveGroup, upSequenceAck, upPing,
-			upStreamData, upStreamEnd, upSetState, upSubscribe, upUnsubscribe:
+			upInvoke, upCancel, upStreamData, upStreamEnd, upSetState, upSubscribe, upUnsubscribe:
 			member, body = f.tag, f.b
 		}
 	}
@@ -51,6 +51,12 @@ func (r *Request) readMember(member uint64, b []byte) error {
 	case upPing:
 		r.Kind = Ping
 		return checkFields(b)
+	case upInvoke:
+		r.Kind = Invoke
+		return r.readInvoke(b)
+	case upCancel:
+		r.Kind = CancelInvocation
+		return r.readCancel(b)
 	case upStreamData:
 		r.Kind = StreamData
 		return r.readFragment(b)
@@ -59,16 +65,15 @@ func (r *Request) readMember(member uint64, b []byte) error {
 		return r.readStreamEnd(b)
 	case upSetState:
 		r.Kind = SetGroupState
+		return r.readGroup(b)
 	case upSubscribe:
 		r.Kind = SubscribeGroupState
+		return r.readGroup(b)
 	case upUnsubscribe:
 		r.Kind = UnsubscribeGroupState
-	default:
-		return invalid("the message has no member that is known, such as join_group_message or event_message")
+		return r.readGroup(b)
 	}
-	// How states look, and what tells of them, is not published.
-	r.Refusal = "Group state is not known in the protobuf subprotocols; use a JSON one."
-	return r.readGroup(b)
+	return invalid("the message has no member that is known, such as join_group_message or event_message")
 }
 
 func (r *Request) readGroup(b []byte) error {
@@ -80,6 +85,10 @@ func (r *Request) readGroup(b []byte) error {
 			group = f.text()
 		case groupAck:
 			r.AckID, r.HasAck = f.n, true
+		case groupState:
+			if r.Kind == SetGroupState {
+				f.fail(r.readState(f.b))
+			}
 		}
 	}
 	return first(f.err, r.needGroup(group))
@@ -149,10 +158,48 @@ func (r *Request) readEvent(b []byte) error {
 	if f.err != nil {
 		return f.err
 	}
+	return first(r.needEvent(name), r.readDataWith(metadata, data))
+}
+
+// needEvent takes over the name of an event, as needGroup does that of a group.
+func (r *Request) needEvent(name []byte) error {
 	if len(name) == 0 {
 		return invalid("%s needs the name of an event", r.Kind)
 	}
-	return first(r.setEvent(name), r.readDataWith(metadata, data))
+	return r.setEvent(name)
+}
+
+// readInvoke reads an invocation, whose data may be absent. Its metadata are not read, as those of a JSON one.
+func (r *Request) readInvoke(b []byte) error {
+	var event, id, data []byte
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case invokeEvent:
+			event = f.text()
+		case invokeID:
+			id = f.text()
+		case invokeData:
+			data = f.b
+		case invokeStream:
+			f.fail(invalid("an invocation cannot start a stream; send_to_group_message can"))
+		}
+	}
+	if err := first(f.err, setID(&r.InvocationID, mInvocationID, id), r.needEvent(event)); err != nil || data == nil {
+		return err
+	}
+	return r.readData(data)
+}
+
+func (r *Request) readCancel(b []byte) error {
+	var id []byte
+	f := fields{rest: b}
+	for f.next() {
+		if f.tag == cancelID {
+			id = f.text()
+		}
+	}
+	return first(f.err, setID(&r.InvocationID, mInvocationID, id))
 }
 
 func (r *Request) readSequenceAck(b []byte) error {

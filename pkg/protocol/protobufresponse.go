@@ -13,7 +13,7 @@ func (protobufCodec) DecodeResponse(binary bool, frame []byte, r *Response) erro
 	f := fields{rest: frame}
 	for f.next() {
 		switch f.tag {
-		case downAck, downData, downSystem, downPong, downStreamAck, downStreamNack, downStreamClosed:
+		case downAck, downData, downSystem, downPong, downInvoke, downStreamAck, downStreamNack, downStreamClosed, downStateUpdate, downStates:
 			member, body = f.tag, f.b
 		}
 	}
@@ -32,6 +32,15 @@ func (protobufCodec) DecodeResponse(binary bool, frame []byte, r *Response) erro
 	case downPong:
 		r.Kind = PongResponse
 		return checkFields(body)
+	case downInvoke:
+		r.Kind = InvokeResponse
+		return r.readAnswer(body)
+	case downStateUpdate:
+		r.Kind = GroupStateUpdateResponse
+		return r.readStates(body)
+	case downStates:
+		r.Kind = GroupStateSnapshotResponse
+		return r.readStates(body)
 	case downStreamAck:
 		r.Kind = StreamAckResponse
 		return r.readStreamAck(body)
@@ -59,13 +68,40 @@ func (r *Response) readAck(b []byte) (err error) {
 			f.fail(err)
 		}
 	}
+	r.settle(success)
+	return f.err
+}
+
+// settle makes the failure agree with success, which counts.
+func (r *Response) settle(success bool) {
 	switch {
 	case success:
 		r.Failure = nil
 	case r.Failure == nil:
 		r.Failure = &Failure{}
 	}
-	return f.err
+}
+
+func (r *Response) readAnswer(b []byte) (err error) {
+	success := false
+	var id []byte
+	f := fields{rest: b}
+	for f.next() {
+		switch f.tag {
+		case answerID:
+			id = f.text()
+		case answerSuccess:
+			success = f.n != 0
+		case answerData:
+			r.Data, err = readMessageData(f.b)
+			f.fail(err)
+		case answerError:
+			r.Failure, err = readError(f.b)
+			f.fail(err)
+		}
+	}
+	r.settle(success)
+	return first(f.err, setID(&r.InvocationID, mInvocationID, id))
 }
 
 func readError(b []byte) (*Failure, error) {

@@ -61,7 +61,7 @@ type Request struct {
 	IdleTimeout    time.Duration // of a stream; zero: DefaultIdleTimeout
 	StreamSequence uint64        // of a fragment; zero: a keepalive
 	StreamError    *StreamError  // why the publisher gives the stream up; nil: it is complete
-	State          []byte        // a JSON object of strings, valid as long as the frame; nil: none
+	State          []byte        // a JSON object of strings, valid until the frame or the request is used again; nil: none
 	Refusal        string        // what is wrong with what is otherwise understood, for the client; empty: nothing
 
 	dataType webpubsub.DataType // zero: no data

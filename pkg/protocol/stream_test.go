@@ -137,6 +137,8 @@ func TestDecodeRefusesStreams(t *testing.T) {
 }
 
 // TestProtobufStreamRequests holds both halves against the bytes of client-protobuf.md section 4, and more of the kind.
+//
+// checklist:P05
 func TestProtobufStreamRequests(t *testing.T) {
 	data := func(r Request, d webpubsub.Data) Request { r.SetData(d); return r }
 	for _, tt := range []struct {
@@ -165,6 +167,8 @@ func TestProtobufStreamRequests(t *testing.T) {
 }
 
 // TestProtobufStreamResponses holds both halves against the bytes of client-protobuf.md section 4, and more of the kind.
+//
+// checklist:P05
 func TestProtobufStreamResponses(t *testing.T) {
 	fragment := Request{Kind: StreamData, StreamID: "s1", StreamSequence: 2}
 	fragment.SetData(webpubsub.Text("hi"))
@@ -206,6 +210,7 @@ func TestProtobufStreamResponses(t *testing.T) {
 	}
 }
 
+// checklist:P05
 func TestProtobufRefusesStreams(t *testing.T) {
 	start := func(stream, more string) string { return field(1, field(1, "g")+field(7, stream)+more) }
 	for name, tt := range map[string]struct{ frame, want string }{

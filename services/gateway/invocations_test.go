@@ -16,15 +16,6 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
-// eachInvoker runs test in every subprotocol that has invocations: their protobuf form is not published.
-func eachInvoker(t *testing.T, test func(t *testing.T, codec string)) {
-	eachPubSub(t, func(t *testing.T, codec string) {
-		if codec == protocol.NameJSON || codec == protocol.NameReliableJSON {
-			test(t, codec)
-		}
-	})
-}
-
 // invoke begins an invocation, whose answer is a notice.
 func invoke(t testing.TB, c *wsclient.Client, id, event string, d webpubsub.Data) {
 	t.Helper()
@@ -71,7 +62,7 @@ func wantSoon(t testing.TB, c <-chan struct{}, what string) {
 // checklist:C24 E12
 func TestInvocation(t *testing.T) {
 	t.Parallel()
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		var headers http.Header
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/rpc.echo" {
@@ -99,7 +90,7 @@ func TestInvocation(t *testing.T) {
 				t.Errorf("the handler got %v, want what an event of that name has", headers)
 			}
 		}
-		must(t, c.SendFrame(within(t), false, []byte(`{"type":"invoke","invocationId":"none","target":"event","event":"rpc.echo"}`)))
+		invoke(t, c, "none", "rpc.echo", webpubsub.Data{})
 		if r := wantAnswer(t, c, "none", ""); r.Data.Type != 0 || len(r.Data.Bytes) != 0 {
 			t.Errorf("got %v %q, want no data", r.Data.Type, r.Data.Bytes)
 		}
@@ -142,7 +133,7 @@ func TestFailedInvocation(t *testing.T) {
 		}
 	}))
 	fails.config.Upstream = upstream.Config{EventTimeout: 300 * time.Millisecond}
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		c := start(t, fails).join(codec, "ana")
 		for event, want := range map[string]string{"bad": protocol.BadRequest, "long": protocol.BadRequest, "broken": protocol.InternalServerError,
 			"strange": protocol.InternalServerError, "no.json": protocol.InternalServerError, "slow": protocol.Timeout, "named": "RoomNotFound", "nameless": protocol.BadRequest} {
@@ -171,7 +162,7 @@ func TestFailedInvocation(t *testing.T) {
 // checklist:C24 E12
 func TestInvocationsUnderWay(t *testing.T) {
 	t.Parallel()
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		var mu sync.Mutex
 		var posted []string
 		release := make(chan struct{})
@@ -224,7 +215,7 @@ func TestInvocationsUnderWay(t *testing.T) {
 // checklist:C24
 func TestInvocationIDIsTaken(t *testing.T) {
 	t.Parallel()
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		release := make(chan struct{})
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
@@ -251,7 +242,7 @@ func TestInvocationIDIsTaken(t *testing.T) {
 // checklist:C24 E12
 func TestCancelInvocation(t *testing.T) {
 	t.Parallel()
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		running, aborted := make(chan struct{}), make(chan struct{})
 		var waited atomic.Bool
 		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -290,7 +281,7 @@ func TestCancelInvocation(t *testing.T) {
 // checklist:C24
 func TestInvocationsEndWithTheSocket(t *testing.T) {
 	t.Parallel()
-	eachInvoker(t, func(t *testing.T, codec string) {
+	eachPubSub(t, func(t *testing.T, codec string) {
 		running, aborted := make(chan struct{}), make(chan struct{})
 		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/hang" {

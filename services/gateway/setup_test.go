@@ -142,6 +142,15 @@ func pairsInEachCodec(t *testing.T, test func(t *testing.T, a, b *server, codec 
 	})
 }
 
+// pairsInEachPubSub is pairsInEachCodec for what has acks.
+func pairsInEachPubSub(t *testing.T, test func(t *testing.T, a, b *server, codec string)) {
+	pairsInEachCodec(t, func(t *testing.T, a, b *server, codec string) {
+		if codec != "" {
+			test(t, a, b, codec)
+		}
+	})
+}
+
 func redisBus(t testing.TB, url string) cluster.Bus {
 	t.Helper()
 	bus, err := redisbus.New(redisbus.Config{URL: url, Prefix: "test"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

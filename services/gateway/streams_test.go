@@ -132,7 +132,7 @@ func wantEnd(t testing.TB, c *wsclient.Client, id string, number uint64, name st
 
 // TestStream has a stream of all types of data, which clients of every subprotocol receive.
 //
-// checklist:C25 C26 C27
+// checklist:C25 C26 C27 P05
 func TestStream(t *testing.T) {
 	t.Parallel()
 	fragments := []webpubsub.Data{text("Hel"), {Type: webpubsub.DataJSON, Bytes: []byte(`{ "n": 1.50 }`)},
@@ -191,7 +191,7 @@ func TestStreamWithoutEcho(t *testing.T) {
 
 // TestStreamNumbers repeats fragments and leaves some out.
 //
-// checklist:C26
+// checklist:C26 P05
 func TestStreamNumbers(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -319,7 +319,7 @@ func TestAsManyStreamsAsAConnectionMayHave(t *testing.T) {
 	})
 }
 
-// checklist:C27
+// checklist:C27 P05
 func TestStreamEndsWithAnError(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
@@ -530,7 +530,7 @@ func TestSubscriberRecoversInAStream(t *testing.T) {
 	})
 }
 
-// checklist:C25 C26 C27
+// checklist:C25 C26 C27 P05
 func TestStreamAcrossNodes(t *testing.T) {
 	t.Parallel()
 	pairs(t, func(t *testing.T, a, b *server) {

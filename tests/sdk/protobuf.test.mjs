@@ -271,11 +271,53 @@ for (const protocol of [PROTOBUF, RELIABLE]) {
       assert.deepEqual(stream, { streamId, streamSequenceId: 2, endOfStream: true, error: { name: "UserError", message: "gave up", userErrorCode: "E42" } });
     });
 
+    // checklist:C24 E12
+    test("an event is invoked, and its answer is the caller's", async () => {
+      const ana = await open("ana");
+      for (const [name, { data }] of Object.entries(kinds)) {
+        ana.send({ invokeEventMessage: { event: "echo", invocationId: name, data } });
+        const { invokeResponseMessage: answer } = await ana.next();
+        assert.deepEqual([answer.invocationId, answer.success, answer.error], [name, true, undefined]);
+        if (name.startsWith("empty")) assert.equal(answer.data, undefined, "an empty answer has no data");
+        else assert.deepEqual(answer.data, data);
+      }
+      ana.send({ invokeEventMessage: { event: "wrong", invocationId: "2" } });
+      assert.deepEqual(await ana.next(), { invokeResponseMessage: { invocationId: "2", error: { name: "BadRequest", message: "no" } } });
+      ana.send({ cancelInvocationMessage: { invocationId: "unknown" } });
+      ana.send({ pingMessage: {} });
+      assert.deepEqual(await ana.next(), { pongMessage: {} });
+    });
+
+    // checklist:C29 P05
+    test("what connections say of themselves in a group is told to subscribers of every subprotocol", async () => {
+      const group = `state ${protocol}`;
+      const [ana, bob] = [await open("ana"), await openRaw(JSON_PROTOCOL, "bob")];
+      await ana.do("subscribeGroupStateMessage", { group });
+      assert.deepEqual(await ana.next(), { groupStateSnapshotMessage: { group } });
+      bob.ws.send(JSON.stringify({ type: "setGroupState", group, state: { status: "typing", "\u00e9": "" } }));
+      const { groupStateUpdateMessage: update } = await ana.next();
+      const [item] = update.items;
+      assert.deepEqual([update.group, item.connectionId, item.userId, item.state], [group, bob.id, "bob", { entries: { status: "typing", "\u00e9": "" } }]);
+      assert.ok(item.updatedAt > 1.7e12, `updatedAt is ${item.updatedAt}, want milliseconds`);
+
+      ana.send({ setGroupStateMessage: { group, state: { entries: { status: "\"away\"" } } } });
+      assert.equal((await ana.next()).groupStateUpdateMessage.items[0].state.entries.status, '"away"');
+      bob.ws.send(JSON.stringify({ type: "subscribeGroupState", group, ackId: 1 }));
+      assert.equal(JSON.parse(await bob.frame()).success, true);
+      const said = JSON.parse(await bob.frame()).items.map(({ userId, state }) => [userId, state]).sort();
+      assert.deepEqual(said, [["ana", { status: '"away"' }], ["bob", { status: "typing", "\u00e9": "" }]]);
+      ana.send({ setGroupStateMessage: { group } });
+      assert.deepEqual(JSON.parse(await bob.frame()).items.map(({ userId, state }) => [userId, state]), [["ana", undefined]]);
+      const cleared = (await ana.next()).groupStateUpdateMessage.items[0];
+      assert.deepEqual([cleared.userId, cleared.state], ["ana", undefined]);
+      await ana.do("unsubscribeGroupStateMessage", { group });
+    });
+
     // checklist:C20 P01
     test("what breaks the protocol ends the connection with the reason's code", async () => {
       const unset = Buffer.alloc(0);
-      const invoke = Buffer.from([10 << 3 | 2, 0]); // not published
-      for (const [frame, code] of [["text", 1003], [unset, 1007], [invoke, 1007], [Buffer.from("garbage"), 1007], [encode({ joinGroupMessage: {} }), 1007],
+      const unpublished = Buffer.from([12 << 3 | 2, 0]);
+      for (const [frame, code] of [["text", 1003], [unset, 1007], [unpublished, 1007], [encode({ invokeEventMessage: { event: "e" } }), 1007], [Buffer.from("garbage"), 1007], [encode({ joinGroupMessage: {} }), 1007],
         [encode({ sendToGroupMessage: { group: "g" } }), 1007], [encode({ sendToGroupMessage: { group: "g", data: { jsonData: "{" } } }), 1007],
         [encode({ sendToGroupMessage: { group: "g", data: { textData: "x" }, ttlSeconds: 301 } }), 1007]]) {
         const client = await open("ana");
