@@ -73,7 +73,7 @@ func Run(t *testing.T, env []string, files ...string) {
 	case ran == 0:
 		t.Error("node --test ran no test")
 	}
-	if t.Failed() {
+	if printed != "" || t.Failed() {
 		t.Logf("printed by the tests:\n%s%s", printed, complaints.String())
 	}
 }

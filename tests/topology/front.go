@@ -18,12 +18,16 @@ import (
 // all others to the API service. It returns its address.
 func front(t testing.TB, api string, gateways ...string) string {
 	routes := http.NewServeMux()
-	gateway := proxy(gateways...)
+	gateway := proxy(nil, gateways...)
 	for _, path := range []string{"/client", "/client/", "/clients/", "/ws/", "/livetrace", "/api/hubs/", "/api/health", "/api/v1/health"} {
 		routes.Handle(path, gateway)
 	}
-	routes.Handle("/", proxy(api))
-	server := httptest.NewServer(routes)
+	routes.Handle("/", proxy(nil, api))
+	return serve(t, routes)
+}
+
+func serve(t testing.TB, h http.Handler) string {
+	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
@@ -31,14 +35,19 @@ func front(t testing.TB, api string, gateways ...string) string {
 	return server.URL
 }
 
-// proxy passes requests to the given addresses in turn, leaving out those that refuse connections.
-func proxy(addresses ...string) http.Handler {
+// proxy passes requests to the given addresses in turn, leaving out those that refuse connections and, where ready is
+// given, those that are not.
+func proxy(ready func(i int) bool, addresses ...string) http.Handler {
 	var turn atomic.Uint64
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var refused error
-		first := turn.Add(1)
+		refused := errors.New("nobody is ready")
+		first := int(turn.Add(1))
 		for i := range addresses {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addresses[(first+uint64(i))%uint64(len(addresses))])
+			i = (first + i) % len(addresses)
+			if ready != nil && !ready(i) {
+				continue
+			}
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addresses[i])
 			if err == nil {
 				return conn, nil
 			}

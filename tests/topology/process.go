@@ -97,6 +97,15 @@ func (p *Process) Restart() error {
 	return p.start()
 }
 
+// Roll asks the process to end and starts it again when it has, as a rolling deploy does. Unlike Stop and Start it may be
+// called from any goroutine.
+func (p *Process) Roll() error {
+	if code := p.Stop(); code != 0 {
+		return fmt.Errorf("chatr %s ended with status %d after SIGTERM, want 0", p.Name, code)
+	}
+	return p.start()
+}
+
 func (p *Process) end(s syscall.Signal) int {
 	if p.cmd == nil {
 		return 0

@@ -124,6 +124,25 @@ gateway: {url: %q, drainTime: 2s}
 	return top
 }
 
+// Gateways starts two gateways on a Redis of their own, and no chat. A and B are their own addresses; the balanced front
+// goes by their readiness, as those of Kubernetes do.
+func Gateways(t testing.TB, o Options) *Topology {
+	t.Helper()
+	top := &Topology{Redis: testkit.Redis(t)}
+	file := writeSettings(t, t.TempDir(), fmt.Sprintf("accessKey: %q\nredis: {url: %q}\ngateway: {drainTime: 2s}\n", AccessKey, top.Redis.URL)+tenants(o.Hubs))
+	top.Settings = file
+	a, b := freeAddress(t), freeAddress(t)
+	for i, address := range []string{a, b} {
+		top.Gateways = append(top.Gateways, newProcess(t, o, fmt.Sprintf("gateway %d", i+1), address, "gateway", "--config", file))
+	}
+	top.A, top.B, top.Balanced = top.Gateways[0].URL, top.Gateways[1].URL, serve(t, proxy(func(i int) bool { return top.Gateways[i].Ready() == "" }, a, b))
+	t.Cleanup(func() { finish(t, top.Gateways...) })
+	for _, p := range top.Gateways {
+		p.Start()
+	}
+	return top
+}
+
 // ConnectionString is what SDKs connect with, through the given front.
 func ConnectionString(front string) string {
 	return "Endpoint=" + front + ";AccessKey=" + AccessKey + ";Version=1.0;"
