@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -344,4 +345,59 @@ func TestRESTIsForWhoHasTheKey(t *testing.T) {
 	if _, err := w.store.Room(t.Context(), "default", "r1"); err == nil {
 		t.Error("the room was made all the same")
 	}
+}
+
+// FuzzChatREST looks for requests that are answered by anything but a success or a fault of the caller's.
+func FuzzChatREST(f *testing.F) {
+	for i, seed := range []struct{ name, query, body, condition string }{
+		{"c.r1", "maxpagesize=2&continuationToken=YWZ0ZXI6YQ", ``, ``},
+		{"c.r1", "earliestMessageId=0&latestMessageId=99999999999999999999", ``, `*`},
+		{"c.r1.t1", "api-version=2026-08-01-preview", `{"createdBy":"ana","content":{"text":"x","binary":null}}`, `"1"`},
+		{"r1", "api-version=2026-08-01-preview", `{"title":"T"}`, `W/"1"`},
+		{"r%2F1", "%zz", `{"permissions":["room.history","\u0000"]}`, `"`},
+		{"", "maxpagesize=-1", `{"roleName":"room.member"}`, ``},
+		{"ana", "continuationToken=%00", `{"kind":"Human","nickname":"","roleName":"user.normal"}`, ``},
+		{"..", "a;b", `[]`, ``},
+	} {
+		for op := range restOperations {
+			f.Add(uint8(op), uint8(i), seed.name, seed.query, seed.body, seed.condition)
+		}
+	}
+	w := newWorld(f, Config{EventsPerSecond: 1 << 20})
+	ana := w.open("a", "ana")
+	ana.mustInvoke("chat.createRoom", object{"title": "T", "roomId": "r1"})
+	ana.send("r1", "hi")
+	w.mustRequest(201, "PUT", "rooms/r1/topics/t1?api-version=2026-08-01-preview", object{"title": "T"})
+	types := []string{"application/json", "application/merge-patch+json", "text/plain", "application/json; charset=", ""}
+	f.Fuzz(func(t *testing.T, which, kind uint8, name, query, body, condition string) {
+		op := restOperations[int(which)%len(restOperations)]
+		segments := strings.Split(op.path, "/")
+		for i, segment := range segments {
+			if strings.HasPrefix(segment, "{") {
+				segments[i] = url.PathEscape(name)
+				name = "1" // the next is another thing's
+			}
+		}
+		target := "http://events/api/hubs/chat/chat/" + strings.Join(segments, "/")
+		r := httptest.NewRequest(op.method, target, strings.NewReader(body))
+		r.URL.RawQuery = query
+		r.Header = http.Header{"Content-Type": {types[int(kind)%len(types)]}, "If-Match": {condition}}
+		signed, err := token.Sign(testKey, target, time.Minute, token.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+signed)
+		answer := httptest.NewRecorder()
+		w.events.ServeHTTP(answer, r)
+		var got map[string]any
+		if answer.Code != http.StatusNoContent {
+			if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil {
+				t.Fatalf("%s %s: got %d %q, want a JSON object", op.method, r.URL, answer.Code, answer.Body)
+			}
+		}
+		_, faulty := got["code"].(string)
+		if faulty != (answer.Code >= 400) || answer.Code >= 500 {
+			t.Errorf("%s %s %q: got %d %q, want a success or a fault of the caller's", op.method, r.URL, body, answer.Code, answer.Body)
+		}
+	})
 }
