@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/dataplane"
@@ -55,6 +56,51 @@ func TestRolesOfAToken(t *testing.T) {
 			for _, group := range tt.mayNotJoin {
 				wantFailure(t, c.Join(within(t), group), "Forbidden")
 			}
+		}
+	})
+}
+
+// TestPatternRolesAcrossNodes has roles of a token with patterns: the other node knows what they allow, delivers what
+// they let a client send, and goes on with them when the client comes back there.
+//
+// checklist:A04 R25
+func TestPatternRolesAcrossNodes(t *testing.T) {
+	t.Parallel()
+	pairsInEachPubSub(t, func(t *testing.T, a, b *server, codec string) {
+		roles := []string{"webpubsub.sendToGroups.room-*", "webpubsub.joinLeaveGroups.t?m.**", `webpubsub.sendToGroups.a\*b`}
+		c := a.dial(a.clientURL("ana", roles), codec)
+		ben := b.join(codec, "ben", "room-7", "a*b")
+		check := func() {
+			t.Helper()
+			for permission, groups := range map[string]map[string]bool{
+				"sendToGroup":    {"room-": true, "room-7": true, "a*b": true, "room-7.x": false, "rooms": false, "axb": false, "tim.a": false},
+				"joinLeaveGroup": {"tim.": true, "tom.a.b": true, "tm.a": false, "room-7": false},
+			} {
+				for group, want := range groups {
+					for _, s := range []*server{a, b} {
+						path := "/api/hubs/chat/permissions/" + permission + "/connections/" + c.Info().ConnectionID + "?targetName=" + url.QueryEscape(group)
+						if status, _ := s.call("HEAD", path, s.keyToken(key, path)); status != map[bool]int{true: 200, false: 404}[want] {
+							t.Errorf("%s %q: got %d by REST, want it to be allowed: %v", permission, group, status, want)
+						}
+					}
+				}
+			}
+			for _, group := range []string{"room-7", "a*b"} {
+				must(t, c.SendToGroup(within(t), group, text("to "+group), wsclient.SendOptions{}))
+				wantMessage(t, ben, "to "+group)
+			}
+			must(t, c.Join(within(t), "tom.a.b"))
+			must(t, b.rest().SendToGroup(within(t), "tom.a.b", text("joined")))
+			wantMessage(t, c, "joined")
+			must(t, c.Leave(within(t), "tom.a.b"))
+			wantFailure(t, c.SendToGroup(within(t), "room-7.x", text("x"), wsclient.SendOptions{}), "Forbidden")
+			wantFailure(t, c.Join(within(t), "room-7"), "Forbidden")
+		}
+		check()
+		if isReliable(codec) {
+			c.Drop()
+			b.recoverAt(t, c)
+			check()
 		}
 	})
 }

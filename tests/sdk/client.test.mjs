@@ -130,6 +130,31 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
         });
       }
 
+      // checklist:C13
+      test("each ping of a client is answered, and nothing else is", async () => {
+        const all = Object.entries({ ...plain, ...reliable }).map(async ([name, make]) => {
+          const [protocol, count] = [make(), { ping: 0, pong: 0 }];
+          const counting = Object.assign(Object.create(protocol), {
+            parseMessages(input) {
+              const parsed = protocol.parseMessages(input);
+              for (const { kind } of [parsed].flat().filter(Boolean)) if (kind in count) count[kind]++;
+              return parsed;
+            },
+            writeMessage(message) {
+              if (message.kind in count) count[message.kind]++;
+              return protocol.writeMessage(message);
+            },
+          });
+          const { client, seen } = await start("ana", { protocol: counting, groups: [`ping ${name}`], keepAliveIntervalInMs: 50 });
+          await client.sendToGroup(`ping ${name}`, "beside pings", "text");
+          assert.equal((await seen.messages.next()).data, "beside pings");
+          await eventually(() => count.pong >= 3, `${name}: pongs`);
+          await eventually(() => count.pong === count.ping, `${name}: as many pongs as pings`);
+          client.stop();
+        });
+        await Promise.all(all);
+      });
+
       for (const [name, protocol] of Object.entries(reliable)) {
         // checklist:C17 C18
         test(`${name}: a cut connection is recovered: same id, nothing lost, nothing twice, in order`, async () => {

@@ -149,7 +149,7 @@ for (const protocol of [PROTOBUF, RELIABLE]) {
       assert.equal(typeof connected.reconnectionToken, reliable ? "string" : "undefined");
     });
 
-    // checklist:P01 P02
+    // checklist:C13 P01 P02
     test("joins, sends, leaves, pings, and is told what it may not do", async () => {
       const [ana, bob] = [await open("ana"), await open("bob", { roles: ["webpubsub.joinLeaveGroup"] })];
       const group = `r\u00f6\u00f6m ${protocol}`;

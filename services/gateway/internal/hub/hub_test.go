@@ -229,19 +229,34 @@ func TestLeftConnectionsGetNothing(t *testing.T) {
 	}
 }
 
+// TestSilentSocketIsCutOff has clients that answer no ping.
+//
 // checklist:C21
 func TestSilentSocketIsCutOff(t *testing.T) {
-	h := newHarness(t, Options{})
-	c := h.Add(ConnOptions{ID: "c", Codec: protocol.JSON, KeepAlive: time.Second,
-		Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
-	conn := h.handshake()
-	h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
-	got, _ := io.ReadAll(conn)
-	if n := bytes.Count(got, []byte{0x89, 0}); n != 1 {
-		t.Errorf("got %d pings before the end, want 1", n)
-	}
-	if closing := <-h.gone; closing.Reason != ReasonPing {
-		t.Errorf("got reason %s, want %s", closing.Reason, ReasonPing)
+	for _, codec := range protocol.Codecs {
+		t.Run(codec.Name(), func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, Options{})
+			c := h.Add(ConnOptions{ID: "c", Codec: codec, KeepAlive: time.Second,
+				Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
+			conn := h.handshake()
+			h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
+			got, _ := io.ReadAll(conn)
+			if n := bytes.Count(got, []byte{0x89, 0}); n != 1 {
+				t.Errorf("got %d pings before the end, want 1", n)
+			}
+			want := ReasonPing
+			if codec.Reliable() { // its client may come back
+				want = ReasonRequested
+				if h.Conn("c") != c {
+					t.Error("the connection has gone with its socket")
+				}
+				h.Close(c, want.Close(""))
+			}
+			if closing := <-h.gone; closing.Reason != want {
+				t.Errorf("got reason %s, want %s", closing.Reason, want)
+			}
+		})
 	}
 }
 
