@@ -159,7 +159,7 @@ func (c *consumer) takeOver(ctx context.Context) error {
 	}
 }
 
-// process hands messages over until handle has taken them, and confirms them. If ctx ends before that, they are
+// process hands messages over until handle has taken them, and confirms them. If ctx ends before they are taken, they are
 // given back for the next consumer.
 func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error {
 	if len(messages) == 0 {
@@ -170,19 +170,40 @@ func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error
 		ids[i] = m.ID
 	}
 	release := c.hold(ctx, ids)
-	err := c.handOver(ctx, c.decode(messages))
-	release()
-	if err != nil {
+	if err := c.handOver(ctx, c.decode(messages)); err != nil {
+		release()
 		c.giveBack(ctx, ids)
 		return err
 	}
+	err := c.confirm(ctx, ids)
+	release()
+	return err
+}
+
+// confirm lasts through a Redis that is away, until ctx ends: if newer entries were read first, these would come again
+// behind them.
+func (c *consumer) confirm(ctx context.Context, ids []string) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := c.acknowledge(ctx, ids)
+		if err == nil {
+			c.log.metrics.consumed.WithLabelValues(c.name).Add(float64(len(ids)))
+			return nil
+		}
+		if pause == firstPause { // once per outage
+			c.log.options.Logger.Warn("message log entries cannot be confirmed; it is tried again", "log", c.name, "error", err)
+		}
+		wait(ctx, pause)
+		if ctx.Err() != nil {
+			return fmt.Errorf("confirm entries: %w", err)
+		}
+	}
+}
+
+// acknowledge makes one attempt, also when ctx has just ended.
+func (c *consumer) acknowledge(ctx context.Context, ids []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
 	defer cancel()
-	if err := c.log.client.XAck(ctx, c.stream, c.group, ids...).Err(); err != nil {
-		return fmt.Errorf("confirm entries: %w", err)
-	}
-	c.log.metrics.consumed.WithLabelValues(c.name).Add(float64(len(ids)))
-	return nil
+	return c.log.client.XAck(ctx, c.stream, c.group, ids...).Err()
 }
 
 // decode leaves out what is no entry of ours: nobody could ever take it, and it would hold up the rest.

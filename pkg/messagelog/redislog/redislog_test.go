@@ -203,6 +203,41 @@ func TestServerStopsAndReturns(t *testing.T) {
 	r.want(t, "before", "after")
 }
 
+// What was handled while Redis was away is confirmed when it is back, and before anything newer is handed over: it does
+// not come again, for which a consumer would have to remember more than its last batch.
+func TestHandledWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	l := open(t, server.URL, redislog.Options{})
+	r := &reader{}
+	away := make(chan struct{})
+	var gone sync.Once
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	mustAdd(t, l, "history", "handled")
+	go func() {
+		ended <- l.Consume(ctx, "history", "history", func(ctx context.Context, batch []messagelog.Entry) error {
+			gone.Do(func() { server.Stop(); close(away) })
+			return r.handle(ctx, batch)
+		})
+	}()
+	<-away
+	r.want(t, "handled")
+	server.Start()
+	testkit.Eventually(t, patience, func() bool { return l.Ready(t.Context()) == nil }, "ready again")
+	mustAdd(t, l, "history", "after")
+	r.want(t, "handled", "after")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Consume returned %v, want nil when its context ends", err)
+	}
+	raw := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer raw.Close()
+	if pending, err := raw.XPending(t.Context(), "chatr:log:history", "history").Result(); err != nil || pending.Count != 0 {
+		t.Errorf("pending: got %+v, %v; want nothing left to come again", pending, err)
+	}
+}
+
 func TestHungServerAnswersWithinSeconds(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)

@@ -250,8 +250,7 @@ func (s *sink) wantGot(t *testing.T, want ...string) {
 	}, fmt.Sprintf("the webhook has %q", want))
 }
 
-// A webhook gets all that its log holds, in batches, in order; over its own failures, over the end
-// of the process, and with two processes that share the log.
+// A webhook gets all that its log holds, in batches, in order; over its own failures, and over the end of the process.
 //
 // checklist:E13
 func TestWebhooksGetBatches(t *testing.T) {
@@ -339,6 +338,79 @@ func TestWebhooksGetBatches(t *testing.T) {
 			webhook.wantGot(t, "c1 said/1 one", "c1 said/2 two", "c2 said/1 three", "c3 said/1 five")
 		})
 	}
+}
+
+// Two processes that share a log deliver each event once between them, each connection's in order; also when one of them ends
+// meanwhile, and when Redis is away while a batch is with the webhook.
+//
+// checklist:E13
+func TestWebhookOfTwoProcesses(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	webhook := newSink(t)
+	tenants, err := tenant.NewStatic(tenant.Tenant{Name: "default", Hosts: []string{"*"}, Keys: tenant.Keys{Primary: key}, Hubs: []tenant.Hub{{
+		Name: "chat", EventListeners: []tenant.Listener{{Log: "audit", UserEvents: "*", Webhook: tenant.Webhook{URL: webhook.URL + "?code=s3cr3t"}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both [2]*Upstream
+	var stop [2]func()
+	for i := range both {
+		client, err := redisconn.Open(redisconn.Config{URL: server.URL, Prefix: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := redislog.New(client, redislog.Options{Prefix: "test", Logger: slog.New(slog.DiscardHandler)})
+		both[i] = New(Config{}, tenants, l, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); both[i].Run(ctx) }() //nolint:errcheck // always nil
+		stop[i] = sync.OnceFunc(func() { cancel(); <-ended; l.Close() })
+		t.Cleanup(stop[i])
+	}
+	var want []string
+	say := func(which int, id string, n int) {
+		s := both[which].Open(chat, id)
+		for i := range n {
+			if _, err := s.Event(t.Context(), "said", webpubsub.Text(fmt.Sprint(i))); err != nil {
+				t.Error(err)
+			}
+			want = append(want, fmt.Sprintf("%s said/%d %d", id, i+1, i))
+		}
+	}
+	wantOnce := func() {
+		t.Helper()
+		webhook.wantGot(t, want...)
+		webhook.mu.Lock()
+		defer webhook.mu.Unlock()
+		delivered := 0
+		for _, n := range webhook.batches {
+			delivered += n
+		}
+		if delivered != len(want) {
+			t.Errorf("%d events were delivered, want each of %d once", delivered, len(want))
+		}
+	}
+	for round := range 5 {
+		say(round%2, fmt.Sprint("c", round), 20)
+	}
+	wantOnce()
+
+	var once sync.Once
+	webhook.set(func([]map[string]any) int { once.Do(server.Stop); return 204 })
+	say(0, "taken while Redis was away", 1)
+	wantOnce()
+	webhook.set(nil)
+	server.Start()
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return both[0].messages.Ready(t.Context()) == nil && both[1].messages.Ready(t.Context()) == nil
+	}, "the log is back")
+	say(1, "back", 20)
+	wantOnce()
+
+	stop[0]()
+	say(1, "alone", 20)
+	wantOnce()
 }
 
 // A webhook that fails gets the events of a batch that it has not taken, and a batch is bounded.
