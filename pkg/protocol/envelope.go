@@ -15,8 +15,11 @@ type Envelope struct {
 	Data, End int // the value of data is JSON[Data:End]
 }
 
-// Valid reports whether the data lies within the envelope. Methods of other envelopes panic.
-func (e Envelope) Valid() bool { return 0 < e.Data && e.Data <= e.End && e.End < len(e.JSON) }
+// Valid reports whether the data has a type and lies within the envelope. Methods of other envelopes panic. What the JSON says
+// is not looked at: that would cost every message.
+func (e Envelope) Valid() bool {
+	return webpubsub.DataText <= e.DataType && e.DataType <= webpubsub.DataProtobuf && 0 < e.Data && e.Data <= e.End && e.End < len(e.JSON)
+}
 
 // NewEnvelope encodes m. JSON data must be valid (see CheckJSON): it is taken over verbatim.
 func NewEnvelope(m *webpubsub.Message) Envelope {

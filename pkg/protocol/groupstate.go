@@ -75,7 +75,10 @@ func appendState(dst []byte, tag uint64, state []byte) []byte {
 	return enclose(dst, start, tag)
 }
 
-var errGroupState = invalid("state must be an object of strings")
+var (
+	errGroupState = invalid("state must be an object of strings")
+	errLongState  = invalid("The state is too long; as JSON at most %d bytes are allowed.", MaxGroupState)
+)
 
 // groupState reads what a connection says of itself. It is taken over as it is.
 func (o *object) groupState(r *Request) error {
@@ -93,11 +96,22 @@ func (o *object) groupState(r *Request) error {
 	return nil
 }
 
+// CheckGroupState reports what keeps b from being the state of a connection in a group, or nil.
+func CheckGroupState(b []byte) error {
+	if len(b) > MaxGroupState {
+		return errLongState
+	}
+	if err := CheckJSON(b); err != nil || b[0] != '{' {
+		return errGroupState
+	}
+	return eachEntry(b, func(_, _ string) {})
+}
+
 // setState takes a state over, or refuses it for its size.
 func (r *Request) setState(state []byte) {
 	r.State = state
 	if len(state) > MaxGroupState {
-		r.Refusal = "The state is too long; as JSON at most " + strconv.Itoa(MaxGroupState) + " bytes are allowed."
+		r.Refusal = errLongState.Error()
 	}
 }
 

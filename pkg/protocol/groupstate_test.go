@@ -72,6 +72,16 @@ func TestGroupStateIsChecked(t *testing.T) {
 			t.Errorf("%s: got %v, want it refused", state, err)
 		}
 	}
+	for _, state := range []string{`{}`, `{"a":"b","\u00e9":"\n"}`, `{"a":"` + strings.Repeat("x", MaxGroupState-8) + `"}`} {
+		if err := CheckGroupState([]byte(state)); err != nil {
+			t.Errorf("%.40s: got %v, want it taken", state, err)
+		}
+	}
+	for _, state := range []string{``, ` {}`, `{`, `{}}`, `{"a"}`, `{"a":1}`, `[]`, `null`, `{"a":"b"},"items":[]`, "{\"a\":\"\xff\"}", `{"a":"` + strings.Repeat("x", MaxGroupState) + `"}`} {
+		if CheckGroupState([]byte(state)) == nil {
+			t.Errorf("%.40s: is taken for a state", state)
+		}
+	}
 	if err := JSON.DecodeResponse(false, []byte(`{"type":"groupStateUpdate","group":"g","items":{}}`), &Response{}); err == nil {
 		t.Error("items that are no array are accepted")
 	}

@@ -435,6 +435,7 @@ func readStateItems(b []byte, items map[string]protocol.GroupStateItem) error {
 		i := protocol.GroupStateItem{ConnectionID: r.string(), UserID: r.string(), UpdatedAt: r.varint()}
 		if state := r.string(); state != "" {
 			i.State = []byte(state)
+			r.failed = r.failed || protocol.CheckGroupState(i.State) != nil // it goes into frames as it is
 		}
 		if !r.failed && i.UpdatedAt >= items[i.ConnectionID].UpdatedAt {
 			items[i.ConnectionID] = i
