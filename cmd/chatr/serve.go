@@ -56,7 +56,7 @@ type service interface {
 // run serves handler on l and operations on opsListen until ctx ends. The service then drains first, while both
 // still answer: connections that leave cause requests, and probes must see why the process is not ready.
 func (p *process) run(ctx context.Context, s service, handler http.Handler, listen, opsListen string) error {
-	l, err := net.Listen("tcp", listen)
+	l, err := httpx.Listen(listen)
 	if err != nil {
 		return fmt.Errorf("listen for clients: %w", err)
 	}

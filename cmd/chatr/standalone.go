@@ -160,7 +160,7 @@ func openDoor(s *settings) (d *door, err error) {
 	if d.events, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return d, err
 	}
-	if d.http, err = net.Listen("tcp", s.Listen); err != nil {
+	if d.http, err = httpx.Listen(s.Listen); err != nil {
 		return d, fmt.Errorf("%w; choose another address by --listen", err)
 	}
 	if s.OpsListen != "" {
@@ -171,7 +171,7 @@ func openDoor(s *settings) (d *door, err error) {
 	if s.TLSListen == "" {
 		return d, nil
 	}
-	l, err := net.Listen("tcp", s.TLSListen)
+	l, err := httpx.Listen(s.TLSListen)
 	if err != nil {
 		return d, fmt.Errorf("%w; choose another address by --tls-listen, or none by --tls-listen=", err)
 	}

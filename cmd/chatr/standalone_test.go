@@ -214,7 +214,7 @@ func TestTokenPrintsAURL(t *testing.T) {
 	key := strings.Repeat("k", 40)
 	for flags, check := range map[string]func(printed string, c token.Claims) bool{
 		"--connection-string Endpoint=https://service.example;ClientEndpoint=https://clients.example;AccessKey=" + key + " --claim plan=gold,team=red,team=blue --group g": func(printed string, c token.Claims) bool {
-			return strings.HasPrefix(printed, "wss://clients.example/client/hubs/chat?") && c.All["plan"][0] == "gold" && len(c.All["team"]) == 2 && c.Groups[0] == "g"
+			return strings.HasPrefix(printed, "wss://clients.example/client/hubs/chat?") && c.Claim("plan")[0] == "gold" && len(c.Claim("team")) == 2 && c.Groups[0] == "g"
 		},
 		"--token-only --role webpubsub.sendToGroup --lifetime 10m --access-key " + key: func(printed string, c token.Claims) bool {
 			return strings.HasPrefix(printed, "ey") && c.Roles[0] == "webpubsub.sendToGroup" && time.Until(c.ExpiresAt) < 11*time.Minute

@@ -94,6 +94,13 @@ func WithRequestID(next http.Handler) http.Handler {
 	})
 }
 
+// Listen listens on a TCP address for clients, without the kernel's keep-alive: WebSockets have pings of their own and
+// requests have time-outs, and turning it on would cost each connection four system calls.
+func Listen(address string) (net.Listener, error) {
+	c := net.ListenConfig{KeepAlive: -1}
+	return c.Listen(context.Background(), "tcp", address)
+}
+
 // NewServer returns a server with the time-outs that keep a slow or idle peer from holding resources. A request
 // must have been read within a minute, whether its handler wants the body or not, and handlers must be done in
 // that time too. A connection that is taken over for a WebSocket has none of these deadlines.

@@ -14,6 +14,9 @@ type Proxies []netip.Prefix
 // when one of our proxies says something that is no address.
 func (p Proxies) ClientAddr(r *http.Request) netip.Addr {
 	address := parseHop(r.RemoteAddr)
+	if !p.has(address) {
+		return address
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && p.has(address); i-- {
 		if hop := strings.TrimSpace(hops[i]); hop != "" {

@@ -55,14 +55,14 @@ func (o *OIDC) Pinned() token.Issuer {
 // Admits reports whether the REST API is open to who has these verified claims.
 func (o *OIDC) Admits(c token.Claims) bool {
 	for _, name := range []string{"sub", "oid", "azp", "appid", "client_id"} {
-		for _, value := range c.All[name] {
+		for _, value := range c.Claim(name) {
 			if slices.Contains(o.Subjects, value) {
 				return true
 			}
 		}
 	}
 	return slices.Contains(o.Subjects, "*") ||
-		slices.ContainsFunc(c.All["roles"], func(role string) bool { return slices.Contains(o.Roles, role) }) ||
+		slices.ContainsFunc(c.Claim("roles"), func(role string) bool { return slices.Contains(o.Roles, role) }) ||
 		slices.ContainsFunc(c.Scopes(), func(scope string) bool { return slices.Contains(o.Scopes, scope) })
 }
 

@@ -3,6 +3,7 @@ package tenant
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/token"
 )
@@ -25,13 +26,38 @@ func TestAdmits(t *testing.T) {
 		"scope of Entra":      {map[string][]string{"scp": {"chat.send"}}, true},
 		"part of a scope":     {map[string][]string{"scope": {"chat.sender"}}, false},
 	} {
-		if got := o.Admits(token.Claims{All: tt.claims}); got != tt.want {
+		if got := o.Admits(claimed(t, tt.claims)); got != tt.want {
 			t.Errorf("%s: got %v, want %v", name, got, tt.want)
 		}
 	}
 	if !(&OIDC{Subjects: []string{"*"}}).Admits(token.Claims{}) {
 		t.Error("got a refusal where everybody is admitted")
 	}
+}
+
+// claimed is the claims of a token that says so.
+func claimed(t *testing.T, claims map[string][]string) token.Claims {
+	t.Helper()
+	const key = "a key of the test, long enough"
+	o := token.Options{Roles: claims["role"], Claims: map[string][]string{}}
+	for name, values := range claims {
+		switch name {
+		case "sub":
+			o.Subject = values[0]
+		case "role":
+		default:
+			o.Claims[name] = values
+		}
+	}
+	raw, err := token.Sign(key, "x", time.Hour, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := token.NewKeyVerifier(key).Verify(t.Context(), raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // checklist:A07

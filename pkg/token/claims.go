@@ -31,10 +31,7 @@ type Claims struct {
 	ExpiresAt time.Time
 	NotBefore time.Time // zero when the token does not say
 
-	// All has every claim under its name, as strings: a number as written, an object as its JSON, an array as
-	// its elements. It is what the connect event carries.
-	All map[string][]string
-
+	members   members
 	badGroups bool // webpubsub.group is neither a string nor an array of strings
 }
 
@@ -52,10 +49,32 @@ func (c Claims) CheckGroups() error {
 	return nil
 }
 
+// All returns every claim under its name, as strings: a number as written, an object as its JSON, an array as its
+// elements. It is what the connect event carries; nil without a token.
+func (c Claims) All() map[string][]string {
+	if c.members == nil {
+		return nil
+	}
+	all := make(map[string][]string, len(c.members))
+	for _, claim := range c.members {
+		all[claim.name] = texts(claim.value)
+	}
+	return all
+}
+
+// Claim returns the claim of that name as All does, nil when there is none.
+func (c Claims) Claim(name string) []string {
+	value := c.members.value(name)
+	if value == nil {
+		return nil
+	}
+	return texts(value)
+}
+
 // Scopes returns what the token may be used for, as OpenID Connect providers say it: words in scope or scp.
 func (c Claims) Scopes() (scopes []string) {
 	for _, name := range []string{"scope", "scp"} {
-		for _, value := range c.All[name] {
+		for _, value := range c.Claim(name) {
 			scopes = append(scopes, strings.Fields(value)...)
 		}
 	}
@@ -77,19 +96,11 @@ func numericDate(t time.Time) *jwt.NumericDate {
 // parseClaims reads the claims of a token whose signature is good. Names are matched exactly; of a repeated
 // name the last value counts.
 func parseClaims(raw []byte) (Claims, error) {
-	raw = bytes.Trim(raw, " \t\r\n") // what JSON calls white space; TrimSpace would take more away
-	if len(raw) == 0 || raw[0] != '{' || !json.Valid(raw) {
+	m, ok := readObject(raw)
+	if !ok {
 		return Claims{}, errors.New("the token's claims are not a JSON object")
 	}
-	m, ok := readMembers(raw)
-	if !ok {
-		return Claims{}, errors.New("the token's claims have a name that is no text")
-	}
-	c := Claims{All: make(map[string][]string, len(m))}
-	for _, claim := range m {
-		c.All[claim.name] = texts(claim.value)
-	}
-
+	c := Claims{members: m}
 	if c.Subject, ok = m.subject(); !ok {
 		return c, errors.New("claim sub must be a string")
 	}

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"encoding/json"
 	"iter"
 )
@@ -13,6 +14,15 @@ type member struct {
 
 // members are the claims in their order. There are few, so that looking through them costs less than a map.
 type members []member
+
+// readObject returns the members of an object; ok is false when b is none, or has a name that is no text.
+func readObject(b []byte) (m members, ok bool) {
+	b = bytes.Trim(b, " \t\r\n") // what JSON calls white space; TrimSpace would take more away
+	if len(b) == 0 || b[0] != '{' || !json.Valid(b) {
+		return nil, false
+	}
+	return readMembers(b)
+}
 
 // readMembers returns the members of an object that is valid JSON.
 func readMembers(object []byte) (m members, ok bool) {

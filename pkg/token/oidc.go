@@ -96,7 +96,7 @@ func (v *oidcVerifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	if err := times.Validate(c.times()); err != nil {
 		return Claims{}, explain(err)
 	}
-	if iss := c.All["iss"]; len(iss) != 1 || iss[0] != v.issuer.URL {
+	if iss := c.Claim("iss"); len(iss) != 1 || iss[0] != v.issuer.URL {
 		return Claims{}, fmt.Errorf("the token's issuer is not %s", v.issuer.URL)
 	}
 	if !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(v.issuer.Audiences, a) }) {
@@ -116,7 +116,7 @@ func UnverifiedIssuer(raw string) string {
 		return ""
 	}
 	c, err := parseClaims(p.raw)
-	if iss := c.All["iss"]; err == nil && len(iss) == 1 {
+	if iss := c.Claim("iss"); err == nil && len(iss) == 1 {
 		return iss[0]
 	}
 	return ""

@@ -170,7 +170,7 @@ func TestProviderTokens(t *testing.T) {
 	} {
 		c, err := p.verifier("RS256", "ES256", "EdDSA").Verify(t.Context(), tt.raw)
 		switch {
-		case tt.want == "" && (err != nil || c.Subject != "app" || c.All["roles"][0] != "Sender"):
+		case tt.want == "" && (err != nil || c.Subject != "app" || c.Claim("roles")[0] != "Sender"):
 			t.Errorf("%s: got %+v, %v, want the claims", name, c, err)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, ErrNoKeys)):
 			t.Errorf("%s: got %v, want a refusal with %q", name, err, tt.want)

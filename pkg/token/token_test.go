@@ -1,8 +1,10 @@
 package token
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"net/http/httptest"
 	"reflect"
@@ -30,6 +32,12 @@ func signed(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaim
 	return raw
 }
 
+// headed is a token with that header, well signed.
+func headed(header, claims string) string {
+	s := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + claims
+	return s + "." + base64.RawURLEncoding.EncodeToString(sum(key, s))
+}
+
 func inAnHour() int64 { return time.Now().Add(time.Hour).Unix() }
 
 // checklist:A02
@@ -43,13 +51,20 @@ func TestVectorOfTheProtocol(t *testing.T) {
 		Audience:  []string{"http://localhost:8080/client/hubs/chat"},
 		Roles:     []string{"webpubsub.sendToGroup"},
 		ExpiresAt: time.Unix(4102444800, 0),
-		All: map[string][]string{
-			"aud": {"http://localhost:8080/client/hubs/chat"}, "sub": {"ana"}, "role": {"webpubsub.sendToGroup"},
-			"iat": {"1767225600"}, "exp": {"4102444800"},
-		},
+		members:   c.members,
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
+	}
+	all := map[string][]string{
+		"aud": {"http://localhost:8080/client/hubs/chat"}, "sub": {"ana"}, "role": {"webpubsub.sendToGroup"},
+		"iat": {"1767225600"}, "exp": {"4102444800"},
+	}
+	if got := c.All(); !reflect.DeepEqual(got, all) {
+		t.Errorf("got %v, want %v", got, all)
+	}
+	if got := c.Claim("sub"); !slices.Equal(got, all["sub"]) || c.Claim("Sub") != nil {
+		t.Errorf("got %v and %v, want the claim of that very name", got, c.Claim("Sub"))
 	}
 	if err := CheckClientAudience(c, httptest.NewRequest("GET", "/client/hubs/chat", nil), "chat", nil); err != nil {
 		t.Error(err)
@@ -82,6 +97,13 @@ func TestVerifyRefuses(t *testing.T) {
 		"HS512":            {signed(t, jwt.SigningMethodHS512, []byte(key), good()), "not signed"},
 		"RS256":            {signed(t, jwt.SigningMethodRS256, rsaKey, good()), "not signed"},
 		"no signature":     {parts[0] + "." + parts[1] + ".", "not signed"},
+		"no algorithm":     {headed(`{"typ":"JWT"}`, parts[1]), "not signed"},
+		"an odd algorithm": {headed(`{"alg":["HS256"]}`, parts[1]), "not signed"},
+		"no header":        {headed(`["HS256"]`, parts[1]), "malformed"},
+		"an extension":     {headed(`{"alg":"HS256","crit":["b64"],"b64":false}`, parts[1]), "not signed"},
+		"four parts":       {parts[0] + "." + parts[1] + "." + parts[2] + "." + parts[2], "malformed"},
+		"padding":          {parts[0] + "." + parts[1] + "." + parts[2] + "=", "malformed"},
+		"claims are text":  {headed(`{"alg":"HS256"}`, base64.RawURLEncoding.EncodeToString([]byte(`"x"`))), "JSON object"},
 		"changed claims":   {parts[0] + "." + strings.Split(hs(good("sub", "eve")), ".")[1] + "." + parts[2], "not signed"},
 		"no exp":           {hs(good("exp", nil)), "no expiry"},
 		"exp as text":      {hs(good("exp", "tomorrow")), "claim exp"},
@@ -161,10 +183,11 @@ func TestClaimForms(t *testing.T) {
 	})
 	t.Run("every claim as strings", func(t *testing.T) {
 		c := verify(jwt.MapClaims{"n": 1.5, "b": true, "o": map[string]any{"k": 1}, "l": []any{"x", 2}, "z": nil})
-		delete(c.All, "exp")
+		got := c.All()
+		delete(got, "exp")
 		want := map[string][]string{"n": {"1.5"}, "b": {"true"}, "o": {`{"k":1}`}, "l": {"x", "2"}, "z": {}}
-		if !reflect.DeepEqual(c.All, want) {
-			t.Errorf("got %v, want %v", c.All, want)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 	t.Run("groups", func(t *testing.T) {
@@ -204,7 +227,7 @@ func TestSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"sub", "role", "webpubsub.group"} {
-		if _, there := c.All[name]; there {
+		if c.Claim(name) != nil {
 			t.Errorf("claim %s is there, want it left out", name)
 		}
 	}
@@ -335,12 +358,37 @@ func TestParseConnectionString(t *testing.T) {
 	}
 }
 
+// FuzzVerify holds the verifier against the JWT library.
 func FuzzVerify(f *testing.F) {
 	f.Add(vector)
+	f.Add(headed(`{"alg":"none"}`, "e30"))
+	f.Add(headed(`{"alg":"HS256","alg":"HS512"}`, "e30"))
+	f.Add(headed(`{"alg":"HS512","alg":"HS256"}`, "e30"))
+	f.Add(headed(`{"Alg":"HS256"}`, "e30"))
+	f.Add(headed(" {\"\\u0061lg\":\"HS256\"}\n", "e30"))
+	f.Add(headed(`{"alg":"HS256"}`, "\ne30\r"))
+	f.Add("e30.e30.")
+	f.Add("..")
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithoutClaimsValidation())
 	f.Fuzz(func(t *testing.T, raw string) {
 		c, err := NewKeyVerifier(key).Verify(t.Context(), raw)
 		if err == nil && c.ExpiresAt.IsZero() {
 			t.Error("accepted a token without exp")
+		}
+		if len(raw) > maxLength {
+			return
+		}
+		claims, err := keyVerifier{key}.open(raw)
+		var p payload
+		seen, wrong := parser.ParseWithClaims(raw, &p, func(*jwt.Token) (any, error) { return []byte(key), nil })
+		if err == nil && wrong != nil && json.Valid(claims) { // other claims are refused when they are read
+			t.Errorf("%q: got it accepted, the library says %v", raw, wrong)
+		}
+		if err != nil && wrong == nil && seen.Header["crit"] == nil {
+			t.Errorf("%q: got %v, the library accepts it", raw, err)
+		}
+		if err == nil && wrong == nil && !bytes.Equal(bytes.TrimSpace(claims), p.raw) {
+			t.Errorf("%q: got claims %q, the library's are %q", raw, claims, p.raw)
 		}
 	})
 }
@@ -352,14 +400,15 @@ func FuzzClaims(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for name, values := range c.All {
+		all := c.All()
+		for name, values := range all {
 			if values == nil {
 				t.Errorf("claim %q: got nil, want a list", name)
 			}
 		}
 		var members map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &members); err != nil || len(members) != len(c.All) {
-			t.Fatalf("got %d claims, encoding/json %d, %v", len(c.All), len(members), err)
+		if err := json.Unmarshal(raw, &members); err != nil || len(members) != len(all) {
+			t.Fatalf("got %d claims, encoding/json %d, %v", len(all), len(members), err)
 		}
 		for name, value := range members {
 			want := []string{}
@@ -373,7 +422,7 @@ func FuzzClaims(f *testing.F) {
 					want = append(want, oneText(element))
 				}
 			}
-			if got := c.All[name]; !slices.Equal(got, want) {
+			if got := all[name]; !slices.Equal(got, want) || !slices.Equal(c.Claim(name), got) {
 				t.Errorf("claim %q: got %q, want %q", name, got, want)
 			}
 		}

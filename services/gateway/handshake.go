@@ -289,7 +289,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 // session returns the connection as event handlers will see it.
 func (g *Gateway) session(n *newcomer, id string, offered []string) *upstream.Session {
 	if n.ancestor {
-		return g.upstream.OpenAncestor(n.hub, id, n.r, n.claims.All, offered)
+		return g.upstream.OpenAncestor(n.hub, id, n.r, n.claims.All(), offered)
 	}
 	return g.upstream.Open(n.hub, id)
 }

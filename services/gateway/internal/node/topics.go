@@ -128,18 +128,23 @@ func (t *topics) settle(ctx context.Context, keys []string) error {
 func (t *topics) claim(keys []string) (subscribe, unsubscribe []string, busy, wait chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	busy = make(chan struct{})
+	mark := func(s *topic) {
+		if busy == nil {
+			busy = make(chan struct{})
+		}
+		s.busy = busy
+	}
 	for _, k := range keys {
 		s := t.byKey[k]
 		switch {
-		case s == nil || s.busy == busy:
+		case s == nil || busy != nil && s.busy == busy:
 		case s.busy != nil:
 			wait = s.busy
 		case s.holders > 0 && !s.subscribed:
-			s.busy = busy
+			mark(s)
 			subscribe = append(subscribe, k)
 		case s.holders == 0 && s.subscribed:
-			s.busy = busy
+			mark(s)
 			unsubscribe = append(unsubscribe, k)
 		case s.holders == 0:
 			delete(t.byKey, k)

@@ -143,7 +143,7 @@ func TestHostileAnswersToConnect(t *testing.T) {
 		a := newApp(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
 		u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 		refused := new(Refused)
-		if got, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, []string{"a"}); !errors.As(err, &refused) || refused.Status != 500 {
+		if got, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", noClaims, []string{"a"}); !errors.As(err, &refused) || refused.Status != 500 {
 			t.Errorf("%s: got %+v %v, want refused with 500", name, got, err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestAnswersCannotChooseAddresses(t *testing.T) {
 		u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 		s := u.Open(chat, connID)
 		refused := new(Refused)
-		if _, err := s.Connect(t.Context(), handshake(), "ana", nil, nil); !errors.As(err, &refused) || refused.Status != 500 {
+		if _, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil); !errors.As(err, &refused) || refused.Status != 500 {
 			t.Errorf("%d, connect: got %v, want refused with 500", status, err)
 		}
 		if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err == nil {

@@ -94,10 +94,10 @@ func (r *Refused) Error() string { return "the connection was refused: " + r.cau
 func (r *Refused) Unwrap() error { return r.cause }
 
 // Connect asks the hub's handler whether the connection may be, and what it is to be (event-handler.md section
-// 5). Without a handler the answer is yes. r is the handshake, claims those of its token, offered its
-// subprotocols. An error is a *Refused. A request that was sent is not interrupted by ctx: a handler that has
+// 5). Without a handler the answer is yes. r is the handshake, claims returns those of its token, offered
+// are its subprotocols. An error is a *Refused. A request that was sent is not interrupted by ctx: a handler that has
 // accepted must hear of the end, which Closed tells it.
-func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, claims map[string][]string, offered []string) (Accepted, error) {
+func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, claims func() map[string][]string, offered []string) (Accepted, error) {
 	s.mu.Lock()
 	s.userID = userID
 	s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, c
 		s.accept(nil)
 		return Accepted{}, nil
 	}
-	body, err := json.Marshal(connectRequest(r, claims, offered))
+	body, err := json.Marshal(connectRequest(r, claims(), offered))
 	if err != nil {
 		return Accepted{}, refuse(&Failure{Reason: ReasonAnswer, detail: err})
 	}

@@ -140,7 +140,7 @@ func TestARetryThatSucceeds(t *testing.T) {
 // checklist:E09
 func TestConnectGivesUpEarlier(t *testing.T) {
 	scripted(t, Config{ConnectTimeout: 3 * time.Second}, false, func(int, *http.Request) (int, error) { return 503, nil }, func(t *testing.T, u *Upstream, s *script) {
-		_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil)
+		_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", noClaims, nil)
 		if refused := new(Refused); !errors.As(err, &refused) || refused.Status != 503 {
 			t.Errorf("got %v, want a refusal with 503", err)
 		}
@@ -155,7 +155,7 @@ func TestConnectStopsRetryingForAClientThatLeft(t *testing.T) {
 	scripted(t, Config{}, false, func(int, *http.Request) (int, error) { return 0, errDown }, func(t *testing.T, u *Upstream, s *script) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		_, err := u.Open(chat, connID).Connect(ctx, handshake(), "ana", nil, nil)
+		_, err := u.Open(chat, connID).Connect(ctx, handshake(), "ana", noClaims, nil)
 		if refused := new(Refused); !errors.As(err, &refused) || refused.Status != 500 {
 			t.Errorf("got %v, want a refusal with 500", err)
 		}
@@ -232,7 +232,7 @@ func TestRefusedValidationBacksOff(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				wantSeen(t, s, "0 OPTIONS", "1 OPTIONS", "3 OPTIONS", "7 OPTIONS", "15 OPTIONS", "31 OPTIONS", "63 OPTIONS", "123 OPTIONS")
-				_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil)
+				_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", noClaims, nil)
 				if refused := new(Refused); !errors.As(err, &refused) || refused.Status != 500 {
 					t.Errorf("got %v, want a refusal with 500", err)
 				}
@@ -248,7 +248,7 @@ func TestValidationOfAHandlerThatIsStarting(t *testing.T) {
 		}
 		return 204, nil
 	}, func(t *testing.T, u *Upstream, s *script) {
-		if _, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil); err != nil {
+		if _, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", noClaims, nil); err != nil {
 			t.Error(err)
 		}
 		wantSeen(t, s, "0 OPTIONS", "1 OPTIONS", "4 OPTIONS", "4 connect/0")
@@ -265,7 +265,7 @@ func TestAHandlerThatWasAwayIsSoonAskedAgain(t *testing.T) {
 	}, func(t *testing.T, u *Upstream, s *script) {
 		start = time.Now()
 		for {
-			_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", nil, nil)
+			_, err := u.Open(chat, connID).Connect(t.Context(), handshake(), "ana", noClaims, nil)
 			if err == nil {
 				break
 			}

@@ -158,6 +158,8 @@ func names(requests []*http.Request) string {
 	return strings.Join(all, " ")
 }
 
+func noClaims() map[string][]string { return nil }
+
 func handshake() *http.Request {
 	r := httptest.NewRequest("GET", "http://wps.example.com:8080/client/hubs/chat?access_token=t0k3n&room=7&lang=en&lang=de", nil)
 	r.Header.Set("Authorization", "Bearer t0k3n")
@@ -192,7 +194,7 @@ func TestLifeOfAConnection(t *testing.T) {
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s := u.Open(chat, connID)
 	claims := map[string][]string{"sub": {"ana"}, "exp": {"1767229200"}}
-	got, err := s.Connect(t.Context(), handshake(), "ana", claims, []string{"p", "q"})
+	got, err := s.Connect(t.Context(), handshake(), "ana", func() map[string][]string { return claims }, []string{"p", "q"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +274,7 @@ func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 		tenant.Handler{URL: second.URL + "/fixed", UserEvents: "b,c", SystemEvents: []string{"Connected", "disconnected"}},
 	)
 	s := u.Open(chat, connID)
-	if got, err := s.Connect(t.Context(), handshake(), "ana", nil, nil); err != nil || got.Handled {
+	if got, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil); err != nil || got.Handled {
 		t.Fatalf("got %+v %v, want acceptance without a handler", got, err)
 	}
 	s.Established("ana", "")
@@ -474,7 +476,7 @@ func TestConnectAnswers(t *testing.T) {
 			})
 			u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 			s := u.Open(chat, connID)
-			got, err := s.Connect(t.Context(), handshake(), "ana", nil, nil)
+			got, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil)
 			if tc.wantStatus == 0 {
 				if err != nil || !got.Handled || got.Groups != nil || got.Roles != nil || got.Subprotocol != "" {
 					t.Errorf("got %+v %v, want acceptance", got, err)
@@ -505,7 +507,7 @@ func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s := u.Open(chat, connID)
-	if _, err := s.Connect(t.Context(), handshake(), "ana", nil, nil); err != nil {
+	if _, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Closed("handshake failed")
@@ -523,7 +525,7 @@ func TestConnectedNeverFollowsDisconnected(t *testing.T) {
 	a := newApp(t, nil)
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s := u.Open(chat, connID)
-	if _, err := s.Connect(t.Context(), handshake(), "ana", nil, nil); err != nil {
+	if _, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Closed("closed by REST during the handshake")
@@ -594,7 +596,7 @@ func TestConnectIsNotInterruptedOnceSent(t *testing.T) {
 	})
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s := u.Open(chat, connID)
-	if _, err := s.Connect(ctx, handshake(), "ana", nil, nil); err != nil {
+	if _, err := s.Connect(ctx, handshake(), "ana", noClaims, nil); err != nil {
 		t.Fatalf("got %v, want the handler's acceptance to be known", err)
 	}
 	s.Closed("the client left")
