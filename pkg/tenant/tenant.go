@@ -112,6 +112,7 @@ type Hub struct {
 	Anonymous         bool      `yaml:"anonymous"`         // clients without a token may connect
 	KeepAliveSeconds  int       `yaml:"keepAliveSeconds"`  // interval of pings, 1 to 120; 0 means 20
 	MessagesPerSecond int       `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second; 0: the tenant's limit
+	Compression       bool      `yaml:"compression"`       // agree to permessage-deflate with clients that offer it
 	Handlers          []Handler `yaml:"handlers"`          // the first that matches an event gets it
 	Listeners         []string  `yaml:"listeners"`         // message logs that get a copy of what clients send to groups
 	Chat              string    `yaml:"chat"`              // service that answers what is below /api/hubs/{hub}/chat, as http://host:port; empty: none

@@ -273,7 +273,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 		f.retryAfter = 1
 		return f
 	}
-	sock, err := socket.Accept(w, n.r, name)
+	sock, err := socket.Accept(w, n.r, name, n.config.Compression)
 	if err != nil {
 		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", err)
 		g.conns.Close(c.conn, hub.ReasonHandshake.Close("The handshake failed."))

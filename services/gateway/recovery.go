@@ -57,7 +57,7 @@ func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) 
 	default:
 		_, name = selectCodec("", socket.Offered(n.r))
 	}
-	sock, acceptErr := socket.Accept(w, n.r, name)
+	sock, acceptErr := socket.Accept(w, n.r, name, n.config.Compression)
 	if acceptErr != nil {
 		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", acceptErr)
 		return nil

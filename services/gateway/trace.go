@@ -94,7 +94,7 @@ func (g *Gateway) serveTrace(w http.ResponseWriter, r *http.Request) {
 	defer g.traces.hub.Leave(t.Name)
 	g.sockets.Add(1)
 	defer g.sockets.Done()
-	sock, err := socket.Accept(w, r, "")
+	sock, err := socket.Accept(w, r, "", false)
 	if err != nil {
 		return // w has been answered
 	}

@@ -55,11 +55,13 @@ type Conn struct {
 
 // writing is the part of a connection that only its writer touches.
 type writing struct {
-	state connState
-	sock  *socket.Socket // the last one; closed when state is detached
-	in    []place
-	out   *outbox  // what waits while the client cannot take it; nil while it keeps up
-	kept  *unacked // of a reliable connection
+	state    connState
+	compress bool // the socket's client takes compressed frames
+
+	sock *socket.Socket // the last one; closed when state is detached
+	in   []place
+	out  *outbox  // what waits while the client cannot take it; nil while it keeps up
+	kept *unacked // of a reliable connection
 
 	mixed  uint64 // segment in which frames of several sources wait for it
 	stage  int    // its place among the writer's stages, if staged is the segment

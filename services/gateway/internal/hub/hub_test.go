@@ -42,7 +42,7 @@ func newHarness(t testing.TB, o Options) *harness {
 		_ = h.Run(ctx)
 	}()
 	h.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := socket.Accept(w, r, "")
+		s, err := socket.Accept(w, r, "", true)
 		if err != nil {
 			t.Error(err)
 			return

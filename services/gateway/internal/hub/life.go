@@ -20,7 +20,7 @@ func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connect
 		c.expiry = nil
 	}
 	waiting := w.waiting(c)
-	c.state, c.sock, c.out = stateAttached, sock, nil
+	c.state, c.sock, c.compress, c.out = stateAttached, sock, sock.Compressed(), nil
 	c.heard = sock.Activity() - 1
 	w.schedulePing(c)
 	first := sock.Answer()

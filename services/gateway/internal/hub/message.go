@@ -9,16 +9,17 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
-// Message is one message on its way to connections of this node. Its frames are made once for each codec and
-// shared by all receivers; none of its bytes change.
+// Message is one message on its way to connections of this node. Its frames are made once for each codec, and compressed at
+// most once for each, and shared by all receivers; none of its bytes change.
 type Message struct {
 	envelope protocol.Envelope
 	expires  int64 // Unix milliseconds after which a copy that was not taken is dropped; 0: never
 	except   []*Conn
 	filter   *filter.Filter
 
-	mu     sync.Mutex // guards frames
-	frames [protocol.Count][]byte
+	mu         sync.Mutex // guards the following
+	frames     [protocol.Count][]byte
+	compressed *compressed // nil until somebody wants it compressed
 }
 
 // MessageOptions limits who receives a message, and how long it waits for them.

@@ -32,8 +32,9 @@ func (i item) size() int {
 
 // outbox is what waits for a connection that cannot take it now. A goroutine empties it and ends with that.
 type outbox struct {
-	codec protocol.Codec
-	limit int
+	codec    protocol.Codec
+	compress bool // the client takes compressed frames
+	limit    int
 
 	mu      sync.Mutex // guards the following
 	items   []item
@@ -129,7 +130,7 @@ func (o *outbox) take(buf []byte) []byte {
 		o.items[o.first] = item{}
 		o.first++
 		o.bytes -= i.size()
-		buf = o.encoder.append(buf, o.codec, i, now)
+		buf = o.encoder.append(buf, o.codec, o.compress, i, now)
 	}
 	o.drained = len(buf) == 0
 	return buf
@@ -140,8 +141,9 @@ type encoder struct {
 	expired prometheus.Counter // messages that are not
 }
 
-// append appends i as a frame of codec, or nothing when it has expired.
-func (e encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []byte {
+// append appends i as a frame of codec, which may be compressed if compress says so, or nothing when it has expired. Numbered
+// frames are not compressed: each connection has its own.
+func (e encoder) append(dst []byte, codec protocol.Codec, compress bool, i item, now int64) []byte {
 	switch {
 	case i.m == nil:
 		return append(dst, i.frame...)
@@ -149,7 +151,7 @@ func (e encoder) append(dst []byte, codec protocol.Codec, i item, now int64) []b
 		e.expired.Inc()
 		return dst
 	case !codec.Reliable():
-		return append(dst, i.m.frame(codec)...)
+		return append(dst, i.m.frameFor(codec, compress)...)
 	}
 	start := len(dst)
 	dst = codec.AppendNumbered(socket.BeginFrame(dst), socket.Payload(i.m.frame(codec.Plain())), i.seq)

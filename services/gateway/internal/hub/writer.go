@@ -81,8 +81,8 @@ type writer struct {
 	segment   uint64
 	touched   []*list
 	anyMixed  bool
-	joined    [protocol.Count][]byte // the run of the list at hand as frames of each codec
-	shared    [protocol.Count][]byte // space for joined
+	joined    [2 * protocol.Count][]byte // the run of the list at hand as frames of each codec, plain and then compressed
+	shared    [2 * protocol.Count][]byte // space for joined
 	scratch   []byte
 	encoder   encoder
 	stages    []stage
@@ -411,7 +411,7 @@ func (w *writer) inSeveral(c *Conn, l *list) bool {
 // writeRun gives c a run of messages.
 func (w *writer) writeRun(c *Conn, run []*Message) {
 	if c.kept == nil && c.out == nil {
-		w.send(c, w.joinRun(c.Codec, run), len(run) == 1)
+		w.send(c, w.joinRun(c, run), len(run) == 1)
 		w.delivered += len(run)
 		return
 	}
@@ -422,16 +422,19 @@ func (w *writer) writeRun(c *Conn, run []*Message) {
 	w.send(c, w.scratch, false)
 }
 
-// joinRun returns the run as frames of codec, made once for all members of the list at hand.
-func (w *writer) joinRun(codec protocol.Codec, run []*Message) []byte {
+// joinRun returns the run as frames for c, made once for all members of the list at hand whose frames look alike.
+func (w *writer) joinRun(c *Conn, run []*Message) []byte {
 	if len(run) == 1 {
-		return run[0].frame(codec)
+		return run[0].frameFor(c.Codec, c.compress)
 	}
-	id := codec.ID()
+	id := c.Codec.ID()
+	if c.compress {
+		id += protocol.Count
+	}
 	if w.joined[id] == nil {
 		b := w.shared[id][:0]
 		for _, m := range run {
-			b = append(b, m.frame(codec)...)
+			b = append(b, m.frameFor(c.Codec, c.compress)...)
 		}
 		w.joined[id], w.shared[id] = b, shrink(b, 1<<20)
 	}
@@ -455,7 +458,7 @@ func (w *writer) add(c *Conn, buf []byte, m *Message) []byte {
 	if w.wait(c, i) {
 		return buf
 	}
-	return w.encoder.append(buf, c.Codec, i, w.now)
+	return w.encoder.append(buf, c.Codec, c.compress, i, w.now)
 }
 
 // wait reports whether i is not to be written now: because c has no socket, or i waits in its outbox.
@@ -496,7 +499,7 @@ func (w *writer) send(c *Conn, b []byte, lasting bool) {
 
 // fallBehind gives c an outbox and a goroutine that empties it into c's present socket.
 func (w *writer) fallBehind(c *Conn, items []item) {
-	out, sock := &outbox{codec: c.Codec, items: items, limit: maxWaiting + len(items), encoder: encoder{expired: w.r.metrics.expired}}, c.sock
+	out, sock := &outbox{codec: c.Codec, compress: c.compress, items: items, limit: maxWaiting + len(items), encoder: encoder{expired: w.r.metrics.expired}}, c.sock
 	if c.kept != nil {
 		out.limit += maxWaiting // bounded by what is kept; this is for acks
 	}

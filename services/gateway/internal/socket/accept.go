@@ -69,9 +69,9 @@ func Offered(r *http.Request) []string {
 
 // Accept takes the connection of a handshake over; w and r are of no more use then, and the handler should return so
 // that their memory is freed. The answer, which names subprotocol if the client has offered it, is left to be written:
-// Answer returns it. Any Origin may connect: what protects is the token, which no other site's page has. On an error
-// w has been answered.
-func Accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*Socket, error) {
+// Answer returns it. With compress, permessage-deflate is agreed on if the client has offered it. Any Origin may connect:
+// what protects is the token, which no other site's page has. On an error w has been answered.
+func Accept(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*Socket, error) {
 	options := websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled}
 	if subprotocol != "" {
 		options.Subprotocols = []string{subprotocol}
@@ -92,8 +92,19 @@ func Accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*Socket
 	}
 	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // came right behind the handshake
 	s := newSocket(conn, unread)
+	if compress {
+		s.compress(w.Header(), r.Header)
+	}
 	s.answer = switching(w.Header())
 	return s, nil
+}
+
+// compress agrees to one of the client's offers of compression.
+func (s *Socket) compress(answer, request http.Header) {
+	if extension := negotiate(request); extension != "" {
+		answer.Set("Sec-WebSocket-Extensions", extension)
+		s.meaningless &^= rsv1Bit
+	}
 }
 
 // agreement is a ResponseWriter that ends the library's part once it has agreed to the handshake: it is not given

@@ -24,6 +24,7 @@ func (op Opcode) control() bool { return op&0x8 != 0 }
 const (
 	finBit     = 0x80
 	rsvBits    = 0x70
+	rsv1Bit    = 0x40 // the message is compressed
 	maskBit    = 0x80
 	maxControl = 125
 )
@@ -107,21 +108,23 @@ func cut(s string, n int) string {
 
 // header is the beginning of a client frame.
 type header struct {
-	op   Opcode
-	fin  bool
-	size int    // bytes of the header
-	n    uint64 // bytes of the payload
-	key  uint32 // masking key, as it lies in memory on a little-endian machine
+	op     Opcode
+	fin    bool
+	packed bool   // the payload begins a compressed message
+	size   int    // bytes of the header
+	n      uint64 // bytes of the payload
+	key    uint32 // masking key, as it lies in memory on a little-endian machine
 }
 
 // parseHeader reads the header that b begins with. When b is too short it returns how many bytes are needed to
-// get further. A header that is wrong in itself gives an error as soon as that can be known.
-func parseHeader(b []byte) (h header, need int, err *CloseError) {
+// get further. A header that is wrong in itself gives an error as soon as that can be known. meaningless are the reserved bits
+// that no extension uses.
+func parseHeader(b []byte, meaningless byte) (h header, need int, err *CloseError) {
 	if len(b) < 2 {
 		return h, 2, nil
 	}
-	h.op, h.fin, h.size, h.n = Opcode(b[0]&0xF), b[0]&finBit != 0, 6, uint64(b[1]&^maskBit)
-	if err := h.check(b[0], b[1]); err != nil {
+	h.op, h.fin, h.packed, h.size, h.n = Opcode(b[0]&0xF), b[0]&finBit != 0, b[0]&rsv1Bit != 0, 6, uint64(b[1]&^maskBit)
+	if err := h.check(b[0], b[1], meaningless); err != nil {
 		return h, 0, err
 	}
 	switch h.n {
@@ -153,10 +156,10 @@ func parseHeader(b []byte) (h header, need int, err *CloseError) {
 }
 
 // check finds what the first two bytes of a frame show to be wrong.
-func (h *header) check(first, second byte) *CloseError {
+func (h *header) check(first, second, meaningless byte) *CloseError {
 	switch {
-	case first&rsvBits != 0:
-		return broken("a reserved bit is set, though no extension was agreed on")
+	case first&meaningless != 0:
+		return broken("a reserved bit is set, though no extension was agreed on that uses it")
 	case h.op > Binary && h.op < Close || h.op > Pong:
 		return broken("the opcode is a reserved one")
 	case second&maskBit == 0:
@@ -165,6 +168,8 @@ func (h *header) check(first, second byte) *CloseError {
 		return broken("a control frame must not be fragmented")
 	case h.op.control() && h.n > maxControl:
 		return broken("a control frame has at most 125 bytes")
+	case h.packed && h.op != Text && h.op != Binary:
+		return broken("only the first frame of a message may be marked as compressed")
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ func (s *Socket) read() (Opcode, []byte, *CloseError) {
 	if s.op == 0 {
 		s.msg = 0 // the last message has been used
 	}
+	if s.plain != nil {
+		s.forget()
+	}
 	for {
 		h, payload, err := s.frame()
 		if err != nil {
@@ -56,7 +59,7 @@ func (s *Socket) read() (Opcode, []byte, *CloseError) {
 // frame returns the next frame, unmasked.
 func (s *Socket) frame() (header, []byte, *CloseError) {
 	for {
-		h, need, err := parseHeader(s.buf[s.start:s.end])
+		h, need, err := parseHeader(s.buf[s.start:s.end], s.meaningless)
 		if err != nil {
 			return h, nil, err
 		}
@@ -88,25 +91,35 @@ func (s *Socket) admit(h header) *CloseError {
 		return broken("a continuation has no message to continue")
 	case h.op != continuation && s.op != 0:
 		return broken("a message starts before the last fragment of the one before it")
-	case h.n > uint64(max(s.limit-s.msg, 0)):
-		return &CloseError{Code: CodeTooBig, Reason: "the message is too large"}
+	}
+	limit := s.limit
+	if h.packed || s.op != 0 && s.packed {
+		limit = packedLimit(limit)
+	}
+	if h.n > uint64(max(limit-s.msg, 0)) {
+		return tooBig
 	}
 	return nil
 }
 
+var tooBig = &CloseError{Code: CodeTooBig, Reason: "the message is too large"}
+
 // assemble adds a frame to the message at hand and returns the message with its opcode when that was the last.
 func (s *Socket) assemble(h header, payload []byte) (Opcode, []byte, *CloseError) {
 	if h.fin && s.op == 0 { // by far the most
+		if h.packed {
+			return s.unpack(h.op, payload)
+		}
 		if h.op == Text && !utf8.Valid(payload) {
 			return 0, nil, errText
 		}
 		return h.op, payload, nil
 	}
 	if s.op == 0 {
-		s.op, s.valid = h.op, 0
+		s.op, s.packed, s.valid = h.op, h.packed, 0
 	}
 	s.msg += copy(s.buf[s.msg:], payload)
-	if s.op == Text && !s.checkText(h.fin) {
+	if s.op == Text && !s.packed && !s.checkText(h.fin) {
 		return 0, nil, errText
 	}
 	if !h.fin {
@@ -114,6 +127,9 @@ func (s *Socket) assemble(h header, payload []byte) (Opcode, []byte, *CloseError
 	}
 	op := s.op
 	s.op = 0
+	if s.packed {
+		return s.unpack(op, s.buf[:s.msg])
+	}
 	return op, s.buf[:s.msg], nil
 }
 
@@ -188,7 +204,7 @@ func (s *Socket) makeRoom(need int) {
 // More reports whether a whole further frame has been read already, so that Read will not wait: a writer may hold
 // back until it has been handled. It is the reader's to call.
 func (s *Socket) More() bool {
-	h, need, err := parseHeader(s.buf[s.start:s.end])
+	h, need, err := parseHeader(s.buf[s.start:s.end], s.meaningless)
 	return err == nil && need == 0 && h.n <= uint64(s.end-s.start-h.size)
 }
 

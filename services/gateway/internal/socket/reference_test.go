@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,8 +38,13 @@ var lenient = map[string]string{
 // TestLikeTheLibrary has two servers that echo, one of ours and one of the library's, and compares what a client sees of
 // them in each case of the conformance table. Where they differ, the table of differences says how and is kept true.
 func TestLikeTheLibrary(t *testing.T) {
+	likeTheLibrary(t, conformanceCases(), lenient, "")
+}
+
+// likeTheLibrary does so for a client that offers extensions, if there are any.
+func likeTheLibrary(t *testing.T, cases map[string]conformance, lenient map[string]string, extensions string) {
 	ours := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s, err := answered(w, r, ""); err == nil {
+		if s, err := answered(w, r, "", true); err == nil {
 			s.SetLimit(1 << 20)
 			_ = echo(s)
 		}
@@ -46,9 +52,9 @@ func TestLikeTheLibrary(t *testing.T) {
 	defer ours.Close()
 	library := httptest.NewServer(http.HandlerFunc(echoWithLibrary))
 	defer library.Close()
-	for name, test := range conformanceCases() {
+	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
-			got, want := seen(t, ours, test.sent), seen(t, library, test.sent)
+			got, want := seen(t, ours, extensions, test.sent), seen(t, library, extensions, test.sent)
 			if other, ok := lenient[name]; ok {
 				if want != other {
 					t.Errorf("the library's server shows %q, which the table of differences has as %q", want, other)
@@ -62,9 +68,9 @@ func TestLikeTheLibrary(t *testing.T) {
 	}
 }
 
-// echoWithLibrary is a server that echoes messages, on the library alone.
+// echoWithLibrary is a server that echoes messages, on the library alone, which takes compressed ones and sends none.
 func echoWithLibrary(w http.ResponseWriter, r *http.Request) {
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: math.MaxInt})
 	if err != nil {
 		return
 	}
@@ -82,13 +88,13 @@ func echoWithLibrary(w http.ResponseWriter, r *http.Request) {
 }
 
 // seen sends bytes to a server that echoes, and says what came back: kinds and sizes of frames, and how it ended.
-func seen(t *testing.T, server *httptest.Server, sent []byte) string {
+func seen(t *testing.T, server *httptest.Server, extensions string, sent []byte) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := openPeer(t, conn)
+	p, _ := openPeer(t, conn, extensions)
 	go func() { // the server may end before it has read all
 		_, _ = conn.Write(sent)
 		_ = conn.(*net.TCPConn).CloseWrite()
@@ -113,15 +119,20 @@ func seen(t *testing.T, server *httptest.Server, sent []byte) string {
 	}
 }
 
-// openPeer does the handshake of a client that offers nothing.
-func openPeer(t *testing.T, conn net.Conn) *peer {
+// openPeer does the handshake of a client that offers extensions, or nothing, and returns the answer's headers.
+func openPeer(t *testing.T, conn net.Conn, extensions string) (*peer, http.Header) {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t, conn, bufio.NewReader(conn)}
-	p.send([]byte(handshake + "\r\n"))
+	request := handshake
+	if extensions != "" {
+		request += "Sec-WebSocket-Extensions: " + extensions + "\r\n"
+	}
+	p.send([]byte(request + "\r\n"))
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	if resp, err := http.ReadResponse(p.r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+	resp, err := http.ReadResponse(p.r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: got %v, %v", resp, err)
 	}
-	return p
+	return p, resp.Header
 }

@@ -1,14 +1,16 @@
 // Package socket carries WebSocket messages (RFC 6455) between the gateway and one client.
 //
 // The WebSocket library does the handshake; from then on the frames are ours, as the library's reads and writes
-// cost more than all the rest of a delivery. So this package keeps the whole of RFC 6455 section 5 itself: masking, fragments, control frames, lengths, UTF-8, close codes. Compression is not
-// offered.
+// cost more than all the rest of a delivery. So this package keeps the whole of RFC 6455 section 5 itself: masking,
+// fragments, control frames, lengths, UTF-8, close codes. So it does RFC 7692: who calls Accept says whether
+// permessage-deflate is agreed to. Each message is compressed by itself then, so that a frame is compressed once, by Compress,
+// for all sockets that are Compressed; these take plain frames as well. What comes in is decompressed by Read.
 //
 // There is no goroutine per socket but the caller's reader:
 //
 //	if !socket.CheckHandshake(w, r) { return }   // before anything is done for the client
-//	s, err := socket.Accept(w, r, subprotocol)   // the HTTP handler can return now
-//	s.TryWrite(append(s.Answer(), frames...))    // 101, and what there is to say at once
+//	s, err := socket.Accept(w, r, subprotocol, false) // the HTTP handler can return now
+//	s.TryWrite(append(s.Answer(), frames...))         // 101, and what there is to say at once
 //	for {
 //		op, payload, err := s.Read()             // Text, Binary, Ping or Pong
 //		…
@@ -33,12 +35,14 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Socket is an open WebSocket. One goroutine may read and one may write at a time; Close, BeginClose, Activity and
-// RemoteAddr may be called by any.
+// Socket is an open WebSocket. One goroutine may read and one may write at a time; Close, BeginClose, Activity,
+// Compressed and RemoteAddr may be called by any.
 type Socket struct {
 	conn   net.Conn
 	raw    syscall.RawConn // of the TCP connection; nil when conn hides it, and then TryWrite takes nothing
 	secure bool            // conn is TLS
+
+	meaningless byte // reserved bits of frames that no extension uses
 
 	answer   []byte // to the handshake, until it is written
 	activity atomic.Uint32
@@ -47,18 +51,20 @@ type Socket struct {
 	write sync.Mutex // held while writing
 
 	// The reader's.
-	buf        []byte // a message's fragments, free space, unread bytes, free space:
-	msg        int    // buf[:msg]
-	start, end int    // buf[start:end]
-	valid      int    // buf[:valid] is known to be UTF-8
-	op         Opcode // of the message whose fragments are in buf; zero: none
-	quiet      uint8  // reads in a row that an idle buffer would have held
+	buf        []byte  // a message's fragments, free space, unread bytes, free space:
+	msg        int     // buf[:msg]
+	start, end int     // buf[start:end]
+	valid      int     // buf[:valid] is known to be UTF-8
+	op         Opcode  // of the message whose fragments are in buf; zero: none
+	packed     bool    // and whether it is compressed
+	quiet      uint8   // reads in a row that an idle buffer would have held
+	plain      *[]byte // the last message, if it was compressed
 	limit      int
 	err        *CloseError // what Read returned last
 }
 
 func newSocket(conn net.Conn, unread []byte) *Socket {
-	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes}
+	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes, meaningless: rsvBits}
 	s.end = copy(s.buf, unread)
 	tcp := conn
 	if t, ok := conn.(*tls.Conn); ok {
@@ -86,6 +92,9 @@ func (s *Socket) SetLimit(bytes int64) {
 		s.limit = int(min(bytes, math.MaxInt32))
 	}
 }
+
+// Compressed reports whether permessage-deflate was agreed on, so that the client takes what Compress makes.
+func (s *Socket) Compressed() bool { return s.meaningless&rsv1Bit == 0 }
 
 // RemoteAddr returns the address of the client or the proxy before it.
 func (s *Socket) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -39,7 +39,7 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 		if !CheckHandshake(w, r) {
 			return
 		}
-		s, err := answered(wrapped{w}, r, "test.v1")
+		s, err := answered(wrapped{w}, r, "test.v1", true)
 		if err != nil {
 			t.Errorf("Accept: %v", err)
 			return
@@ -52,8 +52,8 @@ func serve(t testing.TB, start func(*httptest.Server)) (*httptest.Server, <-chan
 }
 
 // answered accepts, and writes the answer at once.
-func answered(w http.ResponseWriter, r *http.Request, subprotocol string) (*Socket, error) {
-	s, err := Accept(w, r, subprotocol)
+func answered(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*Socket, error) {
+	s, err := Accept(w, r, subprotocol, compress)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +75,16 @@ func pair(t testing.TB, first ...byte) (*Socket, *peer) {
 	return shake(t, conn, sockets, first)
 }
 
+// compressedPair is pair with permessage-deflate.
+func compressedPair(t testing.TB, first ...byte) (*Socket, *peer) {
+	server, sockets := serve(t, (*httptest.Server).Start)
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shakeOffering(t, conn, sockets, "permessage-deflate; client_max_window_bits", first)
+}
+
 // securePair is pair over TLS.
 func securePair(t testing.TB) (*Socket, *peer) {
 	server, sockets := serve(t, (*httptest.Server).StartTLS)
@@ -94,9 +104,18 @@ func eachTransport(t *testing.T, test func(t *testing.T, s *Socket, p *peer)) {
 }
 
 func shake(t testing.TB, conn net.Conn, sockets <-chan *Socket, first []byte) (*Socket, *peer) {
+	return shakeOffering(t, conn, sockets, "", first)
+}
+
+// shakeOffering offers extensions, if there are any, and wants to be given compression then.
+func shakeOffering(t testing.TB, conn net.Conn, sockets <-chan *Socket, extensions string, first []byte) (*Socket, *peer) {
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &peer{t, conn, bufio.NewReader(conn)}
-	p.send(append([]byte(handshake+"Sec-WebSocket-Protocol: other, test.v1\r\n\r\n"), first...))
+	request, answer := handshake+"Sec-WebSocket-Protocol: other, test.v1\r\n", ""
+	if extensions != "" {
+		request, answer = request+"Sec-WebSocket-Extensions: "+extensions+"\r\n", takenAs
+	}
+	p.send(append([]byte(request+"\r\n"), first...))
 	resp, err := http.ReadResponse(p.r, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +128,9 @@ func shake(t testing.TB, conn net.Conn, sockets <-chan *Socket, first []byte) (*
 	}
 	if got, want := resp.Header.Get("Sec-WebSocket-Protocol"), "test.v1"; got != want {
 		t.Fatalf("Sec-WebSocket-Protocol: got %q, want %q", got, want)
+	}
+	if got := resp.Header.Get("Sec-WebSocket-Extensions"); got != answer {
+		t.Fatalf("Sec-WebSocket-Extensions: got %q, want %q", got, answer)
 	}
 	s := <-sockets
 	t.Cleanup(func() { _ = s.Close() })
@@ -251,7 +273,11 @@ func conformanceCases() map[string]conformance {
 //
 // checklist:C20
 func TestConformance(t *testing.T) {
-	for name, test := range conformanceCases() {
+	testConformance(t, conformanceCases(), pair, func(c net.Conn) *Socket { return newSocket(c, nil) })
+}
+
+func testConformance(t *testing.T, cases map[string]conformance, pair func(testing.TB, ...byte) (*Socket, *peer), over func(net.Conn) *Socket) {
+	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			s, p := pair(t)
 			p.send(test.sent)
@@ -265,7 +291,7 @@ func TestConformance(t *testing.T) {
 			compare(t, s, test.want, test.end)
 		})
 		t.Run(name+", byte by byte", func(t *testing.T) {
-			s := newSocket(&trickle{b: test.sent}, nil)
+			s := over(&trickle{b: test.sent})
 			compare(t, s, test.want, test.end)
 		})
 	}
@@ -494,7 +520,7 @@ func TestAcceptAnswersErrors(t *testing.T) {
 		r.Header.Set("Sec-WebSocket-Version", "13")
 		r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 		w := httptest.NewRecorder() // which has no connection
-		s, err := Accept(w, r, "")
+		s, err := Accept(w, r, "", true)
 		if err == nil || s != nil || w.Code < 400 || w.Header().Get("Sec-WebSocket-Accept") != "" {
 			t.Errorf("%s: got %v, %v, status %d, headers %v; want an error and its answer", upgrade, s, err, w.Code, w.Header())
 		}

@@ -1,0 +1,357 @@
+package socket
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// What permessage-deflate (RFC 7692) is here: each message is compressed by itself, in both directions. So the same
+// bytes are right for every receiver, and a connection that is idle holds no window.
+
+// takenAs is the answer to an offer that is taken.
+const takenAs = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+// negotiate returns the answer to the first of a client's offers of permessage-deflate that we can take, or nothing. An
+// offer that is wrong in any way is declined, as RFC 7692 section 7.1 wants it; of a line that breaks the grammar of RFC 6455
+// section 9.1 the offers before that point count.
+func negotiate(h http.Header) string {
+	for _, line := range h.Values("Sec-WebSocket-Extensions") {
+		for rest := scanner(line); ; {
+			o, ok := rest.offer()
+			if !ok {
+				break
+			}
+			if answer := o.answer(); answer != "" {
+				return answer
+			}
+		}
+	}
+	return ""
+}
+
+// offer is one extension that a client offers, as far as that can be permessage-deflate.
+type offer struct {
+	declined bool
+	seen     [4]bool // parameters, in the order of deflateParameters
+}
+
+var deflateParameters = [4]string{"server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"}
+
+// serverBits is the place of server_max_window_bits, whose presence asks for it in the answer.
+const serverBits = 2
+
+// parameter notes a parameter; without a value, given is false. Our windows have 15 bits, which compress/flate cannot change; a
+// client may use a smaller one without our saying so.
+func (o *offer) parameter(name, value string, given bool) {
+	for i, known := range deflateParameters {
+		if name != known {
+			continue
+		}
+		allowed := !given
+		switch i {
+		case serverBits:
+			allowed = value == "15"
+		case serverBits + 1:
+			allowed = !given || isWindowBits(value)
+		}
+		o.declined = o.declined || !allowed || o.seen[i]
+		o.seen[i] = true
+		return
+	}
+	o.declined = true
+}
+
+func isWindowBits(s string) bool {
+	switch s {
+	case "8", "9", "10", "11", "12", "13", "14", "15":
+		return true
+	}
+	return false
+}
+
+func (o *offer) answer() string {
+	switch {
+	case o.declined:
+		return ""
+	case o.seen[serverBits]:
+		return takenAs + "; server_max_window_bits=15"
+	}
+	return takenAs
+}
+
+// scanner is what is unread of a header line.
+type scanner string
+
+// offer reads one extension; it reports false at the end of the line, or where the line is malformed.
+func (s *scanner) offer() (o offer, ok bool) {
+	for s.take(',') { // elements of a list may be empty
+	}
+	name := s.token()
+	o.declined = name != "permessage-deflate"
+	for s.take(';') {
+		parameter := s.token()
+		if parameter == "" {
+			return o, false
+		}
+		value, given := "", s.take('=')
+		if given {
+			if value = s.value(); value == "" {
+				return o, false
+			}
+		}
+		o.parameter(parameter, value, given)
+	}
+	return o, name != "" && (*s == "" || s.take(','))
+}
+
+// skip drops white space.
+func (s *scanner) skip() { *s = scanner(strings.TrimLeft(string(*s), " \t")) }
+
+// take reads a separator, if it is next, and the white space around it.
+func (s *scanner) take(c byte) bool {
+	s.skip()
+	if *s == "" || (*s)[0] != c {
+		return false
+	}
+	*s = (*s)[1:]
+	s.skip()
+	return true
+}
+
+func (s *scanner) token() string {
+	n := 0
+	for n < len(*s) && isTokenByte((*s)[n]) {
+		n++
+	}
+	token := string((*s)[:n])
+	*s = (*s)[n:]
+	s.skip()
+	return token
+}
+
+// value reads a token that may be quoted; it is empty if there is none.
+func (s *scanner) value() string {
+	if *s == "" || (*s)[0] != '"' {
+		return s.token()
+	}
+	var value []byte
+	for i := 1; i < len(*s); i++ {
+		c := (*s)[i]
+		switch {
+		case c == '"':
+			*s = (*s)[i+1:]
+			s.skip()
+			return string(value)
+		case c == '\\':
+			if i++; i == len(*s) {
+				return ""
+			}
+			c = (*s)[i]
+		}
+		if !isTokenByte(c) {
+			return "" // what is quoted must be a token as well
+		}
+		value = append(value, c)
+	}
+	return ""
+}
+
+// isTokenByte follows RFC 2616 section 2.2, which RFC 6455 refers to.
+func isTokenByte(c byte) bool {
+	return c > ' ' && c < 0x7F && !strings.ContainsRune(`()<>@,;:\"/[]?={}`, rune(c))
+}
+
+// The end of what a compressor flushes is left out of a message and put back for the reader; a last block, of which that is
+// the rest, tells our reader that the message is over.
+const (
+	tail      = "\x00\x00\xff\xff"
+	lastBlock = "\x01" + tail
+)
+
+// deflater gathers what it compresses in out. It has 1.2 MB, so that there are only as many as compress at a time.
+type deflater struct {
+	w   *flate.Writer
+	out []byte
+}
+
+func (d *deflater) Write(b []byte) (int, error) {
+	d.out = append(d.out, b...)
+	return len(b), nil
+}
+
+// The fastest level: it takes a message after another without clearing its tables, which with other levels cost more than the
+// messages that are usual here.
+var deflaters = sync.Pool{New: func() any {
+	d := new(deflater)
+	d.w, _ = flate.NewWriter(d, flate.BestSpeed) // the level exists
+	return d
+}}
+
+// Compress returns a text or binary frame that AppendFrame has made as a frame for sockets that are Compressed, or nil if
+// that would not be shorter.
+func Compress(frame []byte) []byte {
+	d := deflaters.Get().(*deflater)
+	defer deflaters.Put(d)
+	payload := Payload(frame)
+	d.out = BeginFrame(d.out[:0])
+	d.w.Reset(d)
+	_, err := d.w.Write(payload)
+	if err == nil {
+		err = d.w.Flush()
+	}
+	n := len(d.out) - usualHeader - len(tail)
+	if err != nil || n >= len(payload) { // an error is impossible, as Write has none
+		return nil
+	}
+	b := EndFrame(d.out[:usualHeader+n], 0, Opcode(frame[0]&^finBit))
+	b[0] |= rsv1Bit
+	return bytes.Clone(b) // of just its size, as it may be kept for long
+}
+
+// inflater reads one compressed message at a time. It has 44 KB, so that it is had only meanwhile.
+type inflater struct {
+	r interface {
+		io.Reader
+		flate.Resetter
+	}
+	message []byte
+	at      int // read so far, of the message and what comes behind it
+}
+
+var inflaters = sync.Pool{New: func() any {
+	i := new(inflater)
+	i.r = flate.NewReader(i).(interface {
+		io.Reader
+		flate.Resetter
+	})
+	return i
+}}
+
+const behind = tail + lastBlock
+
+// ReadByte gives the decompressor no byte more than it needs.
+func (i *inflater) ReadByte() (byte, error) {
+	at := i.at
+	if i.at < len(i.message)+len(behind) {
+		i.at++
+	}
+	switch n := at - len(i.message); {
+	case n < 0:
+		return i.message[at], nil
+	case n < len(behind):
+		return behind[n], nil
+	}
+	return 0, io.EOF
+}
+
+// Read reads the bytes of an uncompressed block.
+func (i *inflater) Read(b []byte) (n int, err error) {
+	if i.at < len(i.message) {
+		n = copy(b, i.message[i.at:])
+	} else {
+		n = copy(b, behind[i.at-len(i.message):])
+	}
+	i.at += n
+	if n == 0 && len(b) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// A block may be marked as the last one without being it (RFC 7692 section 7.2.1). Each costs the decompressor a new
+// beginning, for which a few bytes of the client's must not be enough.
+const maxLastBlocks = 16
+
+const windowSize = 32 << 10
+
+var (
+	errTooBig   = errors.New("the message is too large")
+	errTooLasts = errors.New("too many last blocks")
+)
+
+// inflate appends the message to out. It stops with errTooBig when that would have more than limit bytes.
+func (i *inflater) inflate(out, message []byte, limit int) ([]byte, error) {
+	i.message, i.at = message, 0
+	defer func() { i.message = nil }()
+	_ = i.r.Reset(i, nil) // cannot fail
+	for lasts := 0; ; {
+		if len(out) == cap(out) {
+			if len(out) > limit {
+				return out, errTooBig
+			}
+			out = grow(out, limit+1)
+		}
+		n, err := i.r.Read(out[len(out):min(cap(out), limit+1)])
+		out = out[:len(out)+n]
+		switch {
+		case len(out) > limit:
+			return out, errTooBig
+		case err == nil:
+		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return out, err
+		case i.at >= len(message):
+			return out, nil
+		default:
+			if lasts++; lasts == maxLastBlocks {
+				return out, errTooLasts
+			}
+			_ = i.r.Reset(i, out[max(0, len(out)-windowSize):])
+		}
+	}
+}
+
+// grow returns out with more room: up to most bytes, of which it has fewer.
+func grow(out []byte, most int) []byte {
+	bigger := make([]byte, len(out), min(max(2*cap(out), minInflated), most))
+	copy(bigger, out)
+	return bigger
+}
+
+// Buffers of inflated messages are kept for the next one up to a size.
+const (
+	minInflated = 2 << 10
+	maxInflated = 64 << 10
+)
+
+var inflated = sync.Pool{New: func() any { return new([]byte) }}
+
+// unpack returns the compressed message at hand. It is valid until the next Read.
+func (s *Socket) unpack(op Opcode, payload []byte) (Opcode, []byte, *CloseError) {
+	s.plain = inflated.Get().(*[]byte)
+	i := inflaters.Get().(*inflater)
+	message, err := i.inflate((*s.plain)[:0], payload, s.limit)
+	inflaters.Put(i)
+	*s.plain = message
+	var wrong *CloseError
+	switch {
+	case errors.Is(err, errTooBig):
+		wrong = tooBig
+	case err != nil:
+		wrong = &CloseError{Code: CodeInvalidText, Reason: "a compressed message cannot be decompressed"}
+	case op == Text && !utf8.Valid(message):
+		wrong = errText
+	default:
+		return op, message, nil
+	}
+	s.forget()
+	return 0, nil, wrong
+}
+
+// forget gives the memory of the last compressed message back.
+func (s *Socket) forget() {
+	if cap(*s.plain) > maxInflated {
+		*s.plain = nil
+	}
+	inflated.Put(s.plain)
+	s.plain = nil
+}
+
+// packedLimit is how large a compressed message may be that has no more than limit bytes: not much larger, even if it could
+// not be compressed.
+func packedLimit(limit int) int { return limit + limit/8 + 64 }
