@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -144,5 +145,13 @@ func TestFreePortsDiffer(t *testing.T) {
 			t.Fatalf("port %d was handed out twice", port)
 		}
 		seen[port] = true
+	}
+}
+
+func TestSampleJSONIsJSONOfItsSize(t *testing.T) {
+	for n := 128; n < 2000; n++ {
+		if b := SampleJSON(n); len(b) != n || !json.Valid(b) {
+			t.Fatalf("%d: got %d bytes, %.200s", n, len(b), b)
+		}
 	}
 }

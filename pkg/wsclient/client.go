@@ -29,6 +29,8 @@ type Options struct {
 	// Subprotocols are offered in this order; the server's choice decides how frames look. None of ours: raw frames.
 	Subprotocols []string
 
+	Compression bool // offer permessage-deflate, each message by itself
+
 	Header http.Header  // of the handshake, for a token, say
 	HTTP   *http.Client // for TLS and dialling; http.DefaultClient otherwise
 
@@ -102,12 +104,13 @@ type Client struct {
 
 // link is a socket of the connection.
 type link struct {
-	conn  *websocket.Conn
-	first chan struct{} // closed with the first message
-	gone  chan struct{} // closed by Close and Drop: nobody reads messages any more
-	once  sync.Once     // closes gone
-	done  chan struct{} // closed when reading has ended, after err was set
-	err   *CloseError
+	conn       *websocket.Conn
+	extensions string        // that the server has agreed to
+	first      chan struct{} // closed with the first message
+	gone       chan struct{} // closed by Close and Drop: nobody reads messages any more
+	once       sync.Once     // closes gone
+	done       chan struct{} // closed when reading has ended, after err was set
+	err        *CloseError
 }
 
 // Limits.
@@ -155,8 +158,11 @@ func (c *Client) RecoverAt(ctx context.Context, address string) error {
 }
 
 func (c *Client) connect(ctx context.Context, url string) error {
-	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient: c.options.HTTP, HTTPHeader: c.options.Header, Subprotocols: c.options.Subprotocols})
+	dial := &websocket.DialOptions{HTTPClient: c.options.HTTP, HTTPHeader: c.options.Header, Subprotocols: c.options.Subprotocols}
+	if c.options.Compression {
+		dial.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	conn, resp, err := websocket.Dial(ctx, url, dial)
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			body, _ := io.ReadAll(resp.Body)
@@ -165,7 +171,7 @@ func (c *Client) connect(ctx context.Context, url string) error {
 		return fmt.Errorf("dial: %w", err)
 	}
 	conn.SetReadLimit(readLimit)
-	l := &link{conn: conn, first: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{})}
+	l := &link{conn: conn, extensions: resp.Header.Get("Sec-WebSocket-Extensions"), first: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{})}
 	codec, ours := protocol.ByName(conn.Subprotocol())
 	if !ours {
 		codec = protocol.Simple
@@ -197,6 +203,9 @@ func (c *Client) Info() protocol.Connected {
 
 // Subprotocol returns what the server chose; empty for none.
 func (c *Client) Subprotocol() string { return c.current().conn.Subprotocol() }
+
+// Compressed reports whether the server has agreed to permessage-deflate.
+func (c *Client) Compressed() bool { return c.current().extensions != "" }
 
 // Messages returns the channel of received messages, across recoveries. It is never closed: see Done and Receive.
 func (c *Client) Messages() <-chan Message { return c.messages }

@@ -395,8 +395,8 @@ func (h *harness) sink(id string, codec protocol.Codec) *Conn {
 	return c
 }
 
-// handshake opens a socket and leaves what comes over it to the caller.
-func (h *harness) handshake() net.Conn {
+// handshake opens a socket, with further headers, and leaves what comes over it to the caller.
+func (h *harness) handshake(headers ...string) net.Conn {
 	h.t.Helper()
 	conn, err := net.Dial("tcp", h.http.Listener.Addr().String())
 	if err != nil {
@@ -404,7 +404,7 @@ func (h *harness) handshake() net.Conn {
 	}
 	h.t.Cleanup(func() { conn.Close() })
 	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+strings.Join(append(headers, "\r\n"), "\r\n"))
 	return conn
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 func TestNegotiation(t *testing.T) {
@@ -361,25 +363,10 @@ func FuzzCompress(f *testing.F) {
 	})
 }
 
-// sample is JSON as applications send it, of about n bytes.
-func sample(n int) []byte {
-	random := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields("the order was sent yesterday evening and should arrive before noon unless traffic gets worse than usual")
-	b := []byte(`[`)
-	for len(b) < n-1 {
-		b = fmt.Appendf(b, `{"id":"%08x","user":"user-%d","at":%d,"text":"`, random.Uint32(), random.IntN(500), 1_700_000_000+random.IntN(1e7))
-		for range 6 {
-			b = append(append(b, words[random.IntN(len(words))]...), ' ')
-		}
-		b = append(b, `"},`...)
-	}
-	return append(b[:n-1], ']')
-}
-
 func BenchmarkCompress(b *testing.B) {
 	for _, n := range []int{128, 256, 512, 1024, 16384} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			frame := AppendFrame(nil, Text, sample(n))
+			frame := AppendFrame(nil, Text, testkit.SampleJSON(n))
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			var z []byte
@@ -394,7 +381,7 @@ func BenchmarkCompress(b *testing.B) {
 func BenchmarkReadCompressed(b *testing.B) {
 	for _, n := range []int{128, 1024, 16384} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := compressedOver(&endless{frame: packed(Text, deflated(string(sample(n))))})
+			s := compressedOver(&endless{frame: packed(Text, deflated(string(testkit.SampleJSON(n))))})
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {
