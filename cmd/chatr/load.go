@@ -102,7 +102,16 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(out, "page      ", s.HTML)
 	}
-	return judge(r, thresholds)
+	return errors.Join(incomplete(r), judge(r, thresholds))
+}
+
+// incomplete is the error of a result in which workers are missing: whatever the conditions, half of the load is not the
+// load.
+func incomplete(r *result.Result) error {
+	if n := r.Missing(); n > 0 {
+		return fmt.Errorf("the result is incomplete: %d of %d workers are missing", n, len(r.Workers))
+	}
+	return nil
 }
 
 // run makes load in this process, or lets workers do it.

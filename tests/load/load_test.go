@@ -2,6 +2,7 @@
 package load_test
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,44 @@ func lab(t *testing.T, args ...string) (out string, status int) {
 	}
 	t.Logf("chatr load %s:\n%s", strings.Join(args, " "), b)
 	return string(b), cmd.ProcessState.ExitCode()
+}
+
+// crew runs chatr load with n workers until all have ended, and returns what the coordinator printed and its exit status.
+// watch, if there is one, is told each line that the first worker prints; no other worker may fail then.
+func crew(t *testing.T, n int, watch func(line string, worker *os.Process), args ...string) (out string, status int) {
+	t.Helper()
+	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
+	var working sync.WaitGroup
+	for i := range n {
+		working.Go(func() {
+			if i == 0 && watch != nil {
+				watched(t, watch, "worker", "--coordinator", "http://"+address)
+			} else if _, status := lab(t, "worker", "--coordinator", "http://"+address); status != 0 {
+				t.Errorf("status of a worker: got %d, want 0", status)
+			}
+		})
+	}
+	out, status = lab(t, append([]string{"--workers=" + strconv.Itoa(n), "--listen", address}, args...)...)
+	working.Wait()
+	return out, status
+}
+
+// watched runs chatr load until it ends.
+func watched(t *testing.T, watch func(line string, p *os.Process), args ...string) {
+	cmd := exec.Command(topology.Binary(t), append([]string{"load"}, args...)...)
+	cmd.Env = append(os.Environ(), "CHATR_ACCESS_KEY="+topology.AccessKey)
+	lines, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for s := bufio.NewScanner(lines); s.Scan(); {
+		watch(s.Text(), cmd.Process)
+	}
+	_ = cmd.Wait() // however it ends
 }
 
 func TestSmoke(t *testing.T) {
@@ -80,24 +119,43 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("got status %d, %v and %+v, want people who type, leave, and go idle", status, err, r)
 		}
 	})
-	t.Run("two workers", func(t *testing.T) {
+	t.Run("one group in three workers", func(t *testing.T) {
 		t.Parallel()
-		address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
-		var working sync.WaitGroup
-		for range 2 {
-			working.Go(func() {
-				if _, status := lab(t, "worker", "--coordinator", "http://"+address); status != 0 {
-					t.Errorf("status of a worker: got %d, want 0", status)
-				}
-			})
-		}
 		merged := file + ".merged"
-		_, status := lab(t, "--workers=2", "--listen", address, "--endpoint", gateway.URL, "--connections=21", "--groups-count=4", "--publish-rate=50",
-			"--ramp=0s", "--warmup=0s", "--duration=500ms", "--watch="+gateway.Ops+"/metrics", "--output", merged, "--fail-if=faults>0,ready<21,errors>0")
-		working.Wait()
+		out, status := crew(t, 3, nil, "--endpoint", gateway.URL, "--connections=22", "--groups-count=1", "--publish-rate=50", "--rest-group-rate=20", "--rest-user-rate=20",
+			"--subprotocols=json:3,reliable:2,simple", "--churn-rate=20", "--storm-every=300ms", "--ramp=0s", "--warmup=0s", "--duration=1s", "--watch="+gateway.Ops+"/metrics", "--output", merged,
+			"--fail-if=faults>0,ready<22,errors>0,unjudged>0,missing>0")
 		r, err := result.Read(merged)
-		if status != 0 || err != nil || r.Truth.Due == 0 || r.Latency["connect"].Count != 21 || len(r.Processes) != 1 {
-			t.Errorf("got status %d, %v and %+v, want the sum of both", status, err, r)
+		if status != 0 || err != nil || r.Truth.Due == 0 || r.Totals["ready"] != 22 || len(r.Processes) != 1 || len(r.Workers) != 3 || r.Workers[0].Connections != 8 || r.Workers[2].Connections != 7 {
+			t.Fatalf("got status %d, %v and %+v, want the sum of all", status, err, r)
+		}
+		if r.Clocks == nil || r.Clocks.Across == 0 || r.Clocks.Across >= r.Truth.Delivered || !strings.Contains(out, "from one worker to another, timed to ±") {
+			t.Errorf("got %+v, want some deliveries, not all, from one to another", r.Clocks)
+		}
+	})
+	t.Run("people who chat, in two workers", func(t *testing.T) {
+		t.Parallel()
+		if _, status := crew(t, 2, nil, "--endpoint", gateway.URL, "--chat-journeys", "--connections=6", "--groups-count=2", "--publish-rate=40", "--ramp=0s", "--warmup=0s", "--duration=1s",
+			"--fail-if=faults>0,ready<6,errors>0,delivered.rate<=0"); status != 0 {
+			t.Errorf("status: got %d, want 0", status)
+		}
+	})
+	t.Run("a worker that dies is missing in the result", func(t *testing.T) {
+		t.Parallel()
+		merged := file + ".missing"
+		kill := func(line string, worker *os.Process) {
+			if strings.Contains(line, "measure") {
+				_ = worker.Kill()
+			}
+		}
+		out, status := crew(t, 3, kill, "--endpoint", gateway.URL, "--connections=12", "--groups-count=1", "--publish-rate=100", "--ramp=0s", "--warmup=0s", "--duration=10s",
+			"--output", merged, "--html", merged+".html")
+		r, err := result.Read(merged)
+		if status != 1 || err != nil || r.Missing() != 1 || !strings.Contains(out, "the result is incomplete: 1 of 3 workers are missing") || !strings.Contains(out, "nobody knows what its 4 connections got") {
+			t.Fatalf("got status %d, %v and %+v, want a result without one worker", status, err, r)
+		}
+		if r.Truth.Unjudged == 0 || r.Truth.Due == 0 || r.Truth.Faults() != 0 || r.Totals["ready"] != 8 {
+			t.Errorf("got %+v, want no faults among the others, and what the dead one sent unjudged", r.Truth)
 		}
 	})
 	t.Run("TLS", func(t *testing.T) {

@@ -108,8 +108,8 @@ func (r *run) transport() http.RoundTripper {
 	return t
 }
 
-// newRooms returns ids for chats, which are never used twice.
-func newRooms(n int) []string {
+// NewRooms returns ids for n chats, which are never used twice.
+func NewRooms(n int) []string {
 	rooms := make([]string, n)
 	for i := range rooms {
 		var b [16]byte

@@ -25,7 +25,8 @@ import (
 type client struct {
 	scenario.Client
 	run      *run
-	index    int
+	index    int // in the plan
+	seat     int // among the clients of this process
 	userID   string
 	endpoint string
 	codec    protocol.Codec
@@ -114,7 +115,7 @@ func (c *client) connect(ctx context.Context) error {
 	if c.Subprotocol == scenario.Simple { // the token is the join
 		c.each(func(group string) { c.receiver.Joining(group, started) })
 	}
-	s, err := dial(ctx, c.run.dialer(c.index), c.run.options.TLS, target, c.codec.Name())
+	s, err := dial(ctx, c.run.dialer(c.seat), c.run.options.TLS, target, c.codec.Name())
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (c *client) connect(ctx context.Context) error {
 		}
 	}
 	now := c.run.now()
-	c.run.record(c.index, measure.Connect, now-started)
+	c.run.record(c.seat, measure.Connect, now-started)
 	c.run.totals.connects.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -568,7 +569,7 @@ func (c *client) answered(id uint64, failure *protocol.Failure, now int64) {
 	}
 	delete(c.pending, id)
 	c.run.unanswered.Add(-1)
-	c.run.record(c.index, p.kind, now-p.due)
+	c.run.record(c.seat, p.kind, now-p.due)
 	if failure != nil {
 		c.run.failed(fmt.Sprintf("%s refused: %s", p.what(), failure.Name))
 	}

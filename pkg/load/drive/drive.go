@@ -31,12 +31,11 @@ import (
 // Options are what a run needs beside its scenario.
 type Options struct {
 	Key     string           // signs the tokens of clients and of REST calls
-	Prefix  string           // of the names of groups and users, to keep processes on one hub apart
 	TLS     *tls.Config      // for https endpoints; the system's authorities otherwise
 	Targets []measure.Target // whose use of processor and memory to watch
-	// Barrier returns when the load may begin, after everything is connected; nil: at once.
-	Barrier  func(ctx context.Context) error
-	Progress func(Progress) // called each second, and when the phase changes; may be nil
+	Team    *Team            // the other processes that carry out the scenario; nil: there are none
+	// Progress is called each second, and when the phase changes; may be nil.
+	Progress func(Progress)
 }
 
 // Progress is how far a run is.
@@ -66,16 +65,19 @@ type run struct {
 	scenario *scenario.Scenario
 	plan     *scenario.Plan
 	options  Options
+	team     *Team
+	share    scenario.Share
 	id       truth.Run
 	epoch    time.Time
 	log      truth.Log
-	ignored  truth.Log // of slow readers
-	clients  []*client
+	ignored  truth.Log                    // of slow readers
+	clients  []*client                    // of this process, in the plan's order
 	rest     map[string]*dataplane.Client // by endpoint
 	rooms    []string                     // ids of the chats, in chat journeys
-	owners   []int32                      // of each stream, the client that sends it; -1: none
+	owners   []int32                      // of each stream, the client that sends it; -1-i: process i, by REST
 	recorder measure.Recorder
 	slots    chan struct{} // closed loop: messages that may be sent
+	from     int64         // when the load begins
 
 	allReady    chan struct{} // closed when every client has been ready once
 	ready       atomic.Int64  // clients that have been
@@ -89,7 +91,10 @@ type run struct {
 	errors map[string]int64
 }
 
-type totals struct{ sent, unsent, delivered, bytes, connects, recoveries, repeated, errors, storms, churned atomic.Int64 }
+type totals struct {
+	sent, unsent, delivered, bytes, connects, recoveries, repeated, errors, storms, churned atomic.Int64
+	across, early                                                                           atomic.Int64 // deliveries timed on two clocks; of these, arrived before they were due
+}
 
 // Run carries out a scenario. It ends early, with the result so far, when ctx does. An error means that there was
 // nothing to measure.
@@ -99,8 +104,17 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 		return nil, err
 	}
 	r := &run{
-		scenario: s, plan: plan, options: o, epoch: time.Now(), id: truth.NewRun(mathrand.Uint32()),
+		scenario: s, plan: plan, options: o, team: o.Team, epoch: time.Now(), id: truth.NewRun(mathrand.Uint32()),
 		allReady: make(chan struct{}), errors: map[string]int64{}, rest: map[string]*dataplane.Client{},
+	}
+	if s.Chat.Journeys {
+		r.rooms = NewRooms(plan.Groups)
+	}
+	if t := o.Team; t != nil {
+		r.share, r.id = t.Share, t.Run
+		if s.Chat.Journeys {
+			r.rooms = t.Rooms
+		}
 	}
 	if r.options.TLS == nil {
 		r.options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -109,7 +123,7 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{Retries: -1})
 	}
 	r.makeClients()
-	if s.Chat.Journeys {
+	if s.Chat.Journeys && r.share.Index == 0 {
 		if err := r.openRooms(ctx); err != nil {
 			return nil, fmt.Errorf("open the chats: %w", err)
 		}
@@ -121,14 +135,14 @@ func (r *run) makeClients() {
 	endpoints := r.scenario.Endpoints()
 	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple,
 		scenario.Protobuf: protocol.Protobuf, scenario.ReliableProtobuf: protocol.ReliableProtobuf}
-	r.clients = make([]*client, len(r.plan.Clients))
+	r.clients = make([]*client, 0, r.share.Count(len(r.plan.Clients)))
 	transport := r.transport()
-	if r.scenario.Chat.Journeys {
-		r.rooms = newRooms(r.plan.Groups)
-	}
 	for i, p := range r.plan.Clients {
+		if !r.share.Has(i) {
+			continue
+		}
 		c := &client{
-			Client: p, run: r, index: i, userID: r.user(i), endpoint: endpoints[i%len(endpoints)],
+			Client: p, run: r, index: i, seat: len(r.clients), userID: r.user(i), endpoint: endpoints[i%len(endpoints)],
 			codec: codecs[p.Subprotocol], pending: map[uint64]pending{},
 		}
 		if r.scenario.Chat.Journeys {
@@ -139,20 +153,28 @@ func (r *run) makeClients() {
 			log = &r.ignored
 		}
 		c.receiver = log.Receiver(c.userID)
-		r.clients[i] = c
+		r.clients = append(r.clients, c)
 	}
 }
 
-func (r *run) user(i int) string { return r.options.Prefix + "user-" + strconv.Itoa(i) }
+// own returns client i of the plan, or nil when another process has it.
+func (r *run) own(i int) *client {
+	if !r.share.Has(i) {
+		return nil
+	}
+	return r.clients[r.share.Position(i)]
+}
+
+func (r *run) user(i int) string { return "user-" + strconv.Itoa(i) }
 
 func (r *run) group(g int) string {
 	if r.rooms != nil {
 		return r.rooms[g]
 	}
-	return r.options.Prefix + "group-" + strconv.Itoa(g)
+	return "group-" + strconv.Itoa(g)
 }
 
-// now is the time since the run began, in nanoseconds.
+// now is the time since the run began, in nanoseconds. The processes of a team count from the same moment.
 func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
 
 func (r *run) jitter(n int64) int64 { return mathrand.Int64N(max(n, 1)) }
@@ -193,10 +215,20 @@ func (r *run) clientURL(endpoint, userID string, groups []string) (string, error
 	return target + "?access_token=" + signed, nil
 }
 
-// stream makes a stream whose sender is a client; owner -1 is none.
+// stream makes a stream whose sender is a client; owner -1-i is process i, by REST. Every process makes every stream, so
+// that all number them alike.
 func (r *run) stream(owner int, sender, target string, o truth.StreamOptions) *truth.Stream {
 	r.owners = append(r.owners, int32(owner))
+	o.Elsewhere = r.home(owner) != r.share.Index
 	return r.log.Stream(sender, target, o)
+}
+
+// home is the process that an owner of streams belongs to.
+func (r *run) home(owner int) int {
+	if owner < 0 {
+		return -1 - owner
+	}
+	return r.share.Owner(owner)
 }
 
 // delivered notes that a message of the run has arrived.
@@ -204,11 +236,19 @@ func (r *run) delivered(c *client, s truth.Stamp, now int64) {
 	r.totals.delivered.Add(1)
 	c.receiver.Got(s.Stream, s.Number)
 	kind := measure.OneWay
-	if int(s.Stream) < len(r.owners) && int(r.owners[s.Stream]) == c.index {
-		kind = measure.RoundTrip
+	if int(s.Stream) < len(r.owners) {
+		switch owner := int(r.owners[s.Stream]); {
+		case owner == c.index:
+			kind = measure.RoundTrip
+		case r.home(owner) != r.share.Index:
+			r.totals.across.Add(1)
+			if now < s.Due {
+				r.totals.early.Add(1) // counted as none at all
+			}
+		}
 	}
 	if !c.Slow {
-		r.record(c.index, kind, now-s.Due)
+		r.record(c.seat, kind, now-s.Due)
 	}
 }
 
@@ -262,8 +302,8 @@ func (r *run) sleep(ctx context.Context, d time.Duration) {
 
 // connect starts the clients over the ramp.
 func (r *run) connect(ctx context.Context, living *sync.WaitGroup) {
-	for i, c := range r.clients {
-		due := time.Duration(int64(r.scenario.Ramp) * int64(i) / int64(len(r.clients)))
+	for _, c := range r.clients {
+		due := time.Duration(int64(r.scenario.Ramp) * int64(c.index) / int64(len(r.plan.Clients)))
 		r.sleep(ctx, due-time.Since(r.epoch))
 		if ctx.Err() != nil {
 			return
@@ -272,11 +312,21 @@ func (r *run) connect(ctx context.Context, living *sync.WaitGroup) {
 	}
 }
 
-// at calls do rate times a second until ctx ends, each time with the moment it was due.
-func (r *run) at(ctx context.Context, rate int, do func(due int64)) {
-	start := r.now()
+// action does something of the plan, due at the given moment. It is nil when another process does it.
+type action func(due int64)
+
+// lookahead is how far a process goes through the plan ahead of time to find what is its own.
+const lookahead = 10 * time.Millisecond
+
+// at does what next returns, rate times a second until ctx ends, each at the moment it is due.
+func (r *run) at(ctx context.Context, rate int, next func() action) {
 	for k := int64(0); ctx.Err() == nil; k++ {
-		due := start + int64(float64(k)*1e9/float64(rate))
+		due := r.from + int64(float64(k)*1e9/float64(rate))
+		do := next()
+		if do == nil {
+			r.sleep(ctx, time.Duration(due-r.now())-lookahead)
+			continue
+		}
 		r.sleep(ctx, time.Duration(due-r.now()))
 		if ctx.Err() != nil {
 			return
@@ -286,25 +336,34 @@ func (r *run) at(ctx context.Context, rate int, do func(due int64)) {
 	}
 }
 
-// activities are what goes on while measuring. Streams are made here, before anything is sent.
+// activities are what goes on while measuring. Streams are made here, before anything is sent. Each process of a team
+// draws all of the plan, and does what is its own.
 func (r *run) activities() (all []func(ctx context.Context)) {
 	s := r.scenario
-	add := func(rate int, f func(due int64)) {
-		if rate > 0 && f != nil {
-			all = append(all, func(ctx context.Context) { r.at(ctx, rate, f) })
-		}
+	add := func(rate int, next func() action) {
+		all = append(all, func(ctx context.Context) { r.at(ctx, rate, next) })
 	}
 	if s.Publish.Window > 0 {
-		publish := r.publishing()
-		r.slots = make(chan struct{}, s.Publish.Window)
-		for range s.Publish.Window {
+		publishers := r.plan.Publishers()
+		next := r.publishing(publishers)
+		window := r.share.Window(s.Publish.Window, publishers)
+		r.slots = make(chan struct{}, window)
+		for range window {
 			r.slots <- struct{}{}
 		}
-		all = append(all, func(ctx context.Context) { r.closedLoop(ctx, publish) })
+		if window > 0 {
+			all = append(all, func(ctx context.Context) { r.closedLoop(ctx, next) })
+		}
 	}
 	if s.Publish.Rate > 0 {
-		publish := r.publishing()
-		add(s.Publish.Rate, func(due int64) { publish(due) })
+		next := r.publishing(r.plan.Publishers())
+		add(s.Publish.Rate, func() action {
+			publish := next()
+			if publish == nil {
+				return nil
+			}
+			return func(due int64) { publish(due) }
+		})
 	}
 	if s.REST.GroupRate > 0 {
 		add(s.REST.GroupRate, r.restGroups())
@@ -320,7 +379,13 @@ func (r *run) activities() (all []func(ctx context.Context)) {
 	}
 	if s.Chat.IdleRate > 0 {
 		draw := r.plan.Draw(scenario.DrawIdle)
-		add(s.Chat.IdleRate, func(due int64) { r.sentOrNot(r.clients[draw.IntN(len(r.clients))].toggleIdle(due)) })
+		add(s.Chat.IdleRate, func() action {
+			c := r.own(draw.IntN(len(r.plan.Clients)))
+			if c == nil {
+				return nil
+			}
+			return func(due int64) { r.sentOrNot(c.toggleIdle(due)) }
+		})
 	}
 	if s.Storm.Every > 0 {
 		all = append(all, r.storms)
@@ -328,28 +393,39 @@ func (r *run) activities() (all []func(ctx context.Context)) {
 	return all
 }
 
-// publishing returns a function that publishes the next message of the plan.
-func (r *run) publishing() func(due int64) bool {
-	publishers := r.plan.Publishers()
+// publishing returns a function that takes the next message of the plan and returns how to publish it, which reports
+// whether that could be done; nil when another process does it.
+func (r *run) publishing(publishers []scenario.Publisher) func() func(due int64) bool {
 	streams := make([]*truth.Stream, len(publishers))
+	groups := make([]string, r.plan.Groups)
+	for g := range groups {
+		groups[g] = r.group(g)
+	}
 	for i, p := range publishers {
-		c := r.clients[p.Client]
 		o := truth.StreamOptions{}
-		if r.scenario.Publish.NoEcho {
+		if c := r.own(p.Client); c != nil && r.scenario.Publish.NoEcho {
 			o.Skip = c.receiver
 		}
-		streams[i] = r.stream(p.Client, c.userID, r.group(p.Group), o)
+		streams[i] = r.stream(p.Client, r.user(p.Client), groups[p.Group], o)
 	}
 	draw, size := r.plan.Draw(scenario.DrawPublish), r.plan.Sizes()
-	return func(due int64) bool {
+	return func() func(due int64) bool {
 		if len(publishers) == 0 {
-			r.totals.unsent.Add(1)
-			return false
+			if r.share.Index > 0 {
+				return nil
+			}
+			return func(int64) bool { r.sentOrNot(false); return false }
 		}
-		i := draw.IntN(len(publishers))
-		sent := r.clients[publishers[i].Client].publish(streams[i], due, size())
-		r.sentOrNot(sent)
-		return sent
+		i, n := draw.IntN(len(publishers)), size()
+		c := r.own(publishers[i].Client)
+		if c == nil {
+			return nil
+		}
+		return func(due int64) bool {
+			sent := c.publish(streams[i], due, n)
+			r.sentOrNot(sent)
+			return sent
+		}
 	}
 }
 
@@ -362,12 +438,16 @@ func (r *run) sentOrNot(sent bool) {
 }
 
 // closedLoop sends whenever a message has been answered.
-func (r *run) closedLoop(ctx context.Context, publish func(due int64) bool) {
+func (r *run) closedLoop(ctx context.Context, next func() func(due int64) bool) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.slots:
+		}
+		publish := next()
+		for publish == nil { // there is one of this process, else it would have no window
+			publish = next()
 		}
 		if !publish(r.now()) {
 			r.slots <- struct{}{}
@@ -376,54 +456,72 @@ func (r *run) closedLoop(ctx context.Context, publish func(due int64) bool) {
 	}
 }
 
-// restGroups returns a function that sends to a group by REST.
-func (r *run) restGroups() func(due int64) {
-	streams := make([]*truth.Stream, r.plan.Groups)
-	for g := range streams {
-		streams[g] = r.stream(-1, "REST", r.group(g), truth.StreamOptions{Unordered: true})
+// restGroups returns a function that sends to a group by REST. The processes of a team take turns, with a stream each.
+func (r *run) restGroups() func() action {
+	of := max(r.share.Of, 1)
+	streams := make([]*truth.Stream, r.plan.Groups*of)
+	for i := range streams {
+		streams[i] = r.stream(-1-i%of, "REST", r.group(i/of), truth.StreamOptions{Unordered: true})
 	}
-	return r.calling(streams, r.plan.Draw(scenario.DrawREST), func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
+	draw, turn := r.plan.Draw(scenario.DrawREST), -1
+	pick := func() (*truth.Stream, bool) {
+		turn = (turn + 1) % of
+		return streams[draw.IntN(r.plan.Groups)*of+turn], turn == r.share.Index
+	}
+	return r.calling(pick, func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
 		return c.SendToGroup(ctx, target, d)
 	})
 }
 
-// restUsers returns a function that sends to a user by REST. A user is somebody from the start to the end.
-func (r *run) restUsers() func(due int64) {
-	streams := make([]*truth.Stream, len(r.clients))
-	for i, c := range r.clients {
-		streams[i] = r.stream(-1, "REST", c.userID, truth.StreamOptions{Unordered: true})
+// restUsers returns a function that sends to a user by REST. A user is somebody from the start to the end. In a team, the
+// next process sends, so that these messages go from one to another too.
+func (r *run) restUsers() func() action {
+	streams := make([]*truth.Stream, len(r.plan.Clients))
+	for i := range streams {
+		streams[i] = r.stream(-1-r.share.Owner(i+1), "REST", r.user(i), truth.StreamOptions{Unordered: true})
 	}
-	return r.calling(streams, r.plan.Draw(scenario.DrawUsers), func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
+	draw := r.plan.Draw(scenario.DrawUsers)
+	pick := func() (*truth.Stream, bool) {
+		i := draw.IntN(len(streams))
+		return streams[i], r.share.Has(i + 1)
+	}
+	return r.calling(pick, func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
 		return c.SendToUser(ctx, target, d)
 	})
 }
 
-// calling returns a function that makes a REST call for a message of a drawn stream, without waiting for its answer
-// unless very many are under way.
-func (r *run) calling(streams []*truth.Stream, draw *mathrand.Rand, call func(context.Context, *dataplane.Client, string, webpubsub.Data) error) func(due int64) {
+// calling returns a function that makes a REST call for a message of a picked stream, if it is this process's, without
+// waiting for its answer unless very many are under way.
+func (r *run) calling(pick func() (s *truth.Stream, own bool), call func(context.Context, *dataplane.Client, string, webpubsub.Data) error) func() action {
 	endpoints := r.scenario.Endpoints()
 	size := r.plan.Sizes()
 	slots := make(chan struct{}, restInWork)
 	calls := 0
-	return func(due int64) {
-		slots <- struct{}{}
-		s := streams[draw.IntN(len(streams))]
-		number := s.Send(r.now())
-		payload := r.id.Append(nil, truth.Stamp{Stream: s.ID, Number: number, Due: due}, size())
+	return func() action {
+		s, own := pick()
+		n := size()
 		c := r.rest[endpoints[calls%len(endpoints)]]
 		calls++
-		r.totals.sent.Add(1)
-		r.unanswered.Add(1)
-		go func() {
-			defer func() { <-slots; r.unanswered.Add(-1) }()
-			err := call(context.Background(), c, s.Target, webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
-			r.record(int(number), measure.REST, r.now()-due)
-			if err == nil {
-				s.Accepted(number, r.now())
-				return
-			}
-			r.failed(restError(err))
-		}()
+		if !own {
+			return nil
+		}
+		return func(due int64) {
+			slots <- struct{}{}
+			number := s.Send(r.now())
+			payload := r.id.Append(nil, truth.Stamp{Stream: s.ID, Number: number, Due: due}, n)
+			r.totals.sent.Add(1)
+			r.unanswered.Add(1)
+			go func() {
+				defer func() { <-slots; r.unanswered.Add(-1) }()
+				err := call(context.Background(), c, s.Target, webpubsub.Data{Type: webpubsub.DataText, Bytes: payload})
+				r.record(int(number), measure.REST, r.now()-due)
+				if err == nil {
+					s.Accepted(number, r.now())
+					return
+				}
+				r.failed(restError(err))
+			}()
+		}
 	}
 }
 
@@ -440,7 +538,7 @@ func restError(err error) string {
 }
 
 // churning returns a function that lets a member leave and join again.
-func (r *run) churning() func(due int64) {
+func (r *run) churning() func() action {
 	var members []scenario.Publisher
 	for i, c := range r.plan.Clients {
 		if c.Subprotocol == scenario.Simple {
@@ -451,44 +549,59 @@ func (r *run) churning() func(due int64) {
 		}
 	}
 	draw := r.plan.Draw(scenario.DrawChurn)
-	return func(due int64) {
+	return func() action {
 		if len(members) == 0 {
-			return
+			return nil
 		}
 		m := members[draw.IntN(len(members))]
-		if r.clients[m.Client].leave(r.group(m.Group), due) {
-			r.totals.churned.Add(1)
+		c := r.own(m.Client)
+		if c == nil {
+			return nil
+		}
+		return func(due int64) {
+			if c.leave(r.group(m.Group), due) {
+				r.totals.churned.Add(1)
+			}
 		}
 	}
 }
 
-func (r *run) events() func(due int64) {
+func (r *run) events() func() action {
 	draw, size := r.plan.Draw(scenario.DrawEvents), r.plan.Sizes()
-	var able []*client
-	for _, c := range r.clients {
+	var able []int
+	for i, c := range r.plan.Clients {
 		if c.Subprotocol != scenario.Simple && !c.Slow {
-			able = append(able, c)
+			able = append(able, i)
 		}
 	}
-	return func(due int64) {
-		if len(able) > 0 {
-			r.sentOrNot(able[draw.IntN(len(able))].event(r.scenario.Event.Name, r.scenario.Event.Invoke, due, size()))
+	return func() action {
+		if len(able) == 0 {
+			return nil
 		}
+		c, n := r.own(able[draw.IntN(len(able))]), size()
+		if c == nil {
+			return nil
+		}
+		return func(due int64) { r.sentOrNot(c.event(r.scenario.Event.Name, r.scenario.Event.Invoke, due, n)) }
 	}
 }
 
 // storms cuts a share of the connections, again and again.
 func (r *run) storms(ctx context.Context) {
 	draw := r.plan.Draw(scenario.DrawStorm)
-	for {
-		r.sleep(ctx, r.scenario.Storm.Every)
+	for k := int64(1); ; k++ {
+		r.sleep(ctx, time.Duration(r.from+k*int64(r.scenario.Storm.Every)-r.now()))
 		if ctx.Err() != nil {
 			return
 		}
-		r.totals.storms.Add(1)
-		n := max(len(r.clients)*r.scenario.Storm.Share/100, 1)
-		for _, i := range draw.Perm(len(r.clients))[:n] {
-			r.clients[i].cut()
+		if r.share.Index == 0 {
+			r.totals.storms.Add(1) // the same one for all processes
+		}
+		n := max(len(r.plan.Clients)*r.scenario.Storm.Share/100, 1)
+		for _, i := range draw.Perm(len(r.plan.Clients))[:n] {
+			if c := r.own(i); c != nil {
+				c.cut()
+			}
 		}
 	}
 }

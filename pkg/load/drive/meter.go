@@ -26,6 +26,7 @@ type meter struct {
 	all     measure.Histograms
 	series  []result.Second
 	watched []watched
+	apart   time.Duration // by which the clock of another process may differ
 }
 
 // counters is where everything stood at some moment.
@@ -51,7 +52,6 @@ func newMeter(r *run) *meter {
 
 // measure runs the phases.
 func (m *meter) measure(ctx context.Context) (*result.Result, error) {
-	started := time.Now()
 	living, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	defer disconnect()
 	activities := m.activities()
@@ -59,6 +59,10 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.begin(ctx); err != nil {
+		return nil, err
+	}
+	first.at = m.now()
 	m.before = first
 	for i, u := range first.usage {
 		m.watched[i].unloaded = u.RSS
@@ -72,11 +76,11 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 		return nil, err
 	}
 
-	if m.options.Barrier != nil {
-		if err := m.options.Barrier(ctx); err != nil {
-			return nil, fmt.Errorf("wait for the other processes: %w", err)
-		}
-		m.second(ctx) // else the wait would count as warm-up
+	if err := m.meetReady(ctx); err != nil {
+		return nil, err
+	}
+	for i, u := range m.before.usage {
+		m.watched[i].connected = u.RSS
 	}
 	acting, stopActing := context.WithCancel(ctx)
 	defer stopActing()
@@ -93,8 +97,12 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 	actors.Wait()
 	m.measuring = false
 	m.settle(ctx)
-
-	res := m.result(started, start, end)
+	if m.team != nil {
+		if err := m.reunite(ctx); err != nil {
+			return nil, err
+		}
+	}
+	res := m.result(start, end)
 	res.Stopped = ctx.Err() != nil
 	return res, nil
 }
@@ -110,12 +118,9 @@ func (m *meter) connected(ctx context.Context) error {
 			return m.hopeless()
 		}
 	})
-	for i, u := range m.before.usage {
-		m.watched[i].connected = u.RSS
-	}
 	switch ready := m.ready.Load(); {
 	case ctx.Err() != nil:
-		return errors.New("stopped before everything was connected")
+		return fmt.Errorf("stopped before everything was connected: %w", context.Cause(ctx))
 	case ready == 0:
 		return fmt.Errorf("no connection could be made: %s", m.problem())
 	case ready < int64(len(m.clients)):
@@ -144,13 +149,21 @@ func (m *meter) problem() string {
 
 // settle waits until nothing is under way any more.
 func (m *meter) settle(ctx context.Context) {
-	last, since := int64(-1), m.now()
+	isQuiet := m.listen()
 	m.pass(ctx, "settle", m.scenario.Settle, func() bool {
+		return isQuiet() && m.unanswered.Load() == 0 && m.connections.Load() == int64(len(m.clients))
+	})
+}
+
+// listen returns a function that reports whether nothing has been delivered for a while.
+func (m *meter) listen() (isQuiet func() bool) {
+	last, since := int64(-1), m.now()
+	return func() bool {
 		if n := m.totals.delivered.Load(); n != last {
 			last, since = n, m.now()
 		}
-		return m.unanswered.Load() == 0 && m.now()-since >= int64(quiet) && m.connections.Load() == int64(len(m.clients))
-	})
+		return m.now()-since >= int64(quiet)
+	}
 }
 
 // pass lets a phase go by, taking a reading each second and at the end. done may end it before its time.
@@ -249,17 +262,17 @@ func (m *meter) goodbye(clients *sync.WaitGroup, disconnect func()) {
 }
 
 // result sums the run up. Rates and uses are of the time between start and end.
-func (m *meter) result(started time.Time, start, end counters) *result.Result {
+func (m *meter) result(start, end counters) *result.Result {
 	elapsed := max(seconds(end.at-start.at), 1e-9)
 	delivered := end.delivered - start.delivered
 	r := &result.Result{
-		Name: m.scenario.Name, Started: started.UTC(), Elapsed: elapsed, Machine: result.ThisMachine(), Scenario: *m.scenario,
+		Name: m.scenario.Name, Started: m.epoch.UTC(), Elapsed: elapsed, Machine: result.ThisMachine(), Scenario: *m.scenario,
 		Latency: result.Latencies(&m.all), Series: m.series, Truth: m.log.Check(m.scenario.InFlight),
 		Rates: result.Rates{Sent: float64(end.sent-start.sent) / elapsed, Delivered: float64(delivered) / elapsed, Bytes: float64(end.bytes-start.bytes) / elapsed},
 		Totals: map[string]int64{
 			"sent": m.totals.sent.Load(), "unsent": m.totals.unsent.Load(), "delivered": m.totals.delivered.Load(),
 			"connects": m.totals.connects.Load(), "recoveries": m.totals.recoveries.Load(), "repeated": m.totals.repeated.Load(),
-			"storms": m.totals.storms.Load(), "churned": m.totals.churned.Load(), "ready": m.ready.Load(),
+			"storms": m.totals.storms.Load(), "churned": m.totals.churned.Load(), "ready": m.ready.Load(), "planned": int64(len(m.clients)),
 		},
 		Client: result.Client{
 			Cores: (end.own.CPU - start.own.CPU).Seconds() / elapsed, Available: runtime.GOMAXPROCS(0), RSS: end.own.RSS,
@@ -276,6 +289,9 @@ func (m *meter) result(started time.Time, start, end counters) *result.Result {
 	for i, t := range m.options.Targets {
 		r.Processes = append(r.Processes, m.process(i, t, elapsed, delivered, start, end))
 		addMetrics(r.Metrics, start.metrics[i], end.metrics[i])
+	}
+	if m.team != nil {
+		r.Clocks = &result.Clocks{Across: m.totals.across.Load(), Early: m.totals.early.Load(), Apart: m.apart.Seconds() * 1e3}
 	}
 	r.Client.Limits = limits(r)
 	return r

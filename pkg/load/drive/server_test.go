@@ -25,8 +25,9 @@ type server struct {
 
 	// deliver may change what a delivery is done with: it gets its number, from 1, and how to do it.
 	deliver func(n int, do func())
-	refuse  int  // sends to groups to refuse
-	forget  bool // connections that are to be recovered
+	to      string // the user whose deliveries are counted and changed; empty: everybody's
+	refuse  int    // sends to groups to refuse
+	forget  bool   // connections that are to be recovered
 
 	mu        sync.Mutex                // guards the following
 	members   map[string]map[*peer]bool // by group, and by "user:" and a user's name
@@ -204,6 +205,10 @@ func (s *server) send(target string, m webpubsub.Message) {
 	defer s.mu.Unlock()
 	envelope := protocol.NewEnvelope(&m)
 	for p := range s.members[target] {
+		if s.to != "" && p.user != s.to {
+			p.push(envelope)
+			continue
+		}
 		s.delivered++
 		s.deliver(s.delivered, func() { p.push(envelope) })
 	}

@@ -18,7 +18,7 @@ import (
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{"num": num}).Parse(pageText))
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"num": num, "inc": func(i int) int { return i + 1 }}).Parse(pageText))
 
 // Page writes one or more results as an HTML page that needs nothing but itself: no script, no font, no network.
 func Page(out io.Writer, results ...*result.Result) error {
@@ -96,6 +96,21 @@ func facts(runs []run) []row {
 	fault("doubled", func(r *result.Result) int64 { return r.Truth.Doubled })
 	fault("reordered", func(r *result.Result) int64 { return r.Truth.Reordered })
 	fault("stray", func(r *result.Result) int64 { return r.Truth.Stray })
+	if slices.ContainsFunc(runs, func(r run) bool { return len(r.Result.Workers) > 0 }) {
+		fault("workers missing", func(r *result.Result) int64 { return r.Missing() })
+		fault("deliveries that nobody can judge", func(r *result.Result) int64 { return r.Truth.Unjudged })
+		clocks := func(name string, f func(c *result.Clocks) float64) {
+			number(name, func(r *result.Result) float64 {
+				if r.Clocks == nil {
+					return math.NaN()
+				}
+				return f(r.Clocks)
+			})
+		}
+		clocks("deliveries from one worker to another", func(c *result.Clocks) float64 { return float64(c.Across) })
+		clocks("their latency is true to ±, ms", func(c *result.Clocks) float64 { return c.Apart })
+		clocks("arrived before they were due, by the clocks", func(c *result.Clocks) float64 { return float64(c.Early) })
+	}
 	fault("refused", func(r *result.Result) int64 { return r.Truth.Refused })
 	fault("unanswered", func(r *result.Result) int64 { return r.Truth.Unanswered })
 	fault("errors", func(r *result.Result) (n int64) {

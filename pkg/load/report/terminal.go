@@ -105,7 +105,13 @@ func ms(v float64) string {
 
 // Summary writes a result in words.
 func Summary(out io.Writer, r *result.Result) {
-	fmt.Fprintf(out, "\n%s: %d of %d connections ready, %.1f s measured\n", r.Name, r.Totals["ready"], r.Scenario.Connections+r.Scenario.Publish.Outside, r.Elapsed)
+	planned := r.Totals["planned"]
+	for _, w := range r.Workers {
+		if w.Fate != "" {
+			planned += int64(w.Connections)
+		}
+	}
+	fmt.Fprintf(out, "\n%s: %d of %d connections ready, %.1f s measured\n", r.Name, r.Totals["ready"], planned, r.Elapsed)
 	fmt.Fprintf(out, "\n%-10s %10s %9s %9s %9s %9s %9s\n", "latency", "count", "p50", "p90", "p99", "p99.9", "max")
 	for _, kind := range r.Kinds() {
 		l := r.Latency[kind]
@@ -115,8 +121,14 @@ func Summary(out io.Writer, r *result.Result) {
 	t := r.Truth
 	fmt.Fprintf(out, "truth      %d sent, %d accepted, %d refused, %d unanswered; %d deliveries due, %d made\n", t.Sent, t.Accepted, t.Refused, t.Unanswered, t.Due, t.Delivered)
 	fmt.Fprintf(out, "           %d lost, %d doubled, %d reordered, %d stray\n", t.Lost, t.Doubled, t.Reordered, t.Stray)
+	if t.Unjudged > 0 {
+		fmt.Fprintf(out, "           %d made that nobody can judge, because their senders' worker is missing\n", t.Unjudged)
+	}
 	for _, e := range t.Examples {
 		fmt.Fprintf(out, "           - %s\n", e)
+	}
+	if c := r.Clocks; c != nil {
+		fmt.Fprintf(out, "clocks     %d deliveries from one worker to another, timed to ± %s; %d of them arrived before they were due\n", c.Across, ms(c.Apart), c.Early)
 	}
 	for _, p := range r.Processes {
 		fmt.Fprintf(out, "server     %s: %.2f cores, %.0f MB, %.2f µs per delivery, %.1f KB per connection\n", p.Name, p.Cores, float64(p.RSS)/1e6, p.PerDelivery, float64(p.PerConnection)/1e3)
@@ -124,6 +136,11 @@ func Summary(out io.Writer, r *result.Result) {
 	fmt.Fprintf(out, "client     %.2f of %d cores, %.0f MB\n", r.Client.Cores, r.Client.Available, float64(r.Client.RSS)/1e6)
 	for _, why := range r.Client.Limits {
 		fmt.Fprintf(out, "           CAUTION: %s\n", why)
+	}
+	for i, w := range r.Workers {
+		if w.Fate != "" {
+			fmt.Fprintf(out, "MISSING    worker %d: %s; nobody knows what its %d connections got\n", i+1, w.Fate, w.Connections)
+		}
 	}
 	for _, what := range r.ErrorNames() {
 		fmt.Fprintf(out, "error      %d × %s\n", r.Errors[what], what)

@@ -9,9 +9,9 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/measure"
 )
 
-// Merge makes one result of those of several processes that ran at the same time, each with its own connections and
-// groups. What can be added is added, distributions included. In the series, latencies are those of the process
-// that had it worst in each second.
+// Merge makes one result of those of several processes that carried out one plan, each with connections of its own. What
+// can be added is added, distributions included. In the series, latencies are those of the process that had it worst
+// in each second.
 func Merge(parts []*Result) *Result {
 	first := parts[0]
 	all := &Result{
@@ -32,6 +32,7 @@ func Merge(parts []*Result) *Result {
 		add(all.Errors, p.Errors)
 		maps.Copy(all.Metrics, p.Metrics) // one process alone has watched servers
 		all.Client.add(p)
+		all.addClocks(p.Clocks)
 	}
 	for k := range measure.Kinds {
 		if l := mergeLatency(k.String(), parts); l != nil {
@@ -53,6 +54,19 @@ func Merge(parts []*Result) *Result {
 func add(sum, more map[string]int64) {
 	for k, n := range more {
 		sum[k] += n
+	}
+}
+
+func (r *Result) addClocks(c *Clocks) {
+	switch {
+	case c == nil:
+	case r.Clocks == nil:
+		sum := *c
+		r.Clocks = &sum
+	default:
+		r.Clocks.Across += c.Across
+		r.Clocks.Early += c.Early
+		r.Clocks.Apart = max(r.Clocks.Apart, c.Apart)
 	}
 }
 

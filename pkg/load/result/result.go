@@ -35,6 +35,9 @@ type Result struct {
 	Truth   truth.Verdict       `json:"truth"`
 	Errors  map[string]int64    `json:"errors"` // what went wrong, and how often
 
+	Clocks  *Clocks  `json:"clocks,omitempty"`  // where several processes made the load
+	Workers []Worker `json:"workers,omitempty"` // these
+
 	Client    Client             `json:"client"`
 	Processes []Process          `json:"processes,omitempty"`
 	Metrics   map[string]float64 `json:"metrics,omitempty"` // of servers: the change of counters, the last value of others
@@ -126,6 +129,31 @@ type Rates struct {
 	Sent      float64 `json:"sent"`
 	Delivered float64 `json:"delivered"`
 	Bytes     float64 `json:"bytes"` // received, frames and all
+}
+
+// Clocks says how far one can trust latencies that were taken on two processes' clocks: of messages from one to another.
+type Clocks struct {
+	Across int64   `json:"across"` // deliveries timed so
+	Early  int64   `json:"early"`  // of these, arrived before they were due; counted as if no time had passed
+	Apart  float64 `json:"apart"`  // milliseconds by which two clocks may differ, in either direction
+}
+
+// Worker is one of several processes that made the load.
+type Worker struct {
+	Connections int     `json:"connections"`    // it was to open
+	Offset      float64 `json:"offset"`         // milliseconds by which the coordinator's clock was ahead of its own
+	Apart       float64 `json:"apart"`          // milliseconds by which this may be wrong, in either direction
+	Fate        string  `json:"fate,omitempty"` // why its part of the result is missing; empty: it is there
+}
+
+// Missing counts the workers whose part of the result is missing: nobody knows what their connections got.
+func (r *Result) Missing() (n int64) {
+	for _, w := range r.Workers {
+		if w.Fate != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // Client is how the load generator itself did.

@@ -38,7 +38,9 @@ var counts = map[string]func(r *Result) float64{
 		}
 		return n
 	},
-	"limits": func(r *Result) float64 { return float64(len(r.Client.Limits)) },
+	"unjudged": func(r *Result) float64 { return float64(r.Truth.Unjudged) },
+	"missing":  func(r *Result) float64 { return float64(r.Missing()) },
+	"limits":   func(r *Result) float64 { return float64(len(r.Client.Limits)) },
 }
 
 // figures are the names with a point that are not latencies.
@@ -100,7 +102,7 @@ func kinds() string {
 }
 
 func names() string {
-	return "lost, doubled, reordered, stray, faults, refused, unanswered, unsent, ready, errors, limits, sent.rate, delivered.rate, client.cores"
+	return "lost, doubled, reordered, stray, faults, refused, unanswered, unsent, ready, errors, unjudged, missing, limits, sent.rate, delivered.rate, client.cores"
 }
 
 // String returns the condition as it was given.

@@ -141,34 +141,6 @@ func TestPublishers(t *testing.T) {
 	}
 }
 
-func TestSplitAddsUp(t *testing.T) {
-	s := load(t, "--connections=101", "--groups-count=10", "--publish-rate=7", "--churn-rate=2", "--slow-connections=5", "--seed=4")
-	parts, err := s.Split(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var connections, groups, rate, churn, slow int
-	for i, p := range parts {
-		connections, groups, rate = connections+p.Connections, groups+p.Groups.Count, rate+p.Publish.Rate
-		churn, slow = churn+p.Churn.Rate, slow+p.Slow.Connections
-		if p.Seed != int64(4+i) || p.Validate() != nil {
-			t.Errorf("part %d: seed %d, %v", i, p.Seed, p.Validate())
-		}
-	}
-	if connections != 101 || groups != 10 || rate != 7 || churn != 2 || slow != 5 {
-		t.Errorf("got %d connections, %d groups, rate %d, churn %d, slow %d", connections, groups, rate, churn, slow)
-	}
-}
-
-func TestSplitRefusesWhatCannotBeShared(t *testing.T) {
-	_, err := load(t, "--connections=2", "--groups-count=2", "--groups-per-connection=2", "--publish-window=1", "--publish-outside=1").Split(3)
-	for _, want := range []string{"connections is 2; 3 processes", "groups.count is 2", "publish.window is 1", "publish.outside is 1", "groups.perConnection is 2"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want also %q", err, want)
-		}
-	}
-}
-
 func TestChatJourneysAreOfPeople(t *testing.T) {
 	if err := load(t, "--chat-journeys", "--chat-idle-rate=1", "--publish-rate=5").Validate(); err != nil {
 		t.Error(err)

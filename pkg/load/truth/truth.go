@@ -7,6 +7,9 @@
 // never called lost; what was sent after a leave was confirmed, or to a target that the receiver never joined, must
 // not arrive and is called stray.
 //
+// Several processes can share a run: each has a Log with the same streams in the same order, those that another one
+// sends marked as Elsewhere, and judges its own receivers once it knows from the others what was sent (Export, Import).
+//
 // Times are nanoseconds on one clock, the Log's user's. Everything is safe for concurrent use.
 package truth
 
@@ -40,8 +43,11 @@ type Stream struct {
 
 	unordered bool
 	skip      *Receiver
+	elsewhere bool
 
 	mu     sync.Mutex // guards the following
+	known  bool       // what another process has sent
+	slack  int64      // by which its clock may differ from that of the receivers
 	sent   []int64    // times, rising; message n is at n-1
 	answer []int64    // times of acceptance, or one of the following
 }
@@ -55,13 +61,14 @@ const (
 type StreamOptions struct {
 	Unordered bool      // several messages may be under way at once by separate routes, so order is not promised
 	Skip      *Receiver // gets none of these messages: their sender, which asked for no echo
+	Elsewhere bool      // another process sends them; what, is unknown until Import says so
 }
 
 // Stream adds a stream.
 func (l *Log) Stream(sender, target string, o StreamOptions) *Stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &Stream{ID: uint32(len(l.streams)), Sender: sender, Target: target, unordered: o.Unordered, skip: o.Skip}
+	s := &Stream{ID: uint32(len(l.streams)), Sender: sender, Target: target, unordered: o.Unordered, skip: o.Skip, elsewhere: o.Elsewhere}
 	l.streams = append(l.streams, s)
 	return s
 }
@@ -173,6 +180,8 @@ type Verdict struct {
 	Reordered int64 `json:"reordered"` // came after a later message of the same stream
 	Stray     int64 `json:"stray"`     // came to a receiver that had not joined or had left
 
+	Unjudged int64 `json:"unjudged,omitempty"` // delivered, but whether due is unknown: their sender's process gave no account
+
 	Examples []string `json:"examples,omitempty"`
 }
 
@@ -191,6 +200,7 @@ func (v *Verdict) Add(o Verdict) {
 	v.Doubled += o.Doubled
 	v.Reordered += o.Reordered
 	v.Stray += o.Stray
+	v.Unjudged += o.Unjudged
 	for _, e := range o.Examples {
 		v.example("%s", e)
 	}
@@ -203,7 +213,8 @@ func (v *Verdict) example(format string, args ...any) {
 }
 
 // Check judges the run. inFlight is how long a message may be under way: one accepted less than that before a leave
-// is not due, one sent less than that before a join may arrive. Nothing may be sent or received meanwhile.
+// is not due, one sent less than that before a join may arrive. Nothing may be sent or received meanwhile. Messages of
+// other processes count as sent there and not here; those that Import said nothing of are unjudged.
 func (l *Log) Check(inFlight time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,8 +223,12 @@ func (l *Log) Check(inFlight time.Duration) Verdict {
 	for _, s := range l.streams {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		byTarget[s.Target] = append(byTarget[s.Target], s)
-		v.countSent(s)
+		if len(s.sent) > 0 {
+			byTarget[s.Target] = append(byTarget[s.Target], s)
+		}
+		if !s.elsewhere {
+			v.countSent(s)
+		}
 	}
 	for _, r := range l.receivers {
 		r.mu.Lock()
@@ -260,11 +275,20 @@ func (v *Verdict) countSeen(r *Receiver, streams []*Stream) {
 			v.Reordered += seen.late
 			v.example("%s got %d of %s's messages to %s after later ones, the first being number %d", r.Name, seen.late, s.Sender, s.Target, seen.firstLate)
 		}
+		member := len(r.spans[s.Target]) > 0 && s.skip != r
+		if s.elsewhere && !s.known {
+			if n := seen.count(0, math.MaxUint32); member {
+				v.Unjudged += n
+			} else {
+				v.stray(r, s, n)
+			}
+			continue
+		}
 		if unsent := seen.count(uint32(len(s.sent))+1, math.MaxUint32); unsent > 0 {
 			v.Stray += unsent
 			v.example("%s got %d messages from %s to %s that were never sent", r.Name, unsent, s.Sender, s.Target)
 		}
-		if len(r.spans[s.Target]) == 0 || s.skip == r {
+		if !member {
 			v.stray(r, s, seen.count(1, uint32(len(s.sent))+1))
 		}
 	}
@@ -277,7 +301,8 @@ func (v *Verdict) stray(r *Receiver, s *Stream, n int64) {
 	}
 }
 
-// judge compares what r got of s with its memberships.
+// judge compares what r got of s with its memberships. Where the sender's clock may differ, moments that are closer to
+// each other than that are both before and after.
 func (v *Verdict) judge(r *Receiver, s *Stream, spans []span, inFlight int64) {
 	if s.skip == r {
 		return
@@ -285,16 +310,18 @@ func (v *Verdict) judge(r *Receiver, s *Stream, spans []span, inFlight int64) {
 	got := r.seen[s.ID]
 	left := int64(math.MinInt64)
 	for _, m := range spans {
-		v.stray(r, s, got.count(s.after(left), s.from(m.joining-inFlight)))
-		left = m.left
+		v.stray(r, s, got.count(s.after(left), s.from(m.joining-inFlight-s.slack)))
+		if left = m.left; left != Never {
+			left += s.slack
+		}
 		if m.joined == Never {
 			continue
 		}
 		before := int64(Never)
 		if m.leaving != Never {
-			before = m.leaving - inFlight
+			before = m.leaving - inFlight - s.slack
 		}
-		v.lost(r, s, got, s.from(m.joined), s.from(before), before)
+		v.lost(r, s, got, s.from(m.joined+s.slack), s.from(before), before)
 	}
 	if left != Never && left != math.MinInt64 {
 		v.stray(r, s, got.count(s.after(left), uint32(len(s.sent))+1))

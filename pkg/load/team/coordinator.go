@@ -1,0 +1,431 @@
+package team
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/load/drive"
+	"github.com/chatr-dev/chatr/pkg/load/result"
+	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/load/truth"
+)
+
+// coordinator is the coordinator's side of a run.
+type coordinator struct {
+	jobs    []job
+	clock   *clock
+	silence time.Duration // after which a worker is given up
+	note    func(string)
+	over    context.Context // ends with the run; its cause says why
+	end     context.CancelCauseFunc
+
+	mu      sync.Mutex // guards the following
+	joined  int
+	come    chan struct{} // closed when all have joined
+	points  map[drive.Point]*point
+	members []*member
+}
+
+// point is where workers wait for each other.
+type point struct {
+	here []bool
+	at   int64         // when the last one came, or when to go on
+	done chan struct{} // closed when all are here who are not gone
+}
+
+// member is a worker, as the coordinator knows it.
+type member struct {
+	fate string        // why it is gone
+	done chan struct{} // closed when it has reported, or is gone
+
+	sent  []byte        // its truth.Log's Export
+	told  chan struct{} // closed when it has given this, or is gone
+	clock estimate
+
+	result *result.Result
+}
+
+// Coordinate runs a scenario with n workers, who come to the listener, and returns the merged result. One of them
+// watches the targets, so these should be URLs. A worker that was lost under load is told in the result's Workers.
+func Coordinate(ctx context.Context, l net.Listener, s *scenario.Scenario, watch []string, n int, note func(string)) (*result.Result, error) {
+	c, err := newCoordinator(ctx, s, watch, n, note)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return c.run(ctx, l, s)
+}
+
+func newCoordinator(ctx context.Context, s *scenario.Scenario, watch []string, n int, note func(string)) (*coordinator, error) {
+	if err := s.CheckWorkers(n); err != nil {
+		return nil, err
+	}
+	c := &coordinator{
+		jobs: make([]job, n), clock: newClock(), silence: silence, note: note,
+		come: make(chan struct{}), points: map[drive.Point]*point{}, members: make([]*member, n),
+	}
+	c.over, c.end = context.WithCancelCause(ctx)
+	common := job{Run: truth.NewRun(rand.Uint32()), Scenario: *s}
+	if s.Chat.Journeys {
+		common.Rooms = drive.NewRooms(s.Groups.Count)
+	}
+	for i := range c.jobs {
+		c.jobs[i] = common
+		c.jobs[i].Share = scenario.Share{Index: i, Of: n}
+		c.members[i] = &member{done: make(chan struct{}), told: make(chan struct{})}
+	}
+	c.jobs[0].Watch = watch
+	for _, p := range drive.Points {
+		c.points[p] = &point{here: make([]bool, n), done: make(chan struct{})}
+	}
+	return c, nil
+}
+
+func (c *coordinator) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /join", c.join)
+	mux.HandleFunc("GET /clock", c.read)
+	mux.HandleFunc("POST /alive", c.alive)
+	mux.HandleFunc("POST /meet", c.meet)
+	mux.HandleFunc("POST /sent", c.takeSent)
+	mux.HandleFunc("GET /sent", c.giveSent)
+	mux.HandleFunc("POST /result", c.report)
+	return mux
+}
+
+func (c *coordinator) run(ctx context.Context, l net.Listener, s *scenario.Scenario) (*result.Result, error) {
+	server := &http.Server{Handler: c.handler(), ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(l) }() // ends with Shutdown
+	defer func() {
+		c.end(errors.New("the run is over"))
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		_ = server.Shutdown(closing) // answers the last worker
+	}()
+	c.note(fmt.Sprintf("waiting at %s for %d workers", l.Addr(), len(c.jobs)))
+	if err := c.within(comeTime, c.come); err != nil {
+		return nil, fmt.Errorf("wait for workers: %d of %d came: %w", c.here(), len(c.jobs), err)
+	}
+	c.note("all workers are here")
+	if err := c.collect(s.Ramp + s.Warmup + s.Duration + s.Settle + finishTime); err != nil {
+		return nil, err
+	}
+	return c.merge(s)
+}
+
+var errLate = errors.New("it took too long")
+
+// within waits for done; the error says why it is not.
+func (c *coordinator) within(limit time.Duration, done <-chan struct{}) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return errLate
+	case <-c.over.Done():
+		return context.Cause(c.over)
+	}
+}
+
+func (c *coordinator) here() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.joined
+}
+
+// collect waits until every worker has reported or is gone.
+func (c *coordinator) collect(limit time.Duration) error {
+	end := time.Now().Add(limit)
+	for i, m := range c.members {
+		err := c.within(time.Until(end), m.done)
+		if errors.Is(err, errLate) {
+			c.lose(i, "it did not finish in time")
+			err = c.within(closeTime, m.done) // the run has ended unless it had begun
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merge adds up what was reported. The missing are told as such, and as errors: half of the load is not the load.
+func (c *coordinator) merge(s *scenario.Scenario) (*result.Result, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var parts []*result.Result
+	var workers []result.Worker
+	missing := map[string]int64{}
+	for i, m := range c.members {
+		workers = append(workers, result.Worker{
+			Connections: c.jobs[i].Share.Count(s.Connections + s.Publish.Outside), Fate: m.fate,
+			Offset: m.clock.offset.Seconds() * 1e3, Apart: m.clock.apart.Seconds() * 1e3,
+		})
+		if m.fate != "" {
+			missing[fmt.Sprintf("worker %d is missing: %s", i+1, m.fate)]++
+			continue
+		}
+		m.result.Started = time.Unix(0, c.points[drive.Begin].at).UTC() // whatever its clock says
+		parts = append(parts, m.result)
+	}
+	if len(parts) == 0 {
+		return nil, fmt.Errorf("every worker is missing, the first because: %s", c.members[0].fate)
+	}
+	merged := result.Merge(parts)
+	merged.Name, merged.Scenario, merged.Workers = s.Name, *s, workers
+	for what, n := range missing {
+		merged.Errors[what] += n
+	}
+	return merged, nil
+}
+
+// lose gives a worker up. Before the load has begun this is the end of the run.
+func (c *coordinator) lose(i int, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.members[i]
+	if isClosed(m.done) {
+		return
+	}
+	if !isClosed(c.points[drive.Ready].done) {
+		c.end(fmt.Errorf("worker %d: %s", i+1, why))
+		return
+	}
+	m.fate = why
+	close(m.done)
+	if !isClosed(m.told) {
+		close(m.told)
+	}
+	for name, p := range c.points {
+		c.check(name, p)
+	}
+	c.note(fmt.Sprintf("worker %d is missing: %s", i+1, why))
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// check lets the workers go on when all are here. The caller holds mu.
+func (c *coordinator) check(name drive.Point, p *point) {
+	for i, m := range c.members {
+		if !p.here[i] && m.fate == "" {
+			return
+		}
+	}
+	if isClosed(p.done) {
+		return
+	}
+	p.at = c.clock.now()
+	if name == drive.Ready {
+		p.at += int64(startDelay)
+	}
+	close(p.done)
+}
+
+// join gives a worker its part.
+func (c *coordinator) join(w http.ResponseWriter, _ *http.Request) {
+	c.mu.Lock()
+	i := c.joined
+	if i >= len(c.jobs) {
+		c.mu.Unlock()
+		http.Error(w, fmt.Sprintf("there are %d workers already", len(c.jobs)), http.StatusConflict)
+		return
+	}
+	c.joined++
+	if c.joined == len(c.jobs) {
+		close(c.come)
+	}
+	c.mu.Unlock()
+	reply(w, c.jobs[i]) // a worker that is gone is missed later
+}
+
+// reply answers with JSON; whoever asked may be gone.
+func reply(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }
+
+// read tells the time.
+func (c *coordinator) read(w http.ResponseWriter, _ *http.Request) {
+	reply(w, reading{c.clock.now(), c.clock.boot})
+}
+
+// alive takes a worker's signs of life for as long as it lives, and answers when the run or the worker's part in it is over.
+func (c *coordinator) alive(w http.ResponseWriter, r *http.Request) {
+	i, ok := c.index(w, r)
+	if !ok {
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex() // the answer does not wait for the signs to end
+	w.Header().Set("Connection", "close")
+	stop := context.AfterFunc(c.over, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	sign := make([]byte, 64)
+	for {
+		_ = control.SetReadDeadline(time.Now().Add(c.silence))
+		if c.over.Err() != nil {
+			break
+		}
+		if _, err := r.Body.Read(sign); err != nil {
+			c.lose(i, c.silent(err))
+			break
+		}
+	}
+	c.gone(w, i)
+}
+
+func (c *coordinator) silent(err error) string {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("it gave no sign of life for %v", c.silence)
+	case errors.Is(err, io.EOF):
+		return "it ended without a result"
+	}
+	return "its connection broke"
+}
+
+// gone answers a worker that is no longer wanted.
+func (c *coordinator) gone(w http.ResponseWriter, i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	why := c.members[i].fate
+	if why == "" && c.over.Err() != nil {
+		why = context.Cause(c.over).Error()
+	}
+	http.Error(w, why, http.StatusGone)
+}
+
+// meet answers when every worker has come to the same point.
+func (c *coordinator) meet(w http.ResponseWriter, r *http.Request) {
+	i, ok := c.index(w, r)
+	if !ok {
+		return
+	}
+	name := drive.Point(r.URL.Query().Get("at"))
+	p := c.points[name]
+	if p == nil {
+		http.Error(w, "at must be a point where workers meet", http.StatusBadRequest)
+		return
+	}
+	c.mu.Lock()
+	p.here[i] = true
+	c.check(name, p)
+	c.mu.Unlock()
+	select {
+	case <-p.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		reply(w, moment{p.at})
+	case <-c.over.Done():
+		c.gone(w, i)
+	case <-c.members[i].done:
+		c.gone(w, i)
+	case <-r.Context().Done():
+	}
+}
+
+// takeSent takes what a worker has sent, and what it knows of its clock.
+func (c *coordinator) takeSent(w http.ResponseWriter, r *http.Request) {
+	i, ok := c.index(w, r)
+	if !ok {
+		return
+	}
+	offset, err1 := time.ParseDuration(r.URL.Query().Get("offset"))
+	apart, err2 := time.ParseDuration(r.URL.Query().Get("apart"))
+	body, err3 := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		http.Error(w, "this is not what was sent: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.members[i]
+	if isClosed(m.told) {
+		http.Error(w, "this worker has told already, or was given up: "+m.fate, http.StatusConflict)
+		return
+	}
+	m.sent, m.clock = body, estimate{offset, apart}
+	close(m.told)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// apartHeader says by how much a worker's clock may differ from what it believes.
+const apartHeader = "Clock-Apart"
+
+// giveSent answers with what a worker has sent, as soon as it has told.
+func (c *coordinator) giveSent(w http.ResponseWriter, r *http.Request) {
+	i, ok := c.index(w, r)
+	if !ok {
+		return
+	}
+	m := c.members[i]
+	select {
+	case <-m.told:
+	case <-c.over.Done():
+		c.gone(w, i)
+		return
+	case <-r.Context().Done():
+		return
+	}
+	c.mu.Lock()
+	sent, apart, fate := m.sent, m.clock.apart, m.fate
+	c.mu.Unlock()
+	if sent == nil {
+		http.Error(w, fate, http.StatusNotFound)
+		return
+	}
+	w.Header().Set(apartHeader, apart.String())
+	_, _ = w.Write(sent) // a worker that is gone is missed later
+}
+
+// report takes a worker's result, or why it has none.
+func (c *coordinator) report(w http.ResponseWriter, r *http.Request) {
+	i, ok := c.index(w, r)
+	if !ok {
+		return
+	}
+	if why := r.URL.Query().Get("error"); why != "" {
+		c.lose(i, why)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	got := &result.Result{}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(got); err != nil {
+		http.Error(w, "this is not a result: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.members[i]
+	if isClosed(m.done) {
+		http.Error(w, "this worker has reported already, or was given up: "+m.fate, http.StatusConflict)
+		return
+	}
+	m.result = got
+	close(m.done)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (c *coordinator) index(w http.ResponseWriter, r *http.Request) (int, bool) {
+	i, err := strconv.Atoi(r.URL.Query().Get("index"))
+	if err != nil || i < 0 || i >= len(c.jobs) {
+		http.Error(w, "index must be that of a job", http.StatusBadRequest)
+		return 0, false
+	}
+	return i, true
+}
