@@ -115,7 +115,12 @@ func checkEnvelope(t *testing.T, e Envelope, want webpubsub.Message, stream *Str
 	}
 	for _, codec := range Codecs[1:] {
 		frame, binary := codec.AppendMessage(nil, e)
+		head, rest := codec.AppendHead(nil, frame, 1<<64-1)
+		if !bytes.HasSuffix(frame, rest) {
+			t.Fatalf("%s: the rest %q is no end of %q", codec.Name(), rest, frame)
+		}
 		frame = codec.AppendNumbered(nil, frame, 1<<64-1)
+		checkSame(t, codec, frame, append(head, rest...))
 		if binary != codec.Binary() {
 			t.Fatalf("%s: got a binary frame: %v", codec.Name(), binary)
 		}
@@ -300,6 +305,18 @@ func FuzzDecodeProtobufResponse(f *testing.F) {
 			t.Fatalf("% x says the items %q", frame, r.Items)
 		}
 	})
+}
+
+// checkSame wants two frames with a message to mean the same.
+func checkSame(t *testing.T, codec Codec, a, b []byte) {
+	t.Helper()
+	var one, other Response
+	if err := codec.DecodeResponse(codec.Binary(), a, &one); err != nil {
+		t.Fatalf("%s: %q: %v", codec.Name(), a, err)
+	}
+	if err := codec.DecodeResponse(codec.Binary(), b, &other); err != nil || !reflect.DeepEqual(one, other) {
+		t.Fatalf("%s: %q and %q\n got %+v, %v\nwant %+v", codec.Name(), a, b, other, err, one)
+	}
 }
 
 func FuzzCheckJSON(f *testing.F) {

@@ -65,13 +65,17 @@ func (jsonCodec) AppendMessage(dst []byte, e Envelope) (out []byte, binary bool)
 }
 
 func (c jsonCodec) AppendNumbered(dst, message []byte, seq uint64) []byte {
+	dst, rest := c.AppendHead(dst, message, seq)
+	return append(dst, rest...)
+}
+
+func (c jsonCodec) AppendHead(dst, message []byte, seq uint64) (out, rest []byte) {
 	if !c.reliable {
-		return append(dst, message...)
+		return dst, message
 	}
 	dst = append(dst, `{"sequenceId":`...)
 	dst = strconv.AppendUint(dst, seq, 10)
-	dst = append(dst, ',')
-	return append(dst, message[1:]...)
+	return append(dst, ','), message[1:]
 }
 
 func (jsonCodec) AppendRequest(dst []byte, r *Request) []byte {

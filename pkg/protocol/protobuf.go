@@ -259,10 +259,24 @@ func (c protobufCodec) AppendNumbered(dst, message []byte, seq uint64) []byte {
 	if !c.reliable {
 		return append(dst, message...)
 	}
-	fields, _ := protowire.ConsumeBytes(message[1:]) // behind downData
-	number := protowire.SizeVarint(messageNumber) + protowire.SizeVarint(seq)
-	dst = protowire.AppendVarint(append(dst, byte(downData)), uint64(len(fields)+number))
+	dst, fields := appendLength(dst, message, seq)
 	return appendUint(append(dst, fields...), messageNumber, seq)
+}
+
+// AppendHead puts the number before the message's other fields.
+func (c protobufCodec) AppendHead(dst, message []byte, seq uint64) (out, rest []byte) {
+	if !c.reliable {
+		return dst, message
+	}
+	dst, fields := appendLength(dst, message, seq)
+	return appendUint(dst, messageNumber, seq), fields
+}
+
+// appendLength appends what a message begins with that has a number besides its fields.
+func appendLength(dst, message []byte, seq uint64) (out, fields []byte) {
+	fields, _ = protowire.ConsumeBytes(message[1:]) // behind downData
+	number := protowire.SizeVarint(messageNumber) + protowire.SizeVarint(seq)
+	return protowire.AppendVarint(append(dst, byte(downData)), uint64(len(fields)+number)), fields
 }
 
 func (protobufCodec) AppendRequest(dst []byte, r *Request) []byte {

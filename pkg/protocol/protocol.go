@@ -91,6 +91,9 @@ type Codec interface {
 	AppendMessage(dst []byte, e Envelope) (out []byte, binary bool)
 	// AppendNumbered appends what AppendMessage has made, with seq as its number if the codec is reliable.
 	AppendNumbered(dst, message []byte, seq uint64) []byte
+	// AppendHead is the same in two parts: it appends what comes first, with the number, and returns the rest, which is the end
+	// of message and the same for every number. Both together mean what AppendNumbered makes, in an order that may differ.
+	AppendHead(dst, message []byte, seq uint64) (out, rest []byte)
 
 	// The client's half. AppendRequest encodes r; the caller has checked its names. It returns dst as it is when
 	// the subprotocol has no such request. DecodeResponse reads one server message into r; unknown types give the

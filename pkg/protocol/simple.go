@@ -50,6 +50,8 @@ func (simpleCodec) AppendNumbered(dst, message []byte, _ uint64) []byte {
 	return append(dst, message...)
 }
 
+func (simpleCodec) AppendHead(dst, message []byte, _ uint64) (out, rest []byte) { return dst, message }
+
 // AppendRequest appends the request's data. Whether that must be a binary message, the caller knows.
 func (simpleCodec) AppendRequest(dst []byte, r *Request) []byte {
 	return append(dst, r.Data().Bytes...)

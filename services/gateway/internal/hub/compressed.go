@@ -10,11 +10,31 @@ import (
 // minCompressed is the size in bytes from which a frame is worth compressing.
 const minCompressed = 256
 
-// compressed is a message's frames for connections with compression. They have a lock of their own, so that nobody waits
-// for the compressor who does not want what it makes.
+// compressed is what a message's frames for connections with compression are made of. It has a lock of its own, so that
+// nobody waits for the compressor who does not want what it makes.
 type compressed struct {
-	mu     sync.Mutex // guards the following
-	frames [protocol.Count][]byte
+	mu    sync.Mutex // guards the following
+	forms [protocol.Count][]byte
+}
+
+// form returns what make returns, which is not nil and called once for each codec.
+func (z *compressed) form(codec protocol.Codec, make func() []byte) []byte {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	f := &z.forms[codec.ID()]
+	if *f == nil {
+		*f = make()
+	}
+	return *f
+}
+
+func (m *Message) compress() *compressed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.compressed == nil {
+		m.compressed = new(compressed)
+	}
+	return m.compressed
 }
 
 // frameFor returns the message as a frame of codec, which is not a reliable one, compressed if that is wanted and worth it.
@@ -23,24 +43,32 @@ func (m *Message) frameFor(codec protocol.Codec, compress bool) []byte {
 	if !compress || len(frame) < minCompressed {
 		return frame
 	}
-	m.mu.Lock()
-	if m.compressed == nil {
-		m.compressed = new(compressed)
-	}
-	z := m.compressed
-	m.mu.Unlock()
-	return z.frame(codec, frame)
+	return m.compress().form(codec, func() []byte {
+		if z := socket.Compress(frame); z != nil {
+			return z
+		}
+		return frame
+	})
 }
 
-// frame returns the compressed form of a plain frame of codec, or the frame itself if that is no longer.
-func (z *compressed) frame(codec protocol.Codec, plain []byte) []byte {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	f := &z.frames[codec.ID()]
-	if *f == nil {
-		if *f = socket.Compress(plain); *f == nil {
-			*f = plain
-		}
+// appendCompressed appends the message as a compressed frame of codec, which is a reliable one, if that is worth it: a
+// beginning with the connection's number, and the rest, which is the same for all and compressed once.
+func (m *Message) appendCompressed(dst []byte, codec protocol.Codec, seq uint64) (out []byte, ok bool) {
+	plain := m.frame(codec.Plain())
+	if len(plain) < minCompressed {
+		return dst, false
 	}
-	return *f
+	out, rest := codec.AppendHead(socket.BeginSpliced(dst), socket.Payload(plain), seq)
+	z := m.compress().form(codec, func() []byte {
+		if z := socket.Deflate(rest); z != nil {
+			return z
+		}
+		return incompressible
+	})
+	if len(z) == 0 {
+		return dst, false
+	}
+	return socket.EndSpliced(out, len(dst), z, opcode(codec.Binary())), true
 }
+
+var incompressible = []byte{}

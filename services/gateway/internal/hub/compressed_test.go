@@ -115,6 +115,18 @@ func TestCompressedOnce(t *testing.T) {
 			t.Errorf("the plain frame has changed: %q", frames[0])
 		}
 	}
+	for _, codec := range []protocol.Codec{protocol.ReliableJSON, protocol.ReliableProtobuf} {
+		m := message(large, MessageOptions{})
+		first, ok := m.appendCompressed(nil, codec, 7)
+		rest := &m.compressed.forms[codec.ID()][0]
+		second, again := m.appendCompressed(nil, codec, 123456)
+		if !ok || !again || rest != &m.compressed.forms[codec.ID()][0] || len(first) > len(large)/3 || len(second) != len(first)+5 && codec == protocol.ReliableJSON {
+			t.Errorf("codec %q: got frames of %d and %d bytes", codec.Name(), len(first), len(second))
+		}
+		if out, ok := message("small", MessageOptions{}).appendCompressed([]byte("x"), codec, 1); ok || string(out) != "x" {
+			t.Errorf("codec %q: a small message was compressed to %q", codec.Name(), out)
+		}
+	}
 	small := message("small", MessageOptions{})
 	if got, want := small.frameFor(protocol.JSON, true), small.frame(protocol.JSON); &got[0] != &want[0] || small.compressed != nil {
 		t.Errorf("a small message was compressed to %q", got)
@@ -146,20 +158,18 @@ func (h *harness) compressedSink(id string, codec protocol.Codec) *Conn {
 	return c
 }
 
-// BenchmarkFanOutCompressed is one message to a group, of which nobody, one or everybody has compression.
+// BenchmarkFanOutCompressed is one message to a group, of which nobody or everybody has compression.
 func BenchmarkFanOutCompressed(b *testing.B) {
 	for _, size := range []int{128, 1024, 16384} {
 		for _, receivers := range []int{1, 1000} {
-			for _, name := range []string{"plain", "compressed"} {
+			for _, name := range []string{"json", "json compressed", "reliable json", "reliable json compressed"} {
 				b.Run(fmt.Sprintf("%d bytes/%d/%s", size, receivers, name), func(b *testing.B) {
-					f := &fanOut{harness: newHarness(b, Options{Writers: 1})}
-					for i := range receivers {
-						if name == "plain" {
-							f.conns = append(f.conns, f.sink(fmt.Sprint(i), protocol.JSON))
-						} else {
-							f.conns = append(f.conns, f.compressedSink(fmt.Sprint(i), protocol.JSON))
-						}
+					codec, compressed := strings.CutSuffix(name, " compressed")
+					sink := (*harness).sink
+					if compressed {
+						sink = (*harness).compressedSink
 					}
+					f := newFanOutOf(b, eachCodec[codec], receivers, sink)
 					data := webpubsub.Data{Type: webpubsub.DataJSON, Bytes: testkit.SampleJSON(size)}
 					b.ReportAllocs()
 					before, sent := measure.OwnCPU(), testutil.ToFloat64(f.metrics.bytesOut)

@@ -416,9 +416,13 @@ type fanOut struct {
 }
 
 func newFanOut(t testing.TB, codec protocol.Codec, receivers int) *fanOut {
+	return newFanOutOf(t, codec, receivers, (*harness).sink)
+}
+
+func newFanOutOf(t testing.TB, codec protocol.Codec, receivers int, sink func(*harness, string, protocol.Codec) *Conn) *fanOut {
 	f := &fanOut{harness: newHarness(t, Options{Writers: 1})}
 	for i := range receivers {
-		f.conns = append(f.conns, f.sink(fmt.Sprint(i), codec))
+		f.conns = append(f.conns, sink(f.harness, fmt.Sprint(i), codec))
 	}
 	return f
 }

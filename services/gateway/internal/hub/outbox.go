@@ -141,8 +141,7 @@ type encoder struct {
 	expired prometheus.Counter // messages that are not
 }
 
-// append appends i as a frame of codec, which may be compressed if compress says so, or nothing when it has expired. Numbered
-// frames are not compressed: each connection has its own.
+// append appends i as a frame of codec, which may be compressed if compress says so, or nothing when it has expired.
 func (e encoder) append(dst []byte, codec protocol.Codec, compress bool, i item, now int64) []byte {
 	switch {
 	case i.m == nil:
@@ -152,6 +151,11 @@ func (e encoder) append(dst []byte, codec protocol.Codec, compress bool, i item,
 		return dst
 	case !codec.Reliable():
 		return append(dst, i.m.frameFor(codec, compress)...)
+	}
+	if compress {
+		if out, ok := i.m.appendCompressed(dst, codec, i.seq); ok {
+			return out
+		}
 	}
 	start := len(dst)
 	dst = codec.AppendNumbered(socket.BeginFrame(dst), socket.Payload(i.m.frame(codec.Plain())), i.seq)

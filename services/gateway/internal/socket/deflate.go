@@ -3,6 +3,7 @@ package socket
 import (
 	"bytes"
 	"compress/flate"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -199,19 +200,58 @@ func Compress(frame []byte) []byte {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
 	payload := Payload(frame)
-	d.out = BeginFrame(d.out[:0])
+	if !d.append(BeginFrame(d.out[:0]), payload, len(payload)) {
+		return nil
+	}
+	return bytes.Clone(endCompressed(d.out, 0, Opcode(frame[0]&^finBit))) // of just its size, as it may be kept for long
+}
+
+// append compresses b to what then is out, behind dst, without the tail. It reports whether that has added fewer than most bytes.
+func (d *deflater) append(dst, b []byte, most int) bool {
+	d.out = dst
 	d.w.Reset(d)
-	_, err := d.w.Write(payload)
+	_, err := d.w.Write(b)
 	if err == nil {
 		err = d.w.Flush()
 	}
-	n := len(d.out) - usualHeader - len(tail)
-	if err != nil || n >= len(payload) { // an error is impossible, as Write has none
+	d.out = d.out[:len(d.out)-len(tail)]
+	return err == nil && len(d.out)-len(dst) < most // an error is impossible, as Write has none
+}
+
+func endCompressed(b []byte, start int, op Opcode) []byte {
+	b = EndFrame(b, start, op)
+	b[start] |= rsv1Bit
+	return b
+}
+
+// A message that has its beginning for itself and the rest in common with others is compressed in two parts, the second of
+// them once: blocks of DEFLATE stand side by side, and one that does not compress needs no work.
+
+// Deflate returns b compressed, for EndSpliced, or nil if that would not be shorter.
+func Deflate(b []byte) []byte {
+	d := deflaters.Get().(*deflater)
+	defer deflaters.Put(d)
+	if !d.append(d.out[:0], b, len(b)-storedHeader) {
 		return nil
 	}
-	b := EndFrame(d.out[:usualHeader+n], 0, Opcode(frame[0]&^finBit))
-	b[0] |= rsv1Bit
-	return bytes.Clone(b) // of just its size, as it may be kept for long
+	return bytes.Clone(d.out)
+}
+
+// storedHeader is the size of what a block that is not compressed begins with.
+const storedHeader = 5
+
+// BeginSpliced appends room for a header, as BeginFrame does. The message's beginning, of at most 65,535 bytes, is to be appended next, then
+// EndSpliced called with start, which is len(dst) before.
+func BeginSpliced(dst []byte) []byte { return append(BeginFrame(dst), 0, 0, 0, 0, 0) }
+
+// EndSpliced appends rest, which Deflate has made, to what was appended to b since BeginSpliced, at start, and makes it a frame for
+// sockets that are Compressed.
+func EndSpliced(b []byte, start int, rest []byte, op Opcode) []byte {
+	block := b[start+usualHeader:]
+	n := uint16(len(block) - storedHeader)
+	binary.LittleEndian.PutUint16(block[1:], n)
+	binary.LittleEndian.PutUint16(block[3:], ^n)
+	return endCompressed(append(b, rest...), start, op)
 }
 
 // inflater reads one compressed message at a time. It has 44 KB, so that it is had only meanwhile.

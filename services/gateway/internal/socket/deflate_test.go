@@ -253,6 +253,29 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// TestSplice puts beginnings before one compressed rest.
+func TestSplice(t *testing.T) {
+	noise := make([]byte, 1000)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	if got := Deflate(noise); got != nil {
+		t.Errorf("noise became %d bytes; want none, as they are no fewer", len(got))
+	}
+	for _, n := range []int{100, 1000, 300_000} {
+		rest := []byte(strings.Repeat("the rest, ", n/10))
+		shared := Deflate(rest)
+		before := AppendFrame(nil, Text, []byte("before"))
+		for _, head := range []string{"", "a", strings.Repeat("the rest, ", 20), strings.Repeat("x", 65535)} {
+			b := EndSpliced(append(BeginSpliced(bytes.Clone(before)), head...), len(before), shared, Binary)
+			frame, ok := bytes.CutPrefix(b, before)
+			if !ok || frame[0] != finBit|rsv1Bit|byte(Binary) || len(Payload(frame)) != storedHeader+len(head)+len(shared) {
+				t.Fatalf("%d bytes behind %d: got %.30x with %d", n, len(head), b, len(b))
+			}
+			s := compressedOver(&trickle{b: join(packed(Binary, string(Payload(frame))), whole(Close, ""))})
+			compare(t, s, []message{{Binary, head + string(rest)}}, &CloseError{Code: CodeNoStatus, Remote: true})
+		}
+	}
+}
+
 // TestIdleSocketsHoldNoMessage gives the memory of a compressed message back as soon as the next is waited for.
 func TestIdleSocketsHoldNoMessage(t *testing.T) {
 	s, p := compressedPair(t)
@@ -263,7 +286,6 @@ func TestIdleSocketsHoldNoMessage(t *testing.T) {
 	if _, _, err := s.Read(); err != nil || s.plain != nil {
 		t.Errorf("got %v, and the message still held: %v", err, s.plain != nil)
 	}
-	*inflated.New().(*[]byte) = nil
 }
 
 // TestLibraryClientCompressed talks to another implementation, which compresses and is sent compressed messages.
@@ -359,6 +381,15 @@ func FuzzCompress(f *testing.F) {
 		got, end := reference(withMask(frame, len(frame)-len(Payload(frame))), true)
 		if len(got) != 1 || got[0] != (message{Binary, string(payload)}) {
 			t.Fatalf("%q reads as %+v, %+v", frame, got, end)
+		}
+		head, rest := payload[:len(payload)/4], Deflate(payload[len(payload)/4:])
+		if rest == nil {
+			return
+		}
+		frame = EndSpliced(append(BeginSpliced(nil), head...), 0, rest, Binary)
+		got, end = reference(withMask(frame, len(frame)-len(Payload(frame))), true)
+		if len(got) != 1 || got[0] != (message{Binary, string(payload)}) {
+			t.Fatalf("spliced %q reads as %+v, %+v", frame, got, end)
 		}
 	})
 }
