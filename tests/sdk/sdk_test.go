@@ -24,7 +24,7 @@ import (
 func TestOfficialSDKs(t *testing.T) {
 	nodetest.Install(t)
 	ports := handlerPorts(t)
-	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "express.test.mjs", "livetrace.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
+	runNode(t, start(t, config(ports)), ports, "client.test.mjs", "compression.test.mjs", "express.test.mjs", "livetrace.test.mjs", "protobuf.test.mjs", "rest.test.mjs", "streams.test.mjs")
 }
 
 // runNode runs the tests of files against s.
@@ -47,9 +47,10 @@ func handlerPorts(t *testing.T) map[string]int {
 
 func handlerURL(port int) string { return fmt.Sprintf("http://127.0.0.1:%d/eventhandler", port) }
 
-// config names the event handler of each hub.
+// config names the event handler of each hub, and the hub with compression.
 func config(ports map[string]int) string {
-	text := "tenants:\n  - name: default\n    hosts: [\"*\"]\n    liveTrace: {enabled: true}\n    hubs:\n"
+	text := "tenants:\n  - name: default\n    hosts: [\"*\"]\n    liveTrace: {enabled: true}\n    hubs:\n" +
+		"      - name: compressed\n        compression: true\n"
 	for hub, port := range ports {
 		text += fmt.Sprintf("      - name: %s\n        handlers:\n          - url: %s\n"+
 			"            userEvents: \"*\"\n            systemEvents: [connect, connected, disconnected]\n", hub, handlerURL(port))
