@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/chatr-dev/chatr/pkg/load/measure"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
@@ -401,9 +402,11 @@ func BenchmarkCompress(b *testing.B) {
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			var z []byte
+			before := measure.OwnCPU()
 			for b.Loop() {
 				z = Compress(frame)
 			}
+			b.ReportMetric(float64((measure.OwnCPU()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(len(z)), "bytes/frame")
 		})
 	}
@@ -415,11 +418,13 @@ func BenchmarkReadCompressed(b *testing.B) {
 			s := compressedOver(&endless{frame: packed(Text, deflated(string(testkit.SampleJSON(n))))})
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
+			before := measure.OwnCPU()
 			for b.Loop() {
 				if _, _, err := s.Read(); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64((measure.OwnCPU()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

@@ -4,7 +4,8 @@
 // cost more than all the rest of a delivery. So this package keeps the whole of RFC 6455 section 5 itself: masking,
 // fragments, control frames, lengths, UTF-8, close codes. So it does RFC 7692: who calls Accept says whether
 // permessage-deflate is agreed to. Each message is compressed by itself then, so that a frame is compressed once, by Compress,
-// for all sockets that are Compressed; these take plain frames as well. What comes in is decompressed by Read.
+// for all sockets that are Compressed; these take plain frames as well. Where only the rest of a message is the same for all, Deflate
+// and EndSpliced make its frames. What comes in is decompressed by Read.
 //
 // There is no goroutine per socket but the caller's reader:
 //
