@@ -171,25 +171,25 @@ func openDoor(s *settings) (d *door, err error) {
 	if s.TLSListen == "" {
 		return d, nil
 	}
-	l, err := httpx.Listen(s.TLSListen)
+	config, err := d.secure(s.TLSListen, s.Data, s.TLSClientCertificates)
 	if err != nil {
+		return d, err
+	}
+	if d.https, err = httpx.ListenTLS(s.TLSListen, config); err != nil {
 		return d, fmt.Errorf("%w; choose another address by --tls-listen, or none by --tls-listen=", err)
 	}
-	d.https, err = d.secure(l, s.Data, s.TLSClientCertificates)
-	return d, err
+	return d, nil
 }
 
-// secure wraps l for TLS with a certificate of the folder's authority, and asks clients for theirs if told to.
-func (d *door) secure(l net.Listener, folder string, askClients bool) (net.Listener, error) {
+// secure sets TLS up for an address, with a certificate of the folder's authority, and asks clients for theirs if told to.
+func (d *door) secure(address, folder string, askClients bool) (*tls.Config, error) {
 	var err error
 	if d.authority, err = openAuthority(folder, time.Now()); err != nil {
-		_ = l.Close()
 		return nil, err
 	}
-	host, _, _ := net.SplitHostPort(l.Addr().String())
+	host, _, _ := net.SplitHostPort(address)
 	certificate, err := d.authority.issue(host, time.Now())
 	if err != nil {
-		_ = l.Close()
 		return nil, err
 	}
 	config := &tls.Config{ // HTTP/1.1 only: WebSockets are not offered over HTTP/2
@@ -198,7 +198,7 @@ func (d *door) secure(l net.Listener, folder string, askClients bool) (net.Liste
 	if askClients {
 		config.ClientAuth = tls.RequestClientCert
 	}
-	return tls.NewListener(l, config), nil
+	return config, nil
 }
 
 func (d *door) close() {

@@ -94,7 +94,12 @@ func dial(ctx context.Context, d *net.Dialer, t *tls.Config, target, subprotocol
 		if config.ServerName == "" {
 			config.ServerName = u.Hostname()
 		}
-		conn = tls.Client(conn, config)
+		secured, err := secure(conn, config)
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		conn = secured
 	}
 	s := &socket{conn: conn}
 	if err := s.upgrade(u, subprotocol); err != nil {

@@ -1,0 +1,84 @@
+package httpx
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestListenTLSGivesTurnsBack lets more clients than there are turns fall silent, break off and refuse our certificate
+// before others come: those are served.
+func TestListenTLSGivesTurnsBack(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil)
+	example.StartTLS()
+	defer example.Close()
+	trusting := example.Client().Transport.(*http.Transport).TLSClientConfig
+
+	l, err := ListenTLS("127.0.0.1:0", &tls.Config{Certificates: example.TLS.Certificates, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	server := NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			t.Error("the request does not say that it came over TLS")
+		}
+	}))
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, server, l, time.Minute) }()
+
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	for range 2 * runtime.GOMAXPROCS(0) {
+		dial() // says nothing
+		if err := tls.Client(deaf{dial()}, trusting).Handshake(); err == nil {
+			t.Error("a client that does not hear the server has shaken hands")
+		}
+		if _, err := tls.Dial("tcp", address, &tls.Config{ServerName: "example.com"}); err == nil {
+			t.Error("a client that does not trust the server has shaken hands")
+		}
+		old := trusting.Clone()
+		old.MaxVersion = tls.VersionTLS12
+		if c, err := tls.Dial("tcp", address, old); err != nil {
+			t.Errorf("TLS 1.2: %v", err)
+		} else {
+			_ = c.Close()
+		}
+	}
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			transport := &http.Transport{TLSClientConfig: trusting}
+			defer transport.CloseIdleConnections()
+			response, err := (&http.Client{Transport: transport}).Get("https://" + address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = response.Body.Close()
+		})
+	}
+	clients.Wait()
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// deaf is a connection that fails instead of reading, and stays open.
+type deaf struct{ net.Conn }
+
+func (deaf) Read([]byte) (int, error) { return 0, net.ErrClosed }
