@@ -77,10 +77,12 @@ type Request struct {
 const maxKeptScratch = 4 << 10
 
 func (r *Request) reset() {
-	*r = Request{lastGroup: r.lastGroup, lastEvent: r.lastEvent, scratch: r.scratch[:0]}
-	if cap(r.scratch) > maxKeptScratch {
-		r.scratch = nil
+	group, event, scratch := r.lastGroup, r.lastEvent, r.scratch[:0]
+	if cap(scratch) > maxKeptScratch {
+		scratch = nil
 	}
+	*r = Request{} // in place; one made of the three would stand on the stack first
+	r.lastGroup, r.lastEvent, r.scratch = group, event, scratch
 }
 
 // setGroup takes over the name of a group, given as text.

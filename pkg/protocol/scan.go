@@ -42,7 +42,7 @@ type scanner struct {
 type token struct {
 	kind       byte // its first byte, '0' for every number
 	escapes    bool // a string: has backslashes
-	start, end int
+	start, end int32
 }
 
 func (t token) absent() bool { return t.kind == 0 || t.kind == 'n' } // null means absent for optional members
@@ -73,7 +73,7 @@ func (s *scanner) value() (token, error) {
 	if s.i >= len(s.b) {
 		return token{}, errSyntax
 	}
-	t := token{kind: s.b[s.i], start: s.i}
+	t := token{kind: s.b[s.i], start: int32(s.i)}
 	var err error
 	switch t.kind {
 	case '"':
@@ -85,7 +85,7 @@ func (s *scanner) value() (token, error) {
 	default:
 		t.kind, err = s.scalar()
 	}
-	t.end = s.i
+	t.end = int32(s.i)
 	return t, err
 }
 
@@ -192,11 +192,11 @@ func (s *scanner) pair() (name, value token, err error) {
 	if s.peek() != '"' {
 		return name, value, errSyntax
 	}
-	name = token{kind: '"', start: s.i}
+	name = token{kind: '"', start: int32(s.i)}
 	if name.escapes, err = s.str(); err != nil {
 		return name, value, err
 	}
-	name.end = s.i
+	name.end = int32(s.i)
 	if !s.eat(':') {
 		return name, value, errSyntax
 	}

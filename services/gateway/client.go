@@ -10,6 +10,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
@@ -117,6 +118,8 @@ type reader struct {
 	*client
 	sock     *socket.Socket
 	req      protocol.Request
+	settings settings
+	address  node.Address // of the group that was sent to last
 	throttle throttle
 
 	asked   chan struct{} // closed when all that was asked of the application has been answered; nil: nothing was
@@ -145,9 +148,7 @@ func (r *reader) run() {
 			continue
 		}
 		r.g.metrics.bytesIn.Add(float64(len(payload)))
-		if limit := r.rate(); limit > 0 {
-			r.blocked(func() { r.throttle.wait(limit) })
-		}
+		r.admit()
 		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
 			r.g.conns.Close(r.conn, closing)
 			r.sock.Drain()
@@ -156,13 +157,35 @@ func (r *reader) run() {
 	}
 }
 
-// rate is how many frames a second the client may send now; 0: any number.
-func (r *reader) rate() int {
-	t := r.g.tenants.ByName(r.tenant)
-	if t == nil {
-		return 0
+// admit waits as long as the client sends faster than it may.
+func (r *reader) admit() {
+	r.renew()
+	if limit := r.settings.rate; limit > 0 {
+		r.blocked(func() { r.throttle.wait(limit) })
 	}
-	return t.Rate(r.conn.Hub.Hub)
+}
+
+// settings are what the tenant's say now about the client's messages.
+type settings struct {
+	tenant    *tenant.Tenant // that they were taken from: others are another tenant
+	rate      int            // how many frames a second the client may send; 0: any number
+	listeners []string       // the message logs that get a copy of what goes to groups
+}
+
+func settingsOf(t *tenant.Tenant, hub string) settings {
+	if t == nil {
+		return settings{}
+	}
+	return settings{t, t.Rate(hub), t.Hub(hub).Listeners}
+}
+
+// renew looks whether the tenant's settings have changed.
+func (r *reader) renew() {
+	t := r.g.tenants.ByName(r.tenant)
+	if t == r.settings.tenant {
+		return
+	}
+	r.settings = settingsOf(t, r.conn.Hub.Hub)
 }
 
 // blocked waits for wait to return; meanwhile silence of the client is ours.
@@ -197,13 +220,7 @@ func (r *reader) closed(err error) {
 // handle does what one message asks for. When it is not ok the connection is to be closed.
 func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool) {
 	if err := r.conn.Codec.Decode(binary, frame, &r.req); err != nil {
-		closing = hub.ReasonProtocol.Close(err.Error())
-		closing.Code = protocol.CloseInvalidPayload
-		if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
-			closing.Code = e.Code
-		}
-		r.g.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", closing.Code)
-		return closing, false
+		return r.malformed(err), false
 	}
 	r.g.metrics.requests[r.req.Kind].Inc()
 	if r.g.recorded(r.conn.Hub.Tenant, recordMessaging) {
@@ -248,6 +265,17 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		r.groupState()
 	}
 	return closing, true
+}
+
+// malformed is how the connection ends of a client that has sent what is no request.
+func (r *reader) malformed(err error) hub.Closing {
+	closing := hub.ReasonProtocol.Close(err.Error())
+	closing.Code = protocol.CloseInvalidPayload
+	if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
+		closing.Code = e.Code
+	}
+	r.g.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", closing.Code)
+	return closing
 }
 
 // settle waits until the event under way has been answered.
@@ -346,14 +374,7 @@ func (r *reader) sendToGroup() {
 		r.finish(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
 		return
 	}
-	c, a := r.client, r.ack()
-	r.post(a, func(err error) {
-		var failure *protocol.Failure
-		if err != nil {
-			failure = internal("The message could not be sent; please try again.")
-		}
-		c.finish(a, failure)
-	})
+	r.post(r.ack())
 }
 
 // sendSimple is a message of a simple client in sendToGroup mode (client-json.md section 2).
@@ -362,45 +383,79 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 	if !r.conn.Allows(webpubsub.SendToGroup, r.mode.group) {
 		return hub.ReasonForbidden.Close(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.group)), false
 	}
-	c := r.client
-	r.post(ack{}, func(err error) {
-		if err != nil {
-			c.g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The message could not be sent; please try again."))
-		}
-	})
+	r.post(ack{})
 	return closing, true
 }
 
-// post sends the request to its group and the logs, and calls done when all have answered. It waits only while
-// as much is under way as may be.
-func (r *reader) post(a ack, done func(error)) {
+// post sends the request to its group and the logs, and answers it when all have answered. It waits only while as
+// much is under way as may be.
+func (r *reader) post(a ack) {
 	if err := r.g.bus.Ready(); err != nil { // at once, and the logs must not have what nobody gets
-		done(err)
+		r.posted(a, err)
 		return
 	}
 	size := r.req.DataSize()
 	if !r.flight.tryTakeOff(a, size) {
 		r.blocked(func() { r.flight.takeOff(a, size) })
 	}
-	c, listeners := r.client, r.listeners()
-	landed := together(1+len(listeners), func(err error) {
-		if err != nil {
-			c.g.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+	p := newPassenger(r.client, a, size)
+	landed := p.land
+	if names := r.listeners(); len(names) > 0 {
+		all := together(1+len(names), func(err error) { p.land(0, err) })
+		landed = func(_ int, err error) { all(err) }
+		for _, name := range names {
+			r.log(name, all)
 		}
-		done(err)
-		c.flight.landed(a, size)
-	})
-	for _, name := range listeners {
-		r.log(name, landed)
 	}
-	r.g.node.PostToGroup(r.conn, &r.req, landed)
+	r.g.node.PostToGroup(r.conn, &r.req, &r.address, landed)
+}
+
+// posted answers a request to send to a group.
+func (c *client) posted(a ack, err error) {
+	switch {
+	case err == nil:
+		c.finish(a, nil)
+	case c.mode.group != "":
+		c.g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The message could not be sent; please try again."))
+	default:
+		c.finish(a, internal("The message could not be sent; please try again."))
+	}
+}
+
+// passenger is a message that is under way. It is pooled, with its bound method, so that waiting for the bus
+// allocates nothing.
+type passenger struct {
+	c    *client
+	ack  ack
+	size int
+	land func(nodes int, err error) // called once
+}
+
+var passengers sync.Pool
+
+func newPassenger(c *client, a ack, size int) *passenger {
+	p, ok := passengers.Get().(*passenger)
+	if !ok {
+		p = new(passenger)
+		p.land = p.landed
+	}
+	p.c, p.ack, p.size = c, a, size
+	return p
+}
+
+func (p *passenger) landed(_ int, err error) {
+	c, a, size := p.c, p.ack, p.size
+	p.c = nil
+	passengers.Put(p)
+	if err != nil {
+		c.g.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+	}
+	c.posted(a, err)
+	c.flight.landed(a, size)
 }
 
 // together returns a function to be called n times, which then calls done with what errors it was called with.
 func together(n int, done func(error)) func(error) {
-	if n == 1 {
-		return done
-	}
 	var mu sync.Mutex
 	var errs []error
 	return func(err error) {
@@ -420,10 +475,7 @@ func (r *reader) listeners() []string {
 	if r.g.messages == nil {
 		return nil
 	}
-	if t := r.g.tenants.ByName(r.tenant); t != nil {
-		return t.Hub(r.conn.Hub.Hub).Listeners
-	}
-	return nil
+	return r.settings.listeners
 }
 
 func (r *reader) log(name string, landed func(error)) {

@@ -106,10 +106,7 @@ func TestHostileOrders(t *testing.T) {
 		"a state that is not UTF-8":     state("{\"a\":\"\xff\"}"),
 	}
 	for why, b := range told {
-		o, err := readOrder(b)
-		if err == nil {
-			err = n.obey(topic, append(cluster.NewTell(len(b)), b...), &o)
-		}
+		err := n.obey(topic, append(cluster.NewTell(len(b)), b...), b)
 		if err == nil {
 			t.Errorf("%s: is obeyed", why)
 		}
@@ -163,16 +160,16 @@ func FuzzForeignOrders(f *testing.F) {
 	n := alone(f)
 	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := readOrder(b)
-		if err != nil {
+		var o order
+		if err := o.read(b); err != nil {
 			return
 		}
 		payload := append(cluster.NewTell(len(b)), b...)
 		for _, codec := range protocol.Codecs {
 			c := openIn(t, n, codec)
-			_ = n.obey(topic, payload, &o)
+			_ = n.obey(topic, payload, b)
 			o.conn, o.target = c.ID, foreignHub
-			_ = n.obey(topic, payload, &o)
+			_ = n.obey(topic, payload, o.encode(nil))
 			n.answer(topic, &o, nil)
 			o.conn = ""
 			n.answer(topic, &o, n.conns.List(topic))

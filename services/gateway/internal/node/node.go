@@ -266,14 +266,27 @@ func unavailable(err error) error {
 	return err
 }
 
-// PostToGroup sends what a client's request says to its group and returns at once. done is called once, perhaps before
-// PostToGroup returns; it must not block.
-func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, done func(error)) {
+// Address is where a connection has sent to last, which is where most send to next. The zero value is none. It is
+// for one goroutine at a time, and one connection.
+type Address struct{ group, topic string }
+
+// of returns the topic of a group.
+func (a *Address) of(c *hub.Conn, group string) string {
+	if a.topic == "" || a.group != group {
+		*a = Address{group, cluster.Topic(c.Hub, webpubsub.ScopeGroup, group)}
+	}
+	return a.topic
+}
+
+// PostToGroup sends what a client's request says to its group and returns at once; last is the connection's. done is
+// called once, perhaps before PostToGroup returns; it must not block.
+func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, last *Address, done func(nodes int, err error)) {
 	b := newGroupOrder(c, r.NoEcho, len(r.Group)+r.DataSize())
 	b = appendEnvelopeHeader(b, r.DataType(), r.TTL)
 	b, e := r.AppendMessage(b, c.UserID)
 	setEnvelope(b, e)
-	n.postToGroup(c, r.Group, b, done)
+	n.sent[webpubsub.ScopeGroup].Inc()
+	n.peer.Post(last.of(c, r.Group), b, done)
 }
 
 // PostFragment sends a fragment of a stream, with the data of the request, to the stream's group; it is like
@@ -487,74 +500,104 @@ func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after str
 	return members[:min(limit, len(members))], nil
 }
 
-// deliver does what a payload from the bus says.
+// deliver does what a payload from the bus says. It and what it calls for a message keep little on the stack: the
+// goroutine is often that of the reader whose message it is, and there are many of those.
 func (n *Node) deliver(topic string, payload []byte) {
 	r, ok := n.peer.Open(payload)
 	if !ok {
 		return
 	}
-	o, err := readOrder(r.Body)
-	if err == nil && r.Kind == cluster.Tell {
-		err = n.obey(topic, payload, &o)
+	var err error
+	if r.Kind == cluster.Ask {
+		err = n.hear(topic, &r)
+	} else {
+		err = n.obey(topic, payload, r.Body)
 	}
 	if err != nil {
-		n.log.Error("order from another node", "error", err)
-		return
-	}
-	if r.Kind == cluster.Ask {
-		asked := o                        // o itself stays on the stack
-		asked.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
-		var listed hub.Listed
-		if o.conn == "" { // now, and not when it is looked at: a connection that moves is on one node's list at a time
-			listed = n.conns.List(topic)
-		}
-		n.answering.Add(1)
-		n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &asked, listed), func() { n.answering.Add(-1) }) })
+		n.complain(err)
 	}
 }
 
+//go:noinline
+func (n *Node) complain(err error) { n.log.Error("order from another node", "error", err) }
+
+// hear answers what the node is asked, in a goroutine of its own.
+func (n *Node) hear(topic string, heard *cluster.Received) error {
+	r := *heard
+	var o order
+	if err := o.read(r.Body); err != nil {
+		return err
+	}
+	o.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
+	var listed hub.Listed
+	if o.conn == "" { // now, and not when it is looked at: a connection that moves is on one node's list at a time
+		listed = n.conns.List(topic)
+	}
+	n.answering.Add(1)
+	n.asked.Go(func() { n.peer.Answer(r, n.answer(topic, &o, listed), func() { n.answering.Add(-1) }) })
+	return nil
+}
+
 // obey does what the node is told.
-func (n *Node) obey(topic string, payload []byte, o *order) error {
-	byID := o.conn != "" && topic == n.inbox // else it is for the list of the topic
+func (n *Node) obey(topic string, payload, body []byte) error {
+	var o order
+	if err := o.read(body); err != nil {
+		return err
+	}
 	switch o.verb {
 	case verbMessage:
-		e, expires, err := readEnvelope(o.args)
-		if err != nil {
-			return err
-		}
-		m, err := n.message(o, e, expires)
-		switch {
-		case err != nil:
-			return err
-		case !byID:
-			n.conns.Deliver(topic, m)
-		default:
-			n.reach(o, payload, func(c *hub.Conn) { n.conns.Send(c, m) })
-		}
+		return n.pass(topic, payload, &o)
 	case verbClose:
-		closing := hub.ReasonRequested.Close(string(o.args))
-		if byID {
-			n.reach(o, payload, func(c *hub.Conn) { n.conns.Close(c, closing) })
-			return nil
-		}
-		selected, err := n.message(o, protocol.Envelope{}, time.Time{})
-		if err != nil {
-			return err
-		}
-		n.conns.CloseList(topic, closing, selected)
+		return n.closeTold(topic, payload, &o)
 	case verbState:
-		return n.changed(topic, o)
+		return n.changed(topic, &o)
 	case verbTrace:
-		return n.traced(topic, o)
+		return n.traced(topic, &o)
 	case verbMoveMark:
-		n.mark(topic, o)
+		n.mark(topic, &o)
 	case verbMoveCancel:
-		if d := n.departure(o); d != nil {
+		if d := n.departure(&o); d != nil {
 			n.asked.Go(func() { n.stay(d) })
 		}
 	default:
 		return errOrder
 	}
+	return nil
+}
+
+// byID reports whether an order is for the connection that it names; else it is for the list of the topic.
+func (n *Node) byID(topic string, o *order) bool { return o.conn != "" && topic == n.inbox }
+
+// pass gives a message to those it is for.
+func (n *Node) pass(topic string, payload []byte, o *order) error {
+	e, expires, err := readEnvelope(o.args)
+	if err != nil {
+		return err
+	}
+	m, err := n.message(o, e, expires)
+	switch {
+	case err != nil:
+		return err
+	case n.byID(topic, o):
+		n.reach(o, payload, func(c *hub.Conn) { n.conns.Send(c, m) })
+	default:
+		n.conns.Deliver(topic, m)
+	}
+	return nil
+}
+
+// closeTold closes those that an order is for.
+func (n *Node) closeTold(topic string, payload []byte, o *order) error {
+	closing := hub.ReasonRequested.Close(string(o.args))
+	if n.byID(topic, o) {
+		n.reach(o, payload, func(c *hub.Conn) { n.conns.Close(c, closing) })
+		return nil
+	}
+	selected, err := n.message(o, protocol.Envelope{}, time.Time{})
+	if err != nil {
+		return err
+	}
+	n.conns.CloseList(topic, closing, selected)
 	return nil
 }
 

@@ -62,7 +62,8 @@ func (o *order) encode(dst []byte) []byte { return append(o.header(dst), o.args.
 
 var errOrder = errors.New("malformed order from another node")
 
-func readOrder(b []byte) (o order, err error) {
+// read takes an order apart.
+func (o *order) read(b []byte) error {
 	r := reader{rest: b}
 	o.verb = verb(r.byte())
 	if o.conn = r.string(); o.conn != "" {
@@ -70,7 +71,7 @@ func readOrder(b []byte) (o order, err error) {
 	}
 	o.except, o.filter = r.strings(), r.string()
 	o.args = r.rest
-	return o, r.err()
+	return r.err()
 }
 
 // appendEnvelopeHeader appends what stands before an envelope's JSON. Where the data lies in that is only known

@@ -15,8 +15,8 @@ func TestOrdersAreReadAsWritten(t *testing.T) {
 		{verb: verbMessage, except: []string{"a", ""}, filter: "userId eq 'x'", args: []byte{1}},
 		{verb: verbExists, conn: "c", target: webpubsub.HubKey{Tenant: "t", Hub: "h"}, args: []byte{}},
 	} {
-		got, err := readOrder(want.encode(nil))
-		if err != nil || !reflect.DeepEqual(got, want) {
+		var got order
+		if err := got.read(want.encode(nil)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -42,12 +42,11 @@ func FuzzOrders(f *testing.F) {
 	f.Add(m.encode(nil))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := readOrder(b)
-		if err != nil {
+		var o, again order
+		if err := o.read(b); err != nil {
 			return
 		}
-		again, err := readOrder(o.encode(nil))
-		if err != nil || !reflect.DeepEqual(again, o) {
+		if err := again.read(o.encode(nil)); err != nil || !reflect.DeepEqual(again, o) {
 			t.Errorf("got %+v, %v from what %+v is written as", again, err, o)
 		}
 		_, _, _ = readEnvelope(o.args)
