@@ -25,7 +25,7 @@ func peer(t *testing.T, net *membus.Network, answer string, topics ...string) *c
 			if r, ok := p.Open(payload); ok && r.Kind == cluster.Ask && answer != "" {
 				p.Answer(r, append([]byte(answer+" to "), r.Body...), func() {})
 			}
-		})
+		}, func() {})
 	})
 	t.Cleanup(func() {
 		stop()

@@ -37,8 +37,10 @@ type Bus interface {
 
 	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
 	// included, from one goroutine at a time. deliver must not block; it may keep payload but must not change
-	// it. Run is called once and returns nil; after it Post and Subscribe fail with ErrUnavailable.
-	Run(ctx context.Context, deliver func(topic string, payload []byte)) error
+	// it. idle is called after it when no further payload is at hand, so that what deliver has put off is done then; it
+	// may be called at other times too, and from several goroutines. Neither is called under a lock of the bus that
+	// Post needs. Run is called once and returns nil; after it Post and Subscribe fail with ErrUnavailable.
+	Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error
 
 	// Ready returns nil when publishing and all subscriptions work, else why not. Post and Subscribe fail at
 	// once while it does not.

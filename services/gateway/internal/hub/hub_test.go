@@ -60,6 +60,12 @@ func newHarness(t testing.TB, o Options) *harness {
 	return h
 }
 
+// Deliver delivers as the bus does that has nothing else at hand.
+func (h *harness) Deliver(topic string, m *Message) {
+	h.Registry.Deliver(topic, m)
+	h.Flush()
+}
+
 // connect returns a connection that is on the list "list", and its client's end.
 func (h *harness) connect(id string, codec protocol.Codec) (*Conn, *websocket.Conn) {
 	h.t.Helper()

@@ -50,6 +50,9 @@ func (w *writer) detach(c *Conn, sock *socket.Socket, final bool, closing Closin
 	switch {
 	case c.state == stateGone || c.sock != sock:
 		return
+	case w.lent: // what follows takes locks that the lender may have
+		w.push(job{op: opDetach, conn: c, x: detachment{sock, final, closing}})
+		return
 	case final || c.kept == nil:
 		w.end(c, closing)
 		return
@@ -70,6 +73,10 @@ func (w *writer) expireLater(c *Conn) {
 
 // close tells the client how its connection ends, and ends it.
 func (w *writer) close(c *Conn, closing Closing) {
+	if w.lent {
+		w.push(job{op: opClose, conn: c, x: closing})
+		return
+	}
 	if c.state != stateAttached || closing.Code == 0 {
 		w.end(c, closing)
 		return

@@ -6,6 +6,9 @@
 // wait for the same list of connections into one buffer, and gives each connection what it has for it in one
 // write that does not block.
 //
+// Waking a writer costs as much as a write. So messages for a few connections are put off until Flush, and when
+// there is little to do, and the writer is not at it, whoever flushes does it in the writer's place.
+//
 // Delivery never waits for a client: what the kernel does not take goes to an outbox of that connection, and when
 // that is full the connection is closed with ReasonSlow.
 //
@@ -21,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +46,7 @@ type Registry struct {
 	writers  []*writer
 	metrics  metrics
 	drainers sync.WaitGroup // goroutines that empty outboxes
+	putOff   atomic.Uint64  // writers with something that waits for Flush, as bits
 
 	mu    sync.RWMutex // guards the following; no queue is waited for under it
 	conns map[string]*Conn
@@ -253,32 +258,61 @@ func (r *Registry) left(l *list, c *Conn) {
 }
 
 // Deliver sends m to all on the list of a topic. It waits while the writers have more to do than they should, never
-// for a client.
+// for a client. If the list is short m may wait until Flush, which the caller must call then.
 func (r *Registry) Deliver(topic string, m *Message) {
-	r.deliver(topic, job{op: opMessage, msg: m})
+	l, size, to := r.list(topic)
+	j := job{op: opMessage, msg: m, list: l}
+	if size > light || m.filter != nil {
+		r.push(to, j)
+		return
+	}
+	for i, w := range r.writers {
+		if to&(1<<i) != 0 {
+			w.putOff(j, size)
+		}
+	}
+	r.putOff.Or(to)
+}
+
+// Flush sees to what was put off by Deliver, if that has not happened yet. A little is written before it returns.
+// It takes no lock that anything is waited for under.
+func (r *Registry) Flush() {
+	if r.putOff.Load() == 0 {
+		return
+	}
+	to := r.putOff.Swap(0)
+	for i, w := range r.writers {
+		if to&(1<<i) != 0 {
+			w.flush()
+		}
+	}
 }
 
 // CloseList closes all on the list of a topic, except some.
 func (r *Registry) CloseList(topic string, closing Closing, selected *Message) {
-	r.deliver(topic, job{op: opCloseList, msg: selected, x: closing})
+	l, _, to := r.list(topic)
+	r.push(to, job{op: opCloseList, msg: selected, x: closing, list: l})
 }
 
-func (r *Registry) deliver(topic string, j job) {
+// list returns the list of a topic, how many are on it, and the writers that they have, as bits.
+func (r *Registry) list(topic string) (l *list, size int, to uint64) {
 	r.mu.RLock()
-	l := r.lists[topic]
-	var to uint64 // writers, as bits
-	if l != nil {
-		for i, p := range l.parts {
-			if p != nil && p.size > 0 {
-				to |= 1 << i
-			}
+	defer r.mu.RUnlock()
+	if l = r.lists[topic]; l == nil {
+		return nil, 0, 0
+	}
+	for i, p := range l.parts {
+		if p != nil && p.size > 0 {
+			to |= 1 << i
 		}
 	}
-	r.mu.RUnlock()
-	j.list = l
+	return l, l.size, to
+}
+
+func (r *Registry) push(to uint64, j job) {
 	for i, w := range r.writers {
 		if to&(1<<i) != 0 {
-			w.pushWaiting(j)
+			w.pushWaiting(j, heavy)
 		}
 	}
 }
@@ -328,7 +362,9 @@ func (r *Registry) Select(listed Listed, selected *Message) []*Conn {
 }
 
 // Send sends m to one connection.
-func (r *Registry) Send(c *Conn, m *Message) { c.w.pushWaiting(job{op: opMessageTo, conn: c, msg: m}) }
+func (r *Registry) Send(c *Conn, m *Message) {
+	c.w.pushWaiting(job{op: opMessageTo, conn: c, msg: m}, 1)
+}
 
 // SendFrame sends the payload of a finished text or binary frame to one connection: an answer to something its
 // socket asked for, which is lost without a socket. The payload is copied.
@@ -342,7 +378,7 @@ func (r *Registry) SendPayload(c *Conn, payload []byte) {
 }
 
 // Trim forgets what a reliable connection has acknowledged.
-func (r *Registry) Trim(c *Conn, seq uint64) { c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}) }
+func (r *Registry) Trim(c *Conn, seq uint64) { c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}, 0) }
 
 // Attach gives the connection a socket: its first, or a new one for a reliable connection, whose old socket is
 // closed. The connection says connected, then comes what waits. ok receives false when the connection has ended.

@@ -69,14 +69,19 @@ type writer struct {
 	wake  chan struct{}
 	done  chan struct{} // closed when the writer has ended
 
-	mu    sync.Mutex // guards the following
-	room  sync.Cond  // the queue has been taken
-	queue []job
-	size  int    // bytes of the queue's messages
-	bytes []byte // the queue's frames
-	ended bool
+	mu     sync.Mutex // guards the following
+	room   sync.Cond  // the queue has been taken
+	queue  []job
+	weight int    // receivers of the queue's messages and frames, and heavy for each other job
+	size   int    // bytes of the queue's messages
+	bytes  []byte // the queue's frames
+	awake  bool   // run will look at the queue
+	ended  bool
 
-	// The writer's own.
+	turn      sync.Mutex // held by whoever does jobs: run, or who has put off the few that there are; guards the following
+	jobs      []job      // taken from queue
+	frames    []byte     // taken from bytes
+	lent      bool       // whoever does jobs is not run, and must not be kept
 	now       int64
 	segment   uint64
 	touched   []*list
@@ -104,29 +109,55 @@ func newWriter(r *Registry, index int) *writer {
 	return w
 }
 
+// light is how many writes somebody may do whose business is another, and heavy what weighs more than that.
+const (
+	light = 4
+	heavy = light + 1
+)
+
 // push queues j without waiting.
 func (w *writer) push(j job) {
 	w.mu.Lock()
-	w.queue = append(w.queue, j)
-	first := len(w.queue) == 1
-	w.mu.Unlock()
-	if first {
-		w.signal()
-	}
+	w.put(j, heavy)
+	w.wakeUp()
 }
 
-// pushWaiting queues j once the queue is not overlong. Writers must not call it.
-func (w *writer) pushWaiting(j job) {
+// pushWaiting queues j, which is for so many receivers, once the queue is not overlong. Writers must not call it.
+func (w *writer) pushWaiting(j job, receivers int) {
 	w.mu.Lock()
 	w.awaitRoom()
+	w.put(j, receivers)
+	w.wakeUp()
+}
+
+// putOff is pushWaiting for a message that may wait until flush.
+func (w *writer) putOff(j job, receivers int) {
+	w.mu.Lock()
+	w.awaitRoom()
+	w.put(j, receivers)
+	if w.weight > light {
+		w.wakeUp()
+		return
+	}
+	w.mu.Unlock()
+}
+
+// put queues j. The caller has mu.
+func (w *writer) put(j job, weight int) {
 	if j.msg != nil {
 		w.size += len(j.msg.envelope.JSON)
 	}
 	w.queue = append(w.queue, j)
-	first := len(w.queue) == 1
+	w.weight = min(w.weight+weight, heavy)
+}
+
+// wakeUp has run look at the queue, and gives mu back.
+func (w *writer) wakeUp() {
+	asleep := !w.awake
+	w.awake = true
 	w.mu.Unlock()
-	if first {
-		w.signal()
+	if asleep {
+		w.wake <- struct{}{}
 	}
 }
 
@@ -143,19 +174,36 @@ func (w *writer) pushFrame(c *Conn, op socket.Opcode, payload []byte) {
 	w.awaitRoom()
 	from := len(w.bytes)
 	w.bytes = socket.AppendFrame(w.bytes, op, payload)
-	w.queue = append(w.queue, job{op: opFrame, conn: c, from: uint32(from), to: uint32(len(w.bytes))})
-	first := len(w.queue) == 1
-	w.mu.Unlock()
-	if first {
-		w.signal()
-	}
+	w.put(job{op: opFrame, conn: c, from: uint32(from), to: uint32(len(w.bytes))}, 1)
+	w.wakeUp()
 }
 
-func (w *writer) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
+// flush sees to what was put off. When that is little, and run is not at work or about to be, it is done at once:
+// to wake run costs as much as a write.
+func (w *writer) flush() {
+	w.mu.Lock()
+	switch {
+	case len(w.queue) == 0 || w.awake:
+		w.mu.Unlock()
+		return
+	case w.weight > light || w.ended || !w.turn.TryLock():
+		w.wakeUp()
+		return
 	}
+	defer w.turn.Unlock()
+	w.take()
+	w.mu.Unlock()
+	w.lent = true
+	w.do()
+	w.lent = false
+}
+
+// take takes what is queued and reports whether that is anything. The caller has turn and mu.
+func (w *writer) take() bool {
+	w.jobs, w.queue = w.queue, w.jobs[:0]
+	w.frames, w.bytes, w.size, w.weight = w.bytes, w.frames[:0], 0, 0
+	w.room.Broadcast()
+	return len(w.jobs) > 0
 }
 
 // run does what is queued until ctx ends.
@@ -163,35 +211,40 @@ func (w *writer) run(ctx context.Context) {
 	defer w.stop()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	var jobs []job
-	var frames []byte
 	for {
 		select {
 		case <-w.wake:
+			w.work()
 		case <-ticker.C:
+			w.turn.Lock()
 			w.keepAlive()
-			continue
+			w.turn.Unlock()
 		case <-ctx.Done():
 			return
 		}
-		for {
-			w.mu.Lock()
-			jobs, w.queue = w.queue, jobs[:0]
-			frames, w.bytes, w.size = w.bytes, frames[:0], 0
-			w.room.Broadcast()
-			w.mu.Unlock()
-			if len(jobs) == 0 {
-				break
-			}
-			w.do(jobs, frames)
-			clear(jobs)
-			jobs, frames = shrink(jobs, 4096), shrink(frames, 64<<10)
+	}
+}
+
+// work does what is queued until nothing is.
+func (w *writer) work() {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	for {
+		w.mu.Lock()
+		w.awake = w.take()
+		more := w.awake
+		w.mu.Unlock()
+		if !more {
+			return
 		}
+		w.do()
 	}
 }
 
 // stop lets nobody wait for a writer that has ended.
 func (w *writer) stop() {
+	w.turn.Lock() // what somebody else does for it is over
+	defer w.turn.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = true
@@ -207,16 +260,16 @@ func shrink[T any](s []T, limit int) []T {
 	return s
 }
 
-// do works through jobs: stretches of messages and frames at once, the rest one by one.
-func (w *writer) do(jobs []job, frames []byte) {
+// do works through what was taken: stretches of messages and frames at once, the rest one by one.
+func (w *writer) do() {
 	w.now = time.Now().UnixMilli()
-	for len(jobs) > 0 {
+	for jobs := w.jobs; len(jobs) > 0; {
 		n := 0
 		for n < len(jobs) && jobs[n].op < opJoin {
 			n++
 		}
 		if n > 0 {
-			w.write(jobs[:n], frames)
+			w.write(jobs[:n], w.frames)
 			jobs = jobs[n:]
 			continue
 		}
@@ -226,6 +279,8 @@ func (w *writer) do(jobs []job, frames []byte) {
 	w.r.metrics.delivered.Add(float64(w.delivered))
 	w.r.metrics.bytesOut.Add(float64(w.written))
 	w.delivered, w.written = 0, 0
+	clear(w.jobs)
+	w.jobs, w.frames = shrink(w.jobs, 4096), shrink(w.frames, 64<<10)
 }
 
 // change does a job that is neither message nor frame.

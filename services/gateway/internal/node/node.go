@@ -95,7 +95,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { n.topics.run(ctx) })
 	work.Go(func() { n.openInbox(ctx) })
-	err := n.peer.Run(ctx, n.deliver)
+	err := n.peer.Run(ctx, n.deliver, n.conns.Flush)
 	work.Wait()
 	n.asked.Wait()
 	return err

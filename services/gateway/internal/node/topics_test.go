@@ -26,7 +26,7 @@ func run(t *testing.T, wrap func(cluster.Bus) cluster.Bus) (*topics, cluster.Bus
 	}
 	held := newTopics(bus, slog.New(slog.DiscardHandler))
 	var work sync.WaitGroup
-	work.Go(func() { _ = inner.Run(ctx, func(string, []byte) {}) })
+	work.Go(func() { _ = inner.Run(ctx, func(string, []byte) {}, func() {}) })
 	work.Go(func() { held.run(ctx) })
 	t.Cleanup(func() {
 		stop()

@@ -38,6 +38,7 @@ func Run(t *testing.T, newNetwork func(t testing.TB) Network) {
 		"topics come and go while payloads flow":               testChurn,
 		"deliver and done may post":                            testReentrant,
 		"concurrent posts are each answered once":              testConcurrent,
+		"idle comes after what has been delivered":             testIdle,
 		"a bus that does not run is unavailable":               testNotRunning,
 		"when Run has ended everything fails and nobody hears": testEnd,
 	} {
@@ -77,11 +78,16 @@ func (n *Node) keep(topic string, payload []byte) {
 // StartDeliver is Start with a deliver of the test's own.
 func (n *Node) StartDeliver(t testing.TB, deliver func(string, []byte)) {
 	t.Helper()
+	n.start(t, deliver, func() {})
+}
+
+func (n *Node) start(t testing.TB, deliver func(string, []byte), idle func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := n.Run(ctx, deliver); err != nil {
+		if err := n.Run(ctx, deliver, idle); err != nil {
 			t.Errorf("Run returned %v, want nil when its context ends", err)
 		}
 	}()
@@ -380,6 +386,27 @@ func testReentrant(t *testing.T, network Network) {
 		t.Fatal("no answer")
 	}
 	a.WantHeard(t, Heard{"ask", "question"}, Heard{"answer", "question"})
+}
+
+// testIdle: whatever deliver puts off is done by idle, though nothing else happens on the bus; and idle may post.
+func testIdle(t *testing.T, net Network) {
+	a, b := Start(t, net()), &Node{Bus: net()}
+	var off, done atomic.Int64 // payloads put off, and of those how many idle has seen
+	b.start(t, func(string, []byte) { off.Add(1) }, func() {
+		if n := off.Load(); done.Swap(n) != n {
+			b.Post("nobody", nil, nil)
+		}
+	})
+	b.MustSubscribe(t, "room")
+	for n := int64(1); n <= 100; n++ {
+		a.MustPublish(t, "room", "x", 1)
+		testkit.Eventually(t, patience, func() bool { return done.Load() == n }, "what was put off is done")
+	}
+	a.MustSubscribe(t, "room")
+	for range 100 {
+		b.Post("room", []byte("x"), nil)
+	}
+	testkit.Eventually(t, patience, func() bool { return done.Load() == 200 && a.Count() == 100 }, "what was put off is done")
 }
 
 func testConcurrent(t *testing.T, network Network) {

@@ -32,10 +32,13 @@ type Network struct {
 	batch []post     // taken from queue
 	next  int        // the first of batch that has not been delivered
 
-	mu     sync.Mutex        // guards the following; may be taken by who has turn
-	queue  []post            // in order of Post
-	bytes  int               // payload bytes in queue
-	topics map[string][]*Bus // who subscribes; the slices are replaced, not changed
+	mu      sync.Mutex        // guards the following; may be taken by who has turn
+	queue   []post            // in order of Post
+	bytes   int               // payload bytes in queue
+	topics  map[string][]*Bus // who subscribes; the slices are replaced, not changed
+	running []*Bus            // those that Run runs
+
+	idle atomic.Pointer[[]func()] // of running; replaced, under mu
 }
 
 type post struct {
@@ -59,6 +62,7 @@ func New() *Bus { return NewNetwork().Bus() }
 type Bus struct {
 	net     *Network
 	deliver atomic.Pointer[func(topic string, payload []byte)] // nil unless Run runs; changes under net.mu
+	idle    func()                                             // guarded by net.mu
 }
 
 var _ cluster.Bus = (*Bus)(nil)
@@ -94,6 +98,7 @@ func (n *Network) combine() {
 			left--
 		}
 		n.turn.Unlock()
+		n.rest()
 		if left == 0 {
 			select {
 			case n.wake <- struct{}{}:
@@ -107,9 +112,19 @@ func (n *Network) combine() {
 // deliverAll delivers until nothing waits, after whoever delivers now.
 func (n *Network) deliverAll() {
 	n.turn.Lock()
-	defer n.turn.Unlock()
 	for more := true; more; {
 		more = n.deliverNext()
+	}
+	n.turn.Unlock()
+	n.rest()
+}
+
+// rest tells all that nothing is at hand. The caller does not have turn: what they do may take a while.
+func (n *Network) rest() {
+	if all := n.idle.Load(); all != nil {
+		for _, idle := range *all {
+			idle()
+		}
 	}
 }
 
@@ -196,8 +211,8 @@ func (b *Bus) Interest(_ context.Context, topic string) (int, error) {
 
 // Run connects the node until ctx ends, and delivers what posters leave to it. After it has returned, deliver
 // is not called any more and the node's subscriptions are gone.
-func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte)) error {
-	b.connect(deliver)
+func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error {
+	b.connect(deliver, idle)
 	defer b.disconnect()
 	for {
 		select {
@@ -209,20 +224,37 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	}
 }
 
-func (b *Bus) connect(deliver func(string, []byte)) {
-	b.net.mu.Lock()
-	defer b.net.mu.Unlock()
+func (b *Bus) connect(deliver func(string, []byte), idle func()) {
+	n := b.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.running = append(n.running, b)
+	b.idle = idle
+	n.keepIdle()
 	b.deliver.Store(&deliver)
 }
 
 func (b *Bus) disconnect() {
-	b.net.mu.Lock()
+	n := b.net
+	n.mu.Lock()
 	b.deliver.Store(nil)
-	for topic := range b.net.topics {
-		b.net.drop(topic, b)
+	for topic := range n.topics {
+		n.drop(topic, b)
 	}
-	b.net.mu.Unlock()
-	b.net.deliverAll() // waits for a deliver under way; and no other Run may be there for what is left
+	n.running = slices.DeleteFunc(n.running, func(other *Bus) bool { return other == b })
+	n.keepIdle()
+	n.mu.Unlock()
+	n.deliverAll() // waits for a deliver under way; and no other Run may be there for what is left
+	b.idle()
+}
+
+// keepIdle notes whom rest tells. The caller has mu.
+func (n *Network) keepIdle() {
+	all := make([]func(), len(n.running))
+	for i, b := range n.running {
+		all[i] = b.idle
+	}
+	n.idle.Store(&all)
 }
 
 // Ready returns nil while Run runs.

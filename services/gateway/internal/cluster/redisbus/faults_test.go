@@ -197,7 +197,7 @@ func TestPermissionDenied(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = a.Run(t.Context(), func(string, []byte) {})
+		_ = a.Run(t.Context(), func(string, []byte) {}, func() {})
 	}()
 	t.Cleanup(func() { <-ended })
 	testkit.Eventually(t, soon, func() bool { return strings.Contains(fmt.Sprint(a.Ready()), "NOPERM") }, "Ready says why")

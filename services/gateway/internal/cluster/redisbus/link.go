@@ -28,19 +28,19 @@ type link struct {
 	posts   posts
 
 	ctx         context.Context // the session's
-	dialCtx     context.Context // the same for calls of pubsub, see dialOnce
+	dialCtx     context.Context // the same for calls of pubsub, see dialHook
 	heard       atomic.Bool     // something has come in since watch looked last
 	unconfirmed atomic.Int64    // channels of the last command
 	confirmed   chan struct{}   // has a token when unconfirmed has come to zero
 }
 
 // newLink returns a link that has no connection yet. owns says which channels belong to its server.
-func newLink(ctx context.Context, client redis.UniversalClient, sharded bool, prefix string, owns func(channel string) bool) *link {
+func newLink(ctx context.Context, client redis.UniversalClient, sharded bool, idle func(), prefix string, owns func(channel string) bool) *link {
 	l := &link{client: client, sharded: sharded, posts: newPosts(), ctx: ctx, confirmed: make(chan struct{}, 1)}
 	for l.echo == "" || !owns(l.echo) {
 		l.echo = prefix + "echo/" + rand.Text()
 	}
-	l.dialCtx = context.WithValue(ctx, dialed{}, new(atomic.Bool))
+	l.dialCtx = context.WithValue(ctx, subscriber{}, &dial{idle: idle})
 	return l
 }
 
@@ -169,24 +169,49 @@ func (l *link) interest(ctx context.Context, channel string) (int, error) {
 	return int(counts[channel]), err
 }
 
-// dialOnce keeps a redis.PubSub from connecting again by itself: it would do so before we know that anything
-// was lost, and subscribe to all topics with one command.
-type dialOnce struct{}
+// dialHook sees to the connections of a redis.PubSub. They connect once: a PubSub would connect again by itself, before
+// we know that anything was lost, and subscribe to all topics with one command. And they say when all that has been read
+// has been delivered.
+type dialHook struct{}
 
-// dialed is the key of an *atomic.Bool in the context of a link's calls.
-type dialed struct{}
+// subscriber is the key of a *dial in the context of a link's calls.
+type subscriber struct{}
 
-func (dialOnce) DialHook(next redis.DialHook) redis.DialHook {
+type dial struct {
+	done atomic.Bool
+	idle func()
+}
+
+func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if once, ok := ctx.Value(dialed{}).(*atomic.Bool); ok && once.Swap(true) {
+		d, ok := ctx.Value(subscriber{}).(*dial)
+		if !ok {
+			return next(ctx, network, addr)
+		}
+		if d.done.Swap(true) {
 			return nil, errRedial
 		}
-		return next(ctx, network, addr)
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &idleConn{conn, d.idle}, nil
 	}
 }
 
-func (dialOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+// idleConn calls idle before each read. The client library reads when its buffer has no whole reply left.
+type idleConn struct {
+	net.Conn
+	idle func()
+}
 
-func (dialOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c *idleConn) Read(b []byte) (int, error) {
+	c.idle()
+	return c.Conn.Read(b)
+}
+
+func (dialHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (dialHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }

@@ -74,7 +74,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) 
 		_ = client.Close() // it has not connected
 		b.client = nil
 	} else {
-		client.AddHook(dialOnce{})
+		client.AddHook(dialHook{})
 	}
 	b.metrics = newMetrics(reg, b)
 	b.setDown(nil, errors.New("not connected yet"))
@@ -82,13 +82,13 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) 
 }
 
 // Run connects, and connects again whenever the connection is lost, until ctx ends. Then it closes the bus.
-func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte)) error {
+func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error {
 	if b.client != nil {
 		defer b.client.Close()
 	}
 	pause, complain := firstPause, true
 	for {
-		wasReady, err := b.session(ctx, deliver)
+		wasReady, err := b.session(ctx, deliver, idle)
 		if ctx.Err() != nil {
 			b.setDown(nil, errors.New("stopped"))
 			return nil

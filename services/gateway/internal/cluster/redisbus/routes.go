@@ -160,6 +160,6 @@ func (b *Bus) open(addr string) (*redis.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.AddHook(dialOnce{})
+	client.AddHook(dialHook{})
 	return client, nil
 }

@@ -22,14 +22,15 @@ type session struct {
 	routes *routes         // nil: there is one link
 	ctx    context.Context // ends with the session; its cause is the reason
 	cancel context.CancelCauseFunc
+	idle   func() // see cluster.Bus
 
 	wasReady bool // set by setUp; read when the session has ended
 }
 
 // session connects and works until something fails or ctx ends. It says whether the bus has been ready, and why
 // it is not any more.
-func (b *Bus) session(ctx context.Context, deliver func(string, []byte)) (wasReady bool, err error) {
-	s := &session{bus: b}
+func (b *Bus) session(ctx context.Context, deliver func(string, []byte), idle func()) (wasReady bool, err error) {
+	s := &session{bus: b, idle: idle}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if err := s.connect(); err != nil {
 		s.fail(err)
@@ -69,7 +70,7 @@ func oneAtATime(deliver func(string, []byte)) func(string, []byte) {
 // connect opens a link to each server.
 func (s *session) connect() error {
 	if s.bus.client != nil {
-		s.links = []*link{newLink(s.ctx, s.bus.client, false, s.bus.prefix, func(string) bool { return true })}
+		s.links = []*link{newLink(s.ctx, s.bus.client, false, s.idle, s.bus.prefix, func(string) bool { return true })}
 		return s.links[0].connect()
 	}
 	var err error
@@ -81,7 +82,7 @@ func (s *session) connect() error {
 		if err != nil {
 			return err
 		}
-		l := newLink(s.ctx, client, true, s.bus.prefix, func(channel string) bool { return s.routes.of(channel) == n })
+		l := newLink(s.ctx, client, true, s.idle, s.bus.prefix, func(channel string) bool { return s.routes.of(channel) == n })
 		s.links = append(s.links, l)
 		if err := l.connect(); err != nil {
 			return fmt.Errorf("%s: %w", addr, err)
