@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // ListenTLS is Listen for TLS by config, made for crowds: the costly part of a handshake, from a client's first message
@@ -44,11 +45,15 @@ type newcomer struct {
 	turn  atomic.Bool // it is this one's
 }
 
+// handshakeTime is how long a client may take from its turn on. That it has had to wait is not its fault; net/http's own
+// time-out, from the beginning, would throw away those who have waited longest.
+const handshakeTime = 10 * time.Second
+
 func (n *newcomer) begin(hello *tls.ClientHelloInfo) error {
 	select {
 	case n.turns <- struct{}{}:
 		n.turn.Store(true)
-		return nil
+		return n.SetDeadline(time.Now().Add(handshakeTime)) // which net/http takes back after the handshake
 	case <-hello.Context().Done():
 		return hello.Context().Err()
 	}

@@ -94,12 +94,7 @@ func dial(ctx context.Context, d *net.Dialer, t *tls.Config, target, subprotocol
 		if config.ServerName == "" {
 			config.ServerName = u.Hostname()
 		}
-		secured, err := secure(conn, config)
-		if err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		conn = secured
+		conn = tls.Client(conn, config)
 	}
 	s := &socket{conn: conn}
 	if err := s.upgrade(u, subprotocol); err != nil {
