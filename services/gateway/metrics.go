@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, quota func() float64, watching func()
 			Name: "gateway_client_handshakes_total", Help: "Requests to open a connection, by kind of client and status; 101 is a connection."},
 			[]string{"client_type", "status"}),
 		bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_received_bytes_total", Help: "Bytes of messages received from clients."}),
+			Name: "gateway_received_bytes_total", Help: "Bytes of messages received from clients, decompressed."}),
 	}
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})

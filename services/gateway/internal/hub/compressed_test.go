@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -41,7 +40,7 @@ func TestMixedReceivers(t *testing.T) {
 	for _, c := range mixed {
 		_, _ = h.Join(c, "second", "second")
 	}
-	const n = 200
+	const n = 80
 	body := strings.Repeat("a text that is worth compressing; ", 30)
 	text := func(i int) string { return fmt.Sprintf("<%d>%s", i, body[:len(body)*(i%4)/4]) }
 	for i := range n {
@@ -70,20 +69,28 @@ func TestMixedReceivers(t *testing.T) {
 	}
 }
 
-// TestSlowReceiverWithCompression has messages wait for it, in an outbox.
-func TestSlowReceiverWithCompression(t *testing.T) {
-	for _, name := range []string{"json", "reliable json", "protobuf"} {
+// TestWhatWaitsIsCompressed for the socket that it has waited for.
+func TestWhatWaitsIsCompressed(t *testing.T) {
+	for name, codec := range eachCodec {
 		t.Run(name, func(t *testing.T) {
-			h := newHarness(t, Options{Writers: 1})
-			_, client := h.connectBy(withCompression, "slow", eachCodec[name])
-			noise := bytes.Repeat([]byte("incompressible it is not, but long"), 3000)
-			const n = 300 // less than a reliable connection may leave unacknowledged
+			h := newHarness(t, Options{})
+			c := h.add("c", codec)
+			body := strings.Repeat("worth it, ", 300)
+			const n = 100
 			for i := range n {
-				h.Deliver("list", message(fmt.Sprintf("<%d>%s", i, noise[:i%10*10_000]), MessageOptions{}))
+				h.Deliver("list", message(fmt.Sprintf("<%d>%s", i, body[:i%4*len(body)/4]), MessageOptions{}))
 			}
-			<-h.written()
+			client, _, err := websocket.Dial(t.Context(), h.http.URL, withCompression)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.CloseNow()
+			h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
+			if codec != protocol.Simple {
+				h.readKind(client, codec, protocol.ConnectedResponse)
+			}
 			for i := range n {
-				if got, want := h.read(client), fmt.Sprintf("<%d>%s", i, noise[:i%10*10_000]); !strings.Contains(got, want) {
+				if got, want := h.read(client), fmt.Sprintf("<%d>%s", i, body[:i%4*len(body)/4]); !strings.Contains(got, want) {
 					t.Fatalf("got %.100q with %d bytes, want %.20s with %d", got, len(got), want, len(want))
 				}
 			}
