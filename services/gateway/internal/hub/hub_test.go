@@ -286,6 +286,39 @@ func TestGoodbyeCountsAfterALoss(t *testing.T) {
 }
 
 // checklist:C17
+// TestEachHasItsNumbers: members of a group share frames when they are at the same number, and only then.
+func TestEachHasItsNumbers(t *testing.T) {
+	h := newHarness(t, Options{Writers: 1})
+	conns, clients := make([]*Conn, 5), make([]*websocket.Conn, 5)
+	for i := range conns {
+		conns[i], clients[i] = h.connect(fmt.Sprint(i), protocol.ReliableJSON)
+	}
+	ahead := map[int]uint64{1: 1, 3: 2, 4: 2} // messages of their own
+	for i, n := range ahead {
+		for range n {
+			h.Send(conns[i], message("own", MessageOptions{}))
+			h.want(clients[i], "own")
+		}
+	}
+	w := h.writers[0]
+	for burst := 1; burst <= 3; burst++ {
+		w.turn.Lock() // so that all wait at once
+		for m := range burst {
+			h.Deliver("list", message(fmt.Sprintf("%d of %d", m, burst), MessageOptions{}))
+		}
+		h.Flush()
+		w.turn.Unlock()
+		for i, client := range clients {
+			for m := range burst {
+				number := ahead[i] + uint64((burst-1)*burst/2+m+1)
+				if got, want := h.read(client), fmt.Sprintf(`{"sequenceId":%d,`, number); !strings.HasPrefix(got, want) || !strings.Contains(got, fmt.Sprintf("%d of %d", m, burst)) {
+					t.Fatalf("client %d, message %d of %d: got %s, want it to begin with %s", i, m, burst, got, want)
+				}
+			}
+		}
+	}
+}
+
 func TestReliableBuffer(t *testing.T) {
 	var u unacked
 	m := message("x", MessageOptions{})
