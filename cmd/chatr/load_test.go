@@ -31,6 +31,16 @@ func TestLoadTellsAllThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestIncompleteResultsFail(t *testing.T) {
+	r := &result.Result{Workers: []result.Worker{{}, {Fate: "gone"}, {}}}
+	if err := incomplete(r); err == nil || !strings.Contains(err.Error(), "1 of 3 workers are missing") {
+		t.Errorf("got %v, want that one is missing", err)
+	}
+	if err := incomplete(&result.Result{Workers: make([]result.Worker, 2)}); err != nil {
+		t.Errorf("all are there: got %v", err)
+	}
+}
+
 func TestJudgeTellsEachConditionThatIsMet(t *testing.T) {
 	thresholds, err := parseThresholds([]string{"lost>0", "ready<5", "errors>0"})
 	if err != nil {

@@ -59,6 +59,35 @@ func TestPageNeedsNothingElse(t *testing.T) {
 	}
 }
 
+// shared is a result of three workers, of which the second is missing.
+func shared() *result.Result {
+	r := sample("shared", 1)
+	r.Clocks = &result.Clocks{Across: 4321, Early: 7, Apart: 0.25}
+	r.Workers = []result.Worker{{Connections: 4}, {Connections: 5, Fate: "it <ended>"}, {Connections: 6}}
+	r.Totals["planned"], r.Truth.Unjudged = 10, 99
+	return r
+}
+
+func TestWorkersAreTold(t *testing.T) {
+	page := render(t, shared(), sample("alone", 1))
+	for _, want := range []string{"shared: worker 2 is missing: it &lt;ended&gt;; nobody knows what its 5 connections got", "4\u202f321", "0.25", `class="bad">1<`, `class="bad">99<`, "–"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(render(t, sample("alone", 1)), "one worker to another") {
+		t.Error("the page of one process tells of workers")
+	}
+	var b bytes.Buffer
+	Summary(&b, shared())
+	for _, want := range []string{"10 of 15 connections ready", "4321 deliveries from one worker to another, timed to ± 250µs; 7 of them arrived before they were due",
+		"99 made that nobody can judge", "MISSING    worker 2: it <ended>; nobody knows what its 5 connections got"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the summary lacks %q:\n%s", want, &b)
+		}
+	}
+}
+
 func TestPictureStaysInsideItsFrame(t *testing.T) {
 	for _, p := range plots(label([]*result.Result{sample("one", 1), sample("two", 3000)})) {
 		if len(p.Curves) == 0 || len(p.XTicks) < 2 || len(p.YTicks) < 2 || len(p.YTicks) > 12 {
