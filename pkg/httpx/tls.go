@@ -2,10 +2,13 @@ package httpx
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ListenTLS is Listen for TLS by config, made for crowds: the costly part of a handshake, from a client's first message
@@ -38,7 +41,8 @@ func (o *orderly) Accept() (net.Conn, error) {
 	return &newcomer{TCPConn: c.(*net.TCPConn), turns: o.turns}, nil
 }
 
-// newcomer is a connection below TLS. Its turn ends when it answers, or is closed.
+// newcomer is a connection below TLS. Its turn ends when it is answered, be it that a client which guessed the key
+// exchange wrong is asked for another (the rest of that rare handshake is done out of turn), or is closed.
 type newcomer struct {
 	*net.TCPConn
 	turns chan struct{}
@@ -49,14 +53,44 @@ type newcomer struct {
 // time-out, from the beginning, would throw away those who have waited longest.
 const handshakeTime = 10 * time.Second
 
+// turnTime is how long a client may wait for its turn. Most have given up by then.
+const turnTime = 10 * time.Second
+
+var errCrowd = errors.New("too many TLS handshakes are under way")
+
+// begin waits for the turn. A client that has given up meanwhile is noticed before anything is computed for it, or else a
+// crowd that is larger than can be served in time would leave nobody served.
 func (n *newcomer) begin(hello *tls.ClientHelloInfo) error {
+	tooLong := time.NewTimer(turnTime)
+	defer tooLong.Stop()
 	select {
 	case n.turns <- struct{}{}:
-		n.turn.Store(true)
-		return n.SetDeadline(time.Now().Add(handshakeTime)) // which net/http takes back after the handshake
+	case <-tooLong.C:
+		return errCrowd
 	case <-hello.Context().Done():
 		return hello.Context().Err()
 	}
+	n.turn.Store(true)
+	if n.gone() {
+		n.end()
+		return net.ErrClosed
+	}
+	return n.SetDeadline(time.Now().Add(handshakeTime)) // which net/http takes back after the handshake
+}
+
+// gone reports whether the client has closed the connection.
+func (n *newcomer) gone() bool {
+	raw, err := n.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var read int
+	var next [1]byte
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		read, _, failed = unix.Recvfrom(int(fd), next[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err != nil || failed == nil && read == 0 || failed != nil && !errors.Is(failed, unix.EAGAIN) && !errors.Is(failed, unix.EINTR)
 }
 
 func (n *newcomer) end() {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 // TestListenTLSGivesTurnsBack lets more clients than there are turns fall silent, break off and refuse our certificate
@@ -76,6 +78,39 @@ func TestListenTLSGivesTurnsBack(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestGoneClientsGetNoTurn: who has closed the connection while it waited is noticed, who has only said more is not taken for gone.
+func TestGoneClientsGetNoTurn(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := (&orderly{l, make(chan struct{}, 1)}).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	n := accepted.(*newcomer)
+	if n.gone() {
+		t.Error("a silent client is taken for gone")
+	}
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n.gone() {
+		t.Error("a client that says something is taken for gone")
+	}
+	if _, err := n.Read(make([]byte, 1)); err != nil {
+		t.Errorf("got %v, want what the client has said still to be there", err)
+	}
+	_ = client.Close()
+	testkit.Eventually(t, 10*time.Second, n.gone, "a client that has closed is gone")
 }
 
 // deaf is a connection that fails instead of reading, and stays open.

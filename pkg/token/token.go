@@ -76,7 +76,7 @@ func errTooLong(raw string) error {
 
 // key returns the keys for a token that has no extensions which must be understood (RFC 7515 section 4.1.11).
 func (v *keyVerifier) key(t *jwt.Token) (any, error) {
-	if t.Header["crit"] != nil {
+	if _, ok := t.Header["crit"]; ok {
 		return nil, jwt.ErrTokenSignatureInvalid
 	}
 	return v.keys, nil

@@ -330,6 +330,11 @@ func TestReliableBuffer(t *testing.T) {
 	if _, ok := u.add(m); ok {
 		t.Error("got room for more than 1000 messages")
 	}
+	u.each(func(seq uint64, _ *Message) {
+		if seq > maxWaiting {
+			t.Errorf("a refused message has moved the numbers: got %d", seq)
+		}
+	})
 	u = unacked{}
 	next := uint64(1)
 	for round := range 100 { // trims that wrap around the ring

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"runtime"
 	"slices"
 	"strings"
@@ -274,16 +275,20 @@ func (r *Registry) Deliver(topic string, m *Message) {
 	r.putOff.Or(to)
 }
 
-// Flush sees to what was put off by Deliver, if that has not happened yet. A little is written before it returns.
-// It takes no lock that anything is waited for under.
+// Flush sees to what was put off by Deliver, if that has not happened yet: a little is written before it returns, for
+// more the writers are woken. It takes no lock that anything is waited for under.
 func (r *Registry) Flush() {
 	if r.putOff.Load() == 0 {
 		return
 	}
 	to := r.putOff.Swap(0)
+	left := light
+	if bits.OnesCount64(to) > light {
+		left = 0
+	}
 	for i, w := range r.writers {
 		if to&(1<<i) != 0 {
-			w.flush()
+			left -= w.flush(left)
 		}
 	}
 }

@@ -20,15 +20,15 @@ type unacked struct {
 	bytes int
 }
 
-// add numbers a message and reports whether it could be kept.
+// add numbers a message, if it can be kept.
 func (u *unacked) add(m *Message) (seq uint64, ok bool) {
-	u.last++
 	if u.full(m) {
 		u.forgetExpired(time.Now().UnixMilli())
 		if u.full(m) {
-			return u.last, false
+			return 0, false
 		}
 	}
+	u.last++
 	u.bytes += len(m.envelope.JSON)
 	if u.n == len(u.ring) {
 		u.grow()

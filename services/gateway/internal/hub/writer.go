@@ -179,17 +179,18 @@ func (w *writer) pushFrame(c *Conn, op socket.Opcode, payload []byte) {
 	w.wakeUp()
 }
 
-// flush sees to what was put off. When that is little, and run is not at work or about to be, it is done at once:
-// to wake run costs as much as a write.
-func (w *writer) flush() {
+// flush sees to what was put off, and returns the weight of what it has done itself. When that is no more than limit, and
+// run is not at work or about to be, it is done at once: to wake run costs as much as a write.
+func (w *writer) flush(limit int) int {
 	w.mu.Lock()
+	weight := w.weight
 	switch {
 	case len(w.queue) == 0 || w.awake:
 		w.mu.Unlock()
-		return
-	case w.weight > light || w.ended || !w.turn.TryLock():
+		return 0
+	case weight > limit || w.ended || !w.turn.TryLock():
 		w.wakeUp()
-		return
+		return 0
 	}
 	defer w.turn.Unlock()
 	w.take()
@@ -197,6 +198,7 @@ func (w *writer) flush() {
 	w.lent = true
 	w.do()
 	w.lent = false
+	return weight
 }
 
 // take takes what is queued and reports whether that is anything. The caller has turn and mu.

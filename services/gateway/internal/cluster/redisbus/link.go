@@ -86,6 +86,7 @@ func (l *link) confirmation() error {
 
 // receive reads the connection and delivers.
 func (s *session) receive(l *link, deliver func(string, []byte)) error {
+	defer s.idle() // it may end with a delivery that no read has followed
 	skip := len(s.bus.prefix)
 	timeout := time.Duration(0) // takes away the deadline that connecting has left
 	for {
