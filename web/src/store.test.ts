@@ -463,6 +463,29 @@ describe("another person on the same page", () => {
 });
 
 describe("chats", () => {
+  it("keeps what we do while lists are on their way that were asked for before", async () => {
+    world.chat("club");
+    world.chat("park", { owner: me.userId });
+    await world.online();
+    let release = (): void => undefined;
+    world.hold = new Promise((resolve) => (release = resolve));
+    void world.store.refresh();
+    const { store } = world;
+    const id = await store.createChat("Hike");
+    store.open(id);
+    await store.leave("club");
+    await store.deleteChat("park");
+    await store.block("guest_bob");
+    release();
+    await settle();
+    expect(store.state.active).toBe(id);
+    expect([...store.state.chats.values()].map((c) => [c.name, c.state])).toEqual([["club", "none"], ["Hike", "joined"]]);
+    expect([...store.state.blocked]).toEqual(["guest_bob"]);
+    world.chats = world.chats.filter((c) => c.id === "club"); // lists asked for later are believed
+    await store.refresh();
+    expect([...store.state.chats.keys()]).toEqual(["club"]);
+  });
+
   it("shows a chat that we create, and its refusal in words", async () => {
     await world.online();
     const id = await world.store.createChat("Hike");

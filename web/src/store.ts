@@ -116,6 +116,7 @@ export class Store {
   #unsent = new Unsent(undefined, "");
   #link: Link | null = null;
   #waiting: (() => void)[] | null = null; // news that waits for the lists
+  #made = new Set<string>(); // chats made here since the lists were asked for
   #refreshAgain = false;
   #refreshTimer: ReturnType<typeof setTimeout> | undefined;
   #refreshDelay = 1000;
@@ -264,6 +265,7 @@ export class Store {
     clearTimeout(this.#refreshTimer);
     const link = this.#link;
     this.#waiting = [];
+    this.#made.clear();
     this.#refreshAgain = false;
     try {
       const { api } = this.#options;
@@ -301,7 +303,7 @@ export class Store {
       this.#takeChat(c);
     }
     for (const id of s.timelines.keys()) if (!s.chats.has(id)) s.timelines.delete(id); // of what was unsent before a reload
-    for (const id of gone) this.#forget(id);
+    for (const id of gone) if (!this.#made.has(id)) this.#forget(id);
     s.blocked = new Set(blocked);
     s.tabs = s.tabs.filter((id) => s.chats.has(id));
     s.loaded = true;
@@ -346,6 +348,12 @@ export class Store {
   #whenSettled(news: () => void): void {
     if (this.#waiting) this.#waiting.push(news);
     else news();
+  }
+
+  /** What is done here shows at once, and once more on lists that were asked for before. */
+  #done(change: () => void): void {
+    change();
+    this.#waiting?.push(change);
   }
 
   #settle(): void {
@@ -417,6 +425,7 @@ export class Store {
     const id = uuid();
     if (!me) return id;
     await this.#event("createChat", { id, name }, "json");
+    this.#made.add(id);
     if (!this.state.chats.has(id)) {
       const members = { [me.userId]: { userId: me.userId, userName: me.userName } };
       this.#takeChat({ id, name, owner: me.userId, kind: "public", members, state: "joined", lastSeq: 0, readSeq: 0 });
@@ -426,22 +435,22 @@ export class Store {
 
   async join(chatId: string): Promise<void> {
     await this.#event("joinChat", chatId, "text");
-    this.#joined(chatId);
+    this.#done(() => this.#joined(chatId));
   }
 
   async accept(chatId: string): Promise<void> {
     await this.#event("acceptChat", chatId, "text");
-    this.#joined(chatId);
+    this.#done(() => this.#joined(chatId));
   }
 
   async leave(chatId: string): Promise<void> {
     await this.#event("leaveChat", { chatId }, "json");
-    this.#left(chatId);
+    this.#done(() => this.#left(chatId));
   }
 
   async deleteChat(chatId: string): Promise<void> {
     await this.#event("deleteChat", chatId, "text");
-    this.#forget(chatId);
+    this.#done(() => this.#forget(chatId));
   }
 
   /** Opens the private chat with a person, now or as soon as the server has made it. */
@@ -462,12 +471,12 @@ export class Store {
 
   async block(userId: string): Promise<void> {
     await this.#event("blockUser", { userId }, "json");
-    this.state.blocked.add(userId);
+    this.#done(() => this.state.blocked.add(userId));
   }
 
   async unblock(userId: string): Promise<void> {
     await this.#event("unblockUser", { userId }, "json");
-    this.state.blocked.delete(userId);
+    this.#done(() => this.state.blocked.delete(userId));
   }
 
   #joined(chatId: string): void {
