@@ -58,6 +58,7 @@ const (
 	ackPeriod   = 500 * time.Millisecond // how long a reliable message may be unacknowledged
 	recoverTime = 30 * time.Second       // after which a lost connection is given up (client-json.md section 8.1)
 	quiet       = 300 * time.Millisecond // without a delivery: everything has arrived
+	quietTimes  = 30                     // as often nothing must have been delivered since the last look
 )
 
 // run is one run. Fields without a guard are fixed before the first goroutine starts.
@@ -92,9 +93,12 @@ type run struct {
 }
 
 type totals struct {
-	sent, unsent, delivered, bytes, connects, recoveries, repeated, errors, storms, churned atomic.Int64
-	across, early                                                                           atomic.Int64 // deliveries timed on two clocks; of these, arrived before they were due
+	sent, unsent, bytes, connects, recoveries, repeated, errors, storms, churned atomic.Int64
+	promptly, slowly                                                             atomic.Int64 // deliveries; to slow readers
+	across, early                                                                atomic.Int64 // deliveries timed on two clocks; of these, arrived before they were due
 }
+
+func (t *totals) delivered() int64 { return t.promptly.Load() + t.slowly.Load() }
 
 // Run carries out a scenario. It ends early, with the result so far, when ctx does. An error means that there was
 // nothing to measure.
@@ -233,7 +237,11 @@ func (r *run) home(owner int) int {
 
 // delivered notes that a message of the run has arrived.
 func (r *run) delivered(c *client, s truth.Stamp, now int64) {
-	r.totals.delivered.Add(1)
+	if c.Slow {
+		r.totals.slowly.Add(1)
+	} else {
+		r.totals.promptly.Add(1)
+	}
 	c.receiver.Got(s.Stream, s.Number)
 	kind := measure.OneWay
 	if int(s.Stream) < len(r.owners) {

@@ -151,18 +151,24 @@ func (m *meter) problem() string {
 func (m *meter) settle(ctx context.Context) {
 	isQuiet := m.listen()
 	m.pass(ctx, "settle", m.scenario.Settle, func() bool {
-		return isQuiet() && m.unanswered.Load() == 0 && m.connections.Load() == int64(len(m.clients))
+		here := m.unanswered.Load() == 0 && m.connections.Load() == int64(len(m.clients)) // before what they have got is looked at
+		return isQuiet() && here
 	})
 }
 
-// listen returns a function that reports whether nothing has been delivered for a while.
+// listen returns a function, to be called after each of many short sleeps, that reports whether nothing has come for a
+// while: no delivery to anyone who keeps up, and no connection, which may be owed what it missed. Time alone does not
+// tell: after the whole process has stood still, deliveries are there that nobody has read.
 func (m *meter) listen() (isQuiet func() bool) {
-	last, since := int64(-1), m.now()
+	type heard struct{ delivered, connects int64 }
+	last, since, times := heard{-1, -1}, int64(0), 0
 	return func() bool {
-		if n := m.totals.delivered.Load(); n != last {
-			last, since = n, m.now()
+		if h := (heard{m.totals.promptly.Load(), m.totals.connects.Load()}); h != last {
+			last, since, times = h, m.now(), 0
+			return false
 		}
-		return m.now()-since >= int64(quiet)
+		times++
+		return times >= quietTimes && m.now()-since >= int64(quiet)
 	}
 }
 
@@ -179,7 +185,9 @@ func (m *meter) pass(ctx context.Context, phase string, of time.Duration, done f
 		m.sleep(ctx, time.Duration(wake-m.now()))
 		if m.now() >= next {
 			m.second(ctx)
-			next += int64(time.Second)
+			for next <= m.now() { // one for all that were missed
+				next += int64(time.Second)
+			}
 		}
 	}
 	if m.now()-m.before.at > int64(50*time.Millisecond) || len(m.series) == 0 {
@@ -229,7 +237,7 @@ func perSecond(n int64, elapsed float64) int64 { return int64(float64(n)/elapsed
 // read takes every counter. A target that does not answer keeps its last figures and gives an error.
 func (m *meter) read(ctx context.Context) (counters, error) {
 	c := counters{
-		at: m.now(), sent: m.totals.sent.Load(), delivered: m.totals.delivered.Load(), bytes: m.totals.bytes.Load(),
+		at: m.now(), sent: m.totals.sent.Load(), delivered: m.totals.delivered(), bytes: m.totals.bytes.Load(),
 		errors: m.totals.errors.Load(), own: own(), waits: measure.ReadWaits(),
 		usage: make([]measure.Usage, len(m.options.Targets)), metrics: make([]map[string]float64, len(m.options.Targets)),
 	}
@@ -270,7 +278,7 @@ func (m *meter) result(start, end counters) *result.Result {
 		Latency: result.Latencies(&m.all), Series: m.series, Truth: m.log.Check(m.scenario.InFlight),
 		Rates: result.Rates{Sent: float64(end.sent-start.sent) / elapsed, Delivered: float64(delivered) / elapsed, Bytes: float64(end.bytes-start.bytes) / elapsed},
 		Totals: map[string]int64{
-			"sent": m.totals.sent.Load(), "unsent": m.totals.unsent.Load(), "delivered": m.totals.delivered.Load(),
+			"sent": m.totals.sent.Load(), "unsent": m.totals.unsent.Load(), "delivered": m.totals.delivered(),
 			"connects": m.totals.connects.Load(), "recoveries": m.totals.recoveries.Load(), "repeated": m.totals.repeated.Load(),
 			"storms": m.totals.storms.Load(), "churned": m.totals.churned.Load(), "ready": m.ready.Load(), "planned": int64(len(m.clients)),
 		},
