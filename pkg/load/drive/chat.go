@@ -102,8 +102,11 @@ func (r *run) openRooms(ctx context.Context) error {
 	return nil
 }
 
+// transport is for HTTP calls. They are made as connections are: to the endpoint itself, by no proxy of the environment, and
+// trusting whom the run trusts.
 func (r *run) transport() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy, t.MaxIdleConnsPerHost = nil, restInWork
 	t.TLSClientConfig = r.options.TLS.Clone()
 	return t
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -123,8 +124,12 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 	if r.options.TLS == nil {
 		r.options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
+	calls := &http.Client{
+		Transport:     r.transport(),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token is good for one path
+	}
 	for _, e := range s.Endpoints() {
-		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{Retries: -1})
+		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{HTTP: calls, Retries: -1})
 	}
 	r.makeClients()
 	if s.Chat.Journeys && r.share.Index == 0 {
