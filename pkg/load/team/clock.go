@@ -42,9 +42,11 @@ type estimate struct {
 const rounds = 20
 
 // compare asks for the other clock's reading several times, and believes the answer that came back fastest: the reading
-// was taken somewhere between question and answer. Under one kernel both read the same clock, and do not differ.
+// was taken somewhere between question and answer. Under one kernel both read the same clock, and do not differ; a kernel
+// that says so may be a copy of another, so the answer has to fit.
 func (c *clock) compare(ctx context.Context, ask func(ctx context.Context) (reading, error)) (estimate, error) {
 	var best estimate
+	var boot string
 	for i := range rounds {
 		asked := time.Now()
 		r, err := ask(ctx)
@@ -54,12 +56,12 @@ func (c *clock) compare(ctx context.Context, ask func(ctx context.Context) (read
 		}
 		took := answered.Sub(asked)
 		e := estimate{offset: time.Duration(r.Now-c.reading(asked)) - took/2, apart: (took + 1) / 2}
-		if r.Boot != "" && r.Boot == c.boot && e.offset.Abs() <= e.apart {
-			return estimate{}, nil
-		}
 		if i == 0 || e.apart < best.apart {
-			best = e
+			best, boot = e, r.Boot
 		}
+	}
+	if boot != "" && boot == c.boot && best.offset.Abs() <= best.apart {
+		return estimate{}, nil
 	}
 	return best, nil
 }
