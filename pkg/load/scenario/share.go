@@ -1,6 +1,8 @@
 package scenario
 
-import "errors"
+import (
+	"errors"
+)
 
 // Share is the part of a plan that one of several processes carries out: every Of-th client, from number Index on.
 // All make the same plan and each does what is its own, so the plan is the same whatever the number of processes, and
@@ -64,5 +66,21 @@ func (s *Scenario) CheckWorkers(n int) error {
 	if s.Publish.Window > 0 {
 		few("publish.window", s.Publish.Window)
 	}
+	if most := s.mostSent(n); most > MaxSent {
+		p.add("at these rates a worker may send %.0f messages in %v; at most %d are allowed, so use a shorter duration, lower rates or more workers", most, s.Warmup+s.Duration, int64(MaxSent))
+	}
 	return errors.Join(p...)
+}
+
+// MaxSent bounds the messages that one of several processes sends: in the end it tells the others of each.
+const MaxSent = 25_000_000
+
+// mostSent is how many messages the busiest of n processes sends, in open loop.
+func (s *Scenario) mostSent(n int) float64 {
+	publishing := n
+	if s.Publish.Outside > 0 {
+		publishing = min(n, s.Publish.Outside)
+	}
+	perSecond := float64(s.Publish.Rate)/float64(publishing) + float64(s.REST.GroupRate+s.REST.UserRate)/float64(n)
+	return perSecond * (s.Warmup + s.Duration).Seconds()
 }

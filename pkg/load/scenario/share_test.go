@@ -74,6 +74,15 @@ func TestWorkersNeedSomethingEach(t *testing.T) {
 	if err := load(t, "--connections=3", "--groups-count=1", "--publish-outside=1", "--publish-rate=1").CheckWorkers(3); err != nil {
 		t.Errorf("one group and one publisher for three: got %v", err)
 	}
+	long := []string{"--duration=1h", "--warmup=0s", "--publish-rate=10000", "--rest-group-rate=10000"}
+	if err := load(t, long...).CheckWorkers(3); err != nil {
+		t.Errorf("24 million messages for each: got %v", err)
+	}
+	for _, more := range []string{"--rest-user-rate=1000", "--publish-outside=2", "--warmup=10m"} {
+		if err := load(t, append(long, more)...).CheckWorkers(3); err == nil || !strings.Contains(err.Error(), "at most 25000000 are allowed") {
+			t.Errorf("more than 25 million messages, by %s: got %v", more, err)
+		}
+	}
 	if err := load(t, "--connections=0").CheckWorkers(1); err == nil {
 		t.Error("an invalid scenario is no error")
 	}

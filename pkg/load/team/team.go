@@ -25,7 +25,7 @@ const (
 	alivePeriod = time.Second     // between a worker's signs of life
 	silence     = 20 * time.Second
 	startDelay  = 250 * time.Millisecond // from when all are ready to the load, in which all hear of it
-	maxBody     = 256 << 20              // bytes
+	maxBody     = 256 << 20              // bytes, 10 for each of scenario.MaxSent messages
 	closeTime   = 5 * time.Second
 )
 
