@@ -49,7 +49,7 @@ type reportSettings struct {
 // workerSettings are the flags of chatr load worker.
 type workerSettings struct {
 	Coordinator string `default:"http://localhost:7070" help:"address of chatr load --workers"`
-	AccessKey   string `secret:"true" help:"key that signs; empty: the one that standalone keeps in the data folder"`
+	AccessKey   string `secret:"true" help:"key that signs; empty: the one that standalone keeps in the data folder; chat journeys need none"`
 	Data        string `default:"./data" help:"standalone's data folder"`
 	Authority   string `help:"file with a certificate to trust, for https endpoints with one of their own"`
 }
@@ -123,7 +123,7 @@ func (s *loadSettings) run(ctx context.Context, o drive.Options, out io.Writer) 
 	if err != nil {
 		return nil, err
 	}
-	return team.Coordinate(ctx, l, &s.Scenario, s.Watch, s.Workers, func(what string) { fmt.Fprintln(out, what) })
+	return team.Coordinate(ctx, buildVersion(), l, &s.Scenario, s.Watch, s.Workers, func(what string) { fmt.Fprintln(out, what) })
 }
 
 // runLoadWorker does the part of a scenario that a coordinator gives it.
@@ -133,12 +133,17 @@ func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	s := loadSettings{AccessKey: w.AccessKey, Data: w.Data, Authority: w.Authority}
-	options, err := s.options()
+	options, err := s.withoutKey()
 	if err != nil {
 		return err
 	}
+	var keyErr error // matters once it is known what the scenario needs
+	options.Key, keyErr = s.key()
 	options.Progress = report.NewLive(out).Show
-	r, err := team.Work(ctx, strings.TrimRight(w.Coordinator, "/"), options)
+	r, err := team.Work(ctx, buildVersion(), strings.TrimRight(w.Coordinator, "/"), options)
+	if errors.Is(err, team.ErrNoKey) {
+		err = errors.Join(err, keyErr)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,19 +214,25 @@ func parseThresholds(list []string) (all []result.Threshold, err error) {
 	return all, errors.Join(problems...)
 }
 
-// options finds the key and checks the rest. A connection string also sets the endpoint.
+// options finds the key, where one is needed, and checks the rest. A connection string also sets the endpoint.
 func (s *loadSettings) options() (o drive.Options, err error) {
-	var problems []error
+	key, keyErr := "", error(nil)
 	switch {
 	case s.Workers < 0:
-		problems = append(problems, fmt.Errorf("workers is %d; it cannot be negative", s.Workers))
+		keyErr = fmt.Errorf("workers is %d; it cannot be negative", s.Workers)
 	case s.Workers > 0 && s.ConnectionString != "":
-		problems = append(problems, errors.New("connectionString is for a process that makes load; with workers give the endpoint here, and the key to each worker"))
+		keyErr = errors.New("connectionString is for a process that makes load; with workers give the endpoint here, and the key to each worker")
 	case s.Workers == 0 && !s.Chat.Journeys:
-		if o.Key, err = s.key(); err != nil {
-			problems = append(problems, err)
-		}
+		key, keyErr = s.key()
 	}
+	o, err = s.withoutKey()
+	o.Key = key
+	return o, errors.Join(keyErr, err)
+}
+
+// withoutKey is the options but for the key.
+func (s *loadSettings) withoutKey() (o drive.Options, err error) {
+	var problems []error
 	for _, text := range s.Watch {
 		t, err := measure.ParseTarget(text)
 		if err != nil {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +31,29 @@ func TestLoadTellsAllThatIsWrong(t *testing.T) {
 	}
 	if err := runLoad(t.Context(), []string{"report"}, t.Output()); err == nil || !strings.Contains(err.Error(), "results is empty") {
 		t.Errorf("a report of nothing: got %v", err)
+	}
+}
+
+// TestWorkersNeedAKeyOnlyWhereTokensAreSigned lets a worker without a key join two scenarios. The coordinator knows no
+// time, which is where the one that goes on ends.
+func TestWorkersNeedAKeyOnlyWhereTokensAreSigned(t *testing.T) {
+	for scenario, want := range map[string]string{
+		`{}`:                         "no access key: give --access-key",
+		`{"Chat":{"Journeys":true}}`: "compare clocks: the coordinator answered 404",
+	} {
+		mux := http.NewServeMux()
+		mux.HandleFunc("POST /join", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"share":{"index":0,"of":1},"scenario":%s}`, scenario)
+		})
+		alive := make(chan struct{}) // else the worker would be told that it is not wanted
+		mux.HandleFunc("POST /alive", func(http.ResponseWriter, *http.Request) { <-alive })
+		mux.HandleFunc("POST /result", func(http.ResponseWriter, *http.Request) { close(alive) })
+		coordinator := httptest.NewServer(mux)
+		defer coordinator.Close()
+		err := runLoad(t.Context(), []string{"worker", "--coordinator", coordinator.URL, "--data=/no/such/folder"}, t.Output())
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("scenario %s: got %v, want %q", scenario, err, want)
+		}
 	}
 }
 

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +22,7 @@ import (
 
 // coordinator is the coordinator's side of a run.
 type coordinator struct {
+	build   string // of Chatr, which must be that of all workers
 	jobs    []job
 	clock   *clock
 	silence time.Duration // after which a worker is given up
@@ -45,8 +46,9 @@ type point struct {
 
 // member is a worker, as the coordinator knows it.
 type member struct {
-	fate string        // why it is gone
-	done chan struct{} // closed when it has reported, or is gone
+	fate    string        // why it is gone
+	done    chan struct{} // closed when it has reported, or is gone
+	silence *time.Timer   // from when it joined: gives it up, unless it gives a sign of life
 
 	sent  []byte        // its truth.Log's Export
 	told  chan struct{} // closed when it has given this, or is gone
@@ -55,22 +57,23 @@ type member struct {
 	result *result.Result
 }
 
-// Coordinate runs a scenario with n workers, who come to the listener, and returns the merged result. One of them
-// watches the targets, so these should be URLs. A worker that was lost under load is told in the result's Workers.
-func Coordinate(ctx context.Context, l net.Listener, s *scenario.Scenario, watch []string, n int, note func(string)) (*result.Result, error) {
-	c, err := newCoordinator(ctx, s, watch, n, note)
+// Coordinate runs a scenario with n workers of the same build, who come to the listener, and returns the merged result.
+// One of them watches the targets, so these should be URLs. A worker that was lost under load is told in the result's
+// Workers.
+func Coordinate(ctx context.Context, build string, l net.Listener, s *scenario.Scenario, watch []string, n int, note func(string)) (*result.Result, error) {
+	c, err := newCoordinator(ctx, build, s, watch, n, note)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return c.run(ctx, l, s)
 }
 
-func newCoordinator(ctx context.Context, s *scenario.Scenario, watch []string, n int, note func(string)) (*coordinator, error) {
+func newCoordinator(ctx context.Context, build string, s *scenario.Scenario, watch []string, n int, note func(string)) (*coordinator, error) {
 	if err := s.CheckWorkers(n); err != nil {
 		return nil, err
 	}
 	c := &coordinator{
-		jobs: make([]job, n), clock: newClock(), silence: silence, note: note,
+		build: build, jobs: make([]job, n), clock: newClock(), silence: silence, note: note,
 		come: make(chan struct{}), points: map[drive.Point]*point{}, members: make([]*member, n),
 	}
 	c.over, c.end = context.WithCancelCause(ctx)
@@ -81,7 +84,10 @@ func newCoordinator(ctx context.Context, s *scenario.Scenario, watch []string, n
 	for i := range c.jobs {
 		c.jobs[i] = common
 		c.jobs[i].Share = scenario.Share{Index: i, Of: n}
-		c.members[i] = &member{done: make(chan struct{}), told: make(chan struct{})}
+		c.members[i] = &member{
+			done: make(chan struct{}), told: make(chan struct{}),
+			silence: time.AfterFunc(math.MaxInt64, func() { c.lose(i, fmt.Sprintf("it gave no sign of life for %v", c.silence)) }),
+		}
 	}
 	c.jobs[0].Watch = watch
 	for _, p := range drive.Points {
@@ -107,6 +113,9 @@ func (c *coordinator) run(ctx context.Context, l net.Listener, s *scenario.Scena
 	go func() { _ = server.Serve(l) }() // ends with Shutdown
 	defer func() {
 		c.end(errors.New("the run is over"))
+		for _, m := range c.members {
+			m.silence.Stop()
+		}
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 		defer cancel()
 		_ = server.Shutdown(closing) // answers the last worker
@@ -116,7 +125,10 @@ func (c *coordinator) run(ctx context.Context, l net.Listener, s *scenario.Scena
 		return nil, fmt.Errorf("wait for workers: %d of %d came: %w", c.here(), len(c.jobs), err)
 	}
 	c.note("all workers are here")
-	if err := c.collect(s.Ramp + s.Warmup + s.Duration + s.Settle + finishTime); err != nil {
+	if err := c.ready(s.Ramp + finishTime); err != nil {
+		return nil, err
+	}
+	if err := c.collect(s.Warmup + s.Duration + 2*s.Settle + finishTime); err != nil { // they settle, meet, and settle again
 		return nil, err
 	}
 	return c.merge(s)
@@ -132,6 +144,9 @@ func (c *coordinator) within(limit time.Duration, done <-chan struct{}) error {
 	case <-done:
 		return nil
 	case <-timer.C:
+		if isClosed(done) {
+			return nil
+		}
 		return errLate
 	case <-c.over.Done():
 		return context.Cause(c.over)
@@ -144,20 +159,68 @@ func (c *coordinator) here() int {
 	return c.joined
 }
 
-// collect waits until every worker has reported or is gone.
+// ready waits until every worker is, without which there is no run.
+func (c *coordinator) ready(limit time.Duration) error {
+	err := c.within(limit, c.points[drive.Ready].done)
+	if !errors.Is(err, errLate) {
+		return err
+	}
+	c.loseAwaited() // which ends the run
+	return context.Cause(c.over)
+}
+
+// collect waits until every worker has reported or is gone. At the limit it gives up those that hold the others up, and
+// these have time to finish without them.
 func (c *coordinator) collect(limit time.Duration) error {
-	end := time.Now().Add(limit)
-	for i, m := range c.members {
-		err := c.within(time.Until(end), m.done)
-		if errors.Is(err, errLate) {
-			c.lose(i, "it did not finish in time")
-			err = c.within(closeTime, m.done) // the run has ended unless it had begun
+	for {
+		err := c.finished(limit)
+		if !errors.Is(err, errLate) {
+			return err
 		}
-		if err != nil {
+		c.loseAwaited()
+		limit = finishTime
+	}
+}
+
+// finished waits until every worker has reported or is gone.
+func (c *coordinator) finished(limit time.Duration) error {
+	end := time.Now().Add(limit)
+	for _, m := range c.members {
+		if err := c.within(time.Until(end), m.done); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// loseAwaited gives up the workers that the others wait for.
+func (c *coordinator) loseAwaited() {
+	for _, i := range c.awaited() {
+		c.lose(i, "it did not finish in time")
+	}
+}
+
+// awaited lists the workers that are missing where the first of them is: at a meeting point, with its account of what it
+// sent, or with its result.
+func (c *coordinator) awaited() (all []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var steps []func(i int) (done bool)
+	for _, name := range drive.Points {
+		steps = append(steps, func(i int) bool { return c.points[name].here[i] })
+	}
+	steps = append(steps, func(i int) bool { return isClosed(c.members[i].told) }, func(int) bool { return false })
+	for _, done := range steps {
+		for i, m := range c.members {
+			if !isClosed(m.done) && !done(i) {
+				all = append(all, i)
+			}
+		}
+		if len(all) > 0 {
+			break
+		}
+	}
+	return all
 }
 
 // merge adds up what was reported. The missing are told as such, and as errors: half of the load is not the load.
@@ -190,12 +253,12 @@ func (c *coordinator) merge(s *scenario.Scenario) (*result.Result, error) {
 	return merged, nil
 }
 
-// lose gives a worker up. Before the load has begun this is the end of the run.
+// lose gives a worker up, unless it has reported or the run is over. Before the load has begun this is the end of the run.
 func (c *coordinator) lose(i int, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[i]
-	if isClosed(m.done) {
+	if isClosed(m.done) || c.over.Err() != nil {
 		return
 	}
 	if !isClosed(c.points[drive.Ready].done) {
@@ -239,8 +302,14 @@ func (c *coordinator) check(name drive.Point, p *point) {
 	close(p.done)
 }
 
-// join gives a worker its part.
-func (c *coordinator) join(w http.ResponseWriter, _ *http.Request) {
+// join gives a worker its part. One of another build may make another plan of the same scenario.
+func (c *coordinator) join(w http.ResponseWriter, r *http.Request) {
+	if build := r.URL.Query().Get("build"); build != c.build {
+		problem := fmt.Sprintf("the worker is chatr %q and the coordinator chatr %q; all must be of one build", build, c.build)
+		c.note("refused a worker: " + problem)
+		http.Error(w, problem, http.StatusConflict)
+		return
+	}
 	c.mu.Lock()
 	i := c.joined
 	if i >= len(c.jobs) {
@@ -249,11 +318,12 @@ func (c *coordinator) join(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	c.joined++
+	c.members[i].silence.Reset(c.silence)
 	if c.joined == len(c.jobs) {
 		close(c.come)
 	}
 	c.mu.Unlock()
-	reply(w, c.jobs[i]) // a worker that is gone is missed later
+	reply(w, c.jobs[i]) // a worker that is gone gives no sign of life
 }
 
 // reply answers with JSON; whoever asked may be gone.
@@ -270,33 +340,36 @@ func (c *coordinator) alive(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	m := c.members[i]
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // the answer does not wait for the signs to end
 	w.Header().Set("Connection", "close")
-	stop := context.AfterFunc(c.over, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	sign := make([]byte, 64)
-	for {
-		_ = control.SetReadDeadline(time.Now().Add(c.silence))
-		if c.over.Err() != nil {
-			break
+	var interrupting sync.WaitGroup
+	heard := make(chan struct{})
+	interrupting.Go(func() {
+		select {
+		case <-m.done:
+		case <-c.over.Done():
+		case <-heard:
+			return
 		}
-		if _, err := r.Body.Read(sign); err != nil {
-			c.lose(i, c.silent(err))
-			break
+		_ = control.SetReadDeadline(time.Unix(1, 0))
+	})
+	why := ""
+	for sign := make([]byte, 64); why == ""; {
+		switch _, err := r.Body.Read(sign); {
+		case err == nil:
+			m.silence.Reset(c.silence)
+		case errors.Is(err, io.EOF):
+			why = "it ended without a result"
+		default:
+			why = "its connection broke"
 		}
 	}
+	close(heard)
+	interrupting.Wait()
+	c.lose(i, why) // which says nothing new when that was the interruption
 	c.gone(w, i)
-}
-
-func (c *coordinator) silent(err error) string {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Sprintf("it gave no sign of life for %v", c.silence)
-	case errors.Is(err, io.EOF):
-		return "it ended without a result"
-	}
-	return "its connection broke"
 }
 
 // gone answers a worker that is no longer wanted.

@@ -25,31 +25,35 @@ type outcome struct {
 	err    error
 }
 
-// coordinate starts a coordinator of n workers, and returns its address.
-func coordinate(t *testing.T, n int) (address string, done <-chan outcome) {
-	t.Helper()
-	address, _, done = coordinateWith(t, n, silence)
-	return address, done
-}
+// build is that of Chatr in these tests.
+const build = "1.2"
 
-func coordinateWith(t *testing.T, n int, silence time.Duration) (address string, c *coordinator, done <-chan outcome) {
+// newTeam makes a coordinator of n workers, whose signs of life nobody waits for.
+func newTeam(t *testing.T, n int) (*coordinator, *scenario.Scenario) {
 	t.Helper()
-	var s scenario.Scenario
-	if _, err := config.Load(&s, "load", config.Source{Args: []string{"--connections=10", "--endpoint=http://127.0.0.1:1"}}, io.Discard); err != nil {
+	s := &scenario.Scenario{}
+	if _, err := config.Load(s, "load", config.Source{Args: []string{"--connections=10", "--endpoint=http://127.0.0.1:1"}}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCoordinator(t.Context(), &s, []string{"http://127.0.0.1:1/metrics"}, n, func(string) {})
+	c, err := newCoordinator(t.Context(), build, s, []string{"http://127.0.0.1:1/metrics"}, n, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.silence = silence
+	c.silence = time.Hour
+	return c, s
+}
+
+// coordinate starts a coordinator of n workers, and returns its address.
+func coordinate(t *testing.T, n int) (address string, c *coordinator, done <-chan outcome) {
+	t.Helper()
+	c, s := newTeam(t, n)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan outcome, 1)
 	go func() {
-		r, err := c.run(t.Context(), l, &s)
+		r, err := c.run(t.Context(), l, s)
 		ended <- outcome{r, err}
 	}()
 	return "http://" + l.Addr().String(), c, ended
@@ -62,7 +66,7 @@ func joined(t *testing.T, address string, n int) []*worker {
 	var meeting sync.WaitGroup
 	for i := range workers {
 		workers[i] = &worker{coordinator: address, clock: newClock()}
-		if err := call(t.Context(), http.MethodPost, address+"/join", nil, &workers[i].job); err != nil {
+		if err := call(t.Context(), http.MethodPost, address+"/join?build="+build, nil, &workers[i].job); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +97,7 @@ func answer(t *testing.T, url, body string) (status int, text string) {
 }
 
 func TestResultsOfAllAreMerged(t *testing.T) {
-	address, done := coordinate(t, 2)
+	address, _, done := coordinate(t, 2)
 	workers := joined(t, address, 2)
 	one, two := workers[0].job, workers[1].job
 	if one.Share != (scenario.Share{Index: 0, Of: 2}) || two.Share != (scenario.Share{Index: 1, Of: 2}) || one.Run != two.Run || len(one.Watch) != 1 || len(two.Watch) != 0 {
@@ -102,7 +106,7 @@ func TestResultsOfAllAreMerged(t *testing.T) {
 	if !reflect.DeepEqual(one.Scenario, two.Scenario) || one.Scenario.Connections != 10 {
 		t.Errorf("got the scenarios %+v and %+v, want the whole one for both", one.Scenario, two.Scenario)
 	}
-	if status, text := answer(t, address+"/join", ""); status != http.StatusConflict {
+	if status, text := answer(t, address+"/join?build="+build, ""); status != http.StatusConflict {
 		t.Errorf("a third worker: got %d %q, want 409", status, text)
 	}
 	for _, bad := range []string{"/result", "/result?index=2", "/meet?index=-1&at=begin", "/meet?index=0&at=noon", "/result?index=x", "/alive?index=2", "/sent?index=9", "/sent?index=0&offset=1s"} {
@@ -138,7 +142,7 @@ func TestResultsOfAllAreMerged(t *testing.T) {
 
 // TestMeetWaitsForAll asks with one worker of two.
 func TestMeetWaitsForAll(t *testing.T) {
-	address, _ := coordinate(t, 2)
+	address, _, _ := coordinate(t, 2)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := call(ctx, http.MethodPost, address+"/meet?index=0&at=begin", nil, nil); err == nil {
@@ -148,7 +152,7 @@ func TestMeetWaitsForAll(t *testing.T) {
 
 // TestAllBeginAtOneMoment compares what the workers are told.
 func TestAllBeginAtOneMoment(t *testing.T) {
-	address, _ := coordinate(t, 3)
+	address, _, _ := coordinate(t, 3)
 	told := make([]moment, 3)
 	var meeting sync.WaitGroup
 	for i := range told {
@@ -166,12 +170,12 @@ func TestAllBeginAtOneMoment(t *testing.T) {
 
 // TestFailureBeforeTheLoadEndsTheRun: the one that watches fails, and the other one ends too.
 func TestFailureBeforeTheLoadEndsTheRun(t *testing.T) {
-	address, done := coordinate(t, 2)
+	address, _, done := coordinate(t, 2)
 	o := drive.Options{Key: strings.Repeat("k", 40)}
 	errs := make([]error, 2)
 	var working sync.WaitGroup
 	for i := range errs {
-		working.Go(func() { _, errs[i] = Work(t.Context(), address, o) })
+		working.Go(func() { _, errs[i] = Work(t.Context(), build, address, o) })
 	}
 	working.Wait()
 	if o := <-done; o.err == nil || !strings.Contains(o.err.Error(), "worker 1: scrape") {
@@ -187,13 +191,13 @@ func TestFailureBeforeTheLoadEndsTheRun(t *testing.T) {
 // TestLostWorkersAreTold loses the second of three under load, in several ways.
 func TestLostWorkersAreTold(t *testing.T) {
 	tests := []struct {
-		name    string
-		silence time.Duration
-		leave   func(t *testing.T, w *worker)
-		want    string
+		name  string
+		leave func(t *testing.T, c *coordinator, w *worker)
+		want  string
 	}{
-		{"silent", 50 * time.Millisecond, func(t *testing.T, w *worker) {
-			body, _ := io.Pipe() // nothing ever comes
+		{"silent", func(t *testing.T, c *coordinator, w *worker) {
+			body, _ := io.Pipe()          // nothing ever comes
+			c.members[1].silence.Reset(0) // an hour is over
 			answer, err := http.Post(w.url("alive"), "", body)
 			if err != nil {
 				t.Error(err)
@@ -202,8 +206,9 @@ func TestLostWorkersAreTold(t *testing.T) {
 			if err := read(answer, nil); err == nil || !strings.Contains(err.Error(), "no sign of life") {
 				t.Errorf("the silent one: got %v, want that it was given up", err)
 			}
-		}, "it gave no sign of life for 50ms"},
-		{"broken connection", silence, func(t *testing.T, w *worker) {
+		}, "it gave no sign of life for 1h0m0s"},
+		{"never heard of", func(_ *testing.T, c *coordinator, _ *worker) { c.members[1].silence.Reset(0) }, "it gave no sign of life for 1h0m0s"},
+		{"broken connection", func(t *testing.T, _ *coordinator, w *worker) {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(w.coordinator, "http://"))
 			if err != nil {
 				t.Error(err)
@@ -212,30 +217,32 @@ func TestLostWorkersAreTold(t *testing.T) {
 			_, _ = io.WriteString(conn, "POST /alive?index=1 HTTP/1.1\r\nHost: coordinator\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n.\r\n")
 			_ = conn.Close()
 		}, "its connection broke"},
-		{"ended", silence, func(t *testing.T, w *worker) { answer(t, w.url("alive"), "...") }, "it ended without a result"},
-		{"failed", silence, func(t *testing.T, w *worker) { answer(t, w.url("result", "error", "no memory"), "") }, "no memory"},
+		{"ended", func(t *testing.T, _ *coordinator, w *worker) { answer(t, w.url("alive"), "...") }, "it ended without a result"},
+		{"failed", func(t *testing.T, _ *coordinator, w *worker) { answer(t, w.url("result", "error", "no memory"), "") }, "no memory"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			address, c, done := coordinateWith(t, 3, tt.silence)
+			address, c, done := coordinate(t, 3)
 			workers := joined(t, address, 3)
+			told := make(chan struct{}) // what the lost one wants to know; the last report ends the coordinator
 			var working sync.WaitGroup
 			for _, w := range []*worker{workers[0], workers[2]} {
 				working.Go(func() {
 					if _, err := w.meet(t.Context(), drive.Settled); err != nil {
 						t.Errorf("settled: %v", err)
 					}
-					told := 0
-					if err := w.exchange(t.Context(), []byte{}, func([]byte, time.Duration) error { told++; return nil }); err != nil || told != 1 {
-						t.Errorf("exchange: got %v and the accounts of %d, want one", err, told)
+					accounts := 0
+					if err := w.exchange(t.Context(), []byte{}, func([]byte, time.Duration) error { accounts++; return nil }); err != nil || accounts != 1 {
+						t.Errorf("exchange: got %v and the accounts of %d, want one", err, accounts)
 					}
+					<-told
 					if status, text := answer(t, w.url("result"), aResult); status != http.StatusNoContent {
 						t.Errorf("result: got %d %q", status, text)
 					}
 				})
 			}
-			tt.leave(t, workers[1])
+			tt.leave(t, c, workers[1])
 			<-c.members[1].done
 			if _, err := workers[1].meet(t.Context(), drive.Settled); err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the lost one comes back: got %v, want to hear that it was given up", err)
@@ -243,6 +250,7 @@ func TestLostWorkersAreTold(t *testing.T) {
 			if status, _ := answer(t, workers[1].url("result"), aResult); status != http.StatusConflict {
 				t.Errorf("the lost one has a result: got %d, want 409", status)
 			}
+			close(told)
 			working.Wait()
 			o := <-done
 			if o.err != nil {
@@ -258,8 +266,111 @@ func TestLostWorkersAreTold(t *testing.T) {
 	}
 }
 
+// TestOnlyWhoHoldsTheOthersUpIsGivenUp lets the second of three hang at each step after the load has begun, though it lives.
+func TestOnlyWhoHoldsTheOthersUpIsGivenUp(t *testing.T) {
+	settle := func(w *worker) error {
+		_, err := w.meet(t.Context(), drive.Settled)
+		return err
+	}
+	exchange := func(w *worker) error {
+		return w.exchange(t.Context(), []byte{}, func([]byte, time.Duration) error { return nil })
+	}
+	tests := []struct {
+		hangs   string
+		comesTo func(w *worker) error
+		waiting func(c *coordinator, i int) bool // whether another worker has come as far as it can
+	}{
+		{"before it settles", func(*worker) error { return nil }, func(c *coordinator, i int) bool { return c.points[drive.Settled].here[i] }},
+		{"before it tells", settle, func(c *coordinator, i int) bool { return isClosed(c.members[i].told) }},
+		{"before it reports", func(w *worker) error { return errors.Join(settle(w), exchange(w)) }, func(c *coordinator, i int) bool { return isClosed(c.members[i].done) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.hangs, func(t *testing.T) {
+			t.Parallel()
+			c, s := newTeam(t, 3)
+			server := httptest.NewServer(c.handler())
+			defer server.Close()
+			workers := joined(t, server.URL, 3)
+			if err := c.ready(0); err != nil {
+				t.Errorf("ready: %v", err)
+			}
+			var working sync.WaitGroup
+			working.Go(func() {
+				if err := tt.comesTo(workers[1]); err != nil {
+					t.Errorf("the second: %v", err)
+				}
+			})
+			for _, w := range []*worker{workers[0], workers[2]} {
+				working.Go(func() {
+					if err := errors.Join(settle(w), exchange(w)); err != nil {
+						t.Errorf("settle and exchange: %v", err)
+					}
+					if status, text := answer(t, w.url("result"), aResult); status != http.StatusNoContent {
+						t.Errorf("result: got %d %q", status, text)
+					}
+				})
+			}
+			for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+				c.mu.Lock()
+				waiting = tt.waiting(c, 0) && tt.waiting(c, 2)
+				c.mu.Unlock()
+			}
+			if err := c.collect(0); err != nil {
+				t.Fatal(err)
+			}
+			working.Wait()
+			r, err := c.merge(s)
+			if err != nil || r.Missing() != 1 || r.Workers[1].Fate != "it did not finish in time" {
+				t.Errorf("got %+v and %v, want the second missing", r, err)
+			}
+		})
+	}
+}
+
+// TestUnreadyWorkerEndsTheRun tells which of two has not come to the load's beginning in time.
+func TestUnreadyWorkerEndsTheRun(t *testing.T) {
+	c, _ := newTeam(t, 2)
+	c.points[drive.Begin].here[0] = true
+	if err := c.ready(0); err == nil || err.Error() != "worker 2: it did not finish in time" {
+		t.Errorf("got %v, want that the second held the first up", err)
+	}
+}
+
+// TestDeadBeforeItsFirstSign lets a worker join and say no more, while the other one has not come.
+func TestDeadBeforeItsFirstSign(t *testing.T) {
+	address, c, done := coordinate(t, 2)
+	if status, text := answer(t, address+"/join?build="+build, ""); status != http.StatusOK {
+		t.Fatalf("join: got %d %q", status, text)
+	}
+	c.members[0].silence.Reset(0) // an hour is over
+	if o := <-done; o.err == nil || !strings.Contains(o.err.Error(), "1 of 2 came: worker 1: it gave no sign of life for 1h0m0s") {
+		t.Errorf("got %v, want that the first is gone", o.err)
+	}
+}
+
+func TestOtherBuildsAreRefused(t *testing.T) {
+	address, c, _ := coordinate(t, 1)
+	_, err := Work(t.Context(), "1.3", address, drive.Options{})
+	if err == nil || !strings.Contains(err.Error(), `the worker is chatr "1.3" and the coordinator chatr "1.2"`) {
+		t.Errorf("got %v, want both versions", err)
+	}
+	if got := c.here(); got != 0 {
+		t.Errorf("%d workers joined, want none", got)
+	}
+}
+
+func TestMissingKeyIsTold(t *testing.T) {
+	address, _, done := coordinate(t, 1)
+	if _, err := Work(t.Context(), build, address, drive.Options{}); !errors.Is(err, ErrNoKey) {
+		t.Errorf("got %v, want ErrNoKey", err)
+	}
+	if o := <-done; o.err == nil || !strings.Contains(o.err.Error(), ErrNoKey.Error()) {
+		t.Errorf("the coordinator: got %v, want the worker's own words", o.err)
+	}
+}
+
 func TestNobodyIsLeft(t *testing.T) {
-	address, done := coordinate(t, 1)
+	address, _, done := coordinate(t, 1)
 	w := joined(t, address, 1)[0]
 	answer(t, w.url("result", "error", "no memory"), "")
 	if o := <-done; o.err == nil || !strings.Contains(o.err.Error(), "no memory") {
@@ -274,7 +385,7 @@ func TestWorkersEndWithTheirCoordinator(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := newCoordinator(t.Context(), &scenario.Scenario{Endpoint: "http://127.0.0.1:1", Hub: "bench", Connections: 2, Subprotocols: []string{"json"},
+			c, err := newCoordinator(t.Context(), build, &scenario.Scenario{Endpoint: "http://127.0.0.1:1", Hub: "bench", Connections: 2, Subprotocols: []string{"json"},
 				Publish: scenario.Publish{Sizes: []string{"128"}}, Event: scenario.Event{Name: "e"}, Slow: scenario.Slow{Rate: 1}, Storm: scenario.Storm{Share: 1}, Duration: time.Second}, nil, 2, func(string) {})
 			if err != nil {
 				t.Fatal(err)
@@ -283,14 +394,18 @@ func TestWorkersEndWithTheirCoordinator(t *testing.T) {
 			defer s.Close()
 			done := make(chan error, 1)
 			go func() {
-				_, err := Work(t.Context(), s.URL, drive.Options{Key: strings.Repeat("k", 40)})
+				_, err := Work(t.Context(), build, s.URL, drive.Options{Key: strings.Repeat("k", 40)})
 				done <- err
 			}()
 			for here := false; !here; { // it waits for the other to begin
 				c.mu.Lock()
 				here = c.points[drive.Begin].here[0]
 				c.mu.Unlock()
-				time.Sleep(time.Millisecond)
+				select {
+				case err := <-done:
+					t.Fatalf("the worker ended before it had begun: %v", err)
+				case <-time.After(time.Millisecond):
+				}
 			}
 			end(c, s)
 			if err := <-done; err == nil || !strings.Contains(err.Error(), "enough") && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "coordinator is gone") {
@@ -306,7 +421,7 @@ func TestScenarioThatCannotBeShared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Coordinate(t.Context(), l, s, nil, 11, func(string) {}); err == nil || !strings.Contains(err.Error(), "connections is 0") {
+	if _, err := Coordinate(t.Context(), build, l, s, nil, 11, func(string) {}); err == nil || !strings.Contains(err.Error(), "connections is 0") {
 		t.Errorf("got %v", err)
 	}
 }

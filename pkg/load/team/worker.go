@@ -26,10 +26,15 @@ type worker struct {
 	estimate    estimate // of the coordinator's clock
 }
 
-// Work does one part of a coordinator's scenario, waiting for the coordinator to be there.
-func Work(ctx context.Context, coordinator string, o drive.Options) (*result.Result, error) {
+// ErrNoKey says that a worker's part cannot be done without a key.
+var ErrNoKey = errors.New("the scenario's clients need tokens, and this worker has no access key to sign them")
+
+// Work does one part of a coordinator's scenario, waiting for the coordinator to be there. The build of Chatr must be the
+// coordinator's. Options need a key unless the scenario is of people who chat; without it the error is ErrNoKey.
+func Work(ctx context.Context, build, coordinator string, o drive.Options) (*result.Result, error) {
 	w := &worker{coordinator: coordinator, clock: newClock()}
-	if err := patiently(ctx, func() error { return call(ctx, http.MethodPost, coordinator+"/join", nil, &w.job) }); err != nil {
+	join := coordinator + "/join?" + url.Values{"build": {build}}.Encode()
+	if err := patiently(ctx, func() error { return call(ctx, http.MethodPost, join, nil, &w.job) }); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	wanted, cancel := context.WithCancelCause(ctx)
@@ -64,6 +69,9 @@ func Work(ctx context.Context, coordinator string, o drive.Options) (*result.Res
 
 // run drives the worker's share.
 func (w *worker) run(ctx context.Context, o drive.Options) (*result.Result, error) {
+	if o.Key == "" && !w.Scenario.Chat.Journeys {
+		return nil, ErrNoKey
+	}
 	for _, text := range w.Watch {
 		t, err := measure.ParseTarget(text)
 		if err != nil {
@@ -106,7 +114,7 @@ func (w *worker) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := direct.Do(request)
 	if err != nil {
 		return fmt.Errorf("the coordinator is gone: %w", err)
 	}
@@ -195,6 +203,13 @@ func patiently(ctx context.Context, try func() error) error {
 	}
 }
 
+// direct uses no proxy, whatever the environment says: it would hold back signs of life.
+var direct = func() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil
+	return &http.Client{Transport: t}
+}()
+
 // call makes a request, and decodes the answer unless into is nil.
 func call(ctx context.Context, method, target string, body []byte, into any) error {
 	answer, err := send(ctx, method, target, body)
@@ -209,7 +224,7 @@ func send(ctx context.Context, method, target string, body []byte) (*http.Respon
 	if err != nil {
 		return nil, err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := direct.Do(request)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
