@@ -3,7 +3,7 @@ package load_test
 
 import (
 	"bufio"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,59 +13,69 @@ import (
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/load/result"
-	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
 // lab runs chatr load until it ends, and returns what it printed and its exit status.
 func lab(t *testing.T, args ...string) (out string, status int) {
 	t.Helper()
+	return watched(t, func(string, *os.Process) {}, args...)
+}
+
+// watched is lab that tells each line as soon as it is printed.
+func watched(t *testing.T, watch func(line string, p *os.Process), args ...string) (out string, status int) {
+	t.Helper()
 	cmd := exec.Command(topology.Binary(t), append([]string{"load"}, args...)...)
 	cmd.Env = append(os.Environ(), "CHATR_ACCESS_KEY="+topology.AccessKey)
-	b, err := cmd.CombinedOutput()
-	if err != nil && cmd.ProcessState == nil {
-		t.Fatal(err)
+	from, to := io.Pipe()
+	cmd.Stdout, cmd.Stderr = to, to
+	if err := cmd.Start(); err != nil {
+		t.Error(err) // not always in the test's own goroutine
+		return "", -1
 	}
-	t.Logf("chatr load %s:\n%s", strings.Join(args, " "), b)
-	return string(b), cmd.ProcessState.ExitCode()
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for r := bufio.NewReader(from); ; {
+			line, err := r.ReadString('\n')
+			out += line
+			watch(line, cmd.Process)
+			if err != nil {
+				return
+			}
+		}
+	})
+	_ = cmd.Wait() // however it ends
+	_ = to.Close()
+	reading.Wait()
+	t.Logf("chatr load %s:\n%s", strings.Join(args, " "), out)
+	return out, cmd.ProcessState.ExitCode()
 }
 
 // crew runs chatr load with n workers until all have ended, and returns what the coordinator printed and its exit status.
 // watch, if there is one, is told each line that the first worker prints; no other worker may fail then.
 func crew(t *testing.T, n int, watch func(line string, worker *os.Process), args ...string) (out string, status int) {
 	t.Helper()
-	address := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	var working sync.WaitGroup
-	for i := range n {
-		working.Go(func() {
-			if i == 0 && watch != nil {
-				watched(t, watch, "worker", "--coordinator", "http://"+address)
-			} else if _, status := lab(t, "worker", "--coordinator", "http://"+address); status != 0 {
-				t.Errorf("status of a worker: got %d, want 0", status)
-			}
-		})
+	work := func(address string) {
+		for i := range n {
+			working.Go(func() {
+				args := []string{"worker", "--coordinator", "http://" + address}
+				if i == 0 && watch != nil {
+					watched(t, watch, args...)
+				} else if _, status := lab(t, args...); status != 0 {
+					t.Errorf("status of a worker: got %d, want 0", status)
+				}
+			})
+		}
 	}
-	out, status = lab(t, append([]string{"--workers=" + strconv.Itoa(n), "--listen", address}, args...)...)
+	out, status = watched(t, func(line string, _ *os.Process) {
+		if says, waits := strings.CutPrefix(line, "waiting at "); waits {
+			address, _, _ := strings.Cut(says, " ")
+			work(address)
+		}
+	}, append([]string{"--workers=" + strconv.Itoa(n), "--listen=127.0.0.1:0"}, args...)...)
 	working.Wait()
 	return out, status
-}
-
-// watched runs chatr load until it ends.
-func watched(t *testing.T, watch func(line string, p *os.Process), args ...string) {
-	cmd := exec.Command(topology.Binary(t), append([]string{"load"}, args...)...)
-	cmd.Env = append(os.Environ(), "CHATR_ACCESS_KEY="+topology.AccessKey)
-	lines, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	for s := bufio.NewScanner(lines); s.Scan(); {
-		watch(s.Text(), cmd.Process)
-	}
-	_ = cmd.Wait() // however it ends
 }
 
 func TestSmoke(t *testing.T) {
@@ -74,7 +84,7 @@ func TestSmoke(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "result.json")
 	out, status := lab(t, "--endpoint", gateway.URL, "--connections=60", "--ramp=200ms", "--subprotocols=json:3,reliable:2,simple",
 		"--groups-count=5", "--groups-sizes=big:50", "--publish-rate=100", "--rest-group-rate=20", "--rest-user-rate=20", "--churn-rate=20",
-		"--storm-every=700ms", "--warmup=200ms", "--duration=1500ms", "--watch=server="+strconv.Itoa(gateway.PID())+","+gateway.Ops+"/metrics",
+		"--storm-every=700ms", "--warmup=200ms", "--duration=3s", "--in-flight=10s", "--settle=1m", "--watch=server="+strconv.Itoa(gateway.PID())+","+gateway.Ops+"/metrics",
 		"--output", file, "--html", file+".html", "--fail-if=faults>0,ready<60,errors>0,delivered.rate<=0")
 	if status != 0 {
 		t.Fatalf("status: got %d, want 0", status)
@@ -104,7 +114,7 @@ func TestSmoke(t *testing.T) {
 	t.Run("the example scenario, smaller", func(t *testing.T) {
 		t.Parallel()
 		_, status := lab(t, "--config", "../../deploy/load/scenario.yaml", "--endpoint", gateway.URL, "--connections=150", "--ramp=0s", "--warmup=0s",
-			"--duration=500ms", "--fail-if=faults>0,ready<150,errors>0,delivered.rate<=0")
+			"--duration=2s", "--in-flight=10s", "--settle=1m", "--fail-if=faults>0,ready<150,errors>0,delivered.rate<=0")
 		if status != 0 {
 			t.Errorf("status: got %d, want 0", status)
 		}
@@ -113,7 +123,7 @@ func TestSmoke(t *testing.T) {
 		t.Parallel()
 		chatted := file + ".chat"
 		_, status := lab(t, "--endpoint", gateway.URL, "--chat-journeys", "--chat-idle-rate=20", "--churn-rate=5", "--connections=12", "--groups-count=3", "--publish-rate=40",
-			"--subprotocols=reliable,json", "--ramp=200ms", "--warmup=0s", "--duration=1s", "--storm-every=400ms", "--output", chatted, "--fail-if=faults>0,ready<12,errors>0,delivered.rate<=0")
+			"--subprotocols=reliable,json", "--ramp=200ms", "--warmup=0s", "--duration=3s", "--in-flight=10s", "--settle=1m", "--storm-every=400ms", "--output", chatted, "--fail-if=faults>0,ready<12,errors>0,delivered.rate<=0")
 		r, err := result.Read(chatted)
 		if status != 0 || err != nil || r.Latency["event"] == nil || r.Totals["churned"] == 0 {
 			t.Errorf("got status %d, %v and %+v, want people who type, leave, and go idle", status, err, r)
@@ -123,7 +133,7 @@ func TestSmoke(t *testing.T) {
 		t.Parallel()
 		merged := file + ".merged"
 		out, status := crew(t, 3, nil, "--endpoint", gateway.URL, "--connections=22", "--groups-count=1", "--publish-rate=50", "--rest-group-rate=20", "--rest-user-rate=20",
-			"--subprotocols=json:3,reliable:2,simple", "--churn-rate=20", "--storm-every=300ms", "--ramp=0s", "--warmup=0s", "--duration=1s", "--watch="+gateway.Ops+"/metrics", "--output", merged,
+			"--subprotocols=json:3,reliable:2,simple", "--churn-rate=20", "--storm-every=300ms", "--ramp=0s", "--warmup=0s", "--duration=2s", "--in-flight=10s", "--settle=1m", "--watch="+gateway.Ops+"/metrics", "--output", merged,
 			"--fail-if=faults>0,ready<22,errors>0,unjudged>0,missing>0")
 		r, err := result.Read(merged)
 		if status != 0 || err != nil || r.Truth.Due == 0 || r.Totals["ready"] != 22 || len(r.Processes) != 1 || len(r.Workers) != 3 || r.Workers[0].Connections != 8 || r.Workers[2].Connections != 7 {
@@ -135,7 +145,7 @@ func TestSmoke(t *testing.T) {
 	})
 	t.Run("people who chat, in two workers", func(t *testing.T) {
 		t.Parallel()
-		if _, status := crew(t, 2, nil, "--endpoint", gateway.URL, "--chat-journeys", "--connections=6", "--groups-count=2", "--publish-rate=40", "--ramp=0s", "--warmup=0s", "--duration=1s",
+		if _, status := crew(t, 2, nil, "--endpoint", gateway.URL, "--chat-journeys", "--connections=6", "--groups-count=2", "--publish-rate=40", "--ramp=0s", "--warmup=0s", "--duration=2s", "--settle=1m",
 			"--fail-if=faults>0,ready<6,errors>0,delivered.rate<=0"); status != 0 {
 			t.Errorf("status: got %d, want 0", status)
 		}
@@ -148,7 +158,7 @@ func TestSmoke(t *testing.T) {
 				_ = worker.Kill()
 			}
 		}
-		out, status := crew(t, 3, kill, "--endpoint", gateway.URL, "--connections=12", "--groups-count=1", "--publish-rate=100", "--ramp=0s", "--warmup=0s", "--duration=10s",
+		out, status := crew(t, 3, kill, "--endpoint", gateway.URL, "--connections=12", "--groups-count=1", "--publish-rate=100", "--ramp=0s", "--warmup=0s", "--duration=10s", "--settle=1m",
 			"--output", merged, "--html", merged+".html")
 		r, err := result.Read(merged)
 		if status != 1 || err != nil || r.Missing() != 1 || !strings.Contains(out, "the result is incomplete: 1 of 3 workers are missing") || !strings.Contains(out, "nobody knows what its 4 connections got") {
@@ -160,8 +170,8 @@ func TestSmoke(t *testing.T) {
 	})
 	t.Run("TLS", func(t *testing.T) {
 		t.Parallel()
-		_, status := lab(t, "--endpoint", gateway.Secure, "--authority", gateway.Authority, "--connections=10", "--publish-rate=50", "--groups-count=2",
-			"--ramp=0s", "--warmup=0s", "--duration=300ms", "--fail-if=faults>0,ready<10,errors>0,delivered.rate<=0")
+		_, status := lab(t, "--endpoint", gateway.Secure, "--authority", gateway.Authority, "--connections=10", "--publish-rate=50", "--rest-group-rate=20", "--groups-count=2",
+			"--ramp=0s", "--warmup=0s", "--duration=2s", "--settle=1m", "--fail-if=faults>0,ready<10,errors>0,delivered.rate<=0")
 		if status != 0 {
 			t.Errorf("status: got %d, want 0", status)
 		}

@@ -14,7 +14,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/scenario"
 )
 
-// drive runs a short scenario against s.
+// drive runs a short scenario against s. Machines are busy: whoever counts messages of an open loop lets it run for as long
+// as makes a multiple of what it wants, and a message may be under way for long and is waited for.
 func drive(t *testing.T, s *server, args ...string) *result.Result {
 	t.Helper()
 	r, err := Run(t.Context(), settings(t, s.URL, args...), Options{Key: testKey})
@@ -27,7 +28,7 @@ func drive(t *testing.T, s *server, args ...string) *result.Result {
 func settings(t *testing.T, endpoint string, args ...string) *scenario.Scenario {
 	t.Helper()
 	var sc scenario.Scenario
-	short := []string{"--endpoint", endpoint, "--connections=20", "--ramp=0s", "--warmup=0s", "--duration=300ms", "--in-flight=100ms", "--groups-count=4"}
+	short := []string{"--endpoint", endpoint, "--connections=20", "--ramp=0s", "--warmup=0s", "--duration=1s", "--in-flight=10s", "--settle=1m", "--groups-count=4"}
 	if _, err := config.Load(&sc, "load", config.Source{Args: append(short, args...)}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func faultless(t *testing.T, r *result.Result) {
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=400", "--rest-group-rate=50", "--rest-user-rate=50",
-		"--churn-rate=50", "--event-rate=50", "--publish-sizes=64,3000")
+		"--churn-rate=50", "--event-rate=50", "--publish-sizes=64,3000", "--duration=2s")
 	faultless(t, r)
 	for _, kind := range []string{"connect", "join", "ack", "oneway", "roundtrip", "rest", "event", "late"} {
 		if r.Latency[kind] == nil || r.Latency[kind].P50 < 0 {
@@ -53,7 +54,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		}
 	}
 	if got := r.Totals["sent"]; got < 100 {
-		t.Errorf("sent %d, want at least 100 of 165 in 0.3 s", got)
+		t.Errorf("sent %d, want at least 100 of 1,100", got)
 	}
 	if r.Totals["churned"] == 0 || r.Totals["ready"] != 20 {
 		t.Errorf("totals: got %v", r.Totals)
@@ -65,26 +66,25 @@ func TestEverythingAtOnce(t *testing.T) {
 
 func TestInvocations(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--event-rate=100", "--event-invoke")
+	r := drive(t, newServer(t), "--event-rate=100", "--event-invoke", "--duration=2s")
 	if got := r.Latency["event"]; got == nil || got.Count < 20 || len(r.Errors) > 0 {
-		t.Errorf("got %+v and errors %v, want about 30 answers", got, r.Errors)
+		t.Errorf("got %+v and errors %v, want about 200 answers", got, r.Errors)
 	}
 }
 
 func TestClosedLoopKeepsAWindow(t *testing.T) {
 	t.Parallel()
-	// Each message waits for an answer, for which a busy machine may take long: two seconds are enough for some rounds.
-	r := drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=2s")
+	r := drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=3s")
 	faultless(t, r)
 	if r.Latency["roundtrip"] != nil {
 		t.Error("publishers outside the groups got their own messages")
 	}
-	if r.Totals["sent"] < 20 {
-		t.Errorf("sent %d, want at least 20", r.Totals["sent"])
+	if r.Totals["sent"] <= 8 {
+		t.Errorf("sent %d, want more than the first window", r.Totals["sent"])
 	}
 }
 
-// TestInjectedFaults lets the service lose, repeat and swap one delivery of some thousand.
+// TestInjectedFaults lets the service lose, repeat and swap one delivery of some hundred.
 func TestInjectedFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -103,7 +103,7 @@ func TestInjectedFaults(t *testing.T) {
 			var held func()
 			s.deliver = func(n int, do func()) {
 				switch n {
-				case 500:
+				case 50:
 					tt.fault(do, func(f func()) { held = f })
 				default:
 					do()
@@ -114,8 +114,8 @@ func TestInjectedFaults(t *testing.T) {
 				}
 			}
 			// One receiver and one sender, so that the next delivery is of the same stream.
-			r := drive(t, s, "--connections=1", "--groups-count=1", "--publish-outside=1", "--publish-rate=4000", "--in-flight=0s")
-			if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Due < 600 || len(r.Truth.Examples) != 1 {
+			r := drive(t, s, "--connections=1", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=3s", "--in-flight=0s")
+			if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Due < 51 || len(r.Truth.Examples) != 1 {
 				t.Errorf("got %v lost, doubled, reordered of %d; %q; want %v", got, r.Truth.Due, r.Truth.Examples, tt.want)
 			}
 		})
@@ -125,7 +125,7 @@ func TestInjectedFaults(t *testing.T) {
 func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	r := drive(t, s, "--subprotocols=reliable,reliable-protobuf", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1", "--duration=500ms")
+	r := drive(t, s, "--subprotocols=reliable,reliable-protobuf", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
@@ -136,8 +136,7 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 
 func TestStormsOfPlainConnections(t *testing.T) {
 	t.Parallel()
-	// A busy machine may have a message under way for longer than the tenth of a second that the other tests allow.
-	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--duration=500ms", "--in-flight=10s")
+	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
@@ -150,7 +149,7 @@ func TestRefusedRecoveryIsTold(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.forget = true
-	r := drive(t, s, "--subprotocols=reliable", "--publish-rate=100", "--storm-every=100ms", "--storm-share=50", "--duration=500ms")
+	r := drive(t, s, "--subprotocols=reliable", "--publish-rate=100", "--storm-every=100ms", "--storm-share=50")
 	if r.Errors["closed by the server with 1008 unknown"] == 0 {
 		t.Errorf("got errors %v, want refused recoveries", r.Errors)
 	}
@@ -168,7 +167,7 @@ func TestRefusedMessagesAreNotDue(t *testing.T) {
 
 func TestSlowReadersAreNotAsked(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--slow-connections=3", "--slow-rate=100", "--publish-rate=100", "--settle=500ms")
+	r := drive(t, newServer(t), "--slow-connections=3", "--slow-rate=100", "--publish-rate=100")
 	faultless(t, r)
 }
 
@@ -177,7 +176,7 @@ func TestSameSeedSendsTheSame(t *testing.T) {
 	t.Parallel()
 	sent := func(seed string) map[string][]string {
 		s := newServer(t)
-		faultless(t, drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=3", "--groups-per-connection=4", "--seed", seed))
+		faultless(t, drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=3", "--groups-per-connection=4", "--duration=2s", "--seed", seed))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.sent
@@ -221,7 +220,7 @@ func TestStoppedRunHasAResult(t *testing.T) {
 			cancel(errors.New("enough"))
 		}
 	}}
-	r, err := Run(ctx, settings(t, s.URL, "--publish-rate=100", "--warmup=50ms", "--duration=1h"), o)
+	r, err := Run(ctx, settings(t, s.URL, "--publish-rate=100", "--warmup=200ms", "--duration=1h"), o)
 	if err != nil || !r.Stopped {
 		t.Errorf("got %+v, %v, want a stopped run's result", r, err)
 	}

@@ -106,7 +106,7 @@ func TestTeamDoesEverythingAtOnce(t *testing.T) {
 	for of := 2; of <= 3; of++ {
 		t.Run(fmt.Sprint(of), func(t *testing.T) {
 			parts, r := (&crew{of: of}).drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=60",
-				"--rest-group-rate=30", "--rest-user-rate=30", "--churn-rate=30", "--event-rate=30", "--publish-sizes=64,3000", "--groups-count=1", "--duration=1s", "--in-flight=10s")
+				"--rest-group-rate=30", "--rest-user-rate=30", "--churn-rate=30", "--event-rate=30", "--publish-sizes=64,3000", "--groups-count=1")
 			faultless(t, r)
 			if r.Totals["ready"] != 20 || r.Totals["planned"] != 20 || r.Totals["churned"] == 0 || r.Latency["connect"].Count != 20 || r.Latency["rest"] == nil {
 				t.Errorf("totals: got %v", r.Totals)
@@ -127,7 +127,7 @@ func TestTeamDoesEverythingAtOnce(t *testing.T) {
 func TestTeamStorms(t *testing.T) {
 	t.Parallel()
 	_, r := (&crew{of: 2}).drive(t, newServer(t), "--subprotocols=reliable", "--publish-rate=50", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1",
-		"--duration=500ms", "--groups-count=1")
+		"--groups-count=1")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 || r.Totals["recoveries"] == 0 {
 		t.Errorf("got %+v and totals %v, want recoveries and no faults", r.Truth, r.Totals)
 	}
@@ -166,7 +166,7 @@ func TestFaultsAcrossATeam(t *testing.T) {
 					}
 				}
 				c := &crew{of: of}
-				parts, r := c.drive(t, s, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=1s", "--in-flight=0s")
+				parts, r := c.drive(t, s, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=3s", "--in-flight=0s")
 				if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Stray != 0 || r.Truth.Due < 4*51 || len(r.Truth.Examples) != 1 {
 					t.Fatalf("got %v lost, doubled, reordered of %d, %d stray; %q; want %v", got, r.Truth.Due, r.Truth.Stray, r.Truth.Examples, tt.want)
 				}
@@ -185,7 +185,7 @@ func TestFaultsAcrossATeam(t *testing.T) {
 
 func TestClocksThatDisagreeAreTold(t *testing.T) {
 	t.Parallel()
-	parts, r := (&crew{of: 2, skew: time.Hour}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-rate=100", "--duration=500ms")
+	parts, r := (&crew{of: 2, skew: time.Hour}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-rate=100")
 	if a, b := parts[0].Clocks, parts[1].Clocks; a.Across == 0 || b.Across == 0 || a.Early != a.Across || b.Early != 0 {
 		t.Errorf("got %+v and %+v, want that everything is early for the process whose clock is behind, and nothing for the other", a, b)
 	}
@@ -207,10 +207,10 @@ func TestGoneProcessLeavesThingsOpen(t *testing.T) {
 
 func TestTeamClosedLoop(t *testing.T) {
 	t.Parallel()
-	_, r := (&crew{of: 3}).drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=2s")
+	_, r := (&crew{of: 3}).drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=3s")
 	faultless(t, r)
-	if r.Totals["sent"] < 20 {
-		t.Errorf("sent %d, want at least 20", r.Totals["sent"])
+	if r.Totals["sent"] <= 8 {
+		t.Errorf("sent %d, want more than the first window", r.Totals["sent"])
 	}
 }
 
@@ -220,7 +220,7 @@ func TestSameSeedSendsTheSameInAnyTeam(t *testing.T) {
 	t.Parallel()
 	sent := func(of int) map[string][]string {
 		s := newServer(t)
-		_, r := (&crew{of: of}).drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=6", "--groups-count=4", "--groups-per-connection=2", "--duration=1s")
+		_, r := (&crew{of: of}).drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=6", "--groups-count=4", "--groups-per-connection=2", "--duration=2s")
 		faultless(t, r)
 		s.mu.Lock()
 		defer s.mu.Unlock()
