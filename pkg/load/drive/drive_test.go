@@ -84,19 +84,21 @@ func TestClosedLoopKeepsAWindow(t *testing.T) {
 	}
 }
 
+// faults are what a service may do with one delivery.
+var faults = []struct {
+	name  string
+	fault func(do func(), later func(func()))
+	want  [3]int64 // lost, doubled, reordered
+}{
+	{"loss", func(func(), func(func())) {}, [3]int64{1, 0, 0}},
+	{"duplicate", func(do func(), _ func(func())) { do(); do() }, [3]int64{0, 1, 0}},
+	{"swap", func(do func(), later func(func())) { later(do) }, [3]int64{0, 0, 1}},
+}
+
 // TestInjectedFaults lets the service lose, repeat and swap one delivery of some hundred.
 func TestInjectedFaults(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name  string
-		fault func(do func(), later func(func()))
-		want  [3]int64 // lost, doubled, reordered
-	}{
-		{"loss", func(func(), func(func())) {}, [3]int64{1, 0, 0}},
-		{"duplicate", func(do func(), _ func(func())) { do(); do() }, [3]int64{0, 1, 0}},
-		{"swap", func(do func(), later func(func())) { later(do) }, [3]int64{0, 0, 1}},
-	}
-	for _, tt := range tests {
+	for _, tt := range faults {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)

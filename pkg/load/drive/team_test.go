@@ -137,16 +137,7 @@ func TestTeamStorms(t *testing.T) {
 // to a receiver in another.
 func TestFaultsAcrossATeam(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name  string
-		fault func(do func(), later func(func()))
-		want  [3]int64 // lost, doubled, reordered
-	}{
-		{"loss", func(func(), func(func())) {}, [3]int64{1, 0, 0}},
-		{"duplicate", func(do func(), _ func(func())) { do(); do() }, [3]int64{0, 1, 0}},
-		{"swap", func(do func(), later func(func())) { later(do) }, [3]int64{0, 0, 1}},
-	}
-	for _, tt := range tests {
+	for _, tt := range faults {
 		for of := 2; of <= 3; of++ {
 			t.Run(fmt.Sprintf("%s, %d processes", tt.name, of), func(t *testing.T) {
 				t.Parallel()

@@ -34,39 +34,58 @@ func world(deliver func(r *Receiver, number uint32)) Verdict {
 	return log.Check(time.Second)
 }
 
+// fault is what a receiver misses or gets too much of ana's messages, and what is said of it.
+type fault struct {
+	name    string
+	deliver func(r *Receiver, n uint32)
+	want    Verdict // beside what all have in common
+	says    string
+}
+
+// faults are told of wherever the sender and the receiver are.
+var faults = []fault{
+	{"none", func(r *Receiver, n uint32) { r.Got(0, n) }, Verdict{}, ""},
+	{"one of 10,000 lost", func(r *Receiver, n uint32) {
+		if n != 7000 {
+			r.Got(0, n)
+		}
+	}, Verdict{Lost: 1}, "two never got 1 of ana's messages to g, the first being number 7000"},
+	{"the last one lost", func(r *Receiver, n uint32) {
+		if n != messages {
+			r.Got(0, n)
+		}
+	}, Verdict{Lost: 1}, "number 10000"},
+	{"one swap", func(r *Receiver, n uint32) {
+		switch n {
+		case 500:
+			r.Got(0, 501)
+		case 501:
+			r.Got(0, 500)
+		default:
+			r.Got(0, n)
+		}
+	}, Verdict{Reordered: 1}, "two got 1 of ana's messages to g after later ones, the first being number 500"},
+	{"one duplicate", func(r *Receiver, n uint32) {
+		r.Got(0, n)
+		if n == 42 {
+			r.Got(0, n)
+		}
+	}, Verdict{Doubled: 1}, "two got 1 of ana's messages to g again, the first being number 42"},
+	{"one that nobody sent", func(r *Receiver, n uint32) {
+		r.Got(0, n)
+		if n == messages {
+			r.Got(0, n+1)
+		}
+	}, Verdict{Stray: 1}, "never sent"},
+}
+
 func TestInjectedFaults(t *testing.T) {
-	tests := []struct {
-		name    string
-		deliver func(r *Receiver, n uint32)
-		want    Verdict // beside what all have in common
-		says    string
-	}{
-		{"none", func(r *Receiver, n uint32) { r.Got(0, n) }, Verdict{}, ""},
-		{"one of 10,000 lost", func(r *Receiver, n uint32) {
-			if n != 7000 {
-				r.Got(0, n)
-			}
-		}, Verdict{Lost: 1}, "two never got 1 of ana's messages to g, the first being number 7000"},
-		{"the last one lost", func(r *Receiver, n uint32) {
-			if n != messages {
-				r.Got(0, n)
-			}
-		}, Verdict{Lost: 1}, "number 10000"},
+	tests := append([]fault{
 		{"the first one lost", func(r *Receiver, n uint32) {
 			if n != 1 {
 				r.Got(0, n)
 			}
 		}, Verdict{Lost: 1}, "number 1"},
-		{"one swap", func(r *Receiver, n uint32) {
-			switch n {
-			case 500:
-				r.Got(0, 501)
-			case 501:
-				r.Got(0, 500)
-			default:
-				r.Got(0, n)
-			}
-		}, Verdict{Reordered: 1}, "two got 1 of ana's messages to g after later ones, the first being number 500"},
 		{"the first two swapped", func(r *Receiver, n uint32) {
 			switch n {
 			case 1:
@@ -77,34 +96,22 @@ func TestInjectedFaults(t *testing.T) {
 				r.Got(0, n)
 			}
 		}, Verdict{Reordered: 1}, "number 1"},
-		{"one duplicate", func(r *Receiver, n uint32) {
-			r.Got(0, n)
-			if n == 42 {
-				r.Got(0, n)
-			}
-		}, Verdict{Doubled: 1}, "two got 1 of ana's messages to g again, the first being number 42"},
-		{"one that nobody sent", func(r *Receiver, n uint32) {
-			r.Got(0, n)
-			if n == messages {
-				r.Got(0, n+1)
-			}
-		}, Verdict{Stray: 1}, "never sent"},
 		{"a stream that nobody has", func(r *Receiver, n uint32) {
 			r.Got(0, n)
 			if n == 1 {
 				r.Got(9, n)
 			}
 		}, Verdict{Stray: 1}, "stream 9"},
-	}
+	}, faults...)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := world(tt.deliver)
 			if got.Sent != messages || got.Accepted != messages || got.Due != 3*messages {
 				t.Errorf("got %d sent, %d accepted, %d due; want %d, %[4]d, %d", got.Sent, got.Accepted, got.Due, messages, 3*messages)
 			}
-			faults := Verdict{Lost: got.Lost, Doubled: got.Doubled, Reordered: got.Reordered, Stray: got.Stray}
-			if !reflect.DeepEqual(faults, tt.want) {
-				t.Errorf("faults: got %+v, want %+v", faults, tt.want)
+			found := Verdict{Lost: got.Lost, Doubled: got.Doubled, Reordered: got.Reordered, Stray: got.Stray}
+			if !reflect.DeepEqual(found, tt.want) {
+				t.Errorf("faults: got %+v, want %+v", found, tt.want)
 			}
 			if said := strings.Join(got.Examples, "\n"); !strings.Contains(said, tt.says) || (tt.says == "") != (said == "") {
 				t.Errorf("examples: got %q, want %q", said, tt.says)
