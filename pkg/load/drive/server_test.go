@@ -92,7 +92,9 @@ func (s *server) client(w http.ResponseWriter, r *http.Request) {
 	s.join(p, append(p.groups, "user:"+p.user)...)
 	ended := s.read(p, socket)
 	p.mu.Lock()
-	p.socket = nil
+	if p.socket == socket { // else the connection has been recovered meanwhile
+		p.socket = nil
+	}
 	p.mu.Unlock()
 	if ended || !p.codec.Reliable() {
 		s.leaveAll(p)
