@@ -285,7 +285,6 @@ func TestGoodbyeCountsAfterALoss(t *testing.T) {
 	}
 }
 
-// checklist:C17
 // TestEachHasItsNumbers: members of a group share frames when they are at the same number, and only then.
 func TestEachHasItsNumbers(t *testing.T) {
 	h := newHarness(t, Options{Writers: 1})
@@ -319,6 +318,7 @@ func TestEachHasItsNumbers(t *testing.T) {
 	}
 }
 
+// checklist:C17
 func TestReliableBuffer(t *testing.T) {
 	var u unacked
 	m := message("x", MessageOptions{})
