@@ -138,7 +138,7 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 
 func TestStormsOfPlainConnections(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50")
+	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=300ms", "--storm-share=10")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
