@@ -102,19 +102,7 @@ func TestInjectedFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			var held func()
-			s.deliver = func(n int, do func()) {
-				switch n {
-				case 50:
-					tt.fault(do, func(f func()) { held = f })
-				default:
-					do()
-					if held != nil {
-						held()
-						held = nil
-					}
-				}
-			}
+			s.faultAt(50, tt.fault)
 			// One receiver and one sender, so that the next delivery is of the same stream.
 			r := drive(t, s, "--connections=1", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=3s", "--in-flight=0s")
 			if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Due < 51 || len(r.Truth.Examples) != 1 {

@@ -48,6 +48,22 @@ type peer struct {
 	kept   [][]byte // sent and not acknowledged, the last of them being number seq
 }
 
+// faultAt has delivery number n done as fault says, which may keep it for after the next one.
+func (s *server) faultAt(n int, fault func(do func(), later func(func()))) {
+	var held func()
+	s.deliver = func(number int, do func()) {
+		if number == n {
+			fault(do, func(f func()) { held = f })
+			return
+		}
+		do()
+		if held != nil {
+			held()
+			held = nil
+		}
+	}
+}
+
 func newServer(t *testing.T) *server {
 	s := &server{members: map[string]map[*peer]bool{}, peers: map[string]*peer{}, sent: map[string][]string{}, deliver: func(_ int, do func()) { do() }}
 	mux := http.NewServeMux()

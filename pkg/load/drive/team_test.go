@@ -143,19 +143,7 @@ func TestFaultsAcrossATeam(t *testing.T) {
 				t.Parallel()
 				s := newServer(t)
 				s.to = "user-3" // in another process than user-4, which does the publishing
-				var held func()
-				s.deliver = func(n int, do func()) {
-					switch n {
-					case 50:
-						tt.fault(do, func(f func()) { held = f })
-					default:
-						do()
-						if held != nil {
-							held()
-							held = nil
-						}
-					}
-				}
+				s.faultAt(50, tt.fault)
 				c := &crew{of: of}
 				parts, r := c.drive(t, s, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=3s", "--in-flight=0s")
 				if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Stray != 0 || r.Truth.Due < 4*51 || len(r.Truth.Examples) != 1 {
