@@ -518,6 +518,8 @@ func (n *Node) deliver(topic string, payload []byte) {
 	}
 }
 
+// complain stands apart so that what logging needs is not on deliver's stack.
+//
 //go:noinline
 func (n *Node) complain(err error) { n.log.Error("order from another node", "error", err) }
 
