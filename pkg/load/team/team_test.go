@@ -19,6 +19,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/drive"
 	"github.com/chatr-dev/chatr/pkg/load/result"
 	"github.com/chatr-dev/chatr/pkg/load/scenario"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 type outcome struct {
@@ -311,11 +312,11 @@ func TestOnlyWhoHoldsTheOthersUpIsGivenUp(t *testing.T) {
 					}
 				})
 			}
-			for waiting := false; !waiting; time.Sleep(time.Millisecond) {
+			testkit.Eventually(t, time.Minute, func() bool {
 				c.mu.Lock()
-				waiting = tt.waiting(c, 0) && tt.waiting(c, 2)
-				c.mu.Unlock()
-			}
+				defer c.mu.Unlock()
+				return tt.waiting(c, 0) && tt.waiting(c, 2)
+			}, "the others wait for the second")
 			if err := c.collect(0); err != nil {
 				t.Fatal(err)
 			}
