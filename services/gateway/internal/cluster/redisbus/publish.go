@@ -167,9 +167,10 @@ func (p *pace) rest(queued int, now time.Time) time.Duration {
 	return p.begun.Add(apart).Sub(now)
 }
 
-// note says how many posts have been published, and how many have come meanwhile.
+// note says how many posts have been published, and how many have come meanwhile. One may be the answer of somebody who has
+// heard what was published, before Redis told us.
 func (p *pace) note(published, waiting int) {
-	if published > 1 || waiting > 0 {
+	if published > 1 || waiting > 1 {
 		p.company = lastFew
 	} else if published == 1 && p.company > 0 {
 		p.company--

@@ -12,7 +12,11 @@ func TestPace(t *testing.T) {
 	if got := p.rest(1, now); got != 0 {
 		t.Errorf("who posts alone waits %v, want not at all", got)
 	}
-	p.note(1, 1) // another has come meanwhile
+	p.note(1, 1) // who has heard has answered
+	if got := p.rest(1, now); got != 0 {
+		t.Errorf("an answer waits %v, want not at all", got)
+	}
+	p.note(1, 2) // others have come meanwhile
 	if got, want := p.rest(1, now), apart-100*time.Microsecond; got != want {
 		t.Errorf("in company got a rest of %v, want %v", got, want)
 	}
