@@ -4,6 +4,7 @@
 # make up, make down   docker compose with keys made in .env; stop it (data stays)
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make test-cluster  the same on the chart; needs a Kubernetes cluster, kubectl and Helm (see scripts/test-cluster)
+# make test-rollout  helm upgrade from an older version and back, under load (see scripts/test-rollout)
 # make bench         Go benchmarks with allocations
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
 # make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
@@ -16,7 +17,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-compose test-cluster bench bench-peers fuzz lint docs compatibility setup clean
+.PHONY: all build run up down test test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility setup clean
 all: build
 
 build: bin/chatr
@@ -58,6 +59,9 @@ test-compose:
 
 test-cluster:
 	scripts/test-cluster
+
+test-rollout:
+	scripts/test-rollout
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./services/...

@@ -1,0 +1,123 @@
+// Official clients that talk to each other through a deployment while somebody replaces its pods; scripts/test-rollout runs it.
+//
+//   CHATR_HTTP   connection string
+//   PAIRS        how many reliable and how many plain clients there are (default 20)
+//   PACE         milliseconds from a client's ack to its next message (default 100)
+//
+// Everybody sends numbered messages to everybody. Prints "ready" when all are connected and have been heard; a line on
+// standard input ends the talk. Then prints, as one JSON object, what was sent, acknowledged, delivered, lost, doubled and out of
+// order, for reliable and for plain clients. What a plain client misses while it reconnects is counted as lost, too.
+// Exits with 1 if a reliable client has missed an acknowledged message, got one twice or out of order, or a connection of
+// one was replaced.
+
+import { createInterface } from "node:readline";
+import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "web-pubsub-client-1.1";
+import { eventually, endpoints, serviceClient, within } from "./lib.mjs";
+
+const pairs = Number(process.env.PAIRS ?? 20);
+const pace = Number(process.env.PACE ?? 100);
+const group = "everybody";
+const service = serviceClient(endpoints.http, "rollout");
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+class Talker {
+  sent = 0;
+  failed = 0; // sends that were not acknowledged at the first attempt
+  acked = new Set();
+  got = new Map(); // by sender, in order of arrival
+  replaced = 0;
+
+  constructor(name, reliable) {
+    this.name = name;
+    this.reliable = reliable;
+    this.client = new WebPubSubClient(
+      { getClientAccessUrl: () => this.url() },
+      { protocol: reliable ? WebPubSubJsonReliableProtocol() : WebPubSubJsonProtocol() },
+    );
+    this.client.on("disconnected", () => this.replaced++);
+    this.client.on("group-message", ({ message }) => {
+      const { from, n } = message.data;
+      if (!this.got.has(from)) this.got.set(from, []);
+      this.got.get(from).push(n);
+    });
+  }
+
+  async url() {
+    for (;;) {
+      try {
+        return (await service.getClientAccessToken({ userId: this.name, groups: [group], roles: ["webpubsub.sendToGroup"] })).url;
+      } catch {
+        await pause(pace); // the call is made to the deployment, which may be between two pods
+      }
+    }
+  }
+
+  async say() {
+    const n = this.sent++;
+    for (;;) {
+      try {
+        await this.client.sendToGroup(group, { from: this.name, n }, "json", { ackId: n + 1 });
+        this.acked.add(n);
+        return;
+      } catch {
+        this.failed++;
+        await pause(pace);
+      }
+    }
+  }
+}
+
+const talkers = [];
+for (let i = 0; i < pairs; i++) talkers.push(new Talker(`reliable${i}`, true), new Talker(`plain${i}`, false));
+for (const talker of talkers) await within(talker.client.start(), `start of ${talker.name}`, 60_000);
+
+let over = false;
+const rest = { sent: 0, failed: 0, reasons: {} };
+const talking = talkers.map(async (talker) => {
+  while (!over) {
+    await talker.say();
+    await pause(pace);
+  }
+  await talker.say();
+});
+talking.push((async () => {
+  for (; !over; await pause(pace)) {
+    rest.sent++;
+    await service.group("nobody").sendToAll("over REST", { contentType: "text/plain" }).catch((error) => {
+      rest.failed++;
+      const reason = String(error.statusCode ?? error.code ?? error.name);
+      rest.reasons[reason] = (rest.reasons[reason] ?? 0) + 1;
+    });
+  }
+})());
+await eventually(() => talkers.every((to) => talkers.every((from) => to.got.has(from.name))), "everybody is heard by everybody", 60_000);
+console.log("ready");
+await new Promise((resolve) => createInterface({ input: process.stdin }).once("line", resolve));
+over = true;
+await within(Promise.all(talking), "the last messages are acknowledged", 60_000);
+const complete = (to) => talkers.every((from) => to.got.get(from.name)?.at(-1) === from.sent - 1);
+await eventually(() => talkers.every(complete), "the last messages are everywhere", 20_000).catch(() => {}); // they are lost, then
+
+const tally = { rest };
+for (const reliable of [true, false]) {
+  const sum = { sent: 0, acked: 0, retried: 0, delivered: 0, lost: 0, doubled: 0, disordered: 0, replaced: 0 };
+  for (const to of talkers.filter((t) => t.reliable === reliable)) {
+    sum.sent += to.sent;
+    sum.acked += to.acked.size;
+    sum.retried += to.failed;
+    sum.replaced += to.replaced;
+    for (const from of talkers) {
+      const got = to.got.get(from.name) ?? [];
+      const once = new Set(got);
+      sum.delivered += got.length;
+      sum.doubled += got.length - once.size;
+      sum.lost += [...from.acked].filter((n) => !once.has(n)).length;
+      sum.disordered += got.filter((n, i) => i > 0 && n < got[i - 1]).length;
+    }
+  }
+  tally[reliable ? "reliable" : "plain"] = sum;
+}
+console.log(JSON.stringify(tally));
+for (const { client } of talkers) client.stop();
+const { lost, doubled, disordered, replaced } = tally.reliable;
+process.exit(lost + doubled + disordered + replaced > 0 ? 1 : 0);
