@@ -30,12 +30,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Group messages read from the message log, by result: stored, known (seen before), or the reason why they are not in the history.",
 		}, []string{"result"}),
 		ghosts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "events_ghost_connections_total",
-			Help: "Connections that were gone without a disconnected event.",
+			Name: "events_stale_connections_total",
+			Help: "Connections that had ended without a disconnected event and were found by looking for them.",
 		}),
 		untold: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "events_untold_messages_total",
-			Help: "Messages that are in the history and could not be sent to who listens.",
+			Name: "events_unsent_messages_total",
+			Help: "Messages that are in the history and could not be sent to the connections of their room.",
 		}),
 	}
 	reg.MustRegister(m.events, m.duration, m.history, m.ghosts, m.untold)
