@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/httproute"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
 
@@ -57,7 +58,7 @@ var restOperations = []restOperation{
 // restRequest is what a request says.
 type restRequest struct {
 	http  *http.Request
-	path  map[string]string // parameters, by name
+	path  httproute.Params
 	query url.Values
 	body  []byte
 }
@@ -149,47 +150,22 @@ func (s *Service) authenticate(r *http.Request) error {
 	return token.CheckRESTAudience(claims, r, nil)
 }
 
-// restRoute finds the operation of a request. It goes by the raw path and decodes each segment once.
-func (s *Service) restRoute(r *http.Request) (restOperation, map[string]string, error) {
-	nothing := faulty(http.StatusNotFound, codeNotFound, "there is no such route")
-	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), restPrefix), "/")
-	for i := range segments {
-		var err error
-		if segments[i], err = url.PathUnescape(segments[i]); err != nil {
-			return restOperation{}, nil, invalid("the path has an invalid escape")
-		}
-	}
-	if len(segments) < 3 || segments[1] != "chat" || !strings.EqualFold(segments[0], s.cfg.Hub) {
-		return restOperation{}, nil, nothing
-	}
-	err := nothing
-	for _, op := range restOperations {
-		path, ok := match(op.path, segments[2:])
-		if !ok {
-			continue
-		}
-		if op.method == r.Method {
-			return op, path, nil
-		}
-		err = faulty(http.StatusMethodNotAllowed, codeUnsupported, "%s is not possible here", r.Method)
-	}
-	return restOperation{}, nil, err
-}
+// restTable are the operations, by what is below restPrefix.
+var restTable = httproute.New(restOperations, func(op *restOperation) (method, path string) { return op.method, "{hub}/chat/" + op.path })
 
-func match(pattern string, segments []string) (map[string]string, bool) {
-	path := map[string]string{}
-	wanted := strings.Split(pattern, "/")
-	if len(wanted) != len(segments) {
-		return nil, false
+// restRoute finds the operation of a request.
+func (s *Service) restRoute(r *http.Request) (*restOperation, httproute.Params, error) {
+	op, path, err := restTable.Find(r.Method, strings.TrimPrefix(r.URL.EscapedPath(), restPrefix))
+	var method *httproute.MethodError
+	switch {
+	case errors.Is(err, httproute.ErrNotFound), path != nil && !strings.EqualFold(path.Get("hub"), s.cfg.Hub):
+		return nil, nil, faulty(http.StatusNotFound, codeNotFound, "there is no such route")
+	case errors.As(err, &method):
+		return nil, nil, faulty(http.StatusMethodNotAllowed, codeUnsupported, "%s is not possible here", r.Method)
+	case err != nil:
+		return nil, nil, invalid("the path has an invalid escape")
 	}
-	for i, want := range wanted {
-		if name, ok := strings.CutPrefix(want, "{"); ok {
-			path[strings.TrimSuffix(name, "}")] = segments[i]
-		} else if want != segments[i] {
-			return nil, false
-		}
-	}
-	return path, true
+	return op, path, nil
 }
 
 // restFault maps err to a fault. Operations say by what code something is not found.
@@ -325,7 +301,7 @@ func (s *Service) restRole(ctx context.Context, q *restRequest) (restAnswer, err
 	if err != nil {
 		return restAnswer{}, err
 	}
-	i := slices.IndexFunc(roles, func(r chat.Role) bool { return r.Name == q.path["roleName"] })
+	i := slices.IndexFunc(roles, func(r chat.Role) bool { return r.Name == q.path.Get("roleName") })
 	if i < 0 {
 		return restAnswer{}, missing(chat.ErrNotFound, codeRoleNotFound, "role")
 	}
@@ -340,13 +316,13 @@ func (s *Service) restPutRole(ctx context.Context, q *restRequest) (restAnswer, 
 	if in.Permissions == nil {
 		return restAnswer{}, invalid("permissions must be a list, which may be empty")
 	}
-	role := chat.Role{Name: q.path["roleName"], Permissions: in.Permissions}
+	role := chat.Role{Name: q.path.Get("roleName"), Permissions: in.Permissions}
 	created, err := s.store.PutRole(ctx, s.cfg.Tenant, role, q.condition())
 	return answerOf(created, roleOf(role), role.Tag()), err
 }
 
 func (s *Service) restDeleteRole(ctx context.Context, q *restRequest) (restAnswer, error) {
-	return restAnswer{}, missing(s.store.DeleteRole(ctx, s.cfg.Tenant, q.path["roleName"], q.condition()), codeRoleNotFound, "stored role")
+	return restAnswer{}, missing(s.store.DeleteRole(ctx, s.cfg.Tenant, q.path.Get("roleName"), q.condition()), codeRoleNotFound, "stored role")
 }
 
 type restRoomInfo struct {
@@ -362,7 +338,7 @@ func restRoomOf(r chat.Room) restRoomInfo {
 
 // roomOf returns the room that the path names. Direct rooms are none of this API's.
 func (s *Service) roomOf(ctx context.Context, q *restRequest) (chat.Room, error) {
-	id := q.path["roomId"]
+	id := q.path.Get("roomId")
 	if !chat.IsRoomID(id) {
 		return chat.Room{}, missing(chat.ErrNotFound, codeRoomNotFound, "room")
 	}
@@ -380,19 +356,19 @@ func (s *Service) restPutRoom(ctx context.Context, q *restRequest) (restAnswer, 
 	if err := q.read(&in); err != nil {
 		return restAnswer{}, err
 	}
-	if !chat.IsRoomID(q.path["roomId"]) {
+	if !chat.IsRoomID(q.path.Get("roomId")) {
 		return restAnswer{}, invalid("a room id has 1 to 64 letters, digits, - and _, and does not start with %s", chat.DirectPrefix)
 	}
 	title, err := chat.CheckTitle(in.Title)
 	if err != nil {
 		return restAnswer{}, invalid("%v", err)
 	}
-	room, created, err := s.store.PutRoom(ctx, s.cfg.Tenant, chat.Room{ID: q.path["roomId"], Title: title}, q.condition())
+	room, created, err := s.store.PutRoom(ctx, s.cfg.Tenant, chat.Room{ID: q.path.Get("roomId"), Title: title}, q.condition())
 	return answerOf(created, restRoomOf(room), room.Tag()), err
 }
 
 func (s *Service) restDeleteRoom(ctx context.Context, q *restRequest) (restAnswer, error) {
-	room, err := s.store.RemoveRoom(ctx, s.cfg.Tenant, q.path["roomId"], q.condition())
+	room, err := s.store.RemoveRoom(ctx, s.cfg.Tenant, q.path.Get("roomId"), q.condition())
 	if err != nil {
 		return restAnswer{}, missing(err, codeRoomNotFound, "room")
 	}
@@ -430,7 +406,7 @@ func (s *Service) restPutMember(ctx context.Context, q *restRequest) (restAnswer
 	if err != nil {
 		return restAnswer{}, err
 	}
-	user := q.path["userId"]
+	user := q.path.Get("userId")
 	if chat.CheckIDs(user) != nil || user == chat.ServiceUser {
 		return restAnswer{}, faulty(http.StatusBadRequest, codeInvalidUserID, "a user id is a text of 1 to %d bytes", chat.MaxIDBytes)
 	}
@@ -463,10 +439,10 @@ func (s *Service) restDeleteMember(ctx context.Context, q *restRequest) (restAns
 	if err != nil {
 		return restAnswer{}, err
 	}
-	if err := s.store.RemoveMember(ctx, s.cfg.Tenant, room.ID, q.path["userId"], q.condition()); err != nil {
+	if err := s.store.RemoveMember(ctx, s.cfg.Tenant, room.ID, q.path.Get("userId"), q.condition()); err != nil {
 		return restAnswer{}, missing(err, codeNotInRoom, "member")
 	}
-	return restAnswer{}, s.departed(ctx, room, q.path["userId"])
+	return restAnswer{}, s.departed(ctx, room, q.path.Get("userId"))
 }
 
 type restUser struct {
@@ -482,7 +458,7 @@ func restUserOf(p chat.Profile) restUser {
 }
 
 func (s *Service) restUser(ctx context.Context, q *restRequest) (restAnswer, error) {
-	p, err := s.store.Profile(ctx, s.cfg.Tenant, q.path["userId"])
+	p, err := s.store.Profile(ctx, s.cfg.Tenant, q.path.Get("userId"))
 	return restAnswer{body: restUserOf(p), tag: p.Tag()}, missing(err, codeUserNotFound, "user")
 }
 
@@ -491,7 +467,7 @@ func (s *Service) restPutUser(ctx context.Context, q *restRequest) (restAnswer, 
 	if err := q.read(&in); err != nil {
 		return restAnswer{}, err
 	}
-	id := q.path["userId"]
+	id := q.path.Get("userId")
 	if chat.CheckIDs(id) != nil || id == chat.ServiceUser {
 		return restAnswer{}, faulty(http.StatusBadRequest, codeInvalidUserID, "a user id is a text of 1 to %d bytes", chat.MaxIDBytes)
 	}
@@ -509,7 +485,7 @@ func (s *Service) restPutUser(ctx context.Context, q *restRequest) (restAnswer, 
 
 // restDeleteUser takes a user out of the chat: out of all rooms, and off the air.
 func (s *Service) restDeleteUser(ctx context.Context, q *restRequest) (restAnswer, error) {
-	id := q.path["userId"]
+	id := q.path.Get("userId")
 	rooms, err := s.store.RemoveProfile(ctx, s.cfg.Tenant, id, q.condition())
 	if err != nil {
 		return restAnswer{}, missing(err, codeUserNotFound, "user")
@@ -531,7 +507,7 @@ func (s *Service) restDeleteUser(ctx context.Context, q *restRequest) (restAnswe
 
 // conversationOf returns the room whose conversation the path names.
 func (s *Service) conversationOf(ctx context.Context, q *restRequest) (chat.Room, error) {
-	id := q.path["conversationId"]
+	id := q.path.Get("conversationId")
 	if !chat.IsConversationID(id) {
 		return chat.Room{}, faulty(http.StatusBadRequest, codeBadConversation, "a conversation id begins with c. and has the form that rooms give theirs")
 	}
@@ -550,7 +526,7 @@ func (s *Service) conversationOf(ctx context.Context, q *restRequest) (chat.Room
 func (s *Service) restConversation(ctx context.Context, q *restRequest) (restAnswer, error) {
 	room, err := s.conversationOf(ctx, q)
 	roomID, _ := chat.SplitTopic(room.ID)
-	return restAnswer{body: map[string]string{"id": q.path["conversationId"], "parentRoom": roomID, "etag": room.Tag()}, tag: room.Tag()}, err
+	return restAnswer{body: map[string]string{"id": q.path.Get("conversationId"), "parentRoom": roomID, "etag": room.Tag()}, tag: room.Tag()}, err
 }
 
 type restMessage struct {
@@ -658,7 +634,7 @@ func (s *Service) restDeleteMessage(ctx context.Context, q *restRequest) (restAn
 
 // messageOf returns the message that the path names.
 func (s *Service) messageOf(ctx context.Context, q *restRequest) (chat.Room, chat.Message, error) {
-	seq, err := sequence(q.path["messageId"])
+	seq, err := sequence(q.path.Get("messageId"))
 	if err != nil {
 		return chat.Room{}, chat.Message{}, err
 	}
@@ -712,10 +688,10 @@ func (s *Service) topicID(ctx context.Context, q *restRequest) (string, error) {
 		return "", faulty(http.StatusNotFound, codeNotFound, "topics came with api-version %s", restVersions[1])
 	}
 	room, err := s.roomOf(ctx, q)
-	if err == nil && !chat.IsRoomID(q.path["topicId"]) {
+	if err == nil && !chat.IsRoomID(q.path.Get("topicId")) {
 		err = invalid("a topic id has 1 to 64 letters, digits, - and _")
 	}
-	return chat.TopicRoom(room.ID, q.path["topicId"]), err
+	return chat.TopicRoom(room.ID, q.path.Get("topicId")), err
 }
 
 func (s *Service) restPutTopic(ctx context.Context, q *restRequest) (restAnswer, error) {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
+	"github.com/chatr-dev/chatr/pkg/httproute"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
@@ -14,27 +14,27 @@ import (
 // ancestorOperations are those of the ancestor protocol (event-handler.md section 12.2), below /ws/api/v1/hubs/{hub},
 // /ws/api/hubs/{hub} and, for the default hub, /ws/api. Two of its generations name some of them differently; a route of
 // one means nothing else in the other. Statuses are ours where nobody has written them down.
-var ancestorOperations = split([]operation{
-	{"POST", "", "SendToAll", 202, 202, hub, (*Handler).send, nil},
-	{"POST", "messages", "SendToAll", 202, 202, hub, (*Handler).send, nil},
-	{"POST", "connections/{connectionId}", "SendToConnection", 202, 202, conn, (*Handler).send, nil},
-	{"POST", "connections/{connectionId}/messages", "SendToConnection", 202, 202, conn, (*Handler).send, nil},
-	{"POST", "groups/{group}", "SendToGroup", 202, 202, group, (*Handler).send, nil},
-	{"POST", "groups/{group}/messages", "SendToGroup", 202, 202, group, (*Handler).send, nil},
-	{"POST", "users/{userId}", "SendToUser", 202, 202, user, (*Handler).send, nil},
-	{"POST", "users/{userId}/messages", "SendToUser", 202, 202, user, (*Handler).send, nil},
+var ancestorOperations = tableOf([]operation{
+	{"POST", "", "SendToAll", 202, 202, hub, (*Handler).send},
+	{"POST", "messages", "SendToAll", 202, 202, hub, (*Handler).send},
+	{"POST", "connections/{connectionId}", "SendToConnection", 202, 202, conn, (*Handler).send},
+	{"POST", "connections/{connectionId}/messages", "SendToConnection", 202, 202, conn, (*Handler).send},
+	{"POST", "groups/{group}", "SendToGroup", 202, 202, group, (*Handler).send},
+	{"POST", "groups/{group}/messages", "SendToGroup", 202, 202, group, (*Handler).send},
+	{"POST", "users/{userId}", "SendToUser", 202, 202, user, (*Handler).send},
+	{"POST", "users/{userId}/messages", "SendToUser", 202, 202, user, (*Handler).send},
 
-	{"PUT", "groups/{group}/connections/{connectionId}", "AddConnectionToGroup", 200, 404, conn, (*Handler).join, nil},
-	{"DELETE", "groups/{group}/connections/{connectionId}", "RemoveConnectionFromGroup", 200, 200, conn, (*Handler).leave, nil},
-	{"PUT", "groups/{group}/users/{userId}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood, nil},
-	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood, nil},
-	{"DELETE", "groups/{group}/users/{userId}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood, nil},
-	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood, nil},
+	{"PUT", "groups/{group}/connections/{connectionId}", "AddConnectionToGroup", 200, 404, conn, (*Handler).join},
+	{"DELETE", "groups/{group}/connections/{connectionId}", "RemoveConnectionFromGroup", 200, 200, conn, (*Handler).leave},
+	{"PUT", "groups/{group}/users/{userId}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood},
+	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood},
+	{"DELETE", "groups/{group}/users/{userId}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood},
+	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood},
 
-	{"DELETE", "connections/{connectionId}", "CloseClientConnection", 200, 200, conn, (*Handler).close, nil},
-	{"HEAD", "connections/{connectionId}", "CheckConnectionExists", 200, 404, conn, (*Handler).exists, nil},
-	{"HEAD", "users/{userId}", "CheckUserExists", 200, 404, user, (*Handler).exists, nil},
-	{"HEAD", "groups/{group}", "CheckGroupExists", 200, 404, group, (*Handler).exists, nil},
+	{"DELETE", "connections/{connectionId}", "CloseClientConnection", 200, 200, conn, (*Handler).close},
+	{"HEAD", "connections/{connectionId}", "CheckConnectionExists", 200, 404, conn, (*Handler).exists},
+	{"HEAD", "users/{userId}", "CheckUserExists", 200, 404, user, (*Handler).exists},
+	{"HEAD", "groups/{group}", "CheckGroupExists", 200, 404, group, (*Handler).exists},
 })
 
 const ancestorPrefix = "/ws/api/"
@@ -42,7 +42,7 @@ const ancestorPrefix = "/ws/api/"
 func isAncestor(r *http.Request) bool { return strings.HasPrefix(r.URL.EscapedPath(), ancestorPrefix) }
 
 // routeAncestor is route for the ancestor protocol.
-func routeAncestor(r *http.Request) (*operation, []string, error) {
+func routeAncestor(r *http.Request) (*operation, httproute.Params, error) {
 	below := strings.TrimPrefix(r.URL.EscapedPath(), ancestorPrefix)
 	named := false
 	for _, prefix := range []string{"v1/hubs/", "hubs/"} {
@@ -55,11 +55,7 @@ func routeAncestor(r *http.Request) (*operation, []string, error) {
 		below = asrs.DefaultHub + "/" + below
 	}
 	hubName, below, _ := strings.Cut(below, "/")
-	hubName, err := url.PathUnescape(hubName)
-	if err != nil {
-		return &unknown, nil, badRequest("path", "the path has an invalid escape: %s", err)
-	}
-	return find(ancestorOperations, r.Method, hubName, strings.TrimSuffix(below, "/"))
+	return find(ancestorOperations, r.Method, hubName+"/"+strings.TrimSuffix(below, "/"))
 }
 
 // joinForGood adds a user to a group, with all connections that the user has or will have.

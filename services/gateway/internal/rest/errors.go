@@ -40,14 +40,6 @@ func notFound(message, target string) error {
 	return &problem{status: http.StatusNotFound, message: message, target: target}
 }
 
-func methodNotAllowed(method string, allow []string) error {
-	return &problem{
-		status:  http.StatusMethodNotAllowed,
-		message: fmt.Sprintf("%.20s is not allowed here; use %s", method, strings.Join(allow, ", ")),
-		allow:   allow,
-	}
-}
-
 // problemOf is the one place where errors become answers. Of an unmapped one the caller sees the request id only.
 func problemOf(ctx context.Context, err error) *problem {
 	var p *problem

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chatr-dev/chatr/pkg/httproute"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
@@ -46,12 +47,13 @@ type request struct {
 	audience webpubsub.Audience // the operation's scope, without exceptions and filter
 }
 
-func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *operation, segments []string) (*request, error) {
+func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *operation, params httproute.Params) (*request, error) {
 	parseHub := webpubsub.ParseHub
 	if isAncestor(r) {
 		parseHub = asrs.ParseHub
 	}
-	name, err := parseHub(segments[0])
+	hubText := params.Get("hub")
+	name, err := parseHub(hubText)
 	if err != nil {
 		return nil, badRequest("hub", "%s", err)
 	}
@@ -62,12 +64,12 @@ func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *op
 	if err != nil {
 		return nil, badRequest("query", "the query is malformed: %s", err)
 	}
-	q := &request{http: r, w: w, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: name}, hubText: segments[0], query: query}
+	q := &request{http: r, w: w, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: name}, hubText: hubText, query: query}
 	if err := q.checkQuery(); err != nil {
 		return nil, err
 	}
-	for i, segment := range op.segments {
-		if err := q.setParameter(segment, segments[1+i]); err != nil {
+	for _, p := range params {
+		if err := q.setParameter(p.Name, p.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -97,12 +99,11 @@ func (q *request) checkQuery() error {
 	return err
 }
 
-// setParameter takes the value of a path segment when that is a parameter, as "{group}" is.
-func (q *request) setParameter(segment, value string) error {
-	if !strings.HasPrefix(segment, "{") {
+// setParameter takes a parameter of the path other than the hub.
+func (q *request) setParameter(name, value string) error {
+	if name == "hub" { // has rules of its own
 		return nil
 	}
-	name := strings.Trim(segment, "{}")
 	if !utf8.ValidString(value) {
 		return badRequest(name, "%s is not valid UTF-8", name)
 	}

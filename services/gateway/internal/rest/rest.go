@@ -137,7 +137,7 @@ func (h *Handler) done(r *http.Request, op *operation, status int, took time.Dur
 		d.Tenant = t.Name
 	}
 	if op.path != "" {
-		d.Route = prefix + "{hub}/" + op.path
+		d.Route = prefix + hubParam + "/" + op.path
 	}
 	return d
 }
@@ -151,7 +151,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if isAncestor(r) {
 		find = routeAncestor
 	}
-	op, segments, routeErr := find(r)
+	op, params, routeErr := find(r)
 	t, err := h.admit(r)
 	if err != nil {
 		return op, 0, nil, err
@@ -159,7 +159,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if routeErr != nil {
 		return op, 0, nil, routeErr
 	}
-	q, err := newRequest(w, r, t, op, segments)
+	q, err := newRequest(w, r, t, op, params)
 	if err != nil {
 		return op, 0, nil, err
 	}

@@ -2,10 +2,11 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
+	"github.com/chatr-dev/chatr/pkg/httproute"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -18,8 +19,6 @@ type operation struct {
 	missing  int    // when the node says node.ErrNotFound
 	scope    webpubsub.Scope
 	run      func(h *Handler, ctx context.Context, q *request) (body any, err error)
-
-	segments []string // path, split
 }
 
 const (
@@ -29,35 +28,35 @@ const (
 	conn  = webpubsub.ScopeConnection
 )
 
-var operations = split([]operation{
-	{"POST", ":send", "SendToAll", 202, 202, hub, (*Handler).send, nil},
-	{"POST", ":closeConnections", "CloseAllConnections", 204, 204, hub, (*Handler).close, nil},
-	{"POST", ":generateToken", "GenerateClientToken", 200, 404, hub, (*Handler).generateToken, nil},
-	{"POST", ":addToGroups", "AddConnectionsToGroups", 200, 200, hub, (*Handler).addToGroups, nil},
-	{"POST", ":removeFromGroups", "RemoveConnectionsFromGroups", 200, 200, hub, (*Handler).removeFromGroups, nil},
+var operations = tableOf([]operation{
+	{"POST", ":send", "SendToAll", 202, 202, hub, (*Handler).send},
+	{"POST", ":closeConnections", "CloseAllConnections", 204, 204, hub, (*Handler).close},
+	{"POST", ":generateToken", "GenerateClientToken", 200, 404, hub, (*Handler).generateToken},
+	{"POST", ":addToGroups", "AddConnectionsToGroups", 200, 200, hub, (*Handler).addToGroups},
+	{"POST", ":removeFromGroups", "RemoveConnectionsFromGroups", 200, 200, hub, (*Handler).removeFromGroups},
 
-	{"HEAD", "connections/{connectionId}", "CheckConnectionExists", 200, 404, conn, (*Handler).exists, nil},
-	{"DELETE", "connections/{connectionId}", "CloseClientConnection", 204, 204, conn, (*Handler).close, nil},
-	{"POST", "connections/{connectionId}/:send", "SendToConnection", 202, 202, conn, (*Handler).send, nil},
-	{"DELETE", "connections/{connectionId}/groups", "RemoveConnectionFromAllGroups", 204, 204, conn, (*Handler).leaveAll, nil},
+	{"HEAD", "connections/{connectionId}", "CheckConnectionExists", 200, 404, conn, (*Handler).exists},
+	{"DELETE", "connections/{connectionId}", "CloseClientConnection", 204, 204, conn, (*Handler).close},
+	{"POST", "connections/{connectionId}/:send", "SendToConnection", 202, 202, conn, (*Handler).send},
+	{"DELETE", "connections/{connectionId}/groups", "RemoveConnectionFromAllGroups", 204, 204, conn, (*Handler).leaveAll},
 
-	{"HEAD", "groups/{group}", "CheckGroupExists", 200, 404, group, (*Handler).exists, nil},
-	{"POST", "groups/{group}/:send", "SendToGroup", 202, 202, group, (*Handler).send, nil},
-	{"POST", "groups/{group}/:closeConnections", "CloseGroupConnections", 204, 204, group, (*Handler).close, nil},
-	{"GET", "groups/{group}/connections", "ListConnectionsInGroup", 200, 200, group, (*Handler).list, nil},
-	{"PUT", "groups/{group}/connections/{connectionId}", "AddConnectionToGroup", 200, 404, conn, (*Handler).join, nil},
-	{"DELETE", "groups/{group}/connections/{connectionId}", "RemoveConnectionFromGroup", 204, 204, conn, (*Handler).leave, nil},
+	{"HEAD", "groups/{group}", "CheckGroupExists", 200, 404, group, (*Handler).exists},
+	{"POST", "groups/{group}/:send", "SendToGroup", 202, 202, group, (*Handler).send},
+	{"POST", "groups/{group}/:closeConnections", "CloseGroupConnections", 204, 204, group, (*Handler).close},
+	{"GET", "groups/{group}/connections", "ListConnectionsInGroup", 200, 200, group, (*Handler).list},
+	{"PUT", "groups/{group}/connections/{connectionId}", "AddConnectionToGroup", 200, 404, conn, (*Handler).join},
+	{"DELETE", "groups/{group}/connections/{connectionId}", "RemoveConnectionFromGroup", 204, 204, conn, (*Handler).leave},
 
-	{"HEAD", "users/{userId}", "CheckUserExists", 200, 404, user, (*Handler).exists, nil},
-	{"POST", "users/{userId}/:send", "SendToUser", 202, 202, user, (*Handler).send, nil},
-	{"POST", "users/{userId}/:closeConnections", "CloseUserConnections", 204, 204, user, (*Handler).close, nil},
-	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 404, user, (*Handler).join, nil},
-	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 204, 204, user, (*Handler).leave, nil},
-	{"DELETE", "users/{userId}/groups", "RemoveUserFromAllGroups", 204, 204, user, (*Handler).leaveAll, nil},
+	{"HEAD", "users/{userId}", "CheckUserExists", 200, 404, user, (*Handler).exists},
+	{"POST", "users/{userId}/:send", "SendToUser", 202, 202, user, (*Handler).send},
+	{"POST", "users/{userId}/:closeConnections", "CloseUserConnections", 204, 204, user, (*Handler).close},
+	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 404, user, (*Handler).join},
+	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 204, 204, user, (*Handler).leave},
+	{"DELETE", "users/{userId}/groups", "RemoveUserFromAllGroups", 204, 204, user, (*Handler).leaveAll},
 
-	{"PUT", "permissions/{permission}/connections/{connectionId}", "GrantPermission", 200, 404, conn, (*Handler).grant, nil},
-	{"DELETE", "permissions/{permission}/connections/{connectionId}", "RevokePermission", 204, 204, conn, (*Handler).revoke, nil},
-	{"HEAD", "permissions/{permission}/connections/{connectionId}", "CheckPermission", 200, 404, conn, (*Handler).allowed, nil},
+	{"PUT", "permissions/{permission}/connections/{connectionId}", "GrantPermission", 200, 404, conn, (*Handler).grant},
+	{"DELETE", "permissions/{permission}/connections/{connectionId}", "RevokePermission", 204, 204, conn, (*Handler).revoke},
+	{"HEAD", "permissions/{permission}/connections/{connectionId}", "CheckPermission", 200, 404, conn, (*Handler).allowed},
 })
 
 // Requests that are none of the operations above.
@@ -66,68 +65,42 @@ var (
 	unknown = operation{category: "Uncategorized"}
 )
 
-func split(operations []operation) []operation {
-	for i := range operations {
-		operations[i].segments = strings.Split(operations[i].path, "/")
-	}
-	return operations
+func tableOf(operations []operation) *httproute.Table[operation] {
+	return httproute.New(operations, func(op *operation) (method, path string) { return op.method, hubParam + "/" + op.path })
 }
 
-const prefix = "/api/hubs/"
+const (
+	prefix   = "/api/hubs/"
+	hubParam = "{hub}"
+)
 
-// route finds the operation of a request, and the decoded segments of its path from the hub on. It looks at the
-// raw path and decodes each segment once, so that a group may be called a/b (rest-api.md section 1.1).
-func route(r *http.Request) (*operation, []string, error) {
+// route finds the operation of a request, and the parameters of its path, of which "hub" is the first (rest-api.md
+// section 1.1).
+func route(r *http.Request) (*operation, httproute.Params, error) {
 	below, ok := strings.CutPrefix(r.URL.EscapedPath(), prefix)
 	if !ok {
-		return &unknown, nil, notFound("there is no such route", "")
+		return &unknown, nil, routeProblem(httproute.ErrNotFound)
 	}
-	hubName, below, ok := strings.Cut(below, "/")
-	if !ok {
-		return &unknown, nil, notFound("there is no such route", "")
-	}
-	hubName, err := url.PathUnescape(hubName)
+	return find(operations, r.Method, below)
+}
+
+// find looks up a path that begins with the name of a hub.
+func find(operations *httproute.Table[operation], method, path string) (*operation, httproute.Params, error) {
+	op, params, err := operations.Find(method, path)
 	if err != nil {
-		return &unknown, nil, badRequest("path", "the path has an invalid escape: %s", err)
+		return &unknown, nil, routeProblem(err)
 	}
-	return find(operations, r.Method, hubName, below)
+	return op, params, nil
 }
 
-// find looks a path below a hub up among operations.
-func find(operations []operation, method, hubName, below string) (*operation, []string, error) {
-	segments := strings.Split(below, "/")
-	for i, s := range segments {
-		decoded, err := url.PathUnescape(s)
-		if err != nil {
-			return &unknown, nil, badRequest("path", "the path has an invalid escape: %s", err)
-		}
-		segments[i] = decoded
+// routeProblem tells the caller why there is no operation.
+func routeProblem(err error) error {
+	var method *httproute.MethodError
+	switch {
+	case errors.Is(err, httproute.ErrNotFound):
+		return notFound(err.Error(), "")
+	case errors.As(err, &method):
+		return &problem{status: http.StatusMethodNotAllowed, message: method.Error(), allow: method.Allow}
 	}
-	var allow []string
-	for i := range operations {
-		op := &operations[i]
-		if !op.matches(segments) {
-			continue
-		}
-		if op.method == method {
-			return op, append([]string{hubName}, segments...), nil
-		}
-		allow = append(allow, op.method)
-	}
-	if allow != nil {
-		return &unknown, nil, methodNotAllowed(method, allow)
-	}
-	return &unknown, nil, notFound("there is no such route", "")
-}
-
-func (op *operation) matches(segments []string) bool {
-	if len(segments) != len(op.segments) {
-		return false
-	}
-	for i, want := range op.segments {
-		if !strings.HasPrefix(want, "{") && want != segments[i] {
-			return false
-		}
-	}
-	return true
+	return badRequest("path", "the path has an invalid escape: %s", err)
 }
