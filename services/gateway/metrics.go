@@ -20,13 +20,13 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, quota func() float64, watching func() int) metrics {
 	m := metrics{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_connection_open_total", Help: "Connections that were opened."}),
+			Name: "gateway_connections_opened_total", Help: "Connections that were opened."}),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_connection_recover_total", Help: "Reliable connections that got a new socket."}),
+			Name: "gateway_connections_recovered_total", Help: "Reliable connections that got a new socket."}),
 		taken: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_connection_take_total", Help: "Reliable connections that this node has taken over from another one."}),
+			Name: "gateway_connections_taken_over_total", Help: "Reliable connections that this node has taken over from another one."}),
 		mourned: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_connection_mourn_total", Help: "Connections of dead nodes whose disconnected event this node has sent."}),
+			Name: "gateway_orphans_reported_total", Help: "Connections of dead nodes whose disconnected event this node has sent."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_handshakes_refused_total", Help: "Handshakes that were refused, by status; 101 is a refused recovery."},
 			[]string{"status"}),
@@ -42,7 +42,7 @@ func newMetrics(reg prometheus.Registerer, quota func() float64, watching func()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_connection_quota_utilization_ratio", Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
 		quota), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_trace_listeners", Help: "Clients that are connected to the live trace."},
+		Name: "gateway_trace_clients", Help: "Clients that are connected to the live trace."},
 		func() float64 { return float64(watching()) }))
 	for kind := protocol.Kind(0); kind <= protocol.UnsubscribeGroupState; kind++ {
 		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))

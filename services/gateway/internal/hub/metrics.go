@@ -23,7 +23,7 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "gateway_messages_dropped_total", Help: "Copies of messages that no connection got, by reason."},
 			[]string{"reason"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_connection_close_total", Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},
+			Name: "gateway_connections_closed_total", Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},
 			[]string{"reason", "category"}),
 	}
 	m.expired = m.dropped.WithLabelValues("expired")

@@ -83,7 +83,7 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 	}
 	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(), refusals: ratelimit.New(1, 20),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gateway_rest_request_seconds",
+			Name: "gateway_rest_request_duration_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
 		}, []string{"category", "status"}),
 	}

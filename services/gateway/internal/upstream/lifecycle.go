@@ -166,7 +166,7 @@ func (u *Upstream) settle(s *Session, p lifecycle, lost Reason) {
 func (u *Upstream) lose(h *host, s *Session, k kind, why Reason) {
 	u.metrics.lost(why, 1)
 	if h.firstLoss() {
-		u.log.Warn("lifecycle event was given up; others may follow, see gateway_upstream_dropped_total", "handler", h.name,
+		u.log.Warn("lifecycle event was given up; others may follow, see gateway_upstream_events_dropped_total", "handler", h.name,
 			"tenant", s.hub.Tenant, "hub", s.hub.Hub, "connection", s.id, "event", string(k), "reason", why)
 	}
 }

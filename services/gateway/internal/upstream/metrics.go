@@ -43,7 +43,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "gateway_upstream_duration_seconds",
+			Name:    "gateway_upstream_request_duration_seconds",
 			Help:    "Time from posting an event to a handler until its answer was read, per attempt.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100},
 		}, []string{"event"}),
@@ -51,13 +51,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "gateway_upstream_failures_total", Help: "Attempts to deliver an event that failed.",
 		}, []string{"event", "reason"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_upstream_dropped_total", Help: "Connected, disconnected, joined and left events that were given up.",
+			Name: "gateway_upstream_events_dropped_total", Help: "Connected, disconnected, joined and left events that were given up.",
 		}, []string{"reason"}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_upstream_waiting", Help: "Connected, disconnected, joined and left events not yet delivered.",
+			Name: "gateway_upstream_events_waiting", Help: "Connected, disconnected, joined and left events not yet delivered.",
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_upstream_in_flight", Help: "Requests to event handlers under way.",
+			Name: "gateway_upstream_requests_in_flight", Help: "Requests to event handlers under way.",
 		}),
 		durations: map[kind]prometheus.Observer{},
 
