@@ -80,7 +80,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	group, groupCtx := errgroup.WithContext(work)
-	server := httpx.NewServer(routed(services.gateway.Handler(), services.api.Handler()))
+	server := httpx.NewServer(p.health.Front(routed(services.gateway.Handler(), services.api.Handler())))
 	group.Go(func() error { return httpx.Serve(groupCtx, server, door.http, lastRequests) })
 	if door.https != nil {
 		secure := httpx.NewServer(server.Handler)

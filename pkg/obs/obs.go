@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,12 +68,13 @@ func (h *Health) Add(name string, ready func(context.Context) error) {
 	h.checks = append(h.checks, check{name, ready})
 }
 
-// ServeHTTP answers 200 "ready", or 503 with a line for each thing that is not.
-func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// problems runs all checks at once and yields the name and the reason of each that is not ready, in the order in which
+// they were added.
+func (h *Health) problems(ctx context.Context) iter.Seq2[string, error] {
 	h.mu.Lock()
 	checks := h.checks
 	h.mu.Unlock()
-	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	reasons := make([]error, len(checks))
 	var wg sync.WaitGroup
@@ -79,11 +82,20 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wg.Go(func() { reasons[i] = c.ready(ctx) })
 	}
 	wg.Wait()
-	text := ""
-	for i, err := range reasons {
-		if err != nil {
-			text += fmt.Sprintf("%s: %v\n", checks[i].name, err)
+	return func(yield func(string, error) bool) {
+		for i, err := range reasons {
+			if err != nil && !yield(checks[i].name, err) {
+				return
+			}
 		}
+	}
+}
+
+// ServeHTTP answers 200 "ready", or 503 with a line for each thing that is not.
+func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	text := ""
+	for name, err := range h.problems(r.Context()) {
+		text += fmt.Sprintf("%s: %v\n", name, err)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -93,6 +105,49 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// frontTime is how long Front keeps what it found out, so that strangers who ask often do not make work for the stores.
+const frontTime = time.Second
+
+// Front puts the health path of the serving port, /api/health and /api/v1/health, before a service: 503 while the
+// process is not ready, else next answers. Load balancers that check the port they send requests to need it.
+//
+// The serving port is open to strangers, so the answer names what is not ready and not why: that is said by ServeHTTP,
+// on the operations listener. An answer may be a second old.
+func (h *Health) Front(next http.Handler) http.Handler {
+	var (
+		mu      sync.Mutex // guards the following, and is held while checks run: those who ask meanwhile share the answer
+		checked time.Time
+		waiting []string // names of checks that failed
+	)
+	notReady := func(ctx context.Context) []string {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(checked) >= frontTime {
+			waiting = nil
+			for name := range h.problems(context.WithoutCancel(ctx)) { // shared, so it may not end with one of those who ask
+				waiting = append(waiting, name)
+			}
+			checked = time.Now()
+		}
+		return waiting
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path := r.URL.EscapedPath(); (path != "/api/health" && path != "/api/v1/health") || (r.Method != http.MethodGet && r.Method != http.MethodHead) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		names := notReady(r.Context())
+		if len(names) == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintf(w, "not ready: %s; /readyz on the operations port says why\n", strings.Join(names, ", "))
+	})
 }
 
 // OpsHandler serves /metrics, /healthz (the process answers), /readyz and /debug/pprof. It is for operators and

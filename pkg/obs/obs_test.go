@@ -3,8 +3,12 @@ package obs
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestReadinessSaysWhyNot(t *testing.T) {
@@ -29,6 +33,49 @@ func TestReadinessSaysWhyNot(t *testing.T) {
 			t.Errorf("got %d %q, want %d %q", w.Code, w.Body, c.code, c.body)
 		}
 	}
+}
+
+// TestFrontSaysWhoIsNotReady: the path that load balancers ask is open to strangers, who learn no addresses by it, and
+// cannot make the checks run more than once a second.
+func TestFrontSaysWhoIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h Health
+		var redis error
+		asked := 0
+		h.Add("gateway", func(context.Context) error { asked++; return redis })
+		h.Add("api", func(context.Context) error { return nil })
+		front := h.Front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+		for _, c := range []struct {
+			redis error
+			code  int
+			body  string
+		}{
+			{nil, 200, ""},
+			{errors.New("dial tcp 10.0.0.7:6379"), 503, "not ready: gateway; /readyz on the operations port says why\n"},
+			{nil, 200, ""},
+		} {
+			redis, asked = c.redis, 0
+			time.Sleep(frontTime)
+			for _, request := range []string{"GET /api/health", "HEAD /api/health", "GET /api/v1/health?api-version=1", "HEAD /api/v1/health"} {
+				method, path, _ := strings.Cut(request, " ")
+				w := httptest.NewRecorder()
+				front.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+				if w.Code != c.code || w.Body.String() != c.body {
+					t.Errorf("%s: got %d %q, want %d %q", request, w.Code, w.Body, c.code, c.body)
+				}
+			}
+			if asked != 1 {
+				t.Errorf("got %d checks within a second, want 1", asked)
+			}
+			for _, request := range []string{"POST /api/health", "GET /api/healthy", "GET /api/hubs/chat"} {
+				method, path, _ := strings.Cut(request, " ")
+				w := httptest.NewRecorder()
+				if front.ServeHTTP(w, httptest.NewRequest(method, path, nil)); w.Code != 200 {
+					t.Errorf("%s: got %d, want it left to the service", request, w.Code)
+				}
+			}
+		}
+	})
 }
 
 func TestOpsPaths(t *testing.T) {

@@ -176,6 +176,9 @@ func (s *Service) routes() (http.Handler, error) {
 	} {
 		mux.HandleFunc(pattern, s.limited(handle))
 	}
+	for _, path := range []string{"/api/health", "/api/v1/health"} { // as gateways have them, for load balancers
+		mux.HandleFunc("GET "+path, healthy)
+	}
 	mux.HandleFunc("/.auth/", s.unknown)
 	mux.HandleFunc("/api/", s.unknown)
 	mux.HandleFunc("/", s.servePage)
@@ -254,6 +257,12 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Ready returns nil, or why requests cannot be served now.
 func (s *Service) Ready(ctx context.Context) error { return s.store.Ready(ctx) }
+
+// healthy says that the service answers. Whether it is ready is seen to before a request comes here.
+func healthy(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+}
 
 func (s *Service) unknown(w http.ResponseWriter, r *http.Request) {
 	problem(w, r, http.StatusNotFound, "there is nothing at this path, or not for this method")

@@ -483,6 +483,17 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
+// TestHealthPath: load balancers in front ask each service at the same path as they ask gateways.
+func TestHealthPath(t *testing.T) {
+	w := newWorld(t, Config{})
+	for _, path := range []string{"/api/health", "/api/v1/health"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			status, _, res := w.browser().do(method, path, nil)
+			equal(t, method+" "+path, []any{status, res.Header.Get("Cache-Control")}, []any{200, "no-store"})
+		}
+	}
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]Config{
 		"short session key": {SessionKey: "short"},

@@ -150,6 +150,9 @@ func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", events)
 	mux.Handle("/eventhandler/", events)
+	for _, path := range []string{"/api/health", "/api/v1/health"} { // as gateways have them, for load balancers
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.EscapedPath(), restPrefix) { // before the mux, which would clean the path
 			s.rest(w, r)

@@ -401,3 +401,17 @@ func FuzzChatREST(f *testing.F) {
 		}
 	})
 }
+
+// TestHealthPath: load balancers in front ask each service at the same path as they ask gateways.
+func TestHealthPath(t *testing.T) {
+	w := newWorld(t, Config{})
+	for _, path := range []string{"/api/health", "/api/v1/health"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			answer := httptest.NewRecorder()
+			w.s.Handler().ServeHTTP(answer, httptest.NewRequest(method, path, nil))
+			if answer.Code != http.StatusOK {
+				t.Errorf("%s %s: got %d, want 200", method, path, answer.Code)
+			}
+		}
+	}
+}
