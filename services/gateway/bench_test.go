@@ -67,7 +67,7 @@ func BenchmarkTopics(b *testing.B) {
 			inParallel(256, users, func(i int) {
 				var err error
 				conns[i], err = s.node.Open(b.Context(), hub.ConnOptions{ID: s.node.NewConnectionID(), Hub: key, UserID: fmt.Sprint("user", i),
-					Codec: protocol.JSON, Owner: &client{g: s.Gateway, tenant: "default"}, Gone: func(*hub.Conn, hub.Closing) { gone.Done() }}, nil)
+					Codec: protocol.JSON, Owner: &client{g: s.Gateway, tenant: "default"}, OnClosed: func(*hub.Conn, hub.Closing) { gone.Done() }}, nil)
 				if err != nil {
 					b.Error(err)
 				}
@@ -87,7 +87,7 @@ func BenchmarkTopics(b *testing.B) {
 		})
 		probe.time(b, "leaves", func() {
 			for _, c := range conns {
-				s.conns.Close(c, hub.ReasonRequested.Close(""))
+				s.conns.Close(c, hub.ReasonRequested.Closing(""))
 			}
 			gone.Wait()
 		})

@@ -93,8 +93,8 @@ func (c *client) end() {
 // gone is called when the connection has ended for good.
 func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 	c.end()
-	c.cancelStreams(closing.Reason == hub.ReasonMoved)
-	c.forgetStates(conn, closing.Reason == hub.ReasonMoved)
+	c.cancelStreams(closing.Reason == hub.ReasonHandedOver)
+	c.forgetStates(conn, closing.Reason == hub.ReasonHandedOver)
 	c.session.Closed(closing.Text)
 	c.g.dismiss(c.tenant) // last: drain takes it that the handler's event is queued
 	c.g.recordEnd(conn, closing)
@@ -104,10 +104,10 @@ func (c *client) gone(conn *hub.Conn, closing hub.Closing) {
 // moved is called when the connection has joined or left a group.
 func (c *client) moved(conn *hub.Conn, group string, joined bool) {
 	if joined {
-		c.session.Joined(group)
+		c.session.GroupJoined(group)
 	} else {
 		c.forgetState(conn, group)
-		c.session.Left(group)
+		c.session.GroupLeft(group)
 	}
 }
 
@@ -151,7 +151,7 @@ func (r *reader) run() {
 		r.admit()
 		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
 			r.g.conns.Close(r.conn, closing)
-			r.sock.Drain()
+			r.sock.DiscardInput()
 			return
 		}
 	}
@@ -190,9 +190,9 @@ func (r *reader) renew() {
 
 // blocked waits for wait to return; meanwhile silence of the client is ours.
 func (r *reader) blocked(wait func()) {
-	r.conn.Busy.Store(true)
+	r.conn.ReaderBusy.Store(true)
 	wait()
-	r.conn.Busy.Store(false)
+	r.conn.ReaderBusy.Store(false)
 }
 
 // closed tells the connection how its socket ended (client-json.md 8.3).
@@ -205,9 +205,9 @@ func (r *reader) closed(err error) {
 	case !e.Remote:
 		r.g.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", e.Code, "error", e.Reason)
 		r.g.conns.Close(r.conn, hub.Closing{Reason: hub.ReasonProtocol, Code: e.Code, Text: e.Reason})
-		r.sock.Drain()
+		r.sock.DiscardInput()
 	case e.Code == socket.CodeAbnormal:
-		r.g.conns.Detach(r.conn, r.sock, false, hub.ReasonLost.Close("The connection was lost."))
+		r.g.conns.Detach(r.conn, r.sock, false, hub.ReasonLost.Closing("The connection was lost."))
 	default:
 		if !r.sock.Closing() {
 			_ = r.sock.Write(socket.AppendClose(nil, e.Code, ""), time.Now().Add(time.Second)) // the client may be gone
@@ -231,7 +231,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		r.answer(r.conn.Codec.AppendPong(nil))
 		return closing, true
 	case protocol.SequenceAck:
-		r.g.conns.Trim(r.conn, r.req.SequenceID)
+		r.g.conns.Acknowledge(r.conn, r.req.SequenceID)
 		return closing, true
 	case protocol.CancelInvocation:
 		r.invoked.cancel(r.req.InvocationID)
@@ -269,7 +269,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 
 // malformed is how the connection ends of a client that has sent what is no request.
 func (r *reader) malformed(err error) hub.Closing {
-	closing := hub.ReasonProtocol.Close(err.Error())
+	closing := hub.ReasonProtocol.Closing(err.Error())
 	closing.Code = protocol.CloseInvalidPayload
 	if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
 		closing.Code = e.Code
@@ -313,7 +313,7 @@ func (r *reader) begin() bool {
 	if r.flight.carries(id) {
 		r.blocked(func() { r.flight.land(id) })
 	}
-	if !r.conn.Acked(id) {
+	if !r.conn.KnowsAckID(id) {
 		return true
 	}
 	r.answer(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
@@ -327,7 +327,7 @@ func (c *client) finish(a ack, failure *protocol.Failure) {
 		return
 	}
 	if failure == nil {
-		c.conn.Remember(a.id)
+		c.conn.RememberAckID(a.id)
 	}
 	c.answer(c.conn.Codec.AppendAck(nil, a.id, failure))
 }
@@ -360,7 +360,7 @@ func (r *reader) regroup() {
 	switch {
 	case err == nil:
 		r.finish(r.ack(), nil)
-	case errors.Is(err, hub.ErrGroups):
+	case errors.Is(err, hub.ErrTooManyGroups):
 		r.finish(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
 	default:
 		r.g.log.Warn("change membership", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
@@ -381,7 +381,7 @@ func (r *reader) sendToGroup() {
 func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 	r.req.Group, r.req.NoEcho = r.mode.group, r.mode.noEcho
 	if !r.conn.Allows(webpubsub.SendToGroup, r.mode.group) {
-		return hub.ReasonForbidden.Close(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.group)), false
+		return hub.ReasonForbidden.Closing(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.group)), false
 	}
 	r.post(ack{})
 	return closing, true
@@ -416,7 +416,7 @@ func (c *client) posted(a ack, err error) {
 	case err == nil:
 		c.finish(a, nil)
 	case c.mode.group != "":
-		c.g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The message could not be sent; please try again."))
+		c.g.conns.Close(c.conn, hub.ReasonUnavailable.Closing("The message could not be sent; please try again."))
 	default:
 		c.finish(a, internal("The message could not be sent; please try again."))
 	}
@@ -510,7 +510,7 @@ func (r *reader) event() {
 			c.g.log.Warn("user event", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "event", name, "error", err)
 		}
 		if c.conn.Codec.ID() == protocol.IDSimple {
-			c.g.conns.Close(c.conn, hub.ReasonUpstream.Close("The application could not handle the message."))
+			c.g.conns.Close(c.conn, hub.ReasonUpstream.Closing("The application could not handle the message."))
 			return
 		}
 		c.finish(a, internal("The application could not handle the event."))

@@ -342,7 +342,7 @@ func TestGarbageLeavesNothing(t *testing.T) { // not in parallel, as it counts w
 		})
 		for topic := range topics {
 			eventually(t, "nothing is subscribed to", func() bool {
-				nodes, err := s.bus.Interest(within(t), topic)
+				nodes, err := s.bus.SubscriberCount(within(t), topic)
 				return err == nil && nodes == 0
 			})
 		}

@@ -154,7 +154,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		return nil, err
 	}
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, Done: g.recordRequest}, d.Logger, d.Metrics))
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, OnAnswered: g.recordRequest}, d.Logger, d.Metrics))
 	return g, nil
 }
 
@@ -251,9 +251,9 @@ func (g *Gateway) drain() {
 	g.log.Info("draining", "connections", len(conns), "others", others)
 	leave := g.conns.Close
 	if others {
-		leave = g.conns.SendAway
+		leave = g.conns.AskToReconnect
 	}
-	restart := hub.ReasonDrain.Close("The service is restarting; please reconnect.")
+	restart := hub.ReasonDrain.Closing("The service is restarting; please reconnect.")
 	leaving := g.cfg.DrainTime / 2
 	for i, c := range conns {
 		time.Sleep(time.Until(deadline.Add(leaving*time.Duration(i+1)/time.Duration(len(conns)) - g.cfg.DrainTime)))
@@ -294,7 +294,7 @@ func (g *Gateway) drain() {
 // would go on with numbers that show no gap. The close code makes SDKs start anew, and applications heal from
 // history (docs/decisions/0006-bus-loss.md).
 func (g *Gateway) watchBus(ctx context.Context) error {
-	known := g.bus.Lost()
+	known := g.bus.LossCount()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -303,7 +303,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		lost := g.bus.Lost()
+		lost := g.bus.LossCount()
 		if lost == known || g.bus.Ready() != nil {
 			continue
 		}
@@ -313,7 +313,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 		for _, c := range g.conns.Conns() {
 			if c.Codec.Reliable() {
 				ended++
-				g.conns.Close(c, hub.ReasonMissed.Close("Messages may have been missed while the message bus was away."))
+				g.conns.Close(c, hub.ReasonMessagesMissed.Closing("Messages may have been missed while the message bus was away."))
 			}
 		}
 		g.node.Healed(lost)
@@ -340,7 +340,7 @@ func (g *Gateway) watchTenants(ctx context.Context) error {
 		for _, c := range g.conns.Conns() {
 			if removed[c.Hub.Tenant] {
 				ended++
-				g.conns.Close(c, hub.ReasonRemoved.Close("This service has been removed."))
+				g.conns.Close(c, hub.ReasonRemoved.Closing("This service has been removed."))
 			}
 		}
 		if ended > 0 {

@@ -117,7 +117,7 @@ func TestGroupState(t *testing.T) {
 			must(t, ana.Close(1000, ""))
 			must(t, ben.Close(1000, ""))
 			eventually(t, "nobody holds the topic", func() bool {
-				nodes, err := a.bus.Interest(within(t), "state/7/default/chat/room")
+				nodes, err := a.bus.SubscriberCount(within(t), "state/7/default/chat/room")
 				return err == nil && nodes == 0
 			})
 		})

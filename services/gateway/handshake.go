@@ -217,7 +217,7 @@ func (g *Gateway) checkAudience(claims token.Claims, n *newcomer) error {
 // open asks the application and makes the connection. It has been admitted.
 func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	id := g.node.NewConnectionID()
-	offered := socket.Offered(n.r)
+	offered := socket.OfferedSubprotocols(n.r)
 	session := g.session(n, id, offered)
 	accepted, err := session.Connect(n.r.Context(), n.r, n.claims.Subject, n.claims.All, offered)
 	if err != nil {
@@ -257,14 +257,14 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	if codec.ID() == protocol.IDSimple { // others say what they want in each message
 		c.mode = n.mode
 	}
-	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Name: name,
-		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone, Moved: c.moved}
+	options := hub.ConnOptions{ID: id, Hub: n.hub, UserID: userID, Codec: codec, Subprotocol: name,
+		Permissions: permissions, KeepAlive: keepAlive(n.config), Owner: c, OnClosed: c.gone, OnMembershipChange: c.moved}
 	if c.conn, err = g.node.Open(n.r.Context(), options, groups); err != nil {
 		g.dismiss(n.tenant.Name)
 		session.Closed("The service is unavailable.")
 	} else if n.ancestor {
 		if err = g.joinUserGroups(n.r.Context(), c.conn); err != nil {
-			g.conns.Close(c.conn, hub.ReasonUnavailable.Close("The service is unavailable."))
+			g.conns.Close(c.conn, hub.ReasonUnavailable.Closing("The service is unavailable."))
 		}
 	}
 	if err != nil {
@@ -276,7 +276,7 @@ func (g *Gateway) open(w http.ResponseWriter, n *newcomer) *refusal {
 	sock, err := socket.Accept(w, n.r, name, n.config.Compression)
 	if err != nil {
 		g.log.Debug("accept socket", "hub", n.hub.String(), "connection", id, "error", err)
-		g.conns.Close(c.conn, hub.ReasonHandshake.Close("The handshake failed."))
+		g.conns.Close(c.conn, hub.ReasonHandshake.Closing("The handshake failed."))
 		return nil
 	}
 	session.Established(userID, name, groups...)
@@ -297,7 +297,7 @@ func (g *Gateway) session(n *newcomer, id string, offered []string) *upstream.Se
 // joinUserGroups lets a connection join its user's groups. It can be reached already, so that a group its user joins
 // meanwhile is not missed.
 func (g *Gateway) joinUserGroups(ctx context.Context, c *hub.Conn) error {
-	groups, err := g.userGroups.Of(ctx, c.Hub, c.UserID)
+	groups, err := g.userGroups.Groups(ctx, c.Hub, c.UserID)
 	if err != nil || len(groups) == 0 {
 		return err
 	}

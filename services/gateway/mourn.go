@@ -35,7 +35,7 @@ func (g *Gateway) keepRoster() error {
 				g.mourn(node, id, entry)
 			})
 		}})
-	g.upstream.SetKeeper(upstream.Keeper{Keep: g.roster.Keep, Drop: g.roster.Drop})
+	g.upstream.SetSessionStore(upstream.SessionStore{Save: g.roster.Keep, Delete: g.roster.Drop})
 	return nil
 }
 
@@ -43,7 +43,7 @@ func (g *Gateway) keepRoster() error {
 func (g *Gateway) entries() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for _, c := range g.conns.Conns() {
-			if entry, ok := c.Owner.(*client).session.Entry(); ok && !yield(c.ID, entry) {
+			if entry, ok := c.Owner.(*client).session.StoredEntry(); ok && !yield(c.ID, entry) {
 				return
 			}
 		}
@@ -70,12 +70,12 @@ func (g *Gateway) mourn(node, id string, entry []byte) {
 		}
 		return false, g.mourning.Err()
 	}
-	if g.upstream.Mourn(id, entry, "The gateway that had the connection is gone.", exists) {
+	if g.upstream.ReportOrphan(id, entry, "The gateway that had the connection is gone.", exists) {
 		g.metrics.mourned.Inc()
 		return
 	}
 	if c := g.conns.Conn(id); c != nil { // it has come here: what was dropped is not what is kept of it
-		if entry, ok := c.Owner.(*client).session.Entry(); ok {
+		if entry, ok := c.Owner.(*client).session.StoredEntry(); ok {
 			g.roster.Keep(id, entry)
 		}
 	}
@@ -84,8 +84,8 @@ func (g *Gateway) mourn(node, id string, entry []byte) {
 // takenForDead ends a connection whose end others have told, while this node was asleep or cut off.
 func (g *Gateway) takenForDead(id string) {
 	if c := g.conns.Conn(id); c != nil {
-		c.Owner.(*client).session.Forget()
-		g.conns.Close(c, hub.ReasonMissed.Close("The service could not be reached for too long; please reconnect."))
+		c.Owner.(*client).session.StopReporting()
+		g.conns.Close(c, hub.ReasonMessagesMissed.Closing("The service could not be reached for too long; please reconnect."))
 	}
 }
 

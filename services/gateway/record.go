@@ -144,7 +144,7 @@ func (g *Gateway) recordStart(n *newcomer, c *hub.Conn) {
 
 // recordEnd writes how a connection has ended: as somebody meant it to, or not.
 func (g *Gateway) recordEnd(c *hub.Conn, closing hub.Closing) {
-	if closing.Reason == hub.ReasonMoved || !g.recorded(c.Hub.Tenant, recordConnectivity) {
+	if closing.Reason == hub.ReasonHandedOver || !g.recorded(c.Hub.Tenant, recordConnectivity) {
 		return
 	}
 	operation, level, text, event := "ConnectionEnded", levelInformational, "Connection ended", livetrace.ConnectionEnded
@@ -161,7 +161,7 @@ func (g *Gateway) recordEnd(c *hub.Conn, closing hub.Closing) {
 }
 
 // recordRequest writes a REST request. The query may hold what users have written, so it stays out.
-func (g *Gateway) recordRequest(d rest.Done) {
+func (g *Gateway) recordRequest(d rest.AnsweredRequest) {
 	if !g.recorded(d.Tenant, recordHTTP) {
 		return
 	}

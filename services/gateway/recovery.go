@@ -50,12 +50,12 @@ func (g *Gateway) recover(w http.ResponseWriter, n *newcomer, id, token string) 
 	var name string
 	switch {
 	case err == nil:
-		name = c.conn.Name
+		name = c.conn.Subprotocol
 	case errors.Is(err, errLater):
 		g.log.Debug("put a recovery off", "hub", n.hub.String(), "connection", id, "error", err)
 		return refuseForNow()
 	default:
-		_, name = selectCodec("", socket.Offered(n.r))
+		_, name = selectCodec("", socket.OfferedSubprotocols(n.r))
 	}
 	sock, acceptErr := socket.Accept(w, n.r, name, n.config.Compression)
 	if acceptErr != nil {
@@ -117,8 +117,8 @@ func (g *Gateway) take(n *newcomer, id, token string) (*client, error) {
 		g.mu.Lock()
 		g.counts[n.tenant.Name]++ // it has been admitted, on the node that it comes from
 		g.mu.Unlock()
-		return hub.ConnOptions{ID: id, Hub: n.hub, UserID: t.UserID, Codec: codec, Name: codec.Name(),
-			Permissions: t.Permissions.Permissions(), KeepAlive: keepAlive(n.config), Owner: c, Gone: c.gone, Moved: c.moved}, nil
+		return hub.ConnOptions{ID: id, Hub: n.hub, UserID: t.UserID, Codec: codec, Subprotocol: codec.Name(),
+			Permissions: t.Permissions.Permissions(), KeepAlive: keepAlive(n.config), Owner: c, OnClosed: c.gone, OnMembershipChange: c.moved}, nil
 	})
 	switch {
 	case err == nil:
@@ -158,7 +158,7 @@ func (c *client) unpack(conn *hub.Conn, b []byte) error {
 	c.mu.Lock()
 	c.states = l.States
 	c.mu.Unlock()
-	return c.session.Take(l.Session)
+	return c.session.Resume(l.Session)
 }
 
 // hooks is what the gateway does when a connection moves between nodes.
@@ -171,10 +171,10 @@ func (g *Gateway) hooks() node.Hooks {
 		},
 		Settle: func(ctx context.Context, c *hub.Conn) error { return client(c).settle(ctx) },
 		Pack: func(c *hub.Conn) []byte {
-			return client(c).pack(client(c).session.Pack(), client(c).giveStreams((*stream.Set).Pack))
+			return client(c).pack(client(c).session.Snapshot(), client(c).giveStreams((*stream.Set).Pack))
 		},
 		Give: func(c *hub.Conn) ([]byte, error) {
-			session, err := client(c).session.Give()
+			session, err := client(c).session.HandOver()
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", node.ErrMoving, err)
 			}
@@ -182,7 +182,7 @@ func (g *Gateway) hooks() node.Hooks {
 		},
 		TakeBack: func(c *hub.Conn) {
 			client(c).takeStreamsBack()
-			client(c).session.TakeBack()
+			client(c).session.CancelHandOver()
 		},
 		Take: func(c *hub.Conn, luggage []byte) {
 			if err := client(c).unpack(c, luggage); err != nil {

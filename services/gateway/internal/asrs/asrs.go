@@ -150,18 +150,18 @@ func headerSafe(s string) string {
 	}, s)
 }
 
-// Welcome is what an answer to connect says about the connection.
-type Welcome struct {
+// ConnectAnswer is what an answer to connect says about the connection.
+type ConnectAnswer struct {
 	UserID      string // empty: not said
 	Groups      []string
 	Subprotocol string
 	Greeting    []byte // the first text frame; empty: none
 }
 
-// ReadWelcome takes in an answer to connect.
-func ReadWelcome(h http.Header, body []byte, offered []string) (Welcome, error) {
+// ParseConnectAnswer takes in an answer to connect.
+func ParseConnectAnswer(h http.Header, body []byte, offered []string) (ConnectAnswer, error) {
 	protocols := h.Values("Sec-WebSocket-Protocol")
-	w := Welcome{Groups: h.Values("X-ASRS-Connection-Group"), UserID: h.Get("X-ASRS-User-Id"), Greeting: body}
+	w := ConnectAnswer{Groups: h.Values("X-ASRS-Connection-Group"), UserID: h.Get("X-ASRS-User-Id"), Greeting: body}
 	if len(protocols) > 0 {
 		w.Subprotocol = strings.TrimSpace(protocols[0])
 	}

@@ -90,12 +90,12 @@ func TestReadWelcome(t *testing.T) {
 	for name, tc := range map[string]struct {
 		header http.Header
 		body   string
-		want   Welcome
+		want   ConnectAnswer
 		fault  string
 	}{
-		"nothing": {want: Welcome{}},
+		"nothing": {want: ConnectAnswer{}},
 		"all": {header: http.Header{"X-Asrs-User-Id": {"ana"}, "X-Asrs-Connection-Group": {"a", "b"}, "Sec-Websocket-Protocol": {" protocol2 "}}, body: "hi",
-			want: Welcome{UserID: "ana", Groups: []string{"a", "b"}, Subprotocol: "protocol2", Greeting: []byte("hi")}},
+			want: ConnectAnswer{UserID: "ana", Groups: []string{"a", "b"}, Subprotocol: "protocol2", Greeting: []byte("hi")}},
 		"blank protocol":  {header: http.Header{"Sec-Websocket-Protocol": {" "}}},
 		"two protocols":   {header: http.Header{"Sec-Websocket-Protocol": {"protocol1", "protocol2"}}, fault: "2 times"},
 		"a list":          {header: http.Header{"Sec-Websocket-Protocol": {"protocol1, protocol2"}}, fault: "not offered"},
@@ -105,9 +105,9 @@ func TestReadWelcome(t *testing.T) {
 		"blank group":     {header: http.Header{"X-Asrs-Connection-Group": {" "}}, fault: "group"},
 		"body not UTF-8":  {body: "\xff", fault: "UTF-8"},
 		"body too large":  {body: strings.Repeat("x", webpubsub.MaxMessageBytes+1), fault: "more than"},
-		"a body as large": {body: strings.Repeat("x", webpubsub.MaxMessageBytes), want: Welcome{Greeting: []byte(strings.Repeat("x", webpubsub.MaxMessageBytes))}},
+		"a body as large": {body: strings.Repeat("x", webpubsub.MaxMessageBytes), want: ConnectAnswer{Greeting: []byte(strings.Repeat("x", webpubsub.MaxMessageBytes))}},
 	} {
-		got, err := ReadWelcome(tc.header, []byte(tc.body), offered)
+		got, err := ParseConnectAnswer(tc.header, []byte(tc.body), offered)
 		switch {
 		case tc.fault != "":
 			if err == nil || !strings.Contains(err.Error(), tc.fault) {
@@ -138,7 +138,7 @@ func TestUserGroups(t *testing.T) {
 		chat := webpubsub.HubKey{Tenant: "t", Hub: "chat"}
 		want := func(hub webpubsub.HubKey, user string, groups ...string) {
 			t.Helper()
-			got, err := b.Of(t.Context(), hub, user)
+			got, err := b.Groups(t.Context(), hub, user)
 			slices.Sort(got)
 			if err != nil || !slices.Equal(got, groups) {
 				t.Errorf("%s: %s of %v is in %q, %v; want %q", name, user, hub, got, err, groups)
@@ -165,7 +165,7 @@ func TestUserGroups(t *testing.T) {
 		want(chat, "ana")
 	}
 	single.Stop()
-	if _, err := open(single.URL).Of(t.Context(), webpubsub.HubKey{Tenant: "t", Hub: "chat"}, "ana"); err == nil {
+	if _, err := open(single.URL).Groups(t.Context(), webpubsub.HubKey{Tenant: "t", Hub: "chat"}, "ana"); err == nil {
 		t.Error("got no error while Redis is down")
 	}
 }

@@ -106,8 +106,8 @@ func (u *UserGroups) Remove(ctx context.Context, hub webpubsub.HubKey, user, gro
 	return nil
 }
 
-// Of returns the groups of a user, in no order.
-func (u *UserGroups) Of(ctx context.Context, hub webpubsub.HubKey, user string) ([]string, error) {
+// Groups returns the groups of a user, in no order.
+func (u *UserGroups) Groups(ctx context.Context, hub webpubsub.HubKey, user string) ([]string, error) {
 	key := u.key(hub, user)
 	if u.client != nil {
 		ctx, cancel := context.WithTimeout(ctx, timeout)

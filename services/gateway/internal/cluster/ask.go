@@ -114,8 +114,8 @@ type Received struct {
 	id   uint64
 }
 
-// Open takes a payload apart. An answer goes to its asker, and ok is false, as it is for what is not a payload.
-func (p *Peer) Open(payload []byte) (r Received, ok bool) {
+// Parse takes a payload apart. An answer goes to its asker, and ok is false, as it is for what is not a payload.
+func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	if len(payload) == 0 {
 		return r, false
 	}

@@ -22,7 +22,7 @@ func peer(t *testing.T, net *membus.Network, answer string, topics ...string) *c
 	var work sync.WaitGroup
 	work.Go(func() {
 		_ = p.Run(ctx, func(_ string, payload []byte) {
-			if r, ok := p.Open(payload); ok && r.Kind == cluster.Ask && answer != "" {
+			if r, ok := p.Parse(payload); ok && r.Kind == cluster.Ask && answer != "" {
 				p.Answer(r, append([]byte(answer+" to "), r.Body...), func() {})
 			}
 		}, func() {})
@@ -71,7 +71,7 @@ func TestAskWithoutBus(t *testing.T) {
 func TestOpenSurvivesAnything(t *testing.T) {
 	p := cluster.NewPeer(membus.New())
 	for _, payload := range [][]byte{nil, {0}, {2}, {2, 1}, {2, 0xff}, {3}, {3, 1, 2}, {9, 9, 9}} {
-		if _, ok := p.Open(payload); ok {
+		if _, ok := p.Parse(payload); ok {
 			t.Errorf("payload %v: got that it means something", payload)
 		}
 	}

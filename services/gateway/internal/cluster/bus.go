@@ -32,8 +32,8 @@ type Bus interface {
 	Subscribe(ctx context.Context, topics ...string) error
 	Unsubscribe(ctx context.Context, topics ...string) error
 
-	// Interest says how many nodes subscribe to a topic.
-	Interest(ctx context.Context, topic string) (nodes int, err error)
+	// SubscriberCount says how many nodes subscribe to a topic.
+	SubscriberCount(ctx context.Context, topic string) (nodes int, err error)
 
 	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
 	// included, from one goroutine at a time. deliver must not block; it may keep payload but must not change
@@ -46,8 +46,8 @@ type Bus interface {
 	// once while it does not.
 	Ready() error
 
-	// Lost returns a number that grows each time payloads may have been missed because a connection to the
+	// LossCount returns a number that grows each time payloads may have been missed because a connection to the
 	// server was lost, so that reliable connections can be told. It grows when the subscriptions are in effect
 	// again, before Ready returns nil: from then on nothing more is missed.
-	Lost() uint64
+	LossCount() uint64
 }

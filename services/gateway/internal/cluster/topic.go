@@ -25,12 +25,12 @@ func Topic(hub webpubsub.HubKey, scope webpubsub.Scope, name string) string {
 	return kind + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + name
 }
 
-// Everybody is a topic that every node subscribes to, so that they can be counted.
-const Everybody = "nodes"
+// AllNodesTopic is a topic that every node subscribes to, so that they can be counted.
+const AllNodesTopic = "nodes"
 
-// MovedTopic returns the topic by which a connection is reached that has moved from the node that made it to another
+// HandedOverTopic returns the topic by which a connection is reached that has moved from the node that made it to another
 // one. Only the node that has it subscribes to it.
-func MovedTopic(hub webpubsub.HubKey, connID string) string {
+func HandedOverTopic(hub webpubsub.HubKey, connID string) string {
 	return "moved/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + connID
 }
 

@@ -58,7 +58,7 @@ func (m *Message) appendCompressed(dst []byte, codec protocol.Codec, seq uint64)
 	if len(plain) < minCompressed {
 		return dst, false
 	}
-	out, rest := codec.AppendHead(socket.BeginSpliced(dst), socket.Payload(plain), seq)
+	out, rest := codec.AppendHead(socket.BeginSharedTail(dst), socket.Payload(plain), seq)
 	z := m.compress().form(codec, func() []byte {
 		if z := socket.Deflate(rest); z != nil {
 			return z
@@ -68,7 +68,7 @@ func (m *Message) appendCompressed(dst []byte, codec protocol.Codec, seq uint64)
 	if len(z) == 0 {
 		return dst, false
 	}
-	return socket.EndSpliced(out, len(dst), z, opcode(codec.Binary())), true
+	return socket.EndSharedTail(out, len(dst), z, opcode(codec.Binary())), true
 }
 
 var incompressible = []byte{}

@@ -20,17 +20,17 @@ type ConnOptions struct {
 	Hub    webpubsub.HubKey
 	UserID string         // empty: anonymous
 	Codec  protocol.Codec // how frames look
-	// Name is the negotiated subprotocol, which a simple client's event handler may have chosen.
-	Name        string
+	// Subprotocol is the negotiated subprotocol, which a simple client's event handler may have chosen.
+	Subprotocol string
 	Permissions webpubsub.Permissions
 	KeepAlive   time.Duration // interval of pings, 1 to 120 s; 0: none
-	Adopted     bool          // it has been on another node
+	HandedOver  bool          // it has been on another node
 	Owner       any           // what the maker of the connection keeps with it
-	// Gone is called once, from a goroutine that it must not block, when the connection has ended for good.
-	Gone func(*Conn, Closing)
-	// Moved is called when the connection has joined or left a group, in order and from a goroutine that it must not
+	// OnClosed is called once, from a goroutine that it must not block, when the connection has ended for good.
+	OnClosed func(*Conn, Closing)
+	// OnMembershipChange is called when the connection has joined or left a group, in order and from a goroutine that it must not
 	// block; before Gone for each group that it was in. The groups it begins with are no moves. nil: nobody cares.
-	Moved func(c *Conn, group string, joined bool)
+	OnMembershipChange func(c *Conn, group string, joined bool)
 }
 
 // Conn is one client connection. It outlives its socket when its codec is reliable.
@@ -38,8 +38,8 @@ type Conn struct {
 	ConnOptions
 	w *writer
 
-	// Busy tells that the reader is at work on a request, and cannot hear the client meanwhile.
-	Busy atomic.Bool
+	// ReaderBusy tells that the reader is at work on a request, and cannot hear the client meanwhile.
+	ReaderBusy atomic.Bool
 
 	groups map[string]struct{} // guarded by Registry.mu
 	gone   bool                // guarded by Registry.mu
@@ -90,8 +90,8 @@ type place struct {
 
 // moved tells who cares that c has joined or left a list, if that is a group's.
 func (c *Conn) moved(l *list, joined bool) {
-	if c.Moved != nil && l.group != "" {
-		c.Moved(c, l.group, joined)
+	if c.OnMembershipChange != nil && l.group != "" {
+		c.OnMembershipChange(c, l.group, joined)
 	}
 }
 
@@ -107,7 +107,7 @@ func (c *Conn) Grant(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.Frozen() {
-		return ErrMoving
+		return ErrHandoff
 	}
 	return c.Permissions.Grant(p, group)
 }
@@ -117,28 +117,28 @@ func (c *Conn) Revoke(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.Frozen() {
-		return ErrMoving
+		return ErrHandoff
 	}
 	return c.Permissions.Revoke(p, group)
 }
 
-// Acked reports whether a request with that ackId has succeeded before (client-json.md 3.2).
-func (c *Conn) Acked(id uint64) bool {
+// KnowsAckID reports whether a request with that ackId has succeeded before (client-json.md 3.2).
+func (c *Conn) KnowsAckID(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.acks.has(id)
 }
 
-// Remember notes that the request with that ackId has succeeded.
-func (c *Conn) Remember(id uint64) {
+// RememberAckID notes that the request with that ackId has succeeded.
+func (c *Conn) RememberAckID(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.acks.add(id)
 }
 
-// Rights returns the connection's permissions and the ackIds it remembers, oldest first, for another node. The
+// PermissionsAndAckIDs returns the connection's permissions and the ackIds it remembers, oldest first, for another node. The
 // connection is frozen.
-func (c *Conn) Rights() (webpubsub.Permissions, []uint64) {
+func (c *Conn) PermissionsAndAckIDs() (webpubsub.Permissions, []uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.Permissions, slices.Concat(c.acks.ids[c.acks.next:], c.acks.ids[:c.acks.next])

@@ -111,7 +111,7 @@ func TestFlushCallsNobody(t *testing.T) {
 	h := newHarness(t, Options{Writers: 1})
 	var mu sync.Mutex
 	ended := make(chan struct{})
-	c := h.Add(ConnOptions{ID: "a", Codec: protocol.JSON, Gone: func(*Conn, Closing) {
+	c := h.Add(ConnOptions{ID: "a", Codec: protocol.JSON, OnClosed: func(*Conn, Closing) {
 		mu.Lock()
 		defer mu.Unlock()
 		close(ended)

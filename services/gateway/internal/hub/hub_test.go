@@ -47,7 +47,7 @@ func newHarness(t testing.TB, o Options) *harness {
 			t.Error(err)
 			return
 		}
-		if err := s.Write(s.Answer(), time.Time{}); err != nil {
+		if err := s.Write(s.HandshakeResponse(), time.Time{}); err != nil {
 			t.Error(err)
 		}
 		h.socks <- s
@@ -91,7 +91,7 @@ func (h *harness) connectBy(o *websocket.DialOptions, id string, codec protocol.
 }
 
 func (h *harness) add(id string, codec protocol.Codec) *Conn {
-	c := h.Add(ConnOptions{ID: id, UserID: id, Codec: codec, Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
+	c := h.Add(ConnOptions{ID: id, UserID: id, Codec: codec, OnClosed: func(_ *Conn, closing Closing) { h.gone <- closing }})
 	if _, err := h.Join(c, "list", "list"); err != nil {
 		h.t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestLeftConnectionsGetNothing(t *testing.T) {
 		case i%3 == 0 && !left(h, c):
 			t.Errorf("connection %d: got that it was not on the list", i)
 		case i%3 == 1:
-			h.Close(c, ReasonRequested.Close("bye"))
+			h.Close(c, ReasonRequested.Closing("bye"))
 		}
 	}
 	if left(h, conns[0]) {
@@ -244,7 +244,7 @@ func TestSilentSocketIsCutOff(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, Options{})
 			c := h.Add(ConnOptions{ID: "c", Codec: codec, KeepAlive: time.Second,
-				Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
+				OnClosed: func(_ *Conn, closing Closing) { h.gone <- closing }})
 			conn := h.handshake()
 			h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
 			got, _ := io.ReadAll(conn)
@@ -257,7 +257,7 @@ func TestSilentSocketIsCutOff(t *testing.T) {
 				if h.Conn("c") != c {
 					t.Error("the connection has gone with its socket")
 				}
-				h.Close(c, want.Close(""))
+				h.Close(c, want.Closing(""))
 			}
 			if closing := <-h.gone; closing.Reason != want {
 				t.Errorf("got reason %s, want %s", closing.Reason, want)
@@ -273,12 +273,12 @@ func TestGoodbyeCountsAfterALoss(t *testing.T) {
 	h.handshake()
 	old := <-h.socks
 	h.Attach(c, old, protocol.Connected{ConnectionID: "c"})
-	h.Detach(c, old, false, ReasonLost.Close(""))
+	h.Detach(c, old, false, ReasonLost.Closing(""))
 	h.handshake()
 	sock := <-h.socks
 	h.Attach(c, sock, protocol.Connected{ConnectionID: "c"})
 	h.Detach(c, old, true, Closing{Reason: ReasonClient, Text: "of a socket before"})
-	h.Detach(c, sock, false, ReasonLost.Close(""))
+	h.Detach(c, sock, false, ReasonLost.Closing(""))
 	h.Detach(c, sock, true, Closing{Reason: ReasonClient, Text: "of the last socket"})
 	if closing := <-h.gone; closing.Reason != ReasonClient || closing.Text != "of the last socket" {
 		t.Errorf("got the end %+v, want that by the goodbye of the last socket", closing)
@@ -397,7 +397,7 @@ func TestExpiredMessagesMakeRoom(t *testing.T) {
 				h.Deliver("list", message("large"+strings.Repeat("x", 1<<20), MessageOptions{}))
 			}
 			<-h.written() // so that they have their numbers
-			h.Trim(c, large)
+			h.Acknowledge(c, large)
 			expires := time.Now().Add(20 * time.Millisecond)
 			for range n {
 				h.Deliver("list", message("short-lived", MessageOptions{Expires: expires}))
@@ -477,7 +477,7 @@ func (f *fanOut) round(messages []*Message) {
 	}
 	f.seq += uint64(len(messages))
 	for _, c := range f.conns {
-		f.Trim(c, f.seq)
+		f.Acknowledge(c, f.seq)
 	}
 	<-f.written()
 }
@@ -517,7 +517,7 @@ func TestCloseIsQueuedBehindMessages(t *testing.T) {
 			h := newHarness(t, Options{})
 			c, client := h.connect("c", codec)
 			h.Deliver("list", message("last words", MessageOptions{}))
-			h.Close(c, ReasonRequested.Close(strings.Repeat("é", 100)))
+			h.Close(c, ReasonRequested.Closing(strings.Repeat("é", 100)))
 			if got := h.read(client); !strings.Contains(got, "last words") {
 				t.Errorf("got %s, want the message first", got)
 			}

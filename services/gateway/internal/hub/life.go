@@ -23,7 +23,7 @@ func (w *writer) attach(c *Conn, sock *socket.Socket, connected protocol.Connect
 	c.state, c.sock, c.compress, c.out = stateAttached, sock, sock.Compressed(), nil
 	c.heard = sock.Activity() - 1
 	w.schedulePing(c)
-	first := sock.Answer()
+	first := sock.HandshakeResponse()
 	if hello := c.Codec.AppendConnected(nil, connected); len(hello) > 0 {
 		first = socket.AppendFrame(first, opcode(c.Codec.Binary()), hello)
 	}
@@ -148,7 +148,7 @@ func (w *writer) end(c *Conn, closing Closing) {
 	c.sock, c.out, c.kept = nil, nil, nil
 	w.r.forget(c)
 	w.r.metrics.closed.WithLabelValues(string(closing.Reason), closing.Reason.Category()).Inc()
-	c.Gone(c, closing)
+	c.OnClosed(c, closing)
 }
 
 // leaveAll takes c, or its shadow that stands in its place, off all lists.
@@ -185,8 +185,8 @@ func (w *writer) keepAlive() {
 			continue
 		}
 		heard := c.sock.Activity()
-		if heard == c.heard && !c.Busy.Load() {
-			w.detach(c, c.sock, false, ReasonPing.Close("No answer to pings."))
+		if heard == c.heard && !c.ReaderBusy.Load() {
+			w.detach(c, c.sock, false, ReasonPing.Closing("No answer to pings."))
 			continue
 		}
 		c.heard = heard

@@ -73,7 +73,7 @@ func (r *Registry) excepts(m *Message, c *Conn) bool {
 		ConnectionID: c.ID,
 		UserID:       c.UserID,
 		InGroup:      func(group string) bool { return r.inGroup(c, group) },
-		Protocol:     c.Name,
+		Protocol:     c.Subprotocol,
 	})
 }
 

@@ -11,11 +11,11 @@ import (
 // from there on a shadow stands in its place, which keeps what the other node keeps too. So the node that gives a
 // connection away has everything until the end: when the move fails, the shadow's messages become the connection's.
 
-// ErrMoving says that a connection is on its way to another node, and cannot be changed until that is decided.
-var ErrMoving = errors.New("the connection is moving to another node")
+// ErrHandoff says that a connection is on its way to another node, and cannot be changed until that is decided.
+var ErrHandoff = errors.New("the connection is moving to another node")
 
-// Kept is what a reliable connection has not acknowledged: messages with consecutive numbers up to Last.
-type Kept struct {
+// Unacked is what a reliable connection has not acknowledged: messages with consecutive numbers up to Last.
+type Unacked struct {
 	Last     uint64
 	Messages []*Message
 }
@@ -32,7 +32,7 @@ func (r *Registry) Freeze(c *Conn) bool {
 	if !c.Codec.Reliable() {
 		return false
 	}
-	shadow := &Conn{w: c.w, of: c, ConnOptions: ConnOptions{ID: c.ID, Hub: c.Hub, UserID: c.UserID, Codec: c.Codec, Name: c.Name}}
+	shadow := &Conn{w: c.w, of: c, ConnOptions: ConnOptions{ID: c.ID, Hub: c.Hub, UserID: c.UserID, Codec: c.Codec, Subprotocol: c.Subprotocol}}
 	shadow.state, shadow.kept = stateDetached, &unacked{}
 	r.mu.Lock()
 	shadow.groups = c.groups
@@ -50,9 +50,9 @@ func (r *Registry) Freeze(c *Conn) bool {
 // Frozen reports whether the connection is moving to another node.
 func (c *Conn) Frozen() bool { return c.shadow.Load() != nil }
 
-// Divert lets the shadow of a frozen connection take its place on the list of a topic, for what is delivered
+// DivertToShadow lets the shadow of a frozen connection take its place on the list of a topic, for what is delivered
 // afterwards.
-func (r *Registry) Divert(c *Conn, topic string) {
+func (r *Registry) DivertToShadow(c *Conn, topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l := r.lists[topic]; l != nil {
@@ -60,25 +60,25 @@ func (r *Registry) Divert(c *Conn, topic string) {
 	}
 }
 
-// Export returns what a frozen connection has kept, without what its shadow has. ok is false when it has ended.
-func (r *Registry) Export(c *Conn) (kept Kept, ok bool) {
+// ExportUnacked returns what a frozen connection has kept, without what its shadow has. ok is false when it has ended.
+func (r *Registry) ExportUnacked(c *Conn) (kept Unacked, ok bool) {
 	ok = ask(c, opExport, &kept)
 	return kept, ok
 }
 
-// Recall ends a move that has failed: the connection goes on as if there had been none.
-func (r *Registry) Recall(c *Conn) { ask(c, opRecall, nil) }
+// CancelHandoff ends a move that has failed: the connection goes on as if there had been none.
+func (r *Registry) CancelHandoff(c *Conn) { ask(c, opRecall, nil) }
 
-// Release ends a connection that has moved away, without a word to its client. It reports false when the connection
+// EndHandedOver ends a connection that has moved away, without a word to its client. It reports false when the connection
 // had ended before.
-func (r *Registry) Release(c *Conn) bool { return ask(c, opRelease, nil) }
+func (r *Registry) EndHandedOver(c *Conn) bool { return ask(c, opRelease, nil) }
 
-// Adopt gives a new connection what it had kept on another node; what has been delivered here comes after it.
+// ImportUnacked gives a new connection what it had kept on another node; what has been delivered here comes after it.
 // The connection then waits for its client to recover it. Adopt reports false when it has ended meanwhile.
-func (r *Registry) Adopt(c *Conn, kept Kept) bool { return ask(c, opAdopt, &kept) }
+func (r *Registry) ImportUnacked(c *Conn, kept Unacked) bool { return ask(c, opAdopt, &kept) }
 
-// Excepted appends those connections of this node to list that have the id: one, or also the shadow of a moving one.
-func (r *Registry) Excepted(list []*Conn, id string) []*Conn {
+// AppendByID appends those connections of this node to list that have the id: one, or also the shadow of a moving one.
+func (r *Registry) AppendByID(list []*Conn, id string) []*Conn {
 	c := r.Conn(id)
 	if c == nil {
 		return list
@@ -94,12 +94,12 @@ func (c *Conn) Shadow() *Conn { return c.shadow.Load() }
 
 // moving is a step of a move, for the writer to answer.
 type moving struct {
-	kept   *Kept
+	kept   *Unacked
 	answer chan bool
 }
 
 // ask lets c's writer do a step of a move and returns its answer.
-func ask(c *Conn, o op, kept *Kept) (ok bool) {
+func ask(c *Conn, o op, kept *Unacked) (ok bool) {
 	step := moving{kept, make(chan bool, 1)}
 	c.w.push(job{op: o, conn: c, x: step})
 	select {
@@ -123,7 +123,7 @@ func (w *writer) move(j job) {
 	case j.op == opRecall:
 		w.recall(c)
 	case j.op == opRelease:
-		w.end(c, Closing{Reason: ReasonMoved})
+		w.end(c, Closing{Reason: ReasonHandedOver})
 	case j.op == opAdopt:
 		ok = w.adopt(c, *step.kept)
 	}
@@ -134,7 +134,7 @@ func (w *writer) move(j job) {
 func (w *writer) freeze(c *Conn) bool {
 	switch c.state {
 	case stateAttached:
-		w.detach(c, c.sock, false, ReasonLost.Close("The connection was recovered elsewhere."))
+		w.detach(c, c.sock, false, ReasonLost.Closing("The connection was recovered elsewhere."))
 	case stateDetached:
 		c.expiry.Stop()
 		w.expireLater(c)
@@ -174,7 +174,7 @@ func (w *writer) recall(c *Conn) {
 	shadow.kept.each(func(_ uint64, m *Message) { w.keep(c, m) })
 }
 
-func (w *writer) adopt(c *Conn, kept Kept) bool {
+func (w *writer) adopt(c *Conn, kept Unacked) bool {
 	arrived := c.kept
 	c.kept = &unacked{last: kept.Last - uint64(len(kept.Messages))}
 	for _, m := range kept.Messages {

@@ -5,28 +5,28 @@ type Reason string
 
 // The reasons why connections end.
 const (
-	ReasonClient      Reason = "client"      // the client closed it
-	ReasonLost        Reason = "lost"        // the socket went away and, if reliable, was not recovered in time
-	ReasonPing        Reason = "ping"        // no answer to pings
-	ReasonSlow        Reason = "slow"        // more waited for the client than an outbox holds
-	ReasonUnacked     Reason = "unacked"     // more is unacknowledged than a reliable connection may have
-	ReasonMissed      Reason = "missed"      // messages may have been missed while the bus was away
-	ReasonMoved       Reason = "moved"       // another node has taken it over
-	ReasonRequested   Reason = "requested"   // the application closed it
-	ReasonRemoved     Reason = "removed"     // its tenant is not among the settings any more
-	ReasonDrain       Reason = "drain"       // the node shuts down
-	ReasonProtocol    Reason = "protocol"    // what the client sent is not the protocol
-	ReasonForbidden   Reason = "forbidden"   // a simple client may not send to its group
-	ReasonUpstream    Reason = "upstream"    // the event handler failed a simple client
-	ReasonHandshake   Reason = "handshake"   // accepted, but the upgrade failed
-	ReasonUnavailable Reason = "unavailable" // a simple client's message could not be sent
-	ReasonRecovery    Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
+	ReasonClient         Reason = "client"      // the client closed it
+	ReasonLost           Reason = "lost"        // the socket went away and, if reliable, was not recovered in time
+	ReasonPing           Reason = "ping"        // no answer to pings
+	ReasonSlow           Reason = "slow"        // more waited for the client than an outbox holds
+	ReasonUnacked        Reason = "unacked"     // more is unacknowledged than a reliable connection may have
+	ReasonMessagesMissed Reason = "missed"      // messages may have been missed while the bus was away
+	ReasonHandedOver     Reason = "handed_over" // another node has taken it over
+	ReasonRequested      Reason = "requested"   // the application closed it
+	ReasonRemoved        Reason = "removed"     // its tenant is not among the settings any more
+	ReasonDrain          Reason = "drain"       // the node shuts down
+	ReasonProtocol       Reason = "protocol"    // what the client sent is not the protocol
+	ReasonForbidden      Reason = "forbidden"   // a simple client may not send to its group
+	ReasonUpstream       Reason = "upstream"    // the event handler failed a simple client
+	ReasonHandshake      Reason = "handshake"   // accepted, but the upgrade failed
+	ReasonUnavailable    Reason = "unavailable" // a simple client's message could not be sent
+	ReasonRecovery       Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
 )
 
 // Category returns the reason as the service's own metrics call it (service-limits-and-ops.md section 3).
 func (r Reason) Category() string {
 	switch r {
-	case ReasonClient, ReasonMoved:
+	case ReasonClient, ReasonHandedOver:
 		return "Normal"
 	case ReasonRequested, ReasonRemoved:
 		return "ClosedByAppServer"
@@ -61,11 +61,11 @@ type Closing struct {
 	Text   string // for the client and for the event handler
 }
 
-// Close returns the closing that the service begins for reason, with the code that makes clients do what is right.
-func (r Reason) Close(text string) Closing {
+// Closing returns the closing that the service begins for reason, with the code that makes clients do what is right.
+func (r Reason) Closing(text string) Closing {
 	c := Closing{Reason: r, Code: CodeNormal, Text: text}
 	switch r {
-	case ReasonSlow, ReasonUnacked, ReasonMissed, ReasonForbidden, ReasonRecovery, ReasonRemoved:
+	case ReasonSlow, ReasonUnacked, ReasonMessagesMissed, ReasonForbidden, ReasonRecovery, ReasonRemoved:
 		c.Code = CodePolicy
 	case ReasonDrain:
 		c.Code = CodeGoingAway

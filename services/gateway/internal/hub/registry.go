@@ -158,12 +158,12 @@ func (r *Registry) Len() int {
 
 // Why a connection cannot join.
 var (
-	ErrGone   = errors.New("the connection has ended")
-	ErrGroups = fmt.Errorf("the connection is in %d groups; more are not allowed", MaxGroups)
+	ErrConnEnded     = errors.New("the connection has ended")
+	ErrTooManyGroups = fmt.Errorf("the connection is in %d groups; more are not allowed", MaxGroups)
 )
 
-// Enlist puts c on the list of its hub's or user's topic, where it stays. The caller does so once for a topic.
-func (r *Registry) Enlist(c *Conn, topic string) {
+// AddToTopic puts c on the list of its hub's or user's topic, where it stays. The caller does so once for a topic.
+func (r *Registry) AddToTopic(c *Conn, topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.enlist(c, topic, "", false)
@@ -175,8 +175,8 @@ func (r *Registry) Join(c *Conn, topic, group string) (joined bool, err error) {
 	return r.join(c, topic, group, true)
 }
 
-// Begin is Join for a group that c is in from its beginning: it is no move.
-func (r *Registry) Begin(c *Conn, topic, group string) (joined bool, err error) {
+// JoinInitial is Join for a group that c is in from its beginning: it is no move.
+func (r *Registry) JoinInitial(c *Conn, topic, group string) (joined bool, err error) {
 	return r.join(c, topic, group, false)
 }
 
@@ -185,13 +185,13 @@ func (r *Registry) join(c *Conn, topic, group string, move bool) (joined bool, e
 	defer r.mu.Unlock()
 	switch _, in := c.groups[group]; {
 	case c.gone:
-		return false, ErrGone
+		return false, ErrConnEnded
 	case in:
 		return false, nil
 	case c.Frozen():
-		return false, ErrMoving
+		return false, ErrHandoff
 	case len(c.groups) >= MaxGroups:
-		return false, ErrGroups
+		return false, ErrTooManyGroups
 	}
 	if c.groups == nil {
 		c.groups = make(map[string]struct{}, 1)
@@ -226,7 +226,7 @@ func (r *Registry) Leave(c *Conn, topic, group string) (left bool, err error) {
 		return false, nil
 	}
 	if c.Frozen() {
-		return false, ErrMoving
+		return false, ErrHandoff
 	}
 	delete(c.groups, group)
 	c.w.push(job{op: opLeave, list: r.lists[topic], conn: c})
@@ -322,12 +322,12 @@ func (r *Registry) push(to uint64, j job) {
 	}
 }
 
-// Listed returns the connections that were on a list when it was asked for, in no order. It waits for the writers to
+// PendingList returns the connections that were on a list when it was asked for, in no order. It waits for the writers to
 // answer, and is called once.
-type Listed func() []*Conn
+type PendingList func() []*Conn
 
 // List asks who is on the list of a topic at this moment, between what has been delivered to it and what will be.
-func (r *Registry) List(topic string) Listed {
+func (r *Registry) List(topic string) PendingList {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	l := r.lists[topic]
@@ -355,14 +355,14 @@ func (r *Registry) List(topic string) Listed {
 }
 
 // Members returns up to limit of the listed connections with ids greater than after, by id.
-func (r *Registry) Members(listed Listed, after string, limit int) []*Conn {
+func (r *Registry) Members(listed PendingList, after string, limit int) []*Conn {
 	members := slices.DeleteFunc(listed(), func(c *Conn) bool { return c.ID <= after })
 	slices.SortFunc(members, func(a, b *Conn) int { return strings.Compare(a.ID, b.ID) })
 	return members[:min(limit, len(members))]
 }
 
 // Select returns those of the listed connections that selected is for, in no order.
-func (r *Registry) Select(listed Listed, selected *Message) []*Conn {
+func (r *Registry) Select(listed PendingList, selected *Message) []*Conn {
 	return slices.DeleteFunc(listed(), func(c *Conn) bool { return r.excepts(selected, c) })
 }
 
@@ -382,8 +382,10 @@ func (r *Registry) SendPayload(c *Conn, payload []byte) {
 	c.w.pushFrame(c, opcode(c.Codec.Binary()), payload)
 }
 
-// Trim forgets what a reliable connection has acknowledged.
-func (r *Registry) Trim(c *Conn, seq uint64) { c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}, 0) }
+// Acknowledge forgets what a reliable connection has acknowledged.
+func (r *Registry) Acknowledge(c *Conn, seq uint64) {
+	c.w.pushWaiting(job{op: opTrim, conn: c, seq: seq}, 0)
+}
 
 // Attach gives the connection a socket: its first, or a new one for a reliable connection, whose old socket is
 // closed. The connection says connected, then comes what waits. ok receives false when the connection has ended.
@@ -415,9 +417,9 @@ type detachment struct {
 	closing Closing
 }
 
-// SendAway closes the socket of a reliable connection with a code that makes its client recover; the connection
+// AskToReconnect closes the socket of a reliable connection with a code that makes its client recover; the connection
 // waits for that. Other connections end.
-func (r *Registry) SendAway(c *Conn, closing Closing) {
+func (r *Registry) AskToReconnect(c *Conn, closing Closing) {
 	c.w.push(job{op: opSendAway, conn: c, x: closing})
 }
 

@@ -29,7 +29,7 @@ func BenchmarkSlowReceiver(b *testing.B) {
 			b.Fatal("got a receiver that keeps up, want a slow one")
 		}
 		beside.add(f)
-		f.Close(slow, ReasonRequested.Close(""))
+		f.Close(slow, ReasonRequested.Closing(""))
 		_ = client.CloseNow()
 		<-f.gone
 	}

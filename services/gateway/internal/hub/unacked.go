@@ -8,7 +8,7 @@ const (
 	maxWaitingBytes = 16 << 20
 )
 
-var tooMuchUnacked = ReasonUnacked.Close("More than 1000 messages or 16 MiB are unacknowledged.")
+var tooMuchUnacked = ReasonUnacked.Closing("More than 1000 messages or 16 MiB are unacknowledged.")
 
 // unacked is what a reliable connection was sent and has not acknowledged, oldest first: messages with
 // consecutive numbers. The messages are shared with other connections.

@@ -310,7 +310,7 @@ func (w *writer) change(j job) {
 		w.detach(c, d.sock, d.final, d.closing)
 	case opExpire:
 		if c.state == stateDetached && c.epoch == j.seq {
-			w.end(c, ReasonLost.Close("The connection was not recovered in time."))
+			w.end(c, ReasonLost.Closing("The connection was not recovered in time."))
 		}
 	case opClose:
 		w.close(c, j.x.(Closing))
@@ -556,7 +556,7 @@ func (w *writer) wait(c *Conn, i item) bool {
 		drained, ok := c.out.add(i)
 		switch {
 		case !ok:
-			w.close(c, ReasonSlow.Close("The client is too slow: more than 1000 messages or 16 MiB wait for it."))
+			w.close(c, ReasonSlow.Closing("The client is too slow: more than 1000 messages or 16 MiB wait for it."))
 			return true
 		case !drained:
 			return true
@@ -576,7 +576,7 @@ func (w *writer) send(c *Conn, b []byte, lasting bool) {
 	n, err := c.sock.TryWrite(b)
 	switch {
 	case err != nil:
-		w.detach(c, c.sock, false, ReasonLost.Close(""))
+		w.detach(c, c.sock, false, ReasonLost.Closing(""))
 	case n < len(b):
 		rest := b[n:]
 		if !lasting {
@@ -598,9 +598,9 @@ func (w *writer) fallBehind(c *Conn, items []item) {
 	c.out = out
 	w.r.drainers.Go(func() {
 		if err := out.drain(sock); err != nil {
-			closing := ReasonLost.Close("")
+			closing := ReasonLost.Closing("")
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				closing = ReasonSlow.Close("")
+				closing = ReasonSlow.Closing("")
 			}
 			w.r.Detach(c, sock, false, closing)
 		}

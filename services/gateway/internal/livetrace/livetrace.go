@@ -204,7 +204,7 @@ func (h *Hub) Serve(ctx context.Context, sock *socket.Socket, tenant string, lis
 	l := &listener{sock: sock, frames: make(chan []byte, queue), silence: time.AfterFunc(greeting, func() { _ = sock.Close() })}
 	defer l.silence.Stop()
 	defer func() { l.close(err) }()
-	if err := l.send(nil, sock.Answer()); err != nil {
+	if err := l.send(nil, sock.HandshakeResponse()); err != nil {
 		return err
 	}
 	if err := l.greet(); err != nil {
@@ -328,7 +328,7 @@ func (l *listener) close(reason error) {
 	}
 	if l.sock.Write(socket.AppendClose(nil, code, ""), time.Now().Add(goodbye)) == nil {
 		l.sock.BeginClose(goodbye)
-		l.sock.Drain() // what is on the way: a reset would overtake the close frame
+		l.sock.DiscardInput() // what is on the way: a reset would overtake the close frame
 	}
 	_ = l.sock.Close()
 }

@@ -51,7 +51,7 @@ func statusOf(err error) []byte {
 	switch {
 	case err == nil:
 		return []byte{byte(statusOK)}
-	case errors.Is(err, ErrNotFound), errors.Is(err, hub.ErrGone):
+	case errors.Is(err, ErrNotFound), errors.Is(err, hub.ErrConnEnded):
 		return []byte{byte(statusNotFound)}
 	case errors.Is(err, webpubsub.ErrRuleLimit):
 		return []byte{byte(statusRuleLimit)}
@@ -64,7 +64,7 @@ func statusOf(err error) []byte {
 }
 
 // answer does what the node is asked and returns the answer. listed is nil if o is about one connection.
-func (n *Node) answer(topic string, o *order, listed hub.Listed) []byte {
+func (n *Node) answer(topic string, o *order, listed hub.PendingList) []byte {
 	switch o.verb {
 	case verbMembers:
 		if listed == nil {
@@ -105,7 +105,7 @@ func (n *Node) answer(topic string, o *order, listed hub.Listed) []byte {
 }
 
 // selected returns the connections of this node that o is about.
-func (n *Node) selected(listed hub.Listed, o *order) ([]*hub.Conn, error) {
+func (n *Node) selected(listed hub.PendingList, o *order) ([]*hub.Conn, error) {
 	if o.conn != "" {
 		if c := n.conn(o); c != nil {
 			return []*hub.Conn{c}, nil
@@ -139,7 +139,7 @@ func (n *Node) regroup(conns []*hub.Conn, o *order) error {
 			}
 			return n.LeaveConn(ctx, c, groups...)
 		})
-		if errors.Is(err, hub.ErrGone) || errors.Is(err, ErrNotFound) {
+		if errors.Is(err, hub.ErrConnEnded) || errors.Is(err, ErrNotFound) {
 			ended++
 			continue
 		}
@@ -169,7 +169,7 @@ func (n *Node) permit(c *hub.Conn, o *order) error {
 }
 
 // members answers with pairs of connection id and user id.
-func (n *Node) members(listed hub.Listed, o *order) []byte {
+func (n *Node) members(listed hub.PendingList, o *order) []byte {
 	r := reader{rest: o.args}
 	after := r.string()
 	limit, _ := binary.Uvarint(r.rest)

@@ -42,7 +42,7 @@ func alone(t testing.TB) *Node {
 // openIn opens a connection in group g.
 func openIn(t testing.TB, n *Node, codec protocol.Codec) *hub.Conn {
 	c, err := n.Open(t.Context(), hub.ConnOptions{ID: n.NewConnectionID(), Hub: foreignHub, UserID: "u", Codec: codec,
-		Gone: func(*hub.Conn, hub.Closing) {}}, []string{"g"})
+		OnClosed: func(*hub.Conn, hub.Closing) {}}, []string{"g"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func FuzzForeignOrders(f *testing.F) {
 			n.answer(topic, &o, nil)
 			o.conn = ""
 			n.answer(topic, &o, n.conns.List(topic))
-			n.conns.Close(c, hub.ReasonRequested.Close(""))
+			n.conns.Close(c, hub.ReasonRequested.Closing(""))
 		}
 	})
 }

@@ -28,7 +28,7 @@ import (
 // have; a sender whose payload nobody hears there, since the maker is gone, uses that topic itself.
 
 // ErrMoving says that a connection is on its way between two nodes; it can be asked for again.
-var ErrMoving = hub.ErrMoving
+var ErrMoving = hub.ErrHandoff
 
 // Hooks are what whoever makes the connections of a node does when one moves.
 type Hooks struct {
@@ -134,7 +134,7 @@ func (n *Node) begin(o *order) []byte {
 	case c == nil, !n.hooks.Admit(c, credential):
 		return statusOf(ErrNotFound)
 	}
-	d := &departure{conn: c, token: token, lost: n.peer.Lost(), marked: make(chan struct{}), over: make(chan struct{})}
+	d := &departure{conn: c, token: token, lost: n.peer.LossCount(), marked: make(chan struct{}), over: make(chan struct{})}
 	if !n.depart(d) {
 		return statusOf(ErrMoving)
 	}
@@ -169,8 +169,8 @@ func (n *Node) depart(d *departure) bool {
 // pack makes what a taker needs to know before anything else. The connection does not change any more.
 func (n *Node) pack(d *departure) {
 	c := d.conn
-	t := Traveller{UserID: c.UserID, Subprotocol: c.Name, Groups: n.conns.Groups(c), adopted: c.Adopted, Luggage: n.hooks.Pack(c)}
-	permissions, acks := c.Rights()
+	t := Traveller{UserID: c.UserID, Subprotocol: c.Subprotocol, Groups: n.conns.Groups(c), adopted: c.HandedOver, Luggage: n.hooks.Pack(c)}
+	permissions, acks := c.PermissionsAndAckIDs()
 	t.Permissions, t.acks = permissions.Rules(), acks
 	topics := append(ownTopics(c.Hub, c.UserID), groupTopics(c.Hub, t.Groups)...)
 	topics = append(topics, n.address(c))
@@ -185,8 +185,8 @@ func (n *Node) pack(d *departure) {
 
 // address is the topic by which a connection of this node is reached.
 func (n *Node) address(c *hub.Conn) string {
-	if c.Adopted {
-		return cluster.MovedTopic(c.Hub, c.ID)
+	if c.HandedOver {
+		return cluster.HandedOverTopic(c.Hub, c.ID)
 	}
 	return n.inbox
 }
@@ -195,7 +195,7 @@ func (n *Node) address(c *hub.Conn) string {
 func (n *Node) mark(topic string, o *order) {
 	if d := n.departure(o); d != nil {
 		if topic != n.inbox {
-			n.conns.Divert(d.conn, topic)
+			n.conns.DivertToShadow(d.conn, topic)
 		}
 		n.moves.mu.Lock()
 		defer n.moves.mu.Unlock()
@@ -281,7 +281,7 @@ func (n *Node) packKept(d *departure) error {
 	if packed {
 		return nil
 	}
-	kept, ok := n.conns.Export(d.conn)
+	kept, ok := n.conns.ExportUnacked(d.conn)
 	if !ok {
 		return ErrNotFound
 	}
@@ -294,7 +294,7 @@ func (n *Node) packKept(d *departure) error {
 
 // give lets the connection go, if it is still whole: this is the moment at which it becomes the taker's.
 func (n *Node) give(d *departure) []byte {
-	if n.peer.Lost() != d.lost || n.Lossy() {
+	if n.peer.LossCount() != d.lost || n.Lossy() {
 		n.stay(d)
 		return statusOf(ErrNotFound)
 	}
@@ -305,7 +305,7 @@ func (n *Node) give(d *departure) []byte {
 	n.moves.mu.Lock()
 	n.moves.given[d.token] = luggage
 	n.moves.mu.Unlock()
-	if !n.conns.Release(d.conn) {
+	if !n.conns.EndHandedOver(d.conn) {
 		n.forgetGiven(d.token)
 		n.hooks.TakeBack(d.conn)
 		return statusOf(ErrNotFound)
@@ -323,7 +323,7 @@ func (n *Node) forgetGiven(token string) {
 // stay ends a move that has failed: the connection is this node's, as before.
 func (n *Node) stay(d *departure) {
 	if n.finish(d) {
-		n.conns.Recall(d.conn)
+		n.conns.CancelHandoff(d.conn)
 		close(d.over)
 	}
 }
@@ -360,7 +360,7 @@ func (n *Node) awayFrom(o *order, c *hub.Conn) (away bool, shadow *hub.Conn) {
 	switch {
 	case c == nil:
 		return n.conns.Conn(o.conn) == nil, nil // else it is one of another hub
-	case c.Adopted:
+	case c.HandedOver:
 		return true, nil
 	case n.moves.n.Load() == 0:
 		return false, nil
@@ -377,7 +377,7 @@ func (n *Node) awayFrom(o *order, c *hub.Conn) (away bool, shadow *hub.Conn) {
 func (n *Node) askAway(o *order) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout*3/4)
 	defer cancel()
-	answers, err := n.peer.Ask(ctx, cluster.MovedTopic(o.target, o.conn), o.encode(nil))
+	answers, err := n.peer.Ask(ctx, cluster.HandedOverTopic(o.target, o.conn), o.encode(nil))
 	if err != nil && !errors.Is(err, ErrPartial) {
 		return statusOf(unavailable(err))
 	}
@@ -399,7 +399,7 @@ func (n *Node) change(c *hub.Conn, o *order, do func() error) error {
 		over := n.moves.over(c.ID)
 		if over == nil {
 			err := do()
-			if !errors.Is(err, ErrMoving) && !errors.Is(err, hub.ErrGone) { // gone may be moved away meanwhile
+			if !errors.Is(err, ErrMoving) && !errors.Is(err, hub.ErrConnEnded) { // gone may be moved away meanwhile
 				return err
 			}
 			if over = n.moves.over(c.ID); over == nil && n.conns.Conn(c.ID) == c {

@@ -65,11 +65,11 @@ func memory() func() cluster.Bus {
 func (n *traveller) leave(t *testing.T) *hub.Conn {
 	t.Helper()
 	c, err := n.Open(t.Context(), hub.ConnOptions{ID: n.NewConnectionID(), Hub: foreignHub, UserID: "u", Codec: protocol.ReliableJSON,
-		Gone: func(_ *hub.Conn, closing hub.Closing) { n.gone <- closing }}, []string{"g"})
+		OnClosed: func(_ *hub.Conn, closing hub.Closing) { n.gone <- closing }}, []string{"g"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !n.conns.Adopt(c, hub.Kept{}) {
+	if !n.conns.ImportUnacked(c, hub.Unacked{}) {
 		t.Fatal("the connection has ended")
 	}
 	return c
@@ -78,7 +78,7 @@ func (n *traveller) leave(t *testing.T) *hub.Conn {
 func (n *traveller) take(ctx context.Context, id string) error {
 	return n.Take(ctx, foreignHub, id, "mine", func(t Traveller) (hub.ConnOptions, error) {
 		return hub.ConnOptions{ID: id, Hub: foreignHub, UserID: t.UserID, Codec: protocol.ReliableJSON, Permissions: t.Permissions.Permissions(),
-			Gone: func(_ *hub.Conn, closing hub.Closing) { n.gone <- closing }}, nil
+			OnClosed: func(_ *hub.Conn, closing hub.Closing) { n.gone <- closing }}, nil
 	})
 }
 
@@ -95,7 +95,7 @@ func (n *traveller) say(t *testing.T, texts ...string) {
 // wantKept checks what a connection has kept; it is frozen by that.
 func (n *traveller) wantKept(t *testing.T, c *hub.Conn, want ...string) {
 	t.Helper()
-	kept, ok := n.conns.Export(c)
+	kept, ok := n.conns.ExportUnacked(c)
 	var got []string
 	for _, m := range kept.Messages {
 		e := m.Envelope()
@@ -190,7 +190,7 @@ func TestTakerHasWhatIsGiven(t *testing.T) {
 		t.Errorf("got groups %v, want g and late, and the permission", groups)
 	}
 	b.wantKept(t, here, "1", "2", "3")
-	if closing := <-a.gone; closing.Reason != hub.ReasonMoved {
+	if closing := <-a.gone; closing.Reason != hub.ReasonHandedOver {
 		t.Errorf("got %v on the node that it left, want that it has moved", closing)
 	}
 	a.moves.mu.Lock()
@@ -266,7 +266,7 @@ func FuzzMoveParts(f *testing.F) {
 	permissions, _ := webpubsub.ParseRoles([]string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroup.a", "webpubsub.joinLeaveGroups.b*\\?"})
 	f.Add((&Traveller{UserID: "u", Subprotocol: "s", Permissions: permissions.Rules(), Groups: []string{"g"}, acks: []uint64{1, 1 << 40}, Luggage: []byte("{}")}).encode())
 	m := hub.NewMessage(protocol.NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text("x")}), hub.MessageOptions{Expires: time.UnixMilli(9)})
-	f.Add(encodeKept(hub.Kept{Last: 7, Messages: []*hub.Message{m, m}}))
+	f.Add(encodeKept(hub.Unacked{Last: 7, Messages: []*hub.Message{m, m}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if u, err := decodeTraveller(b); err == nil {
 			again, err := decodeTraveller(u.encode())

@@ -60,7 +60,7 @@ func decodeTraveller(b []byte) (t Traveller, err error) {
 	return t, r.err()
 }
 
-func encodeKept(k hub.Kept) []byte {
+func encodeKept(k hub.Unacked) []byte {
 	b := binary.AppendUvarint(nil, k.Last)
 	b = binary.AppendUvarint(b, uint64(len(k.Messages)))
 	var scratch []byte
@@ -74,7 +74,7 @@ func encodeKept(k hub.Kept) []byte {
 	return b
 }
 
-func decodeKept(b []byte) (k hub.Kept, err error) {
+func decodeKept(b []byte) (k hub.Unacked, err error) {
 	r := reader{rest: b}
 	k.Last = r.uvarint()
 	for n := r.length(); n > 0 && !r.failed; n-- {

@@ -76,7 +76,7 @@ type Node struct {
 func New(bus cluster.Bus, conns *hub.Registry, hooks Hooks, log *slog.Logger, reg prometheus.Registerer) *Node {
 	n := &Node{peer: cluster.NewPeer(bus), conns: conns, topics: newTopics(bus, log), log: log, hooks: hooks, moves: newMoves(), states: newStates(), patience: moveTimeout}
 	n.inbox = cluster.Inbox(n.peer.ID())
-	n.healed.Store(bus.Lost())
+	n.healed.Store(bus.LossCount())
 	for _, key := range n.constant() {
 		n.topics.byKey[key] = &topic{holders: 1}
 	}
@@ -102,7 +102,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // constant are the topics that the node holds for ever.
-func (n *Node) constant() []string { return []string{n.inbox, cluster.Everybody} }
+func (n *Node) constant() []string { return []string{n.inbox, cluster.AllNodesTopic} }
 
 // openInbox subscribes to the inbox: without it no connection of this node can be reached by its id, and no answer to
 // a question of its own.
@@ -131,14 +131,14 @@ func (n *Node) ID() string { return n.peer.ID() }
 func (n *Node) Healed(lost uint64) { n.healed.Store(lost) }
 
 // Lossy reports whether connections here may have missed messages unawares.
-func (n *Node) Lossy() bool { return n.peer.Lost() != n.healed.Load() }
+func (n *Node) Lossy() bool { return n.peer.LossCount() != n.healed.Load() }
 
 // Quiet reports whether no connection is moving and no question of another node unanswered.
 func (n *Node) Quiet() bool { return n.moves.n.Load() == 0 && n.answering.Load() == 0 }
 
 // Others reports whether there are other nodes, to which connections could move.
 func (n *Node) Others(ctx context.Context) bool {
-	nodes, err := n.peer.Interest(ctx, cluster.Everybody)
+	nodes, err := n.peer.SubscriberCount(ctx, cluster.AllNodesTopic)
 	return err == nil && nodes > 1
 }
 
@@ -175,17 +175,17 @@ func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*h
 		return nil, fmt.Errorf("subscribe for a new connection: %w", unavailable(err))
 	}
 	n.topics.release(n.inbox)
-	gone := o.Gone
-	o.Gone = func(c *hub.Conn, closing hub.Closing) {
+	gone := o.OnClosed
+	o.OnClosed = func(c *hub.Conn, closing hub.Closing) {
 		n.closed(c)
 		gone(c, closing)
 	}
 	c := n.conns.Add(o)
 	for _, topic := range own {
-		n.conns.Enlist(c, topic)
+		n.conns.AddToTopic(c, topic)
 	}
 	for i, g := range groups {
-		if joined, err := n.conns.Begin(c, keys[len(own)+i], g); !joined { // it has ended, or is in too many
+		if joined, err := n.conns.JoinInitial(c, keys[len(own)+i], g); !joined { // it has ended, or is in too many
 			n.topics.release(keys[len(own)+i])
 			n.log.Debug("join at connect", "hub", o.Hub.String(), "connection", o.ID, "error", err)
 		}
@@ -206,8 +206,8 @@ func ownTopics(h webpubsub.HubKey, userID string) []string {
 func (n *Node) closed(c *hub.Conn) {
 	n.left(c)
 	topics := ownTopics(c.Hub, c.UserID)
-	if c.Adopted {
-		topics = append(topics, cluster.MovedTopic(c.Hub, c.ID))
+	if c.HandedOver {
+		topics = append(topics, cluster.HandedOverTopic(c.Hub, c.ID))
 	}
 	for _, g := range n.conns.Groups(c) {
 		topics = append(topics, cluster.Topic(c.Hub, webpubsub.ScopeGroup, g))
@@ -356,7 +356,7 @@ func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) e
 	}
 	nodes, err := n.post(ctx, topic, payload)
 	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // who made it is gone
-		_, err = n.post(ctx, cluster.MovedTopic(a.Hub, a.Name), payload)
+		_, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload)
 	}
 	return err
 }
@@ -397,7 +397,7 @@ func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v verb, args []byt
 	o.args = args
 	answers, err := n.peer.Ask(ctx, topic, o.encode(nil))
 	if a.Scope == webpubsub.ScopeConnection && len(answers) == 0 && err == nil { // who made it is gone
-		return n.peer.Ask(ctx, cluster.MovedTopic(a.Hub, a.Name), o.encode(nil))
+		return n.peer.Ask(ctx, cluster.HandedOverTopic(a.Hub, a.Name), o.encode(nil))
 	}
 	return answers, err
 }
@@ -405,7 +405,7 @@ func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v verb, args []byt
 // Exists reports whether the audience has a connection. Except and Filter are ignored.
 func (n *Node) Exists(ctx context.Context, a webpubsub.Audience) (bool, error) {
 	if a.Scope != webpubsub.ScopeConnection {
-		nodes, err := n.peer.Interest(ctx, cluster.Topic(a.Hub, a.Scope, a.Name))
+		nodes, err := n.peer.SubscriberCount(ctx, cluster.Topic(a.Hub, a.Scope, a.Name))
 		return nodes > 0, err
 	}
 	return n.anyYes(n.ask(ctx, webpubsub.Audience{Hub: a.Hub, Scope: a.Scope, Name: a.Name}, verbExists, nil))
@@ -503,7 +503,7 @@ func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after str
 // deliver does what a payload from the bus says. It and what it calls for a message keep little on the stack: the
 // goroutine is often that of the reader whose message it is, and there are many of those.
 func (n *Node) deliver(topic string, payload []byte) {
-	r, ok := n.peer.Open(payload)
+	r, ok := n.peer.Parse(payload)
 	if !ok {
 		return
 	}
@@ -531,7 +531,7 @@ func (n *Node) hear(topic string, heard *cluster.Received) error {
 		return err
 	}
 	o.args = slices.Clone(o.args) // what is asked takes longer than a delivery may
-	var listed hub.Listed
+	var listed hub.PendingList
 	if o.conn == "" { // now, and not when it is looked at: a connection that moves is on one node's list at a time
 		listed = n.conns.List(topic)
 	}
@@ -590,7 +590,7 @@ func (n *Node) pass(topic string, payload []byte, o *order) error {
 
 // closeTold closes those that an order is for.
 func (n *Node) closeTold(topic string, payload []byte, o *order) error {
-	closing := hub.ReasonRequested.Close(string(o.args))
+	closing := hub.ReasonRequested.Closing(string(o.args))
 	if n.byID(topic, o) {
 		n.reach(o, payload, func(c *hub.Conn) { n.conns.Close(c, closing) })
 		return nil
@@ -608,7 +608,7 @@ func (n *Node) reach(o *order, payload []byte, do func(*hub.Conn)) {
 	c := n.conn(o)
 	away, shadow := n.awayFrom(o, c)
 	if away {
-		n.peer.Post(cluster.MovedTopic(o.target, o.conn), payload, nil)
+		n.peer.Post(cluster.HandedOverTopic(o.target, o.conn), payload, nil)
 		c = shadow
 	}
 	if c != nil {
@@ -621,7 +621,7 @@ func (n *Node) message(o *order, e protocol.Envelope, expires time.Time) (*hub.M
 	options := hub.MessageOptions{Expires: expires}
 	for _, id := range o.except {
 		if strings.HasPrefix(id, n.peer.ID()) || n.adopted.Load() > 0 {
-			options.Except = n.conns.Excepted(options.Except, id)
+			options.Except = n.conns.AppendByID(options.Except, id)
 		}
 	}
 	if o.filter != "" {

@@ -124,7 +124,7 @@ func (n *Node) SetGroupState(ctx context.Context, c *hub.Conn, group string, sta
 	if n.conns.Conn(c.ID) != c { // it has ended meanwhile, and with it its state
 		n.ForgetStates(c, true)
 		if state != nil {
-			return hub.ErrGone
+			return hub.ErrConnEnded
 		}
 	}
 	return n.tellState(ctx, topic, item)
@@ -161,7 +161,7 @@ func (n *Node) SubscribeGroupState(ctx context.Context, c *hub.Conn, group strin
 	}
 	if n.conns.Conn(c.ID) != c {
 		n.ForgetStates(c, true)
-		return hub.ErrGone
+		return hub.ErrConnEnded
 	}
 	answers, err := n.peer.Ask(ctx, topic, (&order{verb: verbStates}).encode(nil))
 	all := map[string]protocol.GroupStateItem{}

@@ -54,7 +54,7 @@ func (n *Node) Take(ctx context.Context, h webpubsub.HubKey, id, credential stri
 		return ErrMoving
 	}
 	defer n.arrived(a)
-	lost := n.peer.Lost()
+	lost := n.peer.LossCount()
 	giver, err := n.one(n.ask(ctx, connection(h, id), verbMoveBegin, appendString(appendString(nil, a.token), credential)))
 	if err != nil {
 		return err
@@ -84,20 +84,20 @@ func (n *Node) take(ctx context.Context, h webpubsub.HubKey, a *arrival, options
 	switch {
 	case err != nil:
 		return err
-	case n.Lossy(), n.peer.Lost() != lost, n.conns.Conn(a.id) != a.conn:
+	case n.Lossy(), n.peer.LossCount() != lost, n.conns.Conn(a.id) != a.conn:
 		return ErrNotFound // messages may have been missed, or it was closed meanwhile: the giver has seen that too
 	}
 	luggage, err := n.commit(ctx, h, a)
 	if errors.Is(err, errDoubt) {
 		n.hooks.Take(a.conn, t.Luggage)
-		n.conns.Close(a.conn, hub.ReasonLost.Close("The connection was lost between two nodes."))
+		n.conns.Close(a.conn, hub.ReasonLost.Closing("The connection was lost between two nodes."))
 		return ErrNotFound
 	}
 	if err != nil {
 		return err
 	}
 	n.hooks.Take(a.conn, luggage)
-	if !n.conns.Adopt(a.conn, kept) {
+	if !n.conns.ImportUnacked(a.conn, kept) {
 		return ErrNotFound
 	}
 	a.here.Store(true)
@@ -113,7 +113,7 @@ func (n *Node) meet(ctx context.Context, h webpubsub.HubKey, a *arrival, options
 	if t, err = decodeTraveller(b); err != nil {
 		return t, err
 	}
-	address := cluster.MovedTopic(h, a.id)
+	address := cluster.HandedOverTopic(h, a.id)
 	a.keys = append(ownTopics(h, t.UserID), address)
 	a.groups = make(map[string]string, len(t.Groups))
 	for i, topic := range groupTopics(h, t.Groups) {
@@ -128,8 +128,8 @@ func (n *Node) meet(ctx context.Context, h webpubsub.HubKey, a *arrival, options
 		n.topics.release(a.keys...)
 		return t, err
 	}
-	gone := o.Gone
-	o.Adopted, o.Gone = true, func(c *hub.Conn, closing hub.Closing) {
+	gone := o.OnClosed
+	o.HandedOver, o.OnClosed = true, func(c *hub.Conn, closing hub.Closing) {
 		n.adopted.Add(-1)
 		if a.here.Load() {
 			n.closed(c)
@@ -141,7 +141,7 @@ func (n *Node) meet(ctx context.Context, h webpubsub.HubKey, a *arrival, options
 	n.adopted.Add(1)
 	c := n.conns.Add(o)
 	for _, id := range t.acks {
-		c.Remember(id)
+		c.RememberAckID(id)
 	}
 	n.moves.mu.Lock()
 	defer n.moves.mu.Unlock()
@@ -157,11 +157,11 @@ func (n *Node) meet(ctx context.Context, h webpubsub.HubKey, a *arrival, options
 func (n *Node) publishMarkers(ctx context.Context, h webpubsub.HubKey, a *arrival, t Traveller) error {
 	o := order{verb: verbMoveMark, conn: a.id, target: h, args: appendString(nil, a.token)}
 	if !t.adopted {
-		n.mark(cluster.MovedTopic(h, a.id), &o)
+		n.mark(cluster.HandedOverTopic(h, a.id), &o)
 	}
 	posted := make(chan error, len(a.keys))
 	for _, topic := range a.keys {
-		if topic == cluster.MovedTopic(h, a.id) && !t.adopted {
+		if topic == cluster.HandedOverTopic(h, a.id) && !t.adopted {
 			topic = cluster.Inbox(a.giver)
 		}
 		n.peer.Post(topic, o.encode(cluster.NewTell(64)), func(_ int, err error) { posted <- err })
@@ -242,7 +242,7 @@ func (n *Node) one(answers [][]byte, err error) ([]byte, error) {
 // refuse gives up a move: the giver goes on with the connection at once.
 func (n *Node) refuse(h webpubsub.HubKey, a *arrival) {
 	if a.conn != nil {
-		n.conns.Release(a.conn)
+		n.conns.EndHandedOver(a.conn)
 	}
 	o := order{verb: verbMoveCancel, conn: a.id, target: h, args: appendString(nil, a.token)}
 	n.peer.Post(cluster.Inbox(a.giver), o.encode(cluster.NewTell(64)), nil)
@@ -284,10 +284,10 @@ func (n *Node) arrival(o *order) *arrival {
 func (n *Node) enlist(a *arrival, topic string) {
 	group, isGroup := a.groups[topic]
 	if !isGroup {
-		n.conns.Enlist(a.conn, topic)
+		n.conns.AddToTopic(a.conn, topic)
 		return
 	}
-	if _, err := n.conns.Begin(a.conn, topic, group); err != nil {
+	if _, err := n.conns.JoinInitial(a.conn, topic, group); err != nil {
 		n.log.Debug("join of a connection that moves here", "connection", a.id, "error", err)
 	}
 }

@@ -50,7 +50,7 @@ func TestHeldTopicsAreSubscribed(t *testing.T) {
 					return
 				}
 				for _, k := range keys {
-					if nodes, err := bus.Interest(ctx, k); nodes != 1 || err != nil {
+					if nodes, err := bus.SubscriberCount(ctx, k); nodes != 1 || err != nil {
 						t.Errorf("held topic %s: got %d nodes, %v; want 1", k, nodes, err)
 					}
 				}
@@ -69,7 +69,7 @@ func TestHeldTopicsAreSubscribed(t *testing.T) {
 		return len(held.byKey) == 0
 	}, "topics that nobody holds are forgotten")
 	for i := range 4 {
-		if nodes, err := bus.Interest(ctx, fmt.Sprint(i)); nodes != 0 || err != nil {
+		if nodes, err := bus.SubscriberCount(ctx, fmt.Sprint(i)); nodes != 0 || err != nil {
 			t.Errorf("released topic %d: got %d nodes, %v; want 0", i, nodes, err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestFailedHold(t *testing.T) {
 	held.release("a")
 	failing.fails.Store(false)
 	testkit.Eventually(t, 10*time.Second, func() bool {
-		nodes, err := bus.Interest(ctx, "a")
+		nodes, err := bus.SubscriberCount(ctx, "a")
 		return nodes == 0 && err == nil
 	}, "a release that failed is made good")
 }

@@ -20,7 +20,7 @@ func (n *Node) HoldTrace(ctx context.Context, tenant string) (release func(), er
 
 // TraceHeld reports whether any node holds a tenant's trace.
 func (n *Node) TraceHeld(ctx context.Context, tenant string) bool {
-	nodes, err := n.peer.Interest(ctx, cluster.TraceTopic(tenant))
+	nodes, err := n.peer.SubscriberCount(ctx, cluster.TraceTopic(tenant))
 	return err == nil && nodes > 0
 }
 

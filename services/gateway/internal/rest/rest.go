@@ -55,8 +55,8 @@ type Options struct {
 	Proxies httpx.Proxies
 	// UserGroups are the groups of users in the ancestor protocol.
 	UserGroups *asrs.UserGroups
-	// Done is told of each request that has been answered; nil: nobody is.
-	Done func(Done)
+	// OnAnswered is told of each request that has been answered; nil: nobody is.
+	OnAnswered func(AnsweredRequest)
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
 }
@@ -115,13 +115,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	took := time.Since(start)
 	h.seconds.WithLabelValues(op.category, statusClass(status)).Observe(took.Seconds())
-	if h.options.Done != nil {
-		h.options.Done(h.done(r, op, status, took))
+	if h.options.OnAnswered != nil {
+		h.options.OnAnswered(h.done(r, op, status, took))
 	}
 }
 
-// Done is a request that has been answered.
-type Done struct {
+// AnsweredRequest is a request that has been answered.
+type AnsweredRequest struct {
 	Request   *http.Request
 	Tenant    string // empty: its host is nobody's
 	Category  string // the protocol's RestApiCategory
@@ -131,8 +131,8 @@ type Done struct {
 	RequestID string
 }
 
-func (h *Handler) done(r *http.Request, op *operation, status int, took time.Duration) Done {
-	d := Done{Request: r, Category: op.category, Status: status, Time: took, RequestID: httpx.RequestID(r.Context())}
+func (h *Handler) done(r *http.Request, op *operation, status int, took time.Duration) AnsweredRequest {
+	d := AnsweredRequest{Request: r, Category: op.category, Status: status, Time: took, RequestID: httpx.RequestID(r.Context())}
 	if t := h.tenants.ByHost(r.Host); t != nil {
 		d.Tenant = t.Name
 	}

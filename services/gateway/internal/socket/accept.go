@@ -54,8 +54,8 @@ func validKey(key string) bool {
 	return err == nil && len(b) == 16
 }
 
-// Offered returns the subprotocols that the client offers, in its order.
-func Offered(r *http.Request) []string {
+// OfferedSubprotocols returns the subprotocols that the client offers, in its order.
+func OfferedSubprotocols(r *http.Request) []string {
 	var names []string
 	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for name := range strings.SplitSeq(line, ",") {

@@ -240,13 +240,13 @@ func Deflate(b []byte) []byte {
 // storedHeader is the size of what a block that is not compressed begins with.
 const storedHeader = 5
 
-// BeginSpliced appends room for a header, as BeginFrame does. The message's beginning, of at most 65,535 bytes, is to be appended next, then
+// BeginSharedTail appends room for a header, as BeginFrame does. The message's beginning, of at most 65,535 bytes, is to be appended next, then
 // EndSpliced called with start, which is len(dst) before.
-func BeginSpliced(dst []byte) []byte { return append(BeginFrame(dst), 0, 0, 0, 0, 0) }
+func BeginSharedTail(dst []byte) []byte { return append(BeginFrame(dst), 0, 0, 0, 0, 0) }
 
-// EndSpliced appends rest, which Deflate has made, to what was appended to b since BeginSpliced, at start, and makes it a frame for
+// EndSharedTail appends rest, which Deflate has made, to what was appended to b since BeginSpliced, at start, and makes it a frame for
 // sockets that are Compressed.
-func EndSpliced(b []byte, start int, rest []byte, op Opcode) []byte {
+func EndSharedTail(b []byte, start int, rest []byte, op Opcode) []byte {
 	block := b[start+usualHeader:]
 	n := uint16(len(block) - storedHeader)
 	binary.LittleEndian.PutUint16(block[1:], n)

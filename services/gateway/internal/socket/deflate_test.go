@@ -266,7 +266,7 @@ func TestSplice(t *testing.T) {
 		shared := Deflate(rest)
 		before := AppendFrame(nil, Text, []byte("before"))
 		for _, head := range []string{"", "a", strings.Repeat("the rest, ", 20), strings.Repeat("x", 65535)} {
-			b := EndSpliced(append(BeginSpliced(bytes.Clone(before)), head...), len(before), shared, Binary)
+			b := EndSharedTail(append(BeginSharedTail(bytes.Clone(before)), head...), len(before), shared, Binary)
 			frame, ok := bytes.CutPrefix(b, before)
 			if !ok || frame[0] != finBit|rsv1Bit|byte(Binary) || len(Payload(frame)) != storedHeader+len(head)+len(shared) {
 				t.Fatalf("%d bytes behind %d: got %.30x with %d", n, len(head), b, len(b))
@@ -387,7 +387,7 @@ func FuzzCompress(f *testing.F) {
 		if rest == nil {
 			return
 		}
-		frame = EndSpliced(append(BeginSpliced(nil), head...), 0, rest, Binary)
+		frame = EndSharedTail(append(BeginSharedTail(nil), head...), 0, rest, Binary)
 		got, end = reference(withMask(frame, len(frame)-len(Payload(frame))), true)
 		if len(got) != 1 || got[0] != (message{Binary, string(payload)}) {
 			t.Fatalf("spliced %q reads as %+v, %+v", frame, got, end)

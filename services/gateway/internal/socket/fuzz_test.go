@@ -236,7 +236,7 @@ func fuzzRead(t *testing.T, sent []byte, size, early uint16, compressed bool) {
 	}
 	s.SetLimit(fuzzLimit)
 	for i := 0; ; i++ {
-		more := s.More()
+		more := s.HasBufferedFrame()
 		op, payload, err := s.Read()
 		if err != nil {
 			var got *CloseError

@@ -201,17 +201,17 @@ func (s *Socket) makeRoom(need int) {
 	}
 }
 
-// More reports whether a whole further frame has been read already, so that Read will not wait: a writer may hold
+// HasBufferedFrame reports whether a whole further frame has been read already, so that Read will not wait: a writer may hold
 // back until it has been handled. It is the reader's to call.
-func (s *Socket) More() bool {
+func (s *Socket) HasBufferedFrame() bool {
 	h, need, err := parseHeader(s.buf[s.start:s.end], s.meaningless)
 	return err == nil && need == 0 && h.n <= uint64(s.end-s.start-h.size)
 }
 
-// Drain discards what still arrives until the client has closed, BeginClose's time is over or the socket is closed.
+// DiscardInput discards what still arrives until the client has closed, BeginClose's time is over or the socket is closed.
 // It is the reader's to call after a broken message and a close frame: closing while unread bytes wait makes
 // the kernel reset the connection, and the client would never see the close frame.
-func (s *Socket) Drain() {
+func (s *Socket) DiscardInput() {
 	s.msg, s.start, s.end = 0, 0, 0
 	for {
 		if _, err := s.conn.Read(s.buf); err != nil {

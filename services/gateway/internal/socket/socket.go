@@ -77,9 +77,9 @@ func newSocket(conn net.Conn, unread []byte) *Socket {
 	return s
 }
 
-// Answer returns the answer to the handshake once, for whoever writes first to write before any frame: together they
+// HandshakeResponse returns the answer to the handshake once, for whoever writes first to write before any frame: together they
 // cost one system call. Later it returns nil.
-func (s *Socket) Answer() []byte {
+func (s *Socket) HandshakeResponse() []byte {
 	b := s.answer
 	s.answer = nil
 	return b
@@ -126,7 +126,7 @@ func (s *Socket) Close() error {
 // client's and closes the connection (client-json.md 8.2, step 7).
 func (s *Socket) Refuse(code int, reason string) {
 	defer s.Close()
-	if err := s.Write(AppendClose(s.Answer(), code, reason), time.Now().Add(refuseTime)); err != nil {
+	if err := s.Write(AppendClose(s.HandshakeResponse(), code, reason), time.Now().Add(refuseTime)); err != nil {
 		return
 	}
 	s.BeginClose(refuseTime)

@@ -57,7 +57,7 @@ func answered(w http.ResponseWriter, r *http.Request, subprotocol string, compre
 	if err != nil {
 		return nil, err
 	}
-	return s, s.Write(s.Answer(), time.Time{})
+	return s, s.Write(s.HandshakeResponse(), time.Time{})
 }
 
 // wrapped is a ResponseWriter as middleware leaves it.
@@ -506,7 +506,7 @@ func TestEndFrameIsLikeAppendFrame(t *testing.T) {
 // TestAnswerOnce leaves the answer to whoever writes first.
 func TestAnswerOnce(t *testing.T) {
 	s, _ := pair(t)
-	if got := s.Answer(); got != nil {
+	if got := s.HandshakeResponse(); got != nil {
 		t.Errorf("got %q after the answer was taken, want nothing", got)
 	}
 }
@@ -575,7 +575,7 @@ func TestDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		drained := make(chan struct{})
-		go func() { defer close(drained); s.BeginClose(patience); s.Drain(); _ = s.Close() }()
+		go func() { defer close(drained); s.BeginClose(patience); s.DiscardInput(); _ = s.Close() }()
 		<-sent
 		if op, payload := p.frame(); op != Close || !strings.Contains(string(payload), "too large") {
 			t.Errorf("got %d %q, want the close frame", op, payload)
@@ -598,7 +598,7 @@ func TestMore(t *testing.T) {
 		if _, _, err := s.Read(); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.More(); got != want {
+		if got := s.HasBufferedFrame(); got != want {
 			t.Errorf("More: got %v, want %v", got, want)
 		}
 	}
@@ -719,7 +719,7 @@ func TestOffered(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Add("Sec-WebSocket-Protocol", "a, b,,c ")
 	r.Header.Add("Sec-WebSocket-Protocol", "d")
-	if got, want := strings.Join(Offered(r), "|"), "a|b|c|d"; got != want {
+	if got, want := strings.Join(OfferedSubprotocols(r), "|"), "a|b|c|d"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -47,7 +47,7 @@ func (s *Session) ancestorTarget(k kind) (target, bool) {
 
 // readWelcome takes in an answer to connect.
 func (s *Session) readWelcome(a answer) (Accepted, *Failure) {
-	w, err := asrs.ReadWelcome(a.header, a.body, s.caller.Subprotocol)
+	w, err := asrs.ParseConnectAnswer(a.header, a.body, s.caller.Subprotocol)
 	if err != nil {
 		return Accepted{}, unusable("%w", err)
 	}

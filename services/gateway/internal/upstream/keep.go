@@ -6,11 +6,11 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Keeper keeps, outside of this process, whose disconnected event is owed, so that another process can send it when
+// SessionStore keeps, outside of this process, whose disconnected event is owed, so that another process can send it when
 // this one dies. Its functions do not block.
-type Keeper struct {
-	Keep func(connID string, entry []byte)
-	Drop func(connID string)
+type SessionStore struct {
+	Save   func(connID string, entry []byte)
+	Delete func(connID string)
 }
 
 // entry is what a Keeper keeps about a connection.
@@ -20,12 +20,12 @@ type entry struct {
 	Session json.RawMessage `json:"session"`
 }
 
-// SetKeeper is to be called before anything else.
-func (u *Upstream) SetKeeper(k Keeper) { u.keeper = k }
+// SetSessionStore is to be called before anything else.
+func (u *Upstream) SetSessionStore(k SessionStore) { u.keeper = k }
 
 // keep has the session kept if a handler wants to hear of its end.
 func (s *Session) keep() {
-	if s.up.keeper.Keep == nil {
+	if s.up.keeper.Save == nil {
 		return
 	}
 	if _, ok := s.up.systemTarget(s.hub, string(kindDisconnected)); !ok {
@@ -34,13 +34,13 @@ func (s *Session) keep() {
 	s.mu.Lock()
 	s.kept = true
 	s.mu.Unlock()
-	if e, ok := s.Entry(); ok {
-		s.up.keeper.Keep(s.id, e)
+	if e, ok := s.StoredEntry(); ok {
+		s.up.keeper.Save(s.id, e)
 	}
 }
 
-// Entry returns what is to be kept about the session; ok is false when nothing is.
-func (s *Session) Entry() (b []byte, ok bool) {
+// StoredEntry returns what is to be kept about the session; ok is false when nothing is.
+func (s *Session) StoredEntry() (b []byte, ok bool) {
 	urls := s.handlers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,12 +58,12 @@ func (s *Session) drop() {
 	s.kept = false
 	s.mu.Unlock()
 	if kept {
-		s.up.keeper.Drop(s.id)
+		s.up.keeper.Delete(s.id)
 	}
 }
 
-// Forget lets nothing that happens to the session reach a handler: others have told its end.
-func (s *Session) Forget() {
+// StopReporting lets nothing that happens to the session reach a handler: others have told its end.
+func (s *Session) StopReporting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.given, s.kept = true, false
@@ -72,14 +72,14 @@ func (s *Session) Forget() {
 // afterDeath is added to the ids of the events that are sent for a dead process, which may have sent more than is kept.
 const afterDeath = 1 << 32
 
-// Mourn sends the disconnected event of a connection whose process is dead, unless exists says that the connection lives
+// ReportOrphan sends the disconnected event of a connection whose process is dead, unless exists says that the connection lives
 // elsewhere. Then, or when the entry cannot be read, it is dropped.
-func (u *Upstream) Mourn(connID string, kept []byte, reason string, exists func(webpubsub.HubKey) (bool, error)) (sent bool) {
+func (u *Upstream) ReportOrphan(connID string, kept []byte, reason string, exists func(webpubsub.HubKey) (bool, error)) (sent bool) {
 	var e entry
 	var l luggage
 	if json.Unmarshal(kept, &e) != nil || json.Unmarshal(e.Session, &l) != nil {
 		u.log.Error("an entry about a connection of a dead node cannot be read", "connection", connID)
-		u.keeper.Drop(connID)
+		u.keeper.Delete(connID)
 		return false
 	}
 	hub := webpubsub.HubKey{Tenant: e.Tenant, Hub: e.Hub}
@@ -88,7 +88,7 @@ func (u *Upstream) Mourn(connID string, kept []byte, reason string, exists func(
 		return false
 	}
 	if lives {
-		u.keeper.Drop(connID)
+		u.keeper.Delete(connID)
 		return false
 	}
 	s := u.Open(hub, connID)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ErrBusy says that an event is on its way to its handler, so that the session cannot be given away now.
-var ErrBusy = errors.New("an event is on its way to its handler")
+// ErrEventInFlight says that an event is on its way to its handler, so that the session cannot be given away now.
+var ErrEventInFlight = errors.New("an event is on its way to its handler")
 
 // luggage is a session on its way to another process.
 type luggage struct {
@@ -34,22 +34,22 @@ type owed struct {
 	Body  []byte    `json:"body"`
 }
 
-// Pack returns the session for another process that may go on with it.
-func (s *Session) Pack() []byte {
+// Snapshot returns the session for another process that may go on with it.
+func (s *Session) Snapshot() []byte {
 	urls := s.handlers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pack(urls, true)
 }
 
-// Give returns the session for another process, which goes on with it: nothing that happens here any more reaches a
+// HandOver returns the session for another process, which goes on with it: nothing that happens here any more reaches a
 // handler. The error is ErrBusy when that cannot be now.
-func (s *Session) Give() ([]byte, error) {
+func (s *Session) HandOver() ([]byte, error) {
 	urls := s.handlers()
 	s.mu.Lock()
 	if s.events > 0 || s.posting {
 		s.mu.Unlock()
-		return nil, ErrBusy
+		return nil, ErrEventInFlight
 	}
 	b := s.pack(urls, true)
 	s.given = true
@@ -58,17 +58,17 @@ func (s *Session) Give() ([]byte, error) {
 	return b, nil
 }
 
-// TakeBack says that nobody has taken the session. If it has been closed meanwhile, the disconnected event goes out now.
-func (s *Session) TakeBack() {
+// CancelHandOver says that nobody has taken the session. If it has been closed meanwhile, the disconnected event goes out now.
+func (s *Session) CancelHandOver() {
 	s.mu.Lock()
 	s.given = false
 	s.mu.Unlock()
 	s.catchUp()
 }
 
-// Take makes a session that was just opened go on with what another process gave. If it has been closed meanwhile, the
+// Resume makes a session that was just opened go on with what another process gave. If it has been closed meanwhile, the
 // disconnected event goes out now.
-func (s *Session) Take(b []byte) error {
+func (s *Session) Resume(b []byte) error {
 	var l luggage
 	if err := json.Unmarshal(b, &l); err != nil {
 		return err

@@ -166,12 +166,12 @@ func (s *Session) takeEarly() []move {
 	return moves
 }
 
-// Joined says that the connection has joined a group: the joined event goes out if a handler wants it. It does not
+// GroupJoined says that the connection has joined a group: the joined event goes out if a handler wants it. It does not
 // block.
-func (s *Session) Joined(group string) { s.moved(move{kindJoined, group}) }
+func (s *Session) GroupJoined(group string) { s.moved(move{kindJoined, group}) }
 
-// Left says that the connection has left a group, also by its end, which Closed must follow.
-func (s *Session) Left(group string) { s.moved(move{kindLeft, group}) }
+// GroupLeft says that the connection has left a group, also by its end, which Closed must follow.
+func (s *Session) GroupLeft(group string) { s.moved(move{kindLeft, group}) }
 
 func (s *Session) moved(m move) {
 	if s.caller != nil { // the ancestor has no such events

@@ -64,7 +64,7 @@ type Upstream struct {
 	log     *slog.Logger
 	metrics *metrics
 	client  *http.Client
-	keeper  Keeper
+	keeper  SessionStore
 
 	messages messagelog.Log // nil: there are no listeners
 

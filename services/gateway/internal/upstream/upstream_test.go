@@ -550,13 +550,13 @@ func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
 
 	s := u.Open(chat, connID)
 	s.accept(nil)
-	s.Left("room1") // by REST, before the 101
-	s.Joined("room2")
+	s.GroupLeft("room1") // by REST, before the 101
+	s.GroupJoined("room2")
 	s.Established("ana", "", "room1", "hall")
-	s.Joined("hall 2")
-	s.Left("room2")
+	s.GroupJoined("hall 2")
+	s.GroupLeft("room2")
 	s.Closed("bye")
-	s.Joined("room3")
+	s.GroupJoined("room3")
 	drain(t, u)
 	if got, want := names(a.events()), "connected/1 joined/2 left/3 joined/4 left/5 disconnected/6"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -572,8 +572,8 @@ func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
 
 	failed := u.Open(chat, "failed")
 	failed.accept(nil)
-	failed.Joined("room1")
-	failed.Left("room1")
+	failed.GroupJoined("room1")
+	failed.GroupLeft("room1")
 	failed.Closed("the handshake failed")
 	failed.Established("ana", "", "room2")
 	drain(t, u)

@@ -159,12 +159,12 @@ func (n *Node) MustUnsubscribe(t testing.TB, topics ...string) {
 	}
 }
 
-// MustInterest checks how many nodes subscribe to topic.
-func (n *Node) MustInterest(t testing.TB, topic string, want int) {
+// MustSubscriberCount checks how many nodes subscribe to topic.
+func (n *Node) MustSubscriberCount(t testing.TB, topic string, want int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if got, err := n.Interest(ctx, topic); got != want || err != nil {
+	if got, err := n.SubscriberCount(ctx, topic); got != want || err != nil {
 		t.Fatalf("Interest in %q = %d, %v; want %d, nil", topic, got, err, want)
 	}
 }
@@ -185,12 +185,12 @@ func byTopic(list []Heard) []Heard {
 
 func testCount(t *testing.T, network Network) {
 	a, b, c := Start(t, network()), Start(t, network()), Start(t, network())
-	a.MustInterest(t, "room", 0)
+	a.MustSubscriberCount(t, "room", 0)
 	a.MustPublish(t, "room", "nobody", 0)
 	b.MustSubscribe(t, "room")
 	a.MustPublish(t, "room", "one", 1)
 	c.MustSubscribe(t, "room", "other")
-	a.MustInterest(t, "room", 2)
+	a.MustSubscriberCount(t, "room", 2)
 	a.MustPublish(t, "room", "two", 2)
 	a.MustPublish(t, "other", "three", 1)
 
@@ -296,7 +296,7 @@ func testUnsubscribe(t *testing.T, network Network) {
 	a, b := Start(t, network()), Start(t, network())
 	b.MustSubscribe(t, "room", "other")
 	b.MustUnsubscribe(t, "room", "never subscribed")
-	a.MustInterest(t, "room", 0)
+	a.MustSubscriberCount(t, "room", 0)
 	a.MustPublish(t, "room", "unheard", 0)
 	a.MustPublish(t, "other", "heard", 1)
 	b.MustSubscribe(t, "room")
@@ -360,7 +360,7 @@ func testChurn(t *testing.T, network Network) {
 	}
 	testkit.Eventually(t, patience, func() bool { return steady() == n }, "every payload of the steady topic heard")
 	for i := range 4 {
-		a.MustInterest(t, fmt.Sprint("churn-", i), 1)
+		a.MustSubscriberCount(t, fmt.Sprint("churn-", i), 1)
 	}
 }
 
@@ -468,7 +468,7 @@ func checkUnavailable(t *testing.T, n *Node) {
 	if err := n.Subscribe(t.Context(), "room"); !errors.Is(err, cluster.ErrUnavailable) {
 		t.Errorf("Subscribe: %v, want %v", err, cluster.ErrUnavailable)
 	}
-	if _, err := n.Interest(t.Context(), "room"); !errors.Is(err, cluster.ErrUnavailable) {
+	if _, err := n.SubscriberCount(t.Context(), "room"); !errors.Is(err, cluster.ErrUnavailable) {
 		t.Errorf("Interest: %v, want %v", err, cluster.ErrUnavailable)
 	}
 	if err := n.Unsubscribe(t.Context(), "room"); err != nil {

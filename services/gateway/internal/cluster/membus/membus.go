@@ -201,8 +201,8 @@ func (n *Network) drop(topic string, b *Bus) {
 	}
 }
 
-// Interest says how many nodes of the network subscribe to a topic.
-func (b *Bus) Interest(_ context.Context, topic string) (int, error) {
+// SubscriberCount says how many nodes of the network subscribe to a topic.
+func (b *Bus) SubscriberCount(_ context.Context, topic string) (int, error) {
 	if err := b.Ready(); err != nil {
 		return 0, err
 	}
@@ -265,5 +265,5 @@ func (b *Bus) Ready() error {
 	return nil
 }
 
-// Lost returns 0: memory loses nothing.
-func (b *Bus) Lost() uint64 { return 0 }
+// LossCount returns 0: memory loses nothing.
+func (b *Bus) LossCount() uint64 { return 0 }

@@ -97,8 +97,8 @@ func TestClusterFailover(t *testing.T) {
 		}
 	}
 	t.Logf("%d posts, %d refused, %d acknowledged; back after %v", sent, refused, len(heard), time.Since(start).Round(time.Millisecond))
-	if a.Lost() == 0 || b.Lost() == 0 {
-		t.Errorf("Lost = %d, %d, want more than 0", a.Lost(), b.Lost())
+	if a.LossCount() == 0 || b.LossCount() == 0 {
+		t.Errorf("Lost = %d, %d, want more than 0", a.LossCount(), b.LossCount())
 	}
 	for _, topic := range topics {
 		a.MustPublish(t, topic, "after", 1)
@@ -139,7 +139,7 @@ func TestClusterHandover(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, time.Minute, func() bool {
-		return a.Lost() > 0 && b.Lost() > 0 && a.Ready() == nil && b.Ready() == nil &&
+		return a.LossCount() > 0 && b.LossCount() > 0 && a.Ready() == nil && b.Ready() == nil &&
 			len(replica.PubSubShardChannels(t.Context(), "chatr:room-*").Val()) > 0
 	}, "both have gone over to the new master")
 	for _, topic := range topics {
@@ -168,7 +168,7 @@ func TestSlotMoves(t *testing.T) {
 		t.Fatal("no server has the channel")
 	}
 	servers.MoveSlot(t, slot, servers.Masters[(from+1)%3])
-	testkit.Eventually(t, soon, func() bool { return a.Ready() == nil && b.Ready() == nil && b.Lost() == 1 }, "the loss is told, the bus is back")
+	testkit.Eventually(t, soon, func() bool { return a.Ready() == nil && b.Ready() == nil && b.LossCount() == 1 }, "the loss is told, the bus is back")
 	testkit.Eventually(t, soon, func() bool {
 		nodes, err := a.Publish(t, "room", "after")
 		return err == nil && nodes == 1

@@ -157,11 +157,11 @@ func (b *Bus) Ready() error {
 	return err
 }
 
-// Lost counts the returns from a lost connection.
-func (b *Bus) Lost() uint64 { return b.lost.Load() }
+// LossCount counts the returns from a lost connection.
+func (b *Bus) LossCount() uint64 { return b.lost.Load() }
 
-// Interest asks Redis how many nodes subscribe to the topic.
-func (b *Bus) Interest(ctx context.Context, topic string) (int, error) {
+// SubscriberCount asks Redis how many nodes subscribe to the topic.
+func (b *Bus) SubscriberCount(ctx context.Context, topic string) (int, error) {
 	s, err := b.current()
 	if err != nil {
 		return 0, err
