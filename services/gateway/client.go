@@ -12,6 +12,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
@@ -29,10 +30,10 @@ type client struct {
 	flight  flight
 	key     []byte // of reconnection tokens, if the connection comes from another node
 
-	mu      sync.Mutex        // guards the following
-	streams *stream.Set       // nil until the first is started
-	states  *node.GroupStates // what has come from another node and is to be said here
-	life    context.Context   // ends with the connection; nil until it is needed
+	mu      sync.Mutex             // guards the following
+	streams *stream.Set            // nil until the first is started
+	states  *groupstate.ConnStates // what has come from another node and is to be said here
+	life    context.Context        // ends with the connection; nil until it is needed
 	cancel  context.CancelFunc
 	ended   bool
 	read    int           // sockets being read

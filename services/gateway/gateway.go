@@ -145,7 +145,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	_, _ = rand.Read(g.secret) // never fails
 	g.life, g.stop = context.WithCancel(context.Background())
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
-	g.node = node.New(bus, g.conns, g.hooks(), d.Logger, d.Metrics)
+	g.node = node.New(bus, g.conns, node.Options{Handoff: g.hooks(), Traced: g.traces.hub.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
 	if err := g.keepRoster(); err != nil {
 		return nil, err
@@ -270,12 +270,12 @@ func (g *Gateway) drain() {
 	}
 	wait(deadline.Add(-g.cfg.DrainTime/5), func() bool { return g.connections() > 0 })
 	for _, c := range g.conns.Conns() {
-		if !g.node.Moving(c.ID) {
+		if !g.node.Handoffs.Moving(c.ID) {
 			g.conns.Close(c, restart)
 		}
 	}
 	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	wait(deadline, func() bool { return g.connections()+int(g.unsaid.Load()) > 0 || !g.node.Quiet() })
+	wait(deadline, func() bool { return g.connections()+int(g.unsaid.Load()) > 0 || !g.node.Idle() })
 	left := make(chan struct{})
 	go func() { // ends with the sockets, at the latest when Run closes them
 		g.sockets.Wait()
@@ -316,7 +316,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 				g.conns.Close(c, hub.ReasonMessagesMissed.Closing("Messages may have been missed while the message bus was away."))
 			}
 		}
-		g.node.Healed(lost)
+		g.node.Handoffs.Healed(lost)
 		g.log.Warn("messages may have been missed while the bus was away", "ended", ended)
 	}
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
-	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
 
 // groupState does what a request about group state asks for (client-json.md section 7). To say something of oneself takes
@@ -22,14 +22,14 @@ func (r *reader) groupState() {
 		r.finish(a, &protocol.Failure{Name: protocol.BadRequest, Message: r.req.Refusal})
 		return
 	case r.req.Kind == protocol.UnsubscribeGroupState:
-		r.g.node.UnsubscribeGroupState(r.conn, group)
+		r.g.node.States.Unsubscribe(r.conn, group)
 	case r.req.Kind == protocol.SetGroupState:
 		if !r.conn.Allows(webpubsub.SendToGroup, group) {
 			r.finish(a, forbidden("No permission to publish to group '%s'.", group))
 			return
 		}
 		state := bytes.Clone(r.req.State)
-		r.blocked(func() { err = r.g.node.SetGroupState(ctx, r.conn, group, state) })
+		r.blocked(func() { err = r.g.node.States.Set(ctx, r.conn, group, state) })
 	default:
 		if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
 			r.finish(a, forbidden("No permission to join or leave group '%s'.", group))
@@ -37,7 +37,7 @@ func (r *reader) groupState() {
 		}
 		acked := false // before the snapshot
 		r.blocked(func() {
-			err = r.g.node.SubscribeGroupState(ctx, r.conn, group, func() { acked = true; r.finish(a, nil) })
+			err = r.g.node.States.Subscribe(ctx, r.conn, group, func() { acked = true; r.finish(a, nil) })
 		})
 		if acked {
 			return
@@ -46,7 +46,7 @@ func (r *reader) groupState() {
 	switch {
 	case err == nil:
 		r.finish(a, nil)
-	case errors.Is(err, node.ErrStates):
+	case errors.Is(err, groupstate.ErrTooMany):
 		r.finish(a, &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
 	default:
 		r.g.log.Warn("group state", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
@@ -56,25 +56,25 @@ func (r *reader) groupState() {
 
 // forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
 func (c *client) forgetStates(conn *hub.Conn, moved bool) {
-	if c.g.node.HasStates(conn) {
+	if c.g.node.States.Has(conn) {
 		c.g.unsaid.Add(1)
 		c.g.goodbyes.Go(func() {
 			defer c.g.unsaid.Add(-1)
-			c.g.node.ForgetStates(conn, !moved)
+			c.g.node.States.Forget(conn, !moved)
 		})
 	}
 }
 
 // forgetState takes back what the connection has said of itself in a group that it has left.
 func (c *client) forgetState(conn *hub.Conn, group string) {
-	if said := c.g.node.Says(conn, group); said != 0 {
-		c.g.goodbyes.Go(func() { c.g.node.ForgetState(conn, group, said) })
+	if said := c.g.node.States.SaidAt(conn, group); said != 0 {
+		c.g.goodbyes.Go(func() { c.g.node.States.Withdraw(conn, group, said) })
 	}
 }
 
 // packStates returns what goes along of group state, nil for nothing.
-func (c *client) packStates() *node.GroupStates {
-	if of, ok := c.g.node.GroupStates(c.conn); ok {
+func (c *client) packStates() *groupstate.ConnStates {
+	if of, ok := c.g.node.States.Of(c.conn); ok {
 		return &of
 	}
 	return nil
@@ -88,13 +88,13 @@ func (c *client) resumeStates() {
 	c.states = nil
 	c.mu.Unlock()
 	if of == nil {
-		here, ok := c.g.node.GroupStates(c.conn)
+		here, ok := c.g.node.States.Of(c.conn)
 		if !ok {
 			return
 		}
-		of = &node.GroupStates{Last: here.Last, Wanted: here.Wanted}
+		of = &groupstate.ConnStates{Last: here.Last, Wanted: here.Wanted}
 	}
-	if err := c.g.node.RestoreStates(context.Background(), c.conn, *of); err != nil {
+	if err := c.g.node.States.Restore(context.Background(), c.conn, *of); err != nil {
 		c.g.log.Warn("group state of a recovered connection", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
 	}
 }

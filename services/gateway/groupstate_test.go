@@ -10,7 +10,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
-	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
 )
 
 // setState lets c say something of itself in group room, or with "" nothing any more.
@@ -216,7 +216,7 @@ func TestGroupStateIsRefused(t *testing.T) {
 		wantFailure(t, do(protocol.SubscribeGroupState, "room", nil), protocol.Forbidden)
 		c = s.join(codec, "ana")
 		wantFailure(t, do(protocol.SetGroupState, "room", []byte(`{"a":"`+strings.Repeat("x", protocol.MaxGroupState)+`"}`)), protocol.BadRequest)
-		for n := range node.MaxStates {
+		for n := range groupstate.MaxGroups {
 			must(t, do(protocol.SetGroupState, fmt.Sprint(n), []byte(`{}`)))
 			must(t, do(protocol.SubscribeGroupState, fmt.Sprint(n), nil))
 		}

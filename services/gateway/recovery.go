@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
+	"github.com/chatr-dev/chatr/services/gateway/internal/handoff"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
-	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 	"github.com/chatr-dev/chatr/services/gateway/internal/stream"
 )
@@ -85,7 +86,7 @@ var (
 // recoverable returns the client of the connection, if the token proves a right to it. A connection that lives on
 // another node, which then checks the token, comes to this one first.
 func (g *Gateway) recoverable(n *newcomer, id, token string) (*client, error) {
-	if g.node.Moving(id) {
+	if g.node.Handoffs.Moving(id) {
 		return nil, errLater
 	}
 	conn := g.conns.Conn(id)
@@ -109,22 +110,22 @@ func (g *Gateway) take(n *newcomer, id, token string) (*client, error) {
 	}
 	defer g.finish(n.tenant.Name)
 	c := &client{g: g, session: g.upstream.Open(n.hub, id), tenant: n.tenant.Name}
-	err := g.node.Take(n.r.Context(), n.hub, id, token, func(t node.Traveller) (hub.ConnOptions, error) {
-		codec, ok := protocol.ByName(t.Subprotocol)
+	err := g.node.Handoffs.TakeOver(n.r.Context(), n.hub, id, token, func(s handoff.ConnState) (hub.ConnOptions, error) {
+		codec, ok := protocol.ByName(s.Subprotocol)
 		if !ok {
-			return hub.ConnOptions{}, fmt.Errorf("the connection speaks %.50q, which this node does not know", t.Subprotocol)
+			return hub.ConnOptions{}, fmt.Errorf("the connection speaks %.50q, which this node does not know", s.Subprotocol)
 		}
 		g.mu.Lock()
 		g.counts[n.tenant.Name]++ // it has been admitted, on the node that it comes from
 		g.mu.Unlock()
-		return hub.ConnOptions{ID: id, Hub: n.hub, UserID: t.UserID, Codec: codec, Subprotocol: codec.Name(),
-			Permissions: t.Permissions.Permissions(), KeepAlive: keepAlive(n.config), Owner: c, OnClosed: c.gone, OnMembershipChange: c.moved}, nil
+		return hub.ConnOptions{ID: id, Hub: n.hub, UserID: s.UserID, Codec: codec, Subprotocol: codec.Name(),
+			Permissions: s.Permissions.Permissions(), KeepAlive: keepAlive(n.config), Owner: c, OnClosed: c.gone, OnMembershipChange: c.moved}, nil
 	})
 	switch {
 	case err == nil:
 		g.metrics.taken.Inc()
 		return c, nil
-	case errors.Is(err, node.ErrNotFound):
+	case errors.Is(err, handoff.ErrNotFound):
 		return nil, errEnded
 	}
 	g.log.Info("take a connection over from another node", "hub", n.hub.String(), "connection", id, "error", err)
@@ -137,7 +138,7 @@ type luggage struct {
 	Session json.RawMessage `json:"session"`
 	Streams *stream.State   `json:"streams,omitempty"`
 
-	States *node.GroupStates `json:"states,omitempty"`
+	States *groupstate.ConnStates `json:"states,omitempty"`
 }
 
 func (c *client) pack(session []byte, streams *stream.State) []byte {
@@ -162,29 +163,28 @@ func (c *client) unpack(conn *hub.Conn, b []byte) error {
 }
 
 // hooks is what the gateway does when a connection moves between nodes.
-func (g *Gateway) hooks() node.Hooks {
+func (g *Gateway) hooks() handoff.Hooks {
 	client := func(c *hub.Conn) *client { return c.Owner.(*client) }
-	return node.Hooks{
-		Traced: g.traces.hub.Deliver,
+	return handoff.Hooks{
 		Admit: func(c *hub.Conn, token string) bool {
 			return checkReconnectionToken(client(c).reconnectionKey(), c.ID, token, time.Now())
 		},
-		Settle: func(ctx context.Context, c *hub.Conn) error { return client(c).settle(ctx) },
-		Pack: func(c *hub.Conn) []byte {
+		AwaitRequests: func(ctx context.Context, c *hub.Conn) error { return client(c).settle(ctx) },
+		Snapshot: func(c *hub.Conn) []byte {
 			return client(c).pack(client(c).session.Snapshot(), client(c).giveStreams((*stream.Set).Pack))
 		},
-		Give: func(c *hub.Conn) ([]byte, error) {
+		HandOver: func(c *hub.Conn) ([]byte, error) {
 			session, err := client(c).session.HandOver()
 			if err != nil {
-				return nil, fmt.Errorf("%w: %w", node.ErrMoving, err)
+				return nil, fmt.Errorf("%w: %w", handoff.ErrMoving, err)
 			}
 			return client(c).pack(session, client(c).giveStreams((*stream.Set).Give)), nil
 		},
-		TakeBack: func(c *hub.Conn) {
+		CancelHandOver: func(c *hub.Conn) {
 			client(c).takeStreamsBack()
 			client(c).session.CancelHandOver()
 		},
-		Take: func(c *hub.Conn, luggage []byte) {
+		Resume: func(c *hub.Conn, luggage []byte) {
 			if err := client(c).unpack(c, luggage); err != nil {
 				client(c).g.log.Error("what came along with a connection from another node", "connection", c.ID, "error", err)
 			}

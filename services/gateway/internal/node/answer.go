@@ -10,104 +10,54 @@ import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/wire"
 )
-
-// status is the first byte of an answer; a text may follow.
-type status byte
-
-const (
-	statusOK status = iota
-	statusNotFound
-	statusRuleLimit
-	statusUnavailable
-	statusFailed // with a text
-	statusMoving
-)
-
-func readStatus(b []byte) (s status, text string) {
-	if len(b) == 0 {
-		return statusFailed, "empty answer"
-	}
-	return status(b[0]), string(b[1:])
-}
-
-func (s status) err(text string) error {
-	switch s {
-	case statusOK:
-		return nil
-	case statusNotFound:
-		return ErrNotFound
-	case statusRuleLimit:
-		return webpubsub.ErrRuleLimit
-	case statusUnavailable:
-		return ErrUnavailable
-	case statusMoving:
-		return ErrMoving
-	}
-	return errors.New(text)
-}
-
-func statusOf(err error) []byte {
-	switch {
-	case err == nil:
-		return []byte{byte(statusOK)}
-	case errors.Is(err, ErrNotFound), errors.Is(err, hub.ErrConnEnded):
-		return []byte{byte(statusNotFound)}
-	case errors.Is(err, webpubsub.ErrRuleLimit):
-		return []byte{byte(statusRuleLimit)}
-	case errors.Is(err, ErrUnavailable):
-		return []byte{byte(statusUnavailable)}
-	case errors.Is(err, ErrMoving):
-		return []byte{byte(statusMoving)}
-	}
-	return append([]byte{byte(statusFailed)}, err.Error()...)
-}
 
 // answer does what the node is asked and returns the answer. listed is nil if o is about one connection.
-func (n *Node) answer(topic string, o *order, listed hub.PendingList) []byte {
-	switch o.verb {
-	case verbMembers:
+func (n *Node) answer(topic string, o *wire.Order, listed hub.PendingList) []byte {
+	switch o.Verb {
+	case wire.VerbMembers:
 		if listed == nil {
-			return statusOf(errOrder)
+			return wire.StatusOf(wire.ErrMalformed)
 		}
 		return n.members(listed, o)
-	case verbStates:
-		return n.allStates(topic)
-	case verbMoveRead, verbMoveCommit:
-		return n.proceed(o)
+	case wire.VerbStates:
+		return n.States.Answer(topic)
+	case wire.VerbHandoffRead, wire.VerbHandoffCommit:
+		return n.Handoffs.AnswerStep(o)
 	}
-	if o.conn != "" && topic == n.inbox {
-		if away, _ := n.awayFrom(o, n.conn(o)); away {
-			return n.askAway(o)
+	if o.Conn != "" && topic == n.inbox {
+		if elsewhere, _ := n.Handoffs.Elsewhere(o, o.ConnIn(n.conns)); elsewhere {
+			return n.Handoffs.AskElsewhere(o)
 		}
 	}
-	if o.verb == verbMoveBegin {
-		return n.begin(o)
+	if o.Verb == wire.VerbHandoffBegin {
+		return n.Handoffs.AnswerBegin(o)
 	}
 	conns, err := n.selected(listed, o)
 	if err != nil {
-		return statusOf(err)
+		return wire.StatusOf(err)
 	}
 	if len(conns) == 0 {
-		return statusOf(ErrNotFound)
+		return wire.StatusOf(ErrNotFound)
 	}
-	switch o.verb {
-	case verbExists:
-		return statusOf(nil)
-	case verbJoin, verbLeave:
-		return statusOf(n.regroup(conns, o))
-	case verbGrant, verbRevoke:
-		return statusOf(n.change(conns[0], o, func() error { return n.permit(conns[0], o) }))
-	case verbAllowed:
-		return statusOf(n.permit(conns[0], o))
+	switch o.Verb {
+	case wire.VerbExists:
+		return wire.StatusOf(nil)
+	case wire.VerbJoin, wire.VerbLeave:
+		return wire.StatusOf(n.regroup(conns, o))
+	case wire.VerbGrant, wire.VerbRevoke:
+		return wire.StatusOf(n.Handoffs.Change(conns[0], o, func() error { return n.permit(conns[0], o) }))
+	case wire.VerbAllowed:
+		return wire.StatusOf(n.permit(conns[0], o))
 	}
-	return statusOf(errOrder)
+	return wire.StatusOf(wire.ErrMalformed)
 }
 
 // selected returns the connections of this node that o is about.
-func (n *Node) selected(listed hub.PendingList, o *order) ([]*hub.Conn, error) {
-	if o.conn != "" {
-		if c := n.conn(o); c != nil {
+func (n *Node) selected(listed hub.PendingList, o *wire.Order) ([]*hub.Conn, error) {
+	if o.Conn != "" {
+		if c := o.ConnIn(n.conns); c != nil {
 			return []*hub.Conn{c}, nil
 		}
 		return nil, nil
@@ -120,19 +70,19 @@ func (n *Node) selected(listed hub.PendingList, o *order) ([]*hub.Conn, error) {
 }
 
 // regroup lets conns join or leave groups. A connection that ends meanwhile is no failure if others are left.
-func (n *Node) regroup(conns []*hub.Conn, o *order) error {
-	r := reader{rest: o.args}
-	groups := r.strings()
-	if r.failed {
-		return errOrder
+func (n *Node) regroup(conns []*hub.Conn, o *wire.Order) error {
+	r := wire.Reader{Rest: o.Args}
+	groups := r.Strings()
+	if r.Failed {
+		return wire.ErrMalformed
 	}
 	ctx := context.Background() // each change has a deadline of its own
 	var errs []error
 	ended := 0
 	for _, c := range conns {
-		err := n.change(c, o, func() error {
+		err := n.Handoffs.Change(c, o, func() error {
 			switch {
-			case o.verb == verbJoin:
+			case o.Verb == wire.VerbJoin:
 				return n.JoinConn(ctx, c, groups...)
 			case len(groups) == 0:
 				return n.LeaveConn(ctx, c, n.conns.Groups(c)...)
@@ -151,16 +101,16 @@ func (n *Node) regroup(conns []*hub.Conn, o *order) error {
 	return errors.Join(errs...)
 }
 
-func (n *Node) permit(c *hub.Conn, o *order) error {
-	r := reader{rest: o.args}
-	p, group := webpubsub.Permission(r.byte()), r.string()
-	if r.failed || p > webpubsub.JoinLeaveGroup {
-		return errOrder
+func (n *Node) permit(c *hub.Conn, o *wire.Order) error {
+	r := wire.Reader{Rest: o.Args}
+	p, group := webpubsub.Permission(r.Byte()), r.String()
+	if r.Failed || p > webpubsub.JoinLeaveGroup {
+		return wire.ErrMalformed
 	}
 	switch {
-	case o.verb == verbGrant:
+	case o.Verb == wire.VerbGrant:
 		return c.Grant(p, group)
-	case o.verb == verbRevoke:
+	case o.Verb == wire.VerbRevoke:
 		return c.Revoke(p, group)
 	case !c.Allows(p, group):
 		return ErrNotFound
@@ -169,13 +119,13 @@ func (n *Node) permit(c *hub.Conn, o *order) error {
 }
 
 // members answers with pairs of connection id and user id.
-func (n *Node) members(listed hub.PendingList, o *order) []byte {
-	r := reader{rest: o.args}
-	after := r.string()
-	limit, _ := binary.Uvarint(r.rest)
-	b := statusOf(nil)
+func (n *Node) members(listed hub.PendingList, o *wire.Order) []byte {
+	r := wire.Reader{Rest: o.Args}
+	after := r.String()
+	limit, _ := binary.Uvarint(r.Rest)
+	b := wire.StatusOf(nil)
 	for _, c := range n.conns.Members(listed, after, int(min(limit, math.MaxInt32))) {
-		b = appendString(appendString(b, c.ID), c.UserID)
+		b = wire.AppendString(wire.AppendString(b, c.ID), c.UserID)
 	}
 	return b
 }

@@ -17,7 +17,9 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/handoff"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/wire"
 )
 
 var foreignHub = webpubsub.HubKey{Tenant: "t", Hub: "h"}
@@ -26,7 +28,7 @@ var foreignHub = webpubsub.HubKey{Tenant: "t", Hub: "h"}
 func alone(t testing.TB) *Node {
 	ctx, stop := context.WithCancel(context.Background())
 	conns := hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
-	strangers := Hooks{Admit: func(*hub.Conn, string) bool { return false }} // nobody has a right to a connection
+	strangers := Options{Handoff: handoff.Hooks{Admit: func(*hub.Conn, string) bool { return false }}} // nobody has a right to a connection
 	n := New(membus.New(), conns, strangers, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
 	work.Go(func() { _ = conns.Run(ctx) })
@@ -55,9 +57,9 @@ func TestNoNumberOfAnotherNodeIsTooLarge(t *testing.T) {
 	openIn(t, n, protocol.Codecs[0])
 	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	for _, limit := range []uint64{0, 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
-		o := order{verb: verbMembers, args: binary.AppendUvarint(appendString(nil, ""), limit)}
-		if status, _ := readStatus(n.answer(topic, &o, n.conns.List(topic))); status != statusOK {
-			t.Errorf("at most %d members: got status %d, want %d", limit, status, statusOK)
+		o := wire.Order{Verb: wire.VerbMembers, Args: binary.AppendUvarint(wire.AppendString(nil, ""), limit)}
+		if status, _ := wire.ReadStatus(n.answer(topic, &o, n.conns.List(topic))); status != wire.StatusOK {
+			t.Errorf("at most %d members: got status %d, want %d", limit, status, wire.StatusOK)
 		}
 	}
 }
@@ -69,28 +71,28 @@ func TestHostileOrders(t *testing.T) {
 	c := openIn(t, n, protocol.JSON)
 	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	envelope := func(kind webpubsub.DataType, data, end int) []byte {
-		b, e := protocol.AppendMessage(appendEnvelopeHeader(nil, kind, 0), &webpubsub.Message{Group: "g", Data: webpubsub.Text("x")})
+		b, e := protocol.AppendMessage(wire.AppendEnvelopeHeader(nil, kind, 0), &webpubsub.Message{Group: "g", Data: webpubsub.Text("x")})
 		e.Data, e.End = data, end
-		setEnvelope(b, e)
+		wire.CompleteEnvelope(b, e)
 		return b
 	}
-	message := func(args []byte) []byte { return (&order{verb: verbMessage, args: args}).encode(nil) }
+	message := func(args []byte) []byte { return (&wire.Order{Verb: wire.VerbMessage, Args: args}).Append(nil) }
 	state := func(text string) []byte {
-		item := protocol.GroupStateItem{ConnectionID: "c", UpdatedAt: 1, State: []byte(text)}
-		return (&order{verb: verbState, args: appendStateItem(nil, item)}).encode(nil)
+		item := append(wire.AppendStrings(nil, []string{"c", ""})[1:], 2) // connection and user, and 1 in a form of its own
+		return (&wire.Order{Verb: wire.VerbState, Args: wire.AppendString(item, text)}).Append(nil)
 	}
 	told := map[string][]byte{
 		"nothing":                       {},
-		"no length":                     {byte(verbClose)},
-		"a length beyond the end":       {byte(verbClose), 5, 'a'},
-		"a length of 2^63":              append([]byte{byte(verbClose)}, binary.AppendUvarint(nil, 1<<63)...),
-		"a length of eleven bytes":      append([]byte{byte(verbClose)}, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"...),
-		"a list longer than all":        append([]byte{byte(verbMessage), 0}, binary.AppendUvarint(nil, 1<<40)...),
-		"a list cut off":                {byte(verbMessage), 0, 2, 1, 'a'},
-		"a verb that is not known":      (&order{verb: 200}).encode(nil),
-		"a verb that is asked, told":    (&order{verb: verbJoin, args: appendStrings(nil, []string{"a"})}).encode(nil),
-		"a filter that is none":         (&order{verb: verbMessage, filter: "userId eq", args: envelope(webpubsub.DataText, 1, 2)}).encode(nil),
-		"a close by such a filter":      (&order{verb: verbClose, filter: "(", args: []byte("x")}).encode(nil),
+		"no length":                     {byte(wire.VerbClose)},
+		"a length beyond the end":       {byte(wire.VerbClose), 5, 'a'},
+		"a length of 2^63":              append([]byte{byte(wire.VerbClose)}, binary.AppendUvarint(nil, 1<<63)...),
+		"a length of eleven bytes":      append([]byte{byte(wire.VerbClose)}, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"...),
+		"a list longer than all":        append([]byte{byte(wire.VerbMessage), 0}, binary.AppendUvarint(nil, 1<<40)...),
+		"a list cut off":                {byte(wire.VerbMessage), 0, 2, 1, 'a'},
+		"a verb that is not known":      (&wire.Order{Verb: 200}).Append(nil),
+		"a verb that is asked, told":    (&wire.Order{Verb: wire.VerbJoin, Args: wire.AppendStrings(nil, []string{"a"})}).Append(nil),
+		"a filter that is none":         (&wire.Order{Verb: wire.VerbMessage, Filter: "userId eq", Args: envelope(webpubsub.DataText, 1, 2)}).Append(nil),
+		"a close by such a filter":      (&wire.Order{Verb: wire.VerbClose, Filter: "(", Args: []byte("x")}).Append(nil),
 		"a message without an envelope": message(nil),
 		"an envelope cut off":           message(envelope(webpubsub.DataText, 1, 2)[:4]),
 		"data that begins after it":     message(envelope(webpubsub.DataText, 1<<20, 1<<20)),
@@ -106,34 +108,34 @@ func TestHostileOrders(t *testing.T) {
 		"a state that is not UTF-8":     state("{\"a\":\"\xff\"}"),
 	}
 	for why, b := range told {
-		err := n.obey(topic, append(cluster.NewTell(len(b)), b...), b)
+		err := n.handleTell(topic, append(cluster.NewTell(len(b)), b...), b)
 		if err == nil {
-			t.Errorf("%s: is obeyed", why)
+			t.Errorf("%s: is done", why)
 		}
 	}
-	for why, o := range map[string]order{
-		"a verb that is told, asked":      {verb: verbClose, args: []byte("x")},
-		"a verb that is not known":        {verb: 200},
-		"groups cut off":                  {verb: verbJoin, args: []byte{2, 1, 'a'}},
-		"groups longer than all":          {verb: verbLeave, args: binary.AppendUvarint(nil, 1<<40)},
-		"a permission that is not known":  {verb: verbGrant, args: []byte{9, 0}},
-		"a permission without a group":    {verb: verbRevoke, args: []byte{byte(webpubsub.SendToGroup)}},
-		"a permission for a group cut":    {verb: verbAllowed, args: []byte{byte(webpubsub.SendToGroup), 4, 'g'}},
-		"a filter that is none":           {verb: verbExists, filter: "groups eq 1"},
-		"a connection of another tenant":  {verb: verbExists, conn: c.ID, target: webpubsub.HubKey{Tenant: "other", Hub: foreignHub.Hub}},
-		"a connection of another hub":     {verb: verbJoin, conn: c.ID, target: webpubsub.HubKey{Tenant: foreignHub.Tenant, Hub: "other"}, args: appendStrings(nil, []string{"a"})},
-		"a move of what is nobody's":      {verb: verbMoveBegin, conn: "nobody", target: foreignHub, args: appendString(appendString(nil, "token"), "credential")},
-		"a move without a right to it":    {verb: verbMoveBegin, conn: c.ID, target: foreignHub, args: appendString(appendString(nil, "token"), "credential")},
-		"a part of a move not begun":      {verb: verbMoveRead, conn: c.ID, target: foreignHub, args: appendString(nil, "token")},
-		"the end of a move not begun":     {verb: verbMoveCommit, conn: c.ID, target: foreignHub, args: appendString(nil, "token")},
-		"members of what is not a list":   {verb: verbMembers, conn: c.ID, target: foreignHub},
-		"a connection that is not a name": {verb: verbExists, conn: strings.Repeat("\xff", 1<<16), target: foreignHub},
+	for why, o := range map[string]wire.Order{
+		"a verb that is told, asked":      {Verb: wire.VerbClose, Args: []byte("x")},
+		"a verb that is not known":        {Verb: 200},
+		"groups cut off":                  {Verb: wire.VerbJoin, Args: []byte{2, 1, 'a'}},
+		"groups longer than all":          {Verb: wire.VerbLeave, Args: binary.AppendUvarint(nil, 1<<40)},
+		"a permission that is not known":  {Verb: wire.VerbGrant, Args: []byte{9, 0}},
+		"a permission without a group":    {Verb: wire.VerbRevoke, Args: []byte{byte(webpubsub.SendToGroup)}},
+		"a permission for a group cut":    {Verb: wire.VerbAllowed, Args: []byte{byte(webpubsub.SendToGroup), 4, 'g'}},
+		"a filter that is none":           {Verb: wire.VerbExists, Filter: "groups eq 1"},
+		"a connection of another tenant":  {Verb: wire.VerbExists, Conn: c.ID, Target: webpubsub.HubKey{Tenant: "other", Hub: foreignHub.Hub}},
+		"a connection of another hub":     {Verb: wire.VerbJoin, Conn: c.ID, Target: webpubsub.HubKey{Tenant: foreignHub.Tenant, Hub: "other"}, Args: wire.AppendStrings(nil, []string{"a"})},
+		"a handoff of what is nobody's":   {Verb: wire.VerbHandoffBegin, Conn: "nobody", Target: foreignHub, Args: wire.AppendString(wire.AppendString(nil, "token"), "credential")},
+		"a handoff without a right to it": {Verb: wire.VerbHandoffBegin, Conn: c.ID, Target: foreignHub, Args: wire.AppendString(wire.AppendString(nil, "token"), "credential")},
+		"a part of a handoff not begun":   {Verb: wire.VerbHandoffRead, Conn: c.ID, Target: foreignHub, Args: wire.AppendString(nil, "token")},
+		"the end of a handoff not begun":  {Verb: wire.VerbHandoffCommit, Conn: c.ID, Target: foreignHub, Args: wire.AppendString(nil, "token")},
+		"members of what is not a list":   {Verb: wire.VerbMembers, Conn: c.ID, Target: foreignHub},
+		"a connection that is not a name": {Verb: wire.VerbExists, Conn: strings.Repeat("\xff", 1<<16), Target: foreignHub},
 	} {
 		listed := n.conns.List(topic)
-		if o.conn != "" {
+		if o.Conn != "" {
 			listed = nil
 		}
-		if status, text := readStatus(n.answer(n.inbox, &o, listed)); status == statusOK {
+		if status, text := wire.ReadStatus(n.answer(n.inbox, &o, listed)); status == wire.StatusOK {
 			t.Errorf("%s: is done, with %q", why, text)
 		}
 	}
@@ -142,36 +144,36 @@ func TestHostileOrders(t *testing.T) {
 	}
 }
 
-// FuzzForeignOrders has a node obey and answer whatever another may send.
+// FuzzForeignOrders has a node do and answer whatever another may send.
 func FuzzForeignOrders(f *testing.F) {
-	envelope := appendEnvelopeHeader(nil, webpubsub.DataText, time.Minute)
+	envelope := wire.AppendEnvelopeHeader(nil, webpubsub.DataText, time.Minute)
 	envelope, e := protocol.AppendMessage(envelope, &webpubsub.Message{Group: "g", Data: webpubsub.Text("x")})
-	setEnvelope(envelope, e)
-	for _, o := range []order{
-		{verb: verbMessage, filter: "userId eq 'u'", args: envelope},
-		{verb: verbClose, args: []byte("reason"), except: []string{"x"}},
-		{verb: verbJoin, args: appendStrings(nil, []string{"a", "b"})},
-		{verb: verbLeave, args: appendStrings(nil, nil)},
-		{verb: verbGrant, args: permissionArgs(webpubsub.SendToGroup, "g")},
-		{verb: verbMembers, args: binary.AppendUvarint(appendString(nil, "after"), 9)},
+	wire.CompleteEnvelope(envelope, e)
+	for _, o := range []wire.Order{
+		{Verb: wire.VerbMessage, Filter: "userId eq 'u'", Args: envelope},
+		{Verb: wire.VerbClose, Args: []byte("reason"), Except: []string{"x"}},
+		{Verb: wire.VerbJoin, Args: wire.AppendStrings(nil, []string{"a", "b"})},
+		{Verb: wire.VerbLeave, Args: wire.AppendStrings(nil, nil)},
+		{Verb: wire.VerbGrant, Args: permissionArgs(webpubsub.SendToGroup, "g")},
+		{Verb: wire.VerbMembers, Args: binary.AppendUvarint(wire.AppendString(nil, "after"), 9)},
 	} {
-		f.Add(o.encode(nil))
+		f.Add(o.Append(nil))
 	}
 	n := alone(f)
 	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var o order
-		if err := o.read(b); err != nil {
+		var o wire.Order
+		if err := o.Read(b); err != nil {
 			return
 		}
 		payload := append(cluster.NewTell(len(b)), b...)
 		for _, codec := range protocol.Codecs {
 			c := openIn(t, n, codec)
-			_ = n.obey(topic, payload, b)
-			o.conn, o.target = c.ID, foreignHub
-			_ = n.obey(topic, payload, o.encode(nil))
+			_ = n.handleTell(topic, payload, b)
+			o.Conn, o.Target = c.ID, foreignHub
+			_ = n.handleTell(topic, payload, o.Append(nil))
 			n.answer(topic, &o, nil)
-			o.conn = ""
+			o.Conn = ""
 			n.answer(topic, &o, n.conns.List(topic))
 			n.conns.Close(c, hub.ReasonRequested.Closing(""))
 		}

@@ -5,17 +5,18 @@ import (
 	"strings"
 
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/wire"
 )
 
-// HoldTrace has Hooks.Traced called with what any node posts to a tenant's trace, until release is called.
+// HoldTrace has Options.Traced called with what any node posts to a tenant's trace, until release is called.
 func (n *Node) HoldTrace(ctx context.Context, tenant string) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	topic := cluster.TraceTopic(tenant)
-	if err := n.topics.hold(ctx, topic); err != nil {
-		return nil, unavailable(err)
+	if err := n.topics.Hold(ctx, topic); err != nil {
+		return nil, wire.Unavailable(err)
 	}
-	return func() { n.topics.release(topic) }, nil
+	return func() { n.topics.Release(topic) }, nil
 }
 
 // TraceHeld reports whether any node holds a tenant's trace.
@@ -26,18 +27,18 @@ func (n *Node) TraceHeld(ctx context.Context, tenant string) bool {
 
 // PostTrace tells those who hold a tenant's trace, if the bus takes it.
 func (n *Node) PostTrace(tenant string, frame []byte) {
-	o := order{verb: verbTrace, args: frame}
-	n.peer.Post(cluster.TraceTopic(tenant), o.encode(cluster.NewTell(len(frame)+16)), nil)
+	o := wire.Order{Verb: wire.VerbTrace, Args: frame}
+	n.peer.Post(cluster.TraceTopic(tenant), o.Append(cluster.NewTell(len(frame)+16)), nil)
 }
 
-// traced passes on what has come by a tenant's trace.
-func (n *Node) traced(topic string, o *order) error {
+// handleTrace passes on what has come by a tenant's trace.
+func (n *Node) handleTrace(topic string, o *wire.Order) error {
 	tenant, ok := strings.CutPrefix(topic, cluster.TraceTopic(""))
 	if !ok {
-		return errOrder
+		return wire.ErrMalformed
 	}
-	if n.hooks.Traced != nil {
-		n.hooks.Traced(tenant, o.args)
+	if n.traced != nil {
+		n.traced(tenant, o.Args)
 	}
 	return nil
 }

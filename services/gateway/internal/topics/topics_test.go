@@ -1,4 +1,4 @@
-package node
+package topics
 
 import (
 	"context"
@@ -17,17 +17,17 @@ import (
 )
 
 // run starts a bus and topics over it. wrap, unless nil, stands between them.
-func run(t *testing.T, wrap func(cluster.Bus) cluster.Bus) (*topics, cluster.Bus) {
+func run(t *testing.T, wrap func(cluster.Bus) cluster.Bus) (*Set, cluster.Bus) {
 	ctx, stop := context.WithCancel(context.Background())
 	bus := cluster.Bus(membus.New())
 	inner := bus
 	if wrap != nil {
 		bus = wrap(bus)
 	}
-	held := newTopics(bus, slog.New(slog.DiscardHandler))
+	held := New(bus, slog.New(slog.DiscardHandler))
 	var work sync.WaitGroup
 	work.Go(func() { _ = inner.Run(ctx, func(string, []byte) {}, func() {}) })
-	work.Go(func() { held.run(ctx) })
+	work.Go(func() { held.Run(ctx) })
 	t.Cleanup(func() {
 		stop()
 		work.Wait()
@@ -45,7 +45,7 @@ func TestHeldTopicsAreSubscribed(t *testing.T) {
 		work.Go(func() {
 			for range 300 {
 				keys := []string{fmt.Sprint(rand.IntN(4)), fmt.Sprint(rand.IntN(4))}
-				if err := held.hold(ctx, keys...); err != nil {
+				if err := held.Hold(ctx, keys...); err != nil {
 					t.Errorf("hold %v: got %v", keys, err)
 					return
 				}
@@ -55,8 +55,8 @@ func TestHeldTopicsAreSubscribed(t *testing.T) {
 					}
 				}
 				if rand.IntN(2) == 0 {
-					held.release(keys...)
-				} else if err := held.drop(ctx, keys...); err != nil {
+					held.Release(keys...)
+				} else if err := held.Drop(ctx, keys...); err != nil {
 					t.Errorf("drop %v: got %v", keys, err)
 				}
 			}
@@ -103,15 +103,15 @@ func TestFailedHold(t *testing.T) {
 	})
 	ctx := context.Background()
 	failing.fails.Store(true)
-	if err := held.hold(ctx, "a"); !errors.Is(err, cluster.ErrUnavailable) {
+	if err := held.Hold(ctx, "a"); !errors.Is(err, cluster.ErrUnavailable) {
 		t.Errorf("got %v, want unavailable", err)
 	}
 	failing.fails.Store(false)
-	if err := held.hold(ctx, "a"); err != nil {
+	if err := held.Hold(ctx, "a"); err != nil {
 		t.Errorf("got %v after the bus is back, want nil", err)
 	}
 	failing.fails.Store(true)
-	held.release("a")
+	held.Release("a")
 	failing.fails.Store(false)
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		nodes, err := bus.SubscriberCount(ctx, "a")

@@ -1,4 +1,4 @@
-package node
+package wire
 
 import (
 	"reflect"
@@ -10,13 +10,13 @@ import (
 )
 
 func TestOrdersAreReadAsWritten(t *testing.T) {
-	for _, want := range []order{
-		{verb: verbClose, args: []byte("reason")},
-		{verb: verbMessage, except: []string{"a", ""}, filter: "userId eq 'x'", args: []byte{1}},
-		{verb: verbExists, conn: "c", target: webpubsub.HubKey{Tenant: "t", Hub: "h"}, args: []byte{}},
+	for _, want := range []Order{
+		{Verb: VerbClose, Args: []byte("reason")},
+		{Verb: VerbMessage, Except: []string{"a", ""}, Filter: "userId eq 'x'", Args: []byte{1}},
+		{Verb: VerbExists, Conn: "c", Target: webpubsub.HubKey{Tenant: "t", Hub: "h"}, Args: []byte{}},
 	} {
-		var got order
-		if err := got.read(want.encode(nil)); err != nil || !reflect.DeepEqual(got, want) {
+		var got Order
+		if err := got.Read(want.Append(nil)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -24,10 +24,10 @@ func TestOrdersAreReadAsWritten(t *testing.T) {
 
 func TestEnvelopesAreReadAsWritten(t *testing.T) {
 	m := &webpubsub.Message{Group: "g", Data: webpubsub.Text("hello")}
-	b := appendEnvelopeHeader([]byte("before"), m.Data.Type, time.Minute)
+	b := AppendEnvelopeHeader([]byte("before"), m.Data.Type, time.Minute)
 	b, e := protocol.AppendMessage(b, m)
-	setEnvelope(b, e)
-	e, expires, err := readEnvelope(b[len("before"):])
+	CompleteEnvelope(b, e)
+	e, expires, err := ReadEnvelope(b[len("before"):])
 	if err != nil || string(e.AppendPayload(nil)) != "hello" || e.DataType != webpubsub.DataText {
 		t.Errorf("got %s, %v; want the message", e.JSON, err)
 	}
@@ -38,18 +38,17 @@ func TestEnvelopesAreReadAsWritten(t *testing.T) {
 
 // FuzzOrders has no payload crash a node; one that can be read is written as it was.
 func FuzzOrders(f *testing.F) {
-	m := order{verb: verbMessage, except: []string{"x"}, conn: "c", target: webpubsub.HubKey{Tenant: "t", Hub: "h"}}
-	f.Add(m.encode(nil))
+	m := Order{Verb: VerbMessage, Except: []string{"x"}, Conn: "c", Target: webpubsub.HubKey{Tenant: "t", Hub: "h"}}
+	f.Add(m.Append(nil))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var o, again order
-		if err := o.read(b); err != nil {
+		var o, again Order
+		if err := o.Read(b); err != nil {
 			return
 		}
-		if err := again.read(o.encode(nil)); err != nil || !reflect.DeepEqual(again, o) {
+		if err := again.Read(o.Append(nil)); err != nil || !reflect.DeepEqual(again, o) {
 			t.Errorf("got %+v, %v from what %+v is written as", again, err, o)
 		}
-		_, _, _ = readEnvelope(o.args)
-		_ = readStateItems(o.args, map[string]protocol.GroupStateItem{})
+		_, _, _ = ReadEnvelope(o.Args)
 	})
 }
