@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -94,19 +95,13 @@ func (e Envelope) group() (name []byte, ok bool) {
 	if !bytes.HasPrefix(e.JSON, []byte(groupHead)) {
 		return nil, false
 	}
-	s := scanner{b: e.JSON, i: len(groupHead)}
-	if s.peek() != '"' {
+	from := e.JSON[len(groupHead):]
+	s := jsonscan.New(from)
+	value, err := s.Value()
+	if err != nil || value.Kind != '"' {
 		return nil, false
 	}
-	escapes, err := s.str()
-	if err != nil {
-		return nil, false
-	}
-	name = e.JSON[len(groupHead)+1 : s.i-1]
-	if escapes {
-		name = appendUnescaped(nil, name)
-	}
-	return name, true
+	return value.Text(from), true
 }
 
 // AppendPayload appends the data's bytes: what a simple client receives. An envelope that is not what it says
@@ -115,7 +110,7 @@ func (e Envelope) AppendPayload(dst []byte) []byte {
 	v := e.Value()
 	switch e.DataType {
 	case webpubsub.DataText:
-		return appendUnescaped(dst, inside(v))
+		return jsonscan.AppendUnescaped(dst, inside(v))
 	case webpubsub.DataJSON:
 		return append(dst, v...)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -324,7 +325,7 @@ func FuzzCheckJSON(f *testing.F) {
 	f.Add([]byte(strings.Repeat("[", 600)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := CheckJSON(b)
-		if errors.Is(err, errDepth) {
+		if errors.Is(err, jsonscan.ErrDepth) {
 			return
 		}
 		if got, want := err == nil, json.Valid(b) && utf8.Valid(b); got != want {

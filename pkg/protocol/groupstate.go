@@ -3,6 +3,8 @@ package protocol
 import (
 	"math"
 	"strconv"
+
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 )
 
 // MaxGroupState is how many bytes the state of a connection in a group may have, as the JSON that it travels as.
@@ -84,15 +86,15 @@ var (
 func (o *object) groupState(r *Request) error {
 	t := o.toks[mState]
 	switch {
-	case t.absent():
+	case t.Absent():
 		return nil
-	case t.kind != '{':
+	case t.Kind != '{':
 		return errGroupState
 	}
-	if err := eachEntry(o.b[t.start:t.end], func(_, _ string) {}); err != nil {
+	if err := eachEntry(o.b[t.Start:t.End], func(_, _ string) {}); err != nil {
 		return err
 	}
-	r.setState(o.b[t.start:t.end])
+	r.setState(o.b[t.Start:t.End])
 	return nil
 }
 
@@ -117,17 +119,14 @@ func (r *Request) setState(state []byte) {
 
 // eachEntry calls entry for each entry of an object of strings, which is valid JSON.
 func eachEntry(object []byte, entry func(key, value string)) error {
-	s := scanner{b: object}
-	s.eat('{')
-	for !s.eat('}') {
-		key, value, err := s.pair()
-		if err != nil || value.kind != '"' {
+	s := jsonscan.New(object)
+	return s.EachMember(func(key, value jsonscan.Value) error {
+		if value.Kind != '"' {
 			return errGroupState
 		}
-		entry(s.textOf(key), s.textOf(value))
-		s.eat(',') // what is valid JSON has one between two
-	}
-	return nil
+		entry(string(key.Text(object)), string(value.Text(object)))
+		return nil
+	})
 }
 
 // readState reads a GroupState and makes of it the JSON object that states travel as. Of entries with the same key the

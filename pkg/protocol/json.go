@@ -3,6 +3,7 @@ package protocol
 import (
 	"strconv"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -140,3 +141,6 @@ func appendFailure(dst []byte, failure *Failure) []byte {
 	dst = appendString(append(dst, `,"message":`...), failure.Message)
 	return append(dst, '}')
 }
+
+// CheckJSON reports what keeps b from being one JSON value that can be sent as json data, or nil.
+func CheckJSON(b []byte) error { return jsonscan.Check(b, 1) } // it will stand in a message

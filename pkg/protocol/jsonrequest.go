@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strings"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -27,7 +28,7 @@ func (o *object) request(r *Request) (err error) {
 	case SetGroupState:
 		err = first(o.group(r), o.ack(r), o.groupState(r))
 	case SendToGroup:
-		if !o.toks[mStream].absent() {
+		if !o.toks[mStream].Absent() {
 			r.Kind = StreamStart
 			return first(o.group(r), o.streamStart(r))
 		}
@@ -38,7 +39,7 @@ func (o *object) request(r *Request) (err error) {
 		r.SequenceID, _, err = o.uint(mSequenceID, true)
 	case Invoke:
 		err = first(o.id(mInvocationID, &r.InvocationID), o.target(), o.event(r))
-		if err == nil && o.toks[mData].kind != 0 {
+		if err == nil && o.toks[mData].Kind != 0 {
 			err = o.data(r)
 		}
 	case CancelInvocation:
@@ -63,11 +64,11 @@ var kinds = func() map[string]Kind {
 
 func (o *object) kind() (Kind, error) {
 	t := o.toks[mType]
-	if t.kind != '"' {
+	if t.Kind != '"' {
 		return 0, invalid("the message needs a type, such as joinGroup, sendToGroup or event")
 	}
 	var lower [32]byte
-	name := o.name(t)
+	name := t.Text(o.b)
 	if string(name) == "sendToGroup" { // by far the most
 		return SendToGroup, nil
 	}
@@ -132,16 +133,16 @@ func (o *object) ttl(r *Request) error {
 
 func (o *object) noEcho(r *Request) error {
 	t := o.toks[mNoEcho]
-	if !t.absent() && t.kind != 't' && t.kind != 'f' {
+	if !t.Absent() && t.Kind != 't' && t.Kind != 'f' {
 		return invalid("noEcho must be true or false")
 	}
-	r.NoEcho = t.kind == 't'
+	r.NoEcho = t.Kind == 't'
 	return nil
 }
 
 // dataAndMetadata takes both over. Metadata alone goes with empty text (client-json.md 3.1).
 func (o *object) dataAndMetadata(r *Request) (err error) {
-	if o.toks[mData].kind == 0 && o.toks[mMetadata].kind == '{' {
+	if o.toks[mData].Kind == 0 && o.toks[mMetadata].Kind == '{' {
 		r.SetData(webpubsub.Data{Type: webpubsub.DataText})
 	} else if err := o.data(r); err != nil {
 		return err
@@ -153,35 +154,35 @@ func (o *object) dataAndMetadata(r *Request) (err error) {
 // data takes the payload over: as the JSON it is, or decoded when that JSON is not fit for others.
 func (o *object) data(r *Request) (err error) {
 	t := o.toks[mData]
-	if t.absent() {
+	if t.Absent() {
 		return invalid("%s needs data, which must not be null", r.Kind)
 	}
 	if r.dataType, err = o.dataType(webpubsub.DataJSON); err != nil {
 		return err
 	}
-	r.value, r.literal = o.b[t.start:t.end], true
+	r.value, r.literal = o.b[t.Start:t.End], true
 	if r.dataType == webpubsub.DataJSON {
 		return nil
 	}
-	if r.Kind == SendEvent && r.dataType == webpubsub.DataText && t.kind == '0' {
+	if r.Kind == SendEvent && r.dataType == webpubsub.DataText && t.Kind == '0' {
 		// The original Chatr's guests have numbers for ids, and their pages send them as text.
 		r.SetData(webpubsub.Data{Type: webpubsub.DataText, Bytes: r.value})
 		return nil
 	}
-	if t.kind != '"' {
+	if t.Kind != '"' {
 		return invalid("data must be a string when dataType is %s", r.dataType)
 	}
 	if r.dataType == webpubsub.DataText {
-		if t.escapes && hasLoneSurrogate(r.value) {
+		if t.Escapes && jsonscan.HasLoneSurrogate(r.value) {
 			r.decodeText()
 		}
 		return nil
 	}
-	return r.checkBase64(t.escapes)
+	return r.checkBase64(t.Escapes)
 }
 
 func (r *Request) decodeText() {
-	r.scratch = appendUnescaped(r.scratch, inside(r.value))
+	r.scratch = jsonscan.AppendUnescaped(r.scratch, inside(r.value))
 	r.SetData(webpubsub.Data{Type: r.dataType, Bytes: r.scratch})
 }
 
@@ -189,7 +190,7 @@ func (r *Request) decodeText() {
 func (r *Request) checkBase64(escapes bool) error {
 	if escapes {
 		r.scratch = append(r.scratch, '"')
-		r.scratch = append(appendUnescaped(r.scratch, inside(r.value)), '"')
+		r.scratch = append(jsonscan.AppendUnescaped(r.scratch, inside(r.value)), '"')
 		r.value = r.scratch
 	}
 	if !validBase64(inside(r.value)) {

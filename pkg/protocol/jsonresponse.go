@@ -27,7 +27,7 @@ func (jsonCodec) DecodeResponse(_ bool, frame []byte, r *Response) error {
 	case "invokeResponse":
 		r.Kind = InvokeResponse
 		err = first(o.id(mInvocationID, &r.InvocationID), o.failure(r))
-		if err == nil && !o.toks[mData].absent() {
+		if err == nil && !o.toks[mData].Absent() {
 			err = o.responseData(r)
 		}
 		return err
@@ -47,7 +47,7 @@ func (jsonCodec) DecodeResponse(_ bool, frame []byte, r *Response) error {
 	case "streamClosed":
 		r.Kind = StreamClosedResponse
 		err = o.id(mStreamID, &r.StreamID)
-		if err == nil && !o.toks[mError].absent() {
+		if err == nil && !o.toks[mError].Absent() {
 			r.Failure, err = o.errorObject()
 		}
 		return err
@@ -83,10 +83,10 @@ func (o *object) message(r *Response) (err error) {
 
 func (o *object) groupStates(r *Response) (err error) {
 	t := o.toks[mItems]
-	if t.kind != '[' {
+	if t.Kind != '[' {
 		return invalid("items must be an array")
 	}
-	r.Items = o.b[t.start:t.end]
+	r.Items = o.b[t.Start:t.End]
 	r.Group, err = o.str(mGroup)
 	return err
 }
@@ -102,7 +102,7 @@ func (o *object) streamNack(r *Response) error {
 
 // responseData decodes data. dataType is never absent (client-json.md 3.1).
 func (o *object) responseData(r *Response) error {
-	if o.toks[mDataType].absent() {
+	if o.toks[mDataType].Absent() {
 		return invalid("dataType is missing")
 	}
 	var req Request
@@ -135,7 +135,7 @@ func (o *object) system(r *Response) error {
 
 // failure reads success and error.
 func (o *object) failure(r *Response) (err error) {
-	switch o.toks[mSuccess].kind {
+	switch o.toks[mSuccess].Kind {
 	case 't':
 		return nil
 	case 'f':
@@ -147,11 +147,11 @@ func (o *object) failure(r *Response) (err error) {
 
 func (o *object) errorObject() (*Failure, error) {
 	t := o.toks[mError]
-	if t.absent() {
+	if t.Absent() {
 		return &Failure{}, nil
 	}
 	var inner object
-	if err := scanObject(o.b[t.start:t.end], &inner); err != nil {
+	if err := scanObject(o.b[t.Start:t.End], &inner); err != nil {
 		return nil, invalid("error must be an object")
 	}
 	name, nameErr := inner.str(mName)

@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -28,13 +29,13 @@ func appendMetadata(dst []byte, m webpubsub.Metadata) []byte {
 // metadata reads what a request says, or a message.
 func (o *object) metadata() (webpubsub.Metadata, error) {
 	t := o.toks[mMetadata]
-	if t.absent() {
+	if t.Absent() {
 		return nil, nil
 	}
-	if t.kind != '{' {
+	if t.Kind != '{' {
 		return nil, errMetadata
 	}
-	m, err := readMetadata(o.b[t.start+1 : t.end])
+	m, err := readMetadata(o.b[t.Start+1 : t.End])
 	if err != nil {
 		return nil, err
 	}
@@ -58,29 +59,21 @@ func tooMany(m webpubsub.Metadata) bool { return len(m) > webpubsub.MaxMetadata 
 
 // readMetadata reads the object with whose inside b begins. It stops where there is too much, which is left to be found.
 func readMetadata(b []byte) (m webpubsub.Metadata, err error) {
-	s := scanner{b: b}
-	if s.eat('}') {
+	s := jsonscan.New(b)
+	if s.Eat('}') {
 		return nil, nil
 	}
 	for !tooMany(m) {
-		name, value, err := s.pair()
-		if err != nil || value.kind != '"' {
+		name, value, err := s.Pair()
+		if err != nil || value.Kind != '"' {
 			return nil, errMetadata
 		}
-		m = append(m, webpubsub.Metadatum{Key: s.textOf(name), Value: s.textOf(value)})
-		if !s.eat(',') {
+		m = append(m, webpubsub.Metadatum{Key: string(name.Text(b)), Value: string(value.Text(b))})
+		if !s.Eat(',') {
 			break
 		}
 	}
 	return m, nil
-}
-
-func (s *scanner) textOf(t token) string {
-	inner := inside(s.b[t.start:t.end])
-	if t.escapes {
-		inner = appendUnescaped(nil, inner)
-	}
-	return string(inner)
 }
 
 // metadata returns what goes with the message's data.

@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -57,49 +58,57 @@ func (m member) String() string { return memberNames[m] }
 // object is one JSON object: where its known members lie.
 type object struct {
 	b    []byte
-	toks [members]token
+	toks [members]jsonscan.Value
 }
 
 // scanObject reads one JSON object, which must be all of b.
 func scanObject(b []byte, o *object) error {
 	o.b = b
-	s := scanner{b: b}
-	s.space()
-	if s.peek() != '{' {
+	s := jsonscan.New(b)
+	s.Space()
+	if s.Peek() != '{' {
 		return invalid("a message must be one JSON object in UTF-8")
 	}
-	if err := s.object(o); err != nil {
+	if err := o.members(&s); err != nil {
 		var told *DecodeError
 		if errors.As(err, &told) {
 			return told
 		}
-		return invalid("the message is %s at byte %d", err, s.i)
+		return invalid("the message is %s at byte %d", err, s.Pos())
 	}
-	if s.space(); s.i != len(b) {
+	if !s.Done() {
 		return invalid("a message must be one JSON object; there is more after its end")
 	}
 	return nil
 }
 
+// members notes the members of the object that s is at. It is on the path of every frame: hence no EachMember.
+func (o *object) members(s *jsonscan.Scanner) error {
+	empty, err := s.Open('}')
+	for more := !empty; more && err == nil; {
+		var name, value jsonscan.Value
+		if name, value, err = s.Pair(); err != nil {
+			return err
+		}
+		if err = o.note(name, value); err != nil {
+			return err
+		}
+		more, err = s.Next('}')
+	}
+	return err
+}
+
 // note keeps the value of a member that we know.
-func (o *object) note(name, value token) error {
-	m := memberByName(o.name(name))
+func (o *object) note(name, value jsonscan.Value) error {
+	m := memberByName(name.Text(o.b))
 	if m == members {
 		return nil
 	}
-	if o.toks[m].kind != 0 {
+	if o.toks[m].Kind != 0 {
 		return invalid("the message has %s twice", m)
 	}
 	o.toks[m] = value
 	return nil
-}
-
-func (o *object) name(t token) []byte {
-	s := o.b[t.start+1 : t.end-1]
-	if t.escapes {
-		s = appendUnescaped(nil, s)
-	}
-	return s
 }
 
 func memberByName(name []byte) member {
@@ -172,20 +181,16 @@ func memberByName(name []byte) member {
 // absent.
 func (o *object) text(m member) (s []byte, ok bool, err error) {
 	t := o.toks[m]
-	if t.absent() {
+	if t.Absent() {
 		return nil, false, nil
 	}
-	if t.kind != '"' {
+	if t.Kind != '"' {
 		return nil, false, invalid("%s must be a string", m)
 	}
-	s = o.b[t.start+1 : t.end-1]
-	if t.escapes {
-		if hasLoneSurrogate(s) {
-			return nil, false, invalid("%s has half a surrogate pair, which is not text", m)
-		}
-		s = appendUnescaped(nil, s)
+	if t.Escapes && jsonscan.HasLoneSurrogate(inside(t.Of(o.b))) {
+		return nil, false, invalid("%s has half a surrogate pair, which is not text", m)
 	}
-	return s, true, nil
+	return t.Text(o.b), true, nil
 }
 
 func (o *object) id(m member, id *string) error {
@@ -199,11 +204,11 @@ func (o *object) id(m member, id *string) error {
 // uint returns an unsigned integer, which a JSON number is only when it has digits and nothing else.
 func (o *object) uint(m member, required bool) (n uint64, ok bool, err error) {
 	t := o.toks[m]
-	if t.absent() && !required {
+	if t.Absent() && !required {
 		return 0, false, nil
 	}
-	n, ok = parseUint(o.b[t.start:t.end])
-	if t.kind != '0' || !ok {
+	n, ok = parseUint(o.b[t.Start:t.End])
+	if t.Kind != '0' || !ok {
 		return 0, false, invalid("%s must be an integer from 0 to 18446744073709551615", m)
 	}
 	return n, true, nil

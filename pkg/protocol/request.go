@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -184,7 +185,7 @@ func fromLiteral(scratch []byte, t webpubsub.DataType, v []byte) (value, grown [
 		if !hasEscape(inner) {
 			return inner, scratch
 		}
-		scratch = appendUnescaped(scratch, inner)
+		scratch = jsonscan.AppendUnescaped(scratch, inner)
 		return scratch, scratch
 	case webpubsub.DataBinary, webpubsub.DataProtobuf:
 		scratch, _ = base64.StdEncoding.AppendDecode(scratch, inside(v)) // was checked when v was accepted

@@ -132,7 +132,7 @@ const maxIdleTimeout = 1<<32 - 1
 func (o *object) streamStart(r *Request) error {
 	t := o.toks[mStream]
 	var inner object
-	if err := scanObject(o.b[t.start:t.end], &inner); err != nil {
+	if err := scanObject(o.b[t.Start:t.End], &inner); err != nil {
 		return invalid("stream must be an object")
 	}
 	ms, given, err := inner.uint(mIdleTimeout, false)
@@ -140,7 +140,7 @@ func (o *object) streamStart(r *Request) error {
 		return err
 	}
 	r.setIdleTimeout(ms, given)
-	r.refuseStart(!o.toks[mData].absent() || !o.toks[mDataType].absent(), !o.toks[mAckID].absent())
+	r.refuseStart(!o.toks[mData].Absent() || !o.toks[mDataType].Absent(), !o.toks[mAckID].Absent())
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (o *object) streamData(r *Request) error {
 	if err := o.id(mStreamID, &r.StreamID); err != nil {
 		return err
 	}
-	number, dataType, data := !o.toks[mStreamSequence].absent(), !o.toks[mDataType].absent(), !o.toks[mData].absent()
+	number, dataType, data := !o.toks[mStreamSequence].Absent(), !o.toks[mDataType].Absent(), !o.toks[mData].Absent()
 	switch {
 	case !number && !dataType && !data:
 		return nil
@@ -194,7 +194,7 @@ func (r *Request) checkSequence() error {
 // streamEnd reads the end of a stream (client-json.md 6.3).
 func (o *object) streamEnd(r *Request) error {
 	err := o.id(mStreamID, &r.StreamID)
-	if err != nil || o.toks[mError].absent() {
+	if err != nil || o.toks[mError].Absent() {
 		return err
 	}
 	r.StreamError, err = o.streamError()
@@ -207,7 +207,7 @@ func (o *object) streamEnd(r *Request) error {
 func (o *object) streamError() (*StreamError, error) {
 	var inner object
 	t := o.toks[mError]
-	if err := scanObject(o.b[t.start:t.end], &inner); err != nil {
+	if err := scanObject(o.b[t.Start:t.End], &inner); err != nil {
 		return nil, invalid("error must be an object")
 	}
 	name, nameErr := inner.str(mName)
@@ -219,22 +219,22 @@ func (o *object) streamError() (*StreamError, error) {
 // streamInfo reads the stream member of a message. Like the SDKs it takes one without id or number for none.
 func (o *object) streamInfo() (*StreamInfo, error) {
 	t := o.toks[mStream]
-	if t.absent() {
+	if t.Absent() {
 		return nil, nil
 	}
 	var inner object
-	if err := scanObject(o.b[t.start:t.end], &inner); err != nil {
+	if err := scanObject(o.b[t.Start:t.End], &inner); err != nil {
 		return nil, invalid("stream must be an object")
 	}
-	if inner.toks[mStreamID].absent() || inner.toks[mStreamSequence].absent() {
+	if inner.toks[mStreamID].Absent() || inner.toks[mStreamSequence].Absent() {
 		return nil, nil
 	}
-	s := &StreamInfo{End: inner.toks[mEndOfStream].kind == 't'}
+	s := &StreamInfo{End: inner.toks[mEndOfStream].Kind == 't'}
 	var err error
 	if s.Sequence, _, err = inner.uint(mStreamSequence, true); err == nil {
 		err = inner.id(mStreamID, &s.StreamID)
 	}
-	if err == nil && !inner.toks[mError].absent() {
+	if err == nil && !inner.toks[mError].Absent() {
 		s.Error, err = inner.streamError()
 	}
 	return s, err

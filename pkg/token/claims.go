@@ -1,7 +1,6 @@
 package token
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -136,19 +134,6 @@ func (m members) subject() (string, bool) {
 // absent reports whether a member is missing or null, which mean the same.
 func absent(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == 'n' }
 
-// text decodes a JSON string.
-func text(raw json.RawMessage) (string, bool) {
-	if len(raw) < 2 || raw[0] != '"' {
-		return "", false
-	}
-	inner := raw[1 : len(raw)-1]
-	if bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
-		return string(inner), true
-	}
-	var s string
-	return s, json.Unmarshal(raw, &s) == nil
-}
-
 // stringOrArray decodes a string or an array of strings; absent is nil.
 func stringOrArray(raw json.RawMessage) ([]string, bool) {
 	if absent(raw) {
@@ -160,13 +145,13 @@ func stringOrArray(raw json.RawMessage) ([]string, bool) {
 	if raw[0] != '[' {
 		return nil, false
 	}
-	all := make([]string, 0, 2)
-	for element := range parts(raw) {
-		s, ok := text(element)
-		if !ok {
-			return nil, false
-		}
-		all = append(all, s)
+	all, ok := make([]string, 0, 2), true
+	elements(raw, func(element json.RawMessage) {
+		s, isText := text(element)
+		all, ok = append(all, s), ok && isText
+	})
+	if !ok {
+		return nil, false
 	}
 	return all, true
 }
@@ -193,9 +178,7 @@ func texts(raw json.RawMessage) []string {
 		return []string{oneText(raw)}
 	}
 	all := make([]string, 0, 2)
-	for element := range parts(raw) {
-		all = append(all, oneText(element))
-	}
+	elements(raw, func(element json.RawMessage) { all = append(all, oneText(element)) })
 	return all
 }
 

@@ -1,9 +1,10 @@
 package token
 
 import (
-	"bytes"
 	"encoding/json"
-	"iter"
+	"unicode/utf8"
+
+	"github.com/chatr-dev/chatr/pkg/jsonscan"
 )
 
 // member is one claim, as it stands in the token.
@@ -15,27 +16,20 @@ type member struct {
 // members are the claims in their order. There are few, so that looking through them costs less than a map.
 type members []member
 
-// readObject returns the members of an object; ok is false when b is none, or has a name that is no text.
+// readObject returns the members of an object; ok is false when b is none. It accepts whatever encoding/json does:
+// what the owner of a key has signed was never judged more strictly.
 func readObject(b []byte) (m members, ok bool) {
-	b = bytes.Trim(b, " \t\r\n") // what JSON calls white space; TrimSpace would take more away
-	if len(b) == 0 || b[0] != '{' || !json.Valid(b) {
+	s := jsonscan.NewLenient(b)
+	if s.Space(); s.Peek() != '{' {
 		return nil, false
 	}
-	return readMembers(b)
-}
-
-// readMembers returns the members of an object that is valid JSON.
-func readMembers(object []byte) (m members, ok bool) {
 	m = make(members, 0, 8)
-	var name string
-	named := false
-	for value := range parts(object) {
-		if named {
-			m = append(m, member{name, value})
-		} else if name, ok = text(value); !ok {
-			return nil, false
-		}
-		named = !named
+	err := s.EachMember(func(name, value jsonscan.Value) error {
+		m = append(m, member{decoded(name, b), value.Of(b)})
+		return nil
+	})
+	if err != nil || !s.Done() {
+		return nil, false
 	}
 	return m, true
 }
@@ -50,58 +44,30 @@ func (m members) value(name string) json.RawMessage {
 	return nil
 }
 
-// parts yields what an array or object that is valid JSON consists of: its elements, or names and values in turn.
-// encoding/json would read each value twice more, and allocate for each several times.
-func parts(b []byte) iter.Seq[json.RawMessage] {
-	return func(yield func(json.RawMessage) bool) {
-		for i := 1; i < len(b); {
-			switch b[i] {
-			case ' ', '\t', '\r', '\n', ',', ':', ']', '}':
-				i++
-				continue
-			}
-			start := i
-			i = valueEnd(b, i)
-			if !yield(b[start:i:i]) {
-				return
-			}
-		}
+// decoded returns what v, a string of b, means. As with encoding/json, each byte that is not UTF-8 becomes U+FFFD.
+func decoded(v jsonscan.Value, b []byte) string {
+	s := v.Text(b)
+	if utf8.Valid(s) {
+		return string(s)
 	}
+	return string([]rune(string(s)))
 }
 
-// valueEnd returns where the value that starts at i ends.
-func valueEnd(b []byte, i int) int {
-	for depth := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			i = stringEnd(b, i)
-			if depth == 0 {
-				return min(i+1, len(b))
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 { // of what holds the value
-				return i
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ':', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return i
-			}
-		}
+// text decodes a value that is a string.
+func text(raw json.RawMessage) (string, bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
 	}
-	return len(b)
+	s := jsonscan.NewLenient(raw)
+	v, err := s.Value()
+	if err != nil {
+		return "", false
+	}
+	return decoded(v, raw), true
 }
 
-// stringEnd returns where the quote is that ends the string that starts at i.
-func stringEnd(b []byte, i int) int {
-	for i++; i < len(b) && b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
-		}
-	}
-	return i
+// elements calls do for each element of a value that is an array.
+func elements(array json.RawMessage, do func(json.RawMessage)) {
+	s := jsonscan.NewLenient(array)
+	_ = s.EachElement(func(v jsonscan.Value) { do(v.Of(array)) }) // the array has been read before
 }
