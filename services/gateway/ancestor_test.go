@@ -238,7 +238,7 @@ func TestAncestorsREST(t *testing.T) {
 			want(404, "HEAD", "groups/later")
 			must(t, again.Close(1000, ""))
 			must(t, ana.Close(1000, ""))
-			eventually(t, "nobody is left", func() bool { return s.connections()+other.connections() == 0 })
+			eventually(t, "nobody is left", func() bool { return s.admission.Connections()+other.admission.Connections() == 0 })
 		})
 	}
 	if got := other.ancestor("POST", "/ws/api/v1/hubs/unknown/", "x"); got != 404 {

@@ -16,6 +16,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 )
 
 // BenchmarkConnect is what a connection costs to open, with its token checked, until the client is told so. The client
@@ -67,7 +68,7 @@ func BenchmarkTopics(b *testing.B) {
 			inParallel(256, users, func(i int) {
 				var err error
 				conns[i], err = s.node.Open(b.Context(), hub.ConnOptions{ID: s.node.NewConnectionID(), Hub: key, UserID: fmt.Sprint("user", i),
-					Codec: protocol.JSON, Owner: &client{g: s.Gateway, tenant: "default"}, OnClosed: func(*hub.Conn, hub.Closing) { gone.Done() }}, nil)
+					Codec: protocol.JSON, Owner: s.clients.New(nil, "default", session.Mode{}), OnClosed: func(*hub.Conn, hub.Closing) { gone.Done() }}, nil)
 				if err != nil {
 					b.Error(err)
 				}

@@ -334,11 +334,9 @@ func TestGarbageLeavesNothing(t *testing.T) { // not in parallel, as it counts w
 	}
 	settled := func(limit int) {
 		t.Helper()
-		eventually(t, "all connections have ended", func() bool { return len(s.conns.Conns()) == 0 && s.unsaid.Load() == 0 })
+		eventually(t, "all connections have ended", func() bool { return len(s.conns.Conns()) == 0 && s.clients.ToEnd() == 0 })
 		eventually(t, "nobody is counted", func() bool {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return len(s.counts) == 0 && len(s.joining) == 0
+			return s.admission.Idle()
 		})
 		for topic := range topics {
 			eventually(t, "nothing is subscribed to", func() bool {

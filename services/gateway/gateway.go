@@ -7,7 +7,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,17 +22,20 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
-	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
+	"github.com/chatr-dev/chatr/services/gateway/internal/audit"
+	"github.com/chatr-dev/chatr/services/gateway/internal/audit/livetrace"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/front"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
 	"github.com/chatr-dev/chatr/services/gateway/internal/roster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
@@ -65,42 +66,29 @@ type Deps struct {
 
 // Gateway is one node. It serves after New and does so until Run's context ends.
 type Gateway struct {
-	cfg      Config
-	tenants  tenant.Source
-	messages messagelog.Log
-	log      *slog.Logger
-	metrics  metrics
-	bus      cluster.Bus
-	conns    *hub.Registry
-	node     *node.Node
-	upstream *upstream.Upstream
-	rest     http.Handler
-	secret   []byte // of the keys of reconnection tokens
-	proxies  httpx.Proxies
-	records  *records
-	traces   *traces
-	refusals *ratelimit.Limiter // of lines about clients without a right, by tenant and status
+	cfg       Config
+	tenants   tenant.Source
+	messages  messagelog.Log
+	log       *slog.Logger
+	metrics   metrics
+	bus       cluster.Bus
+	conns     *hub.Registry
+	node      *node.Node
+	upstream  *upstream.Upstream
+	admission *front.Admission
+	front     *front.Front
+	clients   *session.Clients
+	audit     *audit.Log
+	watchers  *livetrace.Hub
+	rest      http.Handler
 
 	userGroups *asrs.UserGroups
 
-	life context.Context // ends when everything stops
-	stop context.CancelFunc
-
-	draining    atomic.Bool
-	handshakes  atomic.Int64   // under way
-	begun       atomic.Int64   // handshakes, ever
-	sockets     sync.WaitGroup // read loops
-	unsaid      atomic.Int64   // group streams that are not over, and states to be taken back
+	sockets     sync.WaitGroup // goroutines that have a socket in their hands
 	roster      *roster.Roster // nil without Redis
 	mourners    sync.WaitGroup
 	mourning    context.Context // ends when it is too late to look after connections of dead nodes
 	endMourning context.CancelFunc
-	goodbyes    sync.WaitGroup // goroutines that end the streams of connections that are gone
-
-	mu      sync.Mutex     // guards the following
-	door    throttle       // of handshakes
-	counts  map[string]int // connections by tenant
-	joining map[string]int // handshakes under way by tenant
 }
 
 // New returns a gateway. Run must run for it to work.
@@ -125,10 +113,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	if d.Records == nil {
 		d.Records = os.Stderr
 	}
-	records, err := newRecords(cfg.Records, d.Records)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	bus := d.Bus
 	switch {
 	case bus != nil:
@@ -139,22 +124,28 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 			return nil, fmt.Errorf("open the bus: %w", err)
 		}
 	}
-	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus,
-		counts: map[string]int{}, joining: map[string]int{}, proxies: proxies, records: records, traces: newTraces(), refusals: ratelimit.New(1, 20), secret: make([]byte, 32)}
-	g.metrics = newMetrics(d.Metrics, g.quotaUtilization, g.traces.hub.Connected)
-	_, _ = rand.Read(g.secret) // never fails
-	g.life, g.stop = context.WithCancel(context.Background())
+	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, metrics: newMetrics(d.Metrics), bus: bus, watchers: livetrace.NewHub()}
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
-	g.node = node.New(bus, g.conns, node.Options{Handoff: g.hooks(), Traced: g.traces.hub.Deliver}, d.Logger, d.Metrics)
+	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
+	if g.audit, err = audit.New(cfg.Records, d.Records, audit.Deps{Tenants: d.Tenants, Node: g.node, Traces: g.watchers, Proxies: proxies,
+		Metrics: d.Metrics}); err != nil {
+		return nil, err
+	}
 	if err := g.keepRoster(); err != nil {
 		return nil, err
 	}
 	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
 		return nil, err
 	}
+	g.admission = front.NewAdmission(d.Tenants, cfg.Handshakes, cfg.HandshakeRate)
+	g.clients = session.NewClients(session.Deps{Tenants: d.Tenants, Messages: d.Log, Bus: bus, Conns: g.conns, Node: g.node, Audit: g.audit,
+		Log: d.Logger, Metrics: d.Metrics, Sockets: &g.sockets, Ended: g.admission.RemoveConnection})
+	g.front = front.New(front.Deps{Tenants: d.Tenants, Node: g.node, Conns: g.conns, Upstream: g.upstream, UserGroups: g.userGroups,
+		Admission: g.admission, Clients: g.clients, Audit: g.audit, Log: d.Logger, Metrics: d.Metrics,
+		AcceptedEndpoints: cfg.AcceptedEndpoints, Proxies: proxies, Sockets: &g.sockets})
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, OnAnswered: g.recordRequest}, d.Logger, d.Metrics))
+		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
 	return g, nil
 }
 
@@ -176,27 +167,15 @@ func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
 		case path == "/client" || strings.HasPrefix(path, "/client/"), path == "/ws/client" || strings.HasPrefix(path, "/ws/client/"):
-			g.serveClient(w, r)
+			g.front.ServeClient(w, r)
 		case strings.HasPrefix(path, "/clients/"):
-			g.metrics.answered.WithLabelValues(clientType(path), "404").Inc()
-			http.Error(w, "only WebSocket clients at /client/hubs/{hub} are served; MQTT and Socket.IO are not", http.StatusNotFound)
-		case path == tracePath:
-			g.serveTrace(w, r)
+			g.front.ServeUnknown(w, r)
+		case path == front.TracePath:
+			g.front.ServeTrace(w, r)
 		default:
 			g.rest.ServeHTTP(w, r)
 		}
 	})
-}
-
-// clientType is the kind of client that a path is for, as the cloud service's metrics call it.
-func clientType(path string) string {
-	switch {
-	case strings.HasPrefix(path, "/clients/mqtt/"):
-		return "MQTT"
-	case strings.HasPrefix(path, "/clients/socketio/"):
-		return "SocketIO"
-	}
-	return "WebPubSub"
 }
 
 // Run works until ctx ends, then lets connections leave and returns when everything has stopped.
@@ -214,7 +193,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		group.Go(func() error { return g.roster.Run(inner) })
 	}
 	group.Go(func() error { return g.tidy(inner) })
-	group.Go(func() error { return g.watchTraces(inner) })
+	group.Go(func() error { return g.audit.Watch(inner) })
 	group.Go(func() error {
 		defer stop()
 		select {
@@ -225,12 +204,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	err := group.Wait()
-	g.draining.Store(true)
-	g.traces.stop()
-	g.stop()
+	g.front.Drain()
+	g.clients.Stop()
 	g.sockets.Wait()
 	g.mourners.Wait()
-	g.goodbyes.Wait()
+	g.clients.Wait()
 	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -241,8 +219,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // drain asks clients to leave at moments spread over half the drain time. A reliable connection waits until another
 // node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
 func (g *Gateway) drain() {
-	g.draining.Store(true)
-	g.traces.stop()
+	g.front.Drain()
 	deadline := time.Now().Add(g.cfg.DrainTime)
 	conns := g.conns.Conns()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
@@ -264,18 +241,18 @@ func (g *Gateway) drain() {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	wait(deadline, func() bool { return g.handshakes.Load() > 0 })
+	wait(deadline, func() bool { return g.admission.Handshakes() > 0 })
 	for _, c := range g.conns.Conns() {
 		leave(c, restart)
 	}
-	wait(deadline.Add(-g.cfg.DrainTime/5), func() bool { return g.connections() > 0 })
+	wait(deadline.Add(-g.cfg.DrainTime/5), func() bool { return g.admission.Connections() > 0 })
 	for _, c := range g.conns.Conns() {
 		if !g.node.Handoffs.Moving(c.ID) {
 			g.conns.Close(c, restart)
 		}
 	}
 	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	wait(deadline, func() bool { return g.connections()+int(g.unsaid.Load()) > 0 || !g.node.Idle() })
+	wait(deadline, func() bool { return g.admission.Connections()+g.clients.ToEnd() > 0 || !g.node.Idle() })
 	left := make(chan struct{})
 	go func() { // ends with the sockets, at the latest when Run closes them
 		g.sockets.Wait()
@@ -332,7 +309,7 @@ func (g *Gateway) watchTenants(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		removed := g.removed()
+		removed := g.admission.Removed()
 		if len(removed) == 0 {
 			continue
 		}
@@ -349,25 +326,9 @@ func (g *Gateway) watchTenants(ctx context.Context) error {
 	}
 }
 
-// removed are the tenants with connections that are not among the settings.
-func (g *Gateway) removed() map[string]bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var removed map[string]bool
-	for name := range g.counts {
-		if g.tenants.ByName(name) == nil {
-			if removed == nil {
-				removed = map[string]bool{}
-			}
-			removed[name] = true
-		}
-	}
-	return removed
-}
-
 // Ready returns nil, or why the gateway should get no new clients now.
 func (g *Gateway) Ready(ctx context.Context) error {
-	if g.draining.Load() {
+	if g.front.Draining() {
 		return errors.New("draining")
 	}
 	if err := g.node.Ready(); err != nil {
@@ -379,62 +340,4 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// enter reports whether one more handshake may come in now.
-func (g *Gateway) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.door.try(g.cfg.HandshakeRate, time.Now())
-}
-
-// begin counts a handshake of a tenant in, unless the tenant has three quarters of all that may be under way: one whose
-// event handler hangs must leave room for the others.
-func (g *Gateway) begin(tenant string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.joining[tenant] >= max(1, g.cfg.Handshakes*3/4) {
-		return false
-	}
-	g.joining[tenant]++
-	return true
-}
-
-// finish counts a handshake out.
-func (g *Gateway) finish(tenant string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.joining[tenant]--; g.joining[tenant] == 0 {
-		delete(g.joining, tenant)
-	}
-}
-
-// admit counts a new connection of t, unless t has as many as it may.
-func (g *Gateway) admit(t *tenant.Tenant) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if limit := t.Limits.Connections; limit > 0 && g.counts[t.Name] >= limit {
-		return false
-	}
-	g.counts[t.Name]++
-	return true
-}
-
-// dismiss counts a connection out.
-func (g *Gateway) dismiss(tenant string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.counts[tenant]--; g.counts[tenant] == 0 {
-		delete(g.counts, tenant)
-	}
-}
-
-// connections is how many there are, of all tenants.
-func (g *Gateway) connections() (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, count := range g.counts {
-		n += count
-	}
-	return n
 }

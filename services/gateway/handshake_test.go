@@ -60,8 +60,8 @@ func TestHandshakeIsRefused(t *testing.T) {
 			}
 		})
 	}
-	if n := s.conns.Len(); n != 0 || len(s.counts) != 0 {
-		t.Errorf("got %d connections and counts %v after refusals, want none", n, s.counts)
+	if n := s.conns.Len(); n != 0 || !s.admission.Idle() {
+		t.Errorf("got %d connections after refusals, and somebody is counted: %v; want none", n, !s.admission.Idle())
 	}
 }
 
@@ -227,8 +227,8 @@ func TestConnectHandlerRefuses(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Status != http.StatusForbidden || !strings.Contains(refused.Body, "members only") {
 		t.Errorf("got %v, want the handler's 403 and text", err)
 	}
-	if len(s.counts) != 0 {
-		t.Errorf("got counts %v after a refusal, want none", s.counts)
+	if !s.admission.Idle() {
+		t.Error("somebody is counted after a refusal")
 	}
 }
 

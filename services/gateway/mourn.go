@@ -10,6 +10,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/roster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
@@ -43,7 +44,7 @@ func (g *Gateway) keepRoster() error {
 func (g *Gateway) entries() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for _, c := range g.conns.Conns() {
-			if entry, ok := c.Owner.(*client).session.StoredEntry(); ok && !yield(c.ID, entry) {
+			if entry, ok := c.Owner.(*session.Client).Events().StoredEntry(); ok && !yield(c.ID, entry) {
 				return
 			}
 		}
@@ -75,7 +76,7 @@ func (g *Gateway) mourn(node, id string, entry []byte) {
 		return
 	}
 	if c := g.conns.Conn(id); c != nil { // it has come here: what was dropped is not what is kept of it
-		if entry, ok := c.Owner.(*client).session.StoredEntry(); ok {
+		if entry, ok := c.Owner.(*session.Client).Events().StoredEntry(); ok {
 			g.roster.Keep(id, entry)
 		}
 	}
@@ -84,7 +85,7 @@ func (g *Gateway) mourn(node, id string, entry []byte) {
 // takenForDead ends a connection whose end others have told, while this node was asleep or cut off.
 func (g *Gateway) takenForDead(id string) {
 	if c := g.conns.Conn(id); c != nil {
-		c.Owner.(*client).session.StopReporting()
+		c.Owner.(*session.Client).Events().StopReporting()
 		g.conns.Close(c, hub.ReasonMessagesMissed.Closing("The service could not be reached for too long; please reconnect."))
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 )
 
 // reliable are the subprotocols whose connections can be recovered.
@@ -252,10 +253,10 @@ func TestRecoveryOnAnotherNodeIsRefused(t *testing.T) {
 			must(t, closed.Close(1000, ""))
 			eventually(t, "it has ended", func() bool { return a.conns.Conn(closed.Info().ConnectionID) == nil })
 			token := func(key []byte, id string, life time.Duration) string {
-				return b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: reconnectionToken(key, id, time.Now().Add(life))})
+				return b.recoveryURL(protocol.Connected{ConnectionID: id, ReconnectionToken: session.ReconnectionToken(key, id, time.Now().Add(life))})
 			}
 			keyOf := func(c *wsclient.Client) []byte {
-				return a.conns.Conn(c.Info().ConnectionID).Owner.(*client).reconnectionKey()
+				return a.conns.Conn(c.Info().ConnectionID).Owner.(*session.Client).ReconnectionKey()
 			}
 			for name, address := range map[string]string{
 				"no token":       b.recoveryURL(protocol.Connected{ConnectionID: id}),

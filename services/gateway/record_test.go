@@ -6,18 +6,19 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/audit"
 )
 
 // lines collects what is written, line by line.
@@ -32,12 +33,12 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-func (l *lines) all(t testing.TB) (records []record) {
+func (l *lines) all(t testing.TB) (records []audit.Record) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(l.text.String()) {
-		var r record
+		var r audit.Record
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
@@ -46,8 +47,27 @@ func (l *lines) all(t testing.TB) (records []record) {
 	return records
 }
 
+// counter returns the value of a counter with those values of its labels, in the order of the labels' names.
+func counter(t testing.TB, metrics *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := metrics.Gather()
+	must(t, err)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			var values []string
+			for _, label := range m.GetLabel() {
+				values = append(values, label.GetValue())
+			}
+			if family.GetName() == name && slices.Equal(values, labels) {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 // find returns the first record of an operation.
-func (l *lines) find(t testing.TB, operation string) (found record) {
+func (l *lines) find(t testing.TB, operation string) (found audit.Record) {
 	t.Helper()
 	eventually(t, operation+" is recorded", func() bool {
 		for _, r := range l.all(t) {
@@ -68,8 +88,9 @@ func TestRecords(t *testing.T) {
 	t.Parallel()
 	var out, log lines
 	tenants := tenantWith(t, tenant.Tenant{Keys: tenant.Keys{Primary: key}, Limits: tenant.Limits{Connections: 1}})
+	metrics := prometheus.NewRegistry()
 	g, err := New(Config{Records: []string{"connectivity", "http", "messaging"}, DrainTime: time.Second}, Deps{
-		Tenants: tenants, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: prometheus.NewRegistry(), Records: &out})
+		Tenants: tenants, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: metrics, Records: &out})
 	must(t, err)
 	s := serve(t, g)
 
@@ -92,10 +113,10 @@ func TestRecords(t *testing.T) {
 	if full := out.find(t, "ConnectionRefused"); full.Level != "Warning" || full.Properties.ErrorName != "ConnectionCountLimitReached" || full.Properties.Message != "Connection count reaches limit" {
 		t.Errorf("got %+v over the quota", full)
 	}
-	if got := testutil.ToFloat64(g.metrics.answered.WithLabelValues("WebPubSub", "429")); got != 1 {
+	if got := counter(t, metrics, "gateway_client_handshakes_total", "WebPubSub", "429"); got != 1 {
 		t.Errorf("got %v handshakes with 429 counted, want 1", got)
 	}
-	if got := g.quotaUtilization(); got != 1 {
+	if got := g.admission.Utilization(); got != 1 {
 		t.Errorf("got a utilization of %v, want 1", got)
 	}
 
@@ -145,7 +166,10 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 	for range 200 {
 		r := httptest.NewRequest("GET", "http://x/client/hubs/chat?access_token=a.b.c", nil)
 		r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
-		g.tellRefusal(r, refuse(http.StatusUnauthorized, "no"))
+		w := httptest.NewRecorder()
+		if g.Handler().ServeHTTP(w, r); w.Code != http.StatusUnauthorized {
+			t.Fatalf("got status %d, want 401", w.Code)
+		}
 		httpRequest := httptest.NewRequest("POST", "http://x/api/hubs/chat/:send", nil)
 		g.Handler().ServeHTTP(httptest.NewRecorder(), httpRequest)
 	}

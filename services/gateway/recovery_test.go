@@ -11,6 +11,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 )
 
 // checklist:C17 C18 P03
@@ -102,15 +103,15 @@ func TestRecoveryIsRefused(t *testing.T) {
 		plain := s.join(protocol.NameJSON, "cara")
 		good := c.Info()
 		keyOf := func(c *wsclient.Client) []byte {
-			return s.conns.Conn(c.Info().ConnectionID).Owner.(*client).reconnectionKey()
+			return s.conns.Conn(c.Info().ConnectionID).Owner.(*session.Client).ReconnectionKey()
 		}
 		for name, address := range map[string]string{
 			"no token":       s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID}),
 			"another's":      s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: other.Info().ReconnectionToken}),
-			"forged":         s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(make([]byte, 32), good.ConnectionID, time.Now().Add(time.Hour))}),
-			"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: reconnectionToken(keyOf(c), good.ConnectionID, time.Now().Add(-time.Second))}),
-			"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: reconnectionToken(keyOf(c), "nobody", time.Now().Add(time.Hour))}),
-			"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: reconnectionToken(keyOf(plain), plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
+			"forged":         s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: session.ReconnectionToken(make([]byte, 32), good.ConnectionID, time.Now().Add(time.Hour))}),
+			"expired":        s.recoveryURL(protocol.Connected{ConnectionID: good.ConnectionID, ReconnectionToken: session.ReconnectionToken(keyOf(c), good.ConnectionID, time.Now().Add(-time.Second))}),
+			"unknown":        s.recoveryURL(protocol.Connected{ConnectionID: "nobody", ReconnectionToken: session.ReconnectionToken(keyOf(c), "nobody", time.Now().Add(time.Hour))}),
+			"not reliable":   s.recoveryURL(protocol.Connected{ConnectionID: plain.Info().ConnectionID, ReconnectionToken: session.ReconnectionToken(keyOf(plain), plain.Info().ConnectionID, time.Now().Add(time.Hour))}),
 			"of another hub": s.url + "/client/hubs/other" + s.recoveryURL(good)[len(s.url)+len("/client/hubs/chat"):],
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -238,7 +239,7 @@ type lossyBus struct {
 	lost chan struct{}
 }
 
-func (b *lossyBus) Lost() uint64 {
+func (b *lossyBus) LossCount() uint64 {
 	select {
 	case <-b.lost:
 		return 1

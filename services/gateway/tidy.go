@@ -18,7 +18,7 @@ func (g *Gateway) tidy(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if storm.over(g.begun.Load()) {
+			if storm.over(g.admission.Begun()) {
 				debug.FreeOSMemory()
 			}
 		case <-ctx.Done():

@@ -14,7 +14,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
-	"github.com/chatr-dev/chatr/services/gateway/internal/livetrace"
+	"github.com/chatr-dev/chatr/services/gateway/internal/audit"
+	"github.com/chatr-dev/chatr/services/gateway/internal/audit/livetrace"
 )
 
 // watcher is a SignalR client that does nothing by itself.
@@ -119,7 +120,7 @@ func TestLiveTrace(t *testing.T) {
 	pairsOf(t, withTrace(), func(t *testing.T, a, b *server) {
 		w := a.dialTrace(t)
 		w.listen()
-		eventually(t, "b knows that somebody watches", func() bool { return b.traces.wants("default", recordMessaging) })
+		eventually(t, "b knows that somebody watches", func() bool { return b.audit.Wants("default", audit.Messaging) })
 		c := b.join(protocol.NameReliableJSON, "ana", "room")
 		id := c.Info().ConnectionID
 		hers := func(context map[string]string) bool { return context["connectionId"] == id }
@@ -159,7 +160,7 @@ func TestLiveTrace(t *testing.T) {
 		}
 
 		w.send("{\"type\":7}\x1e")
-		eventually(t, "nobody watches any more", func() bool { return !b.traces.wants("default", recordMessaging) && a.traces.hub.Connected() == 0 })
+		eventually(t, "nobody watches any more", func() bool { return !b.audit.Wants("default", audit.Messaging) && a.watchers.Connected() == 0 })
 	})
 }
 
@@ -190,8 +191,8 @@ func TestLiveTraceShowsWhatItMay(t *testing.T) {
 	s := start(t, withTrace("messagingLogs"))
 	w := s.dialTrace(t)
 	w.listen()
-	eventually(t, "the node knows", func() bool { return s.traces.wants("default", recordMessaging) })
-	if s.traces.wants("default", recordConnectivity) || s.traces.wants("default", recordHTTP) || s.traces.wants("other", recordMessaging) {
+	eventually(t, "the node knows", func() bool { return s.audit.Wants("default", audit.Messaging) })
+	if s.audit.Wants("default", audit.Connectivity) || s.audit.Wants("default", audit.HTTP) || s.audit.Wants("other", audit.Messaging) {
 		t.Error("more is told than may be watched")
 	}
 	c := s.join(protocol.NameJSON, "ana", "room")
@@ -301,5 +302,5 @@ func TestLiveTraceIsHardened(t *testing.T) {
 	if r := good.next(); r.Type != 3 || r.InvocationID != "9" {
 		t.Errorf("got %+v for no event", r)
 	}
-	eventually(t, "the others are gone", func() bool { return s.traces.hub.Connected() == 1 })
+	eventually(t, "the others are gone", func() bool { return s.watchers.Connected() == 1 })
 }

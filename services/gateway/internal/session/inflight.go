@@ -1,4 +1,4 @@
-package gateway
+package session
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 
 // How much of one connection may be on its way to the bus before its reader waits.
 const (
-	maxFlight      = 128
-	maxFlightBytes = 4 << 20
+	maxInFlight      = 128
+	maxInFlightBytes = 4 << 20
 )
 
-// flight is the messages of a connection that the bus has not answered for.
-type flight struct {
+// inFlight is the messages of a connection that the bus has not answered for.
+type inFlight struct {
 	mu    sync.Mutex // guards the following
 	n     int
 	bytes int
@@ -22,8 +22,8 @@ type flight struct {
 	room  *sync.Cond // made when somebody waits
 }
 
-// takeOff counts a message of that size in, waiting for room.
-func (f *flight) takeOff(a ack, size int) {
+// acquire counts a message of that size in, waiting for room.
+func (f *inFlight) acquire(a ack, size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.full() {
@@ -32,8 +32,8 @@ func (f *flight) takeOff(a ack, size int) {
 	f.add(a, size)
 }
 
-// tryTakeOff counts a message of that size in if there is room.
-func (f *flight) tryTakeOff(a ack, size int) bool {
+// tryAcquire counts a message of that size in if there is room.
+func (f *inFlight) tryAcquire(a ack, size int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.full() {
@@ -43,9 +43,9 @@ func (f *flight) tryTakeOff(a ack, size int) bool {
 	return true
 }
 
-func (f *flight) full() bool { return f.n >= maxFlight || f.bytes >= maxFlightBytes }
+func (f *inFlight) full() bool { return f.n >= maxInFlight || f.bytes >= maxInFlightBytes }
 
-func (f *flight) add(a ack, size int) {
+func (f *inFlight) add(a ack, size int) {
 	f.n++
 	f.bytes += size
 	if a.wanted {
@@ -53,15 +53,15 @@ func (f *flight) add(a ack, size int) {
 	}
 }
 
-func (f *flight) wait() {
+func (f *inFlight) wait() {
 	if f.room == nil {
 		f.room = sync.NewCond(&f.mu)
 	}
 	f.room.Wait()
 }
 
-// landed counts a message out.
-func (f *flight) landed(a ack, size int) {
+// release counts a message out.
+func (f *inFlight) release(a ack, size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n--
@@ -74,15 +74,15 @@ func (f *flight) landed(a ack, size int) {
 	}
 }
 
-// carries reports whether a message with that ackId is under way.
-func (f *flight) carries(id uint64) bool {
+// has reports whether a message with that ackId is under way.
+func (f *inFlight) has(id uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Contains(f.ids, id)
 }
 
-// land waits until no message with that ackId is under way.
-func (f *flight) land(id uint64) {
+// awaitAck waits until no message with that ackId is under way.
+func (f *inFlight) awaitAck(id uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for slices.Contains(f.ids, id) {
@@ -90,8 +90,8 @@ func (f *flight) land(id uint64) {
 	}
 }
 
-// empty waits until nothing is under way. The bus answers for everything, if only that it is gone.
-func (f *flight) empty(ctx context.Context) error {
+// awaitNone waits until nothing is under way. The bus answers for everything, if only that it is gone.
+func (f *inFlight) awaitNone(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -108,14 +108,14 @@ func (f *flight) empty(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// throttle bounds a rate: a limit's worth may come at once, then as many a second.
-type throttle struct {
+// Throttle bounds a rate: a limit's worth may come at once, then as many a second.
+type Throttle struct {
 	allowance float64
 	last      time.Time
 }
 
-// wait returns when the next one may come.
-func (t *throttle) wait(perSecond int) {
+// Wait returns when the next one may come.
+func (t *Throttle) Wait(perSecond int) {
 	t.refill(perSecond, time.Now())
 	t.allowance--
 	if t.allowance < 0 {
@@ -123,8 +123,8 @@ func (t *throttle) wait(perSecond int) {
 	}
 }
 
-// try reports whether the next one may come now.
-func (t *throttle) try(perSecond int, now time.Time) bool {
+// Try reports whether the next one may come now.
+func (t *Throttle) Try(perSecond int, now time.Time) bool {
 	t.refill(perSecond, now)
 	if t.allowance < 1 {
 		return false
@@ -133,7 +133,7 @@ func (t *throttle) try(perSecond int, now time.Time) bool {
 	return true
 }
 
-func (t *throttle) refill(perSecond int, now time.Time) {
+func (t *Throttle) refill(perSecond int, now time.Time) {
 	rate := float64(perSecond)
 	if t.last.IsZero() {
 		t.allowance = rate

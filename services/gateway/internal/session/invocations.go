@@ -1,4 +1,4 @@
-package gateway
+package session
 
 import (
 	"context"
@@ -105,28 +105,28 @@ func (i *invocations) cancelAll() {
 // 6.3). Like other events of a connection, invocations are posted one after another, in order; a client may have
 // several under way, and cancel those that wait as well.
 func (r *reader) invocation() {
-	c, id := r.client, r.req.InvocationID
+	c, id := r.Client, r.req.InvocationID
 	if r.invoked.has(id) {
-		r.answer(c.conn.Codec.AppendInvokeResponse(nil, id, webpubsub.Data{}, &protocol.Failure{Name: protocol.BadRequest,
+		r.reply(c.conn.Codec.AppendInvokeResponse(nil, id, webpubsub.Data{}, &protocol.Failure{Name: protocol.BadRequest,
 			Message: fmt.Sprintf("The invocation '%s' is running; invocations need ids of their own.", id)}))
 		return
 	}
 	ctx, cancel := context.WithCancel(r.context())
 	v := &invocation{size: r.req.DataSize(), cancel: cancel}
 	r.blocked(func() { r.invoked.add(id, v) })
-	r.ask(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
+	r.askApplication(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
 		if ctx.Err() != nil {
 			return // canceled before its turn
 		}
 		var answer webpubsub.Data
-		reply, err := c.session.Invoke(ctx, name, d)
+		reply, err := c.events.Invoke(ctx, name, d)
 		switch {
 		case !r.invoked.remove(id, v):
 			return // canceled
 		case reply != nil && len(reply.Bytes) > 0: // metadata have no place in it
 			answer = *reply
 		}
-		c.answer(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
+		c.reply(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
 	})
 }
 

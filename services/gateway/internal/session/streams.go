@@ -1,4 +1,4 @@
-package gateway
+package session
 
 import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -16,12 +16,12 @@ func (r *reader) startStream() {
 		failure = forbidden("No permission to publish to group '%s'.", r.req.Group)
 	}
 	if failure != nil {
-		r.answer(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, failure))
+		r.reply(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, failure))
 		return
 	}
-	r.g.unsaid.Add(1)
+	r.shared.toEnd.Add(1)
 	if !r.makeStreams().Start(r.req.StreamID, r.req.Group, r.req.NoEcho, r.req.IdleTimeout) {
-		r.g.unsaid.Add(-1)
+		r.shared.toEnd.Add(-1)
 	}
 }
 
@@ -45,20 +45,20 @@ func (r *reader) streamData() {
 		return
 	}
 	size := r.req.DataSize()
-	if !r.flight.tryTakeOff(ack{}, size) {
-		r.blocked(func() { r.flight.takeOff(ack{}, size) })
+	if !r.underWay.tryAcquire(ack{}, size) {
+		r.blocked(func() { r.underWay.acquire(ack{}, size) })
 	}
-	c, landed := r.client, f.Landed
+	c, landed := r.Client, f.Landed
 	f.Landed = func(err error) {
 		landed(err)
-		c.flight.landed(ack{}, size)
+		c.underWay.release(ack{}, size)
 	}
-	r.g.node.PostFragment(r.conn, &f, &r.req)
+	r.shared.node.PostFragment(r.conn, &f, &r.req)
 }
 
 // unavailable is why a fragment cannot be published now, nil when it can. Its publisher may send it again.
 func (r *reader) unavailable() *protocol.Failure {
-	if r.g.bus.Ready() == nil {
+	if r.shared.bus.Ready() == nil {
 		return nil
 	}
 	return &protocol.Failure{Name: protocol.TransientError, Message: "The fragment could not be sent; please try again."}
@@ -70,27 +70,27 @@ func (r *reader) openStreams() *stream.Set {
 	streams := r.streams
 	r.mu.Unlock()
 	if streams == nil {
-		r.answer(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, stream.NotFound(r.req.StreamID)))
+		r.reply(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, stream.NotFound(r.req.StreamID)))
 	}
 	return streams
 }
 
 // makeStreams returns the connection's streams, none to begin with.
-func (c *client) makeStreams() *stream.Set {
+func (c *Client) makeStreams() *stream.Set {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.streams == nil {
 		codec := c.conn.Codec
-		c.streams = stream.New(c.g.life, stream.Port{
-			Ack: func(id string, expected uint64) { c.answer(codec.AppendStreamAck(nil, id, expected)) },
+		c.streams = stream.New(c.shared.life, stream.Port{
+			Ack: func(id string, expected uint64) { c.reply(codec.AppendStreamAck(nil, id, expected)) },
 			Nack: func(id string, expected uint64, f *protocol.Failure) {
-				c.answer(codec.AppendStreamNack(nil, id, expected, f))
+				c.reply(codec.AppendStreamNack(nil, id, expected, f))
 			},
-			Closed: func(id string, f *protocol.Failure) { c.answer(codec.AppendStreamClosed(nil, id, f)) },
-			End:    func(f stream.Fragment, done func(error)) { c.g.node.PostStreamEnd(c.conn, &f, done) },
-			Over:   func() { c.g.unsaid.Add(-1) },
+			Closed: func(id string, f *protocol.Failure) { c.reply(codec.AppendStreamClosed(nil, id, f)) },
+			End:    func(f stream.Fragment, done func(error)) { c.shared.node.PostStreamEnd(c.conn, &f, done) },
+			Over:   func() { c.shared.toEnd.Add(-1) },
 		})
-		if c.ended {
+		if c.hasEnded {
 			c.streams.Cancel() // none is to start any more
 		}
 	}
@@ -98,7 +98,7 @@ func (c *client) makeStreams() *stream.Set {
 }
 
 // resumeStreams notes that the connection has a socket again.
-func (c *client) resumeStreams() {
+func (c *Client) resumeStreams() {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
@@ -107,9 +107,9 @@ func (c *client) resumeStreams() {
 	}
 }
 
-// cancelStreams ends the connection's streams, which has ended, unless it has moved to another node. It does not wait for
+// endStreams ends the connection's streams, which has ended, unless it has moved to another node. It does not wait for
 // the bus.
-func (c *client) cancelStreams(moved bool) {
+func (c *Client) endStreams(moved bool) {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
@@ -118,12 +118,12 @@ func (c *client) cancelStreams(moved bool) {
 	case moved:
 		streams.Gone()
 	default:
-		c.g.goodbyes.Go(streams.Cancel)
+		c.shared.ending.Go(streams.Cancel)
 	}
 }
 
-// giveStreams returns what give says of the connection's streams, nil when it never had any.
-func (c *client) giveStreams(give func(*stream.Set) stream.State) *stream.State {
+// streamsToHandOff returns what give says of the connection's streams, nil when it never had any.
+func (c *Client) streamsToHandOff(give func(*stream.Set) stream.State) *stream.State {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
@@ -135,19 +135,19 @@ func (c *client) giveStreams(give func(*stream.Set) stream.State) *stream.State 
 }
 
 // takeStreamsBack goes on with streams that nobody has taken.
-func (c *client) takeStreamsBack() {
+func (c *Client) takeStreamsBack() {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
 	if streams != nil {
-		c.g.goodbyes.Go(streams.TakeBack)
+		c.shared.ending.Go(streams.TakeBack)
 	}
 }
 
 // takeStreams goes on with the streams of a connection that has come from another node.
-func (c *client) takeStreams(state *stream.State) {
+func (c *Client) takeStreams(state *stream.State) {
 	if state != nil {
-		c.g.unsaid.Add(int64(len(state.Open)))
+		c.shared.toEnd.Add(int64(len(state.Open)))
 		c.makeStreams().Take(*state)
 	}
 }

@@ -1,0 +1,147 @@
+package front
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/gateway/internal/session"
+)
+
+// Admission counts who comes in, and says whether there is room for one more: of handshakes in all and a second, of a
+// tenant's handshakes, and of its connections. Its methods are safe for concurrent use.
+type Admission struct {
+	tenants    tenant.Source
+	handshakes int // how many may be under way at once
+	rate       int // how many may come a second
+
+	underWay atomic.Int64 // handshakes
+	begun    atomic.Int64 // handshakes, ever
+
+	mu          sync.Mutex // guards the following
+	arrivals    session.Throttle
+	connections map[string]int // by tenant
+	connecting  map[string]int // handshakes under way by tenant
+}
+
+// NewAdmission returns an Admission with bounds of handshakes under way at once, and of those that begin in a second.
+// tenants say how many connections each may have.
+func NewAdmission(tenants tenant.Source, handshakes, rate int) *Admission {
+	return &Admission{tenants: tenants, handshakes: handshakes, rate: rate, connections: map[string]int{}, connecting: map[string]int{}}
+}
+
+// beginHandshake counts a handshake and reports whether there is room for it. endHandshake is called in any case.
+func (a *Admission) beginHandshake() bool {
+	a.begun.Add(1)
+	if a.underWay.Add(1) > int64(a.handshakes) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.arrivals.Try(a.rate, time.Now())
+}
+
+// endHandshake counts a handshake out.
+func (a *Admission) endHandshake() { a.underWay.Add(-1) }
+
+// Handshakes is how many are under way.
+func (a *Admission) Handshakes() int { return int(a.underWay.Load()) }
+
+// Begun is how many handshakes there have been.
+func (a *Admission) Begun() int64 { return a.begun.Load() }
+
+// beginConnecting counts a tenant's handshake, unless the tenant has three quarters of all that may be under way: one
+// whose event handler hangs must leave room for the others.
+func (a *Admission) beginConnecting(tenant string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.connecting[tenant] >= max(1, a.handshakes*3/4) {
+		return false
+	}
+	a.connecting[tenant]++
+	return true
+}
+
+// endConnecting counts a tenant's handshake out.
+func (a *Admission) endConnecting(tenant string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	decrement(a.connecting, tenant)
+}
+
+// addConnection counts a new connection of t, unless t has as many as it may.
+func (a *Admission) addConnection(t *tenant.Tenant) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if limit := t.Limits.Connections; limit > 0 && a.connections[t.Name] >= limit {
+		return false
+	}
+	a.connections[t.Name]++
+	return true
+}
+
+// addTaken counts a connection that another node has admitted.
+func (a *Admission) addTaken(tenant string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.connections[tenant]++
+}
+
+// RemoveConnection counts a connection out.
+func (a *Admission) RemoveConnection(tenant string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	decrement(a.connections, tenant)
+}
+
+func decrement(counts map[string]int, tenant string) {
+	if counts[tenant]--; counts[tenant] == 0 {
+		delete(counts, tenant)
+	}
+}
+
+// Connections is how many there are, of all tenants.
+func (a *Admission) Connections() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, count := range a.connections {
+		n += count
+	}
+	return n
+}
+
+// Idle reports whether no tenant has a connection or a handshake under way.
+func (a *Admission) Idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.connections) == 0 && len(a.connecting) == 0
+}
+
+// Removed are the tenants with connections that are not among the settings any more, nil for none.
+func (a *Admission) Removed() map[string]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var removed map[string]bool
+	for name := range a.connections {
+		if a.tenants.ByName(name) == nil {
+			if removed == nil {
+				removed = map[string]bool{}
+			}
+			removed[name] = true
+		}
+	}
+	return removed
+}
+
+// Utilization is the largest share of its connections that a tenant has used on this node.
+func (a *Admission) Utilization() (most float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, count := range a.connections {
+		if t := a.tenants.ByName(name); t != nil && t.Limits.Connections > 0 {
+			most = max(most, float64(count)/float64(t.Limits.Connections))
+		}
+	}
+	return most
+}

@@ -1,0 +1,63 @@
+package session
+
+import (
+	"context"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+)
+
+// event asks the application (client-json.md 4.4). What it answers goes to the client before the ack.
+func (r *reader) event() {
+	c, a := r.Client, r.ack()
+	ctx, cancel := context.WithCancel(r.context())
+	r.busy = r.askApplication(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
+		reply, err := c.events.Event(ctx, name, d)
+		switch {
+		case err == nil:
+			if reply != nil {
+				c.shared.node.SendToConn(c.conn, webpubsub.Message{Data: *reply})
+			}
+			c.acknowledge(a, nil)
+			return
+		case ctx.Err() != nil: // the connection has ended
+		default:
+			c.shared.log.Warn("user event", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "event", name, "error", err)
+		}
+		if c.conn.Codec.ID() == protocol.IDSimple {
+			c.shared.conns.Close(c.conn, hub.ReasonUpstream.Closing("The application could not handle the message."))
+			return
+		}
+		c.acknowledge(a, internal("The application could not handle the event."))
+	})
+}
+
+// askApplication calls f with the request's event once all that was asked before has been answered, in a goroutine of its
+// own: pings are answered meanwhile. The channel is closed when f has returned. cancel ends ctx and is called afterwards.
+func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc, f func(ctx context.Context, name string, d webpubsub.Data)) chan struct{} {
+	name, d := r.req.Event, webpubsub.Data{Type: webpubsub.DataText}
+	if r.req.HasData() {
+		d = r.data()
+	}
+	before, done := r.asked, make(chan struct{})
+	r.asked = done
+	go func() { // waited for by awaitAnswers
+		defer close(done)
+		defer cancel()
+		if before != nil {
+			<-before
+		}
+		f(ctx, name, d)
+	}()
+	return done
+}
+
+// awaitAnswers waits until all that was asked of the application has been answered, but for invocations: they get no
+// answer without this socket.
+func (r *reader) awaitAnswers() {
+	r.invoked.cancelAll()
+	if r.asked != nil {
+		<-r.asked
+	}
+}

@@ -1,0 +1,100 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+)
+
+// groupState does what a request about group state asks for (client-json.md section 7). To say something of oneself takes
+// the right to send to the group, to hear of others the right to join it.
+func (r *reader) groupState() {
+	group, a := r.req.Group, r.ack()
+	ctx := context.Background() // the node has a deadline of its own
+	var err error
+	switch {
+	case r.req.Refusal != "":
+		r.acknowledge(a, &protocol.Failure{Name: protocol.BadRequest, Message: r.req.Refusal})
+		return
+	case r.req.Kind == protocol.UnsubscribeGroupState:
+		r.shared.node.States.Unsubscribe(r.conn, group)
+	case r.req.Kind == protocol.SetGroupState:
+		if !r.conn.Allows(webpubsub.SendToGroup, group) {
+			r.acknowledge(a, forbidden("No permission to publish to group '%s'.", group))
+			return
+		}
+		state := bytes.Clone(r.req.State)
+		r.blocked(func() { err = r.shared.node.States.Set(ctx, r.conn, group, state) })
+	default:
+		if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+			r.acknowledge(a, forbidden("No permission to join or leave group '%s'.", group))
+			return
+		}
+		acked := false // before the snapshot
+		r.blocked(func() {
+			err = r.shared.node.States.Subscribe(ctx, r.conn, group, func() { acked = true; r.acknowledge(a, nil) })
+		})
+		if acked {
+			return
+		}
+	}
+	switch {
+	case err == nil:
+		r.acknowledge(a, nil)
+	case errors.Is(err, groupstate.ErrTooMany):
+		r.acknowledge(a, &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
+	default:
+		r.shared.log.Warn("group state", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.acknowledge(a, internal("The group's state could not be reached; please try again."))
+	}
+}
+
+// forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
+func (c *Client) forgetStates(conn *hub.Conn, moved bool) {
+	if c.shared.node.States.Has(conn) {
+		c.shared.toEnd.Add(1)
+		c.shared.ending.Go(func() {
+			defer c.shared.toEnd.Add(-1)
+			c.shared.node.States.Forget(conn, !moved)
+		})
+	}
+}
+
+// forgetState takes back what the connection has said of itself in a group that it has left.
+func (c *Client) forgetState(conn *hub.Conn, group string) {
+	if said := c.shared.node.States.SaidAt(conn, group); said != 0 {
+		c.shared.ending.Go(func() { c.shared.node.States.Withdraw(conn, group, said) })
+	}
+}
+
+// statesToHandOff returns what goes along of group state, nil for nothing.
+func (c *Client) statesToHandOff() *groupstate.ConnStates {
+	if of, ok := c.shared.node.States.Of(c.conn); ok {
+		return &of
+	}
+	return nil
+}
+
+// resumeStates brings a connection that has a socket again up to date: what it was told without one is lost, and what
+// it has said on another node is to be said here.
+func (c *Client) resumeStates() {
+	c.mu.Lock()
+	of := c.states
+	c.states = nil
+	c.mu.Unlock()
+	if of == nil {
+		here, ok := c.shared.node.States.Of(c.conn)
+		if !ok {
+			return
+		}
+		of = &groupstate.ConnStates{Last: here.Last, Wanted: here.Wanted}
+	}
+	if err := c.shared.node.States.Restore(context.Background(), c.conn, *of); err != nil {
+		c.shared.log.Warn("group state of a recovered connection", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+	}
+}

@@ -1,0 +1,24 @@
+package session
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+)
+
+type metrics struct {
+	bytesIn  prometheus.Counter
+	requests []prometheus.Counter // by kind
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	m := metrics{bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "gateway_received_bytes_total", Help: "Bytes of messages received from clients, decompressed."})}
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_client_requests_total", Help: "Messages received from clients, by kind."}, []string{"kind"})
+	reg.MustRegister(m.bytesIn, requests)
+	for kind := protocol.Kind(0); kind <= protocol.UnsubscribeGroupState; kind++ {
+		m.requests = append(m.requests, requests.WithLabelValues(kind.String()))
+	}
+	return m
+}

@@ -1,0 +1,235 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
+)
+
+// reader does what a client asks for over one socket, in the order asked. It never waits for the bus: what is under
+// way is bounded by the connection's inFlight. An event blocks what comes after it, but for pings and the like; an
+// invocation only what else is asked of the application.
+type reader struct {
+	*Client
+	sock     *socket.Socket
+	req      protocol.Request
+	settings settings
+	address  node.Address // of the group that was sent to last
+	throttle Throttle
+
+	asked   chan struct{} // closed when all that was asked of the application has been answered; nil: nothing was
+	busy    chan struct{} // the same of the last event; nil: it has been answered
+	invoked invocations
+}
+
+func newReader(c *Client, sock *socket.Socket) *reader { return &reader{Client: c, sock: sock} }
+
+// run reads until the socket ends, and tells the connection so.
+func (r *reader) run() {
+	defer r.sock.Close()
+	defer r.reading(-1)
+	defer r.awaitAnswers()
+	for {
+		op, payload, err := r.sock.Read()
+		if err != nil {
+			r.socketEnded(err)
+			return
+		}
+		switch op {
+		case socket.Ping:
+			r.shared.conns.SendFrame(r.conn, socket.Pong, payload)
+			continue
+		case socket.Pong:
+			continue
+		}
+		r.shared.metrics.bytesIn.Add(float64(len(payload)))
+		r.limitRate()
+		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
+			r.shared.conns.Close(r.conn, closing)
+			r.sock.DiscardInput()
+			return
+		}
+	}
+}
+
+// limitRate waits as long as the client sends faster than it may.
+func (r *reader) limitRate() {
+	r.renewSettings()
+	if limit := r.settings.rate; limit > 0 {
+		r.blocked(func() { r.throttle.Wait(limit) })
+	}
+}
+
+// blocked waits for wait to return; meanwhile silence of the client is ours.
+func (r *reader) blocked(wait func()) {
+	r.conn.ReaderBusy.Store(true)
+	wait()
+	r.conn.ReaderBusy.Store(false)
+}
+
+// socketEnded tells the connection how its socket ended (client-json.md 8.3).
+func (r *reader) socketEnded(err error) {
+	var e *socket.CloseError
+	if !errors.As(err, &e) {
+		e = &socket.CloseError{Code: socket.CodeAbnormal, Remote: true}
+	}
+	switch {
+	case !e.Remote:
+		r.shared.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", e.Code, "error", e.Reason)
+		r.shared.conns.Close(r.conn, hub.Closing{Reason: hub.ReasonProtocol, Code: e.Code, Text: e.Reason})
+		r.sock.DiscardInput()
+	case e.Code == socket.CodeAbnormal:
+		r.shared.conns.Detach(r.conn, r.sock, false, hub.ReasonLost.Closing("The connection was lost."))
+	default:
+		if !r.sock.Closing() {
+			_ = r.sock.Write(socket.AppendClose(nil, e.Code, ""), time.Now().Add(time.Second)) // the client may be gone
+		}
+		final := e.Code == hub.CodeNormal || e.Code == socket.CodeNoStatus
+		r.shared.conns.Detach(r.conn, r.sock, final, hub.Closing{Reason: hub.ReasonClient, Text: "The client closed the connection."})
+	}
+}
+
+// handle does what one message asks for. When it is not ok the connection is to be closed.
+func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool) {
+	if err := r.conn.Codec.Decode(binary, frame, &r.req); err != nil {
+		return r.malformed(err), false
+	}
+	r.shared.metrics.requests[r.req.Kind].Inc()
+	r.shared.audit.Message(r.conn, r.req.Kind)
+	switch r.req.Kind { // what is done even while an event is under way
+	case protocol.Ping:
+		r.reply(r.conn.Codec.AppendPong(nil))
+		return closing, true
+	case protocol.SequenceAck:
+		r.shared.conns.Acknowledge(r.conn, r.req.SequenceID)
+		return closing, true
+	case protocol.CancelInvocation:
+		r.invoked.cancel(r.req.InvocationID)
+		return closing, true
+	}
+	r.awaitEvent()
+	if r.req.HasAck && !r.isNew() {
+		return closing, true
+	}
+	switch r.req.Kind {
+	case protocol.JoinGroup, protocol.LeaveGroup:
+		r.changeMembership()
+	case protocol.SendToGroup:
+		r.sendToGroup()
+	case protocol.SendEvent:
+		if r.mode.Group != "" {
+			return r.sendSimple()
+		}
+		r.event()
+	case protocol.Invoke:
+		r.invocation()
+	case protocol.StreamStart:
+		r.startStream()
+	case protocol.StreamData:
+		r.streamData()
+	case protocol.StreamEnd:
+		if streams := r.openStreams(); streams != nil {
+			streams.End(r.req.StreamID, r.req.StreamError)
+		}
+	default:
+		r.groupState()
+	}
+	return closing, true
+}
+
+// malformed is how the connection ends of a client that has sent what is no request.
+func (r *reader) malformed(err error) hub.Closing {
+	closing := hub.ReasonProtocol.Closing(err.Error())
+	closing.Code = protocol.CloseInvalidPayload
+	if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
+		closing.Code = e.Code
+	}
+	r.shared.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", closing.Code)
+	return closing
+}
+
+// awaitEvent waits until the event under way has been answered.
+func (r *reader) awaitEvent() {
+	if r.busy == nil {
+		return
+	}
+	r.blocked(func() { <-r.busy })
+	r.busy = nil
+}
+
+// ack is the ackId of a request, if it has one.
+type ack struct {
+	id     uint64
+	wanted bool
+}
+
+func (r *reader) ack() ack { return ack{r.req.AckID, r.req.HasAck} }
+
+// isNew reports whether a request with an ackId is to be done; if it has been done before it is answered so
+// (client-json.md 3.2). One with the same ackId that is under way is waited for.
+func (r *reader) isNew() bool {
+	id := r.req.AckID
+	if r.underWay.has(id) {
+		r.blocked(func() { r.underWay.awaitAck(id) })
+	}
+	if !r.conn.KnowsAckID(id) {
+		return true
+	}
+	r.reply(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
+		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
+	return false
+}
+
+// acknowledge answers a request, with success unless it has failed.
+func (c *Client) acknowledge(a ack, failure *protocol.Failure) {
+	if !a.wanted {
+		return
+	}
+	if failure == nil {
+		c.conn.RememberAckID(a.id)
+	}
+	c.reply(c.conn.Codec.AppendAck(nil, a.id, failure))
+}
+
+func forbidden(format string, args ...any) *protocol.Failure {
+	return &protocol.Failure{Name: protocol.Forbidden, Message: fmt.Sprintf(format, args...)}
+}
+
+// internal is the failure that clients see when the service is at fault. They may try again.
+func internal(what string) *protocol.Failure {
+	return &protocol.Failure{Name: protocol.InternalServerError, Message: what}
+}
+
+// changeMembership joins or leaves a group (client-json.md 4.1, 4.2). The ack comes when the membership is effective.
+func (r *reader) changeMembership() {
+	group := r.req.Group
+	if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+		r.acknowledge(r.ack(), forbidden("No permission to join or leave group '%s'.", group))
+		return
+	}
+	ctx := context.Background() // the node has a deadline of its own
+	var err error
+	r.blocked(func() {
+		if r.req.Kind == protocol.JoinGroup {
+			err = r.shared.node.JoinConn(ctx, r.conn, group)
+		} else {
+			err = r.shared.node.LeaveConn(ctx, r.conn, group)
+		}
+	})
+	switch {
+	case err == nil:
+		r.acknowledge(r.ack(), nil)
+	case errors.Is(err, hub.ErrTooManyGroups):
+		r.acknowledge(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
+	default:
+		r.shared.log.Warn("change membership", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.acknowledge(r.ack(), internal("The membership could not be changed; please try again."))
+	}
+}

@@ -1,0 +1,138 @@
+package session
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+)
+
+// sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
+func (r *reader) sendToGroup() {
+	if !r.conn.Allows(webpubsub.SendToGroup, r.req.Group) {
+		r.acknowledge(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
+		return
+	}
+	r.postToGroup(r.ack())
+}
+
+// sendSimple is a message of a simple client in sendToGroup mode (client-json.md section 2).
+func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
+	r.req.Group, r.req.NoEcho = r.mode.Group, r.mode.NoEcho
+	if !r.conn.Allows(webpubsub.SendToGroup, r.mode.Group) {
+		return hub.ReasonForbidden.Closing(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.Group)), false
+	}
+	r.postToGroup(ack{})
+	return closing, true
+}
+
+// postToGroup sends the request to its group and the logs, and answers it when all have answered. It waits only while as
+// much is under way as may be.
+func (r *reader) postToGroup(a ack) {
+	if err := r.shared.bus.Ready(); err != nil { // at once, and the logs must not have what nobody gets
+		r.answerPost(a, err)
+		return
+	}
+	size := r.req.DataSize()
+	if !r.underWay.tryAcquire(a, size) {
+		r.blocked(func() { r.underWay.acquire(a, size) })
+	}
+	p := newPendingSend(r.Client, a, size)
+	done := p.done
+	if names := r.listeners(); len(names) > 0 {
+		all := afterAll(1+len(names), func(err error) { p.done(0, err) })
+		done = func(_ int, err error) { all(err) }
+		for _, name := range names {
+			r.copyToLog(name, all)
+		}
+	}
+	r.shared.node.PostToGroup(r.conn, &r.req, &r.address, done)
+}
+
+// answerPost answers a request to send to a group.
+func (c *Client) answerPost(a ack, err error) {
+	switch {
+	case err == nil:
+		c.acknowledge(a, nil)
+	case c.mode.Group != "":
+		c.shared.conns.Close(c.conn, hub.ReasonUnavailable.Closing("The message could not be sent; please try again."))
+	default:
+		c.acknowledge(a, internal("The message could not be sent; please try again."))
+	}
+}
+
+// pendingSend is a message in flight. It is pooled, with its bound method, so that waiting for the bus allocates nothing.
+type pendingSend struct {
+	c    *Client
+	ack  ack
+	size int
+	done func(nodes int, err error) // called once, when the bus and the logs have answered
+}
+
+var pendingSends sync.Pool
+
+func newPendingSend(c *Client, a ack, size int) *pendingSend {
+	p, ok := pendingSends.Get().(*pendingSend)
+	if !ok {
+		p = new(pendingSend)
+		p.done = p.finish
+	}
+	p.c, p.ack, p.size = c, a, size
+	return p
+}
+
+// finish answers the client, gives the message's room to others, and p back to the pool.
+func (p *pendingSend) finish(_ int, err error) {
+	c, a, size := p.c, p.ack, p.size
+	p.c = nil
+	pendingSends.Put(p)
+	if err != nil {
+		c.shared.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+	}
+	c.answerPost(a, err)
+	c.underWay.release(a, size)
+}
+
+// afterAll returns a function to be called n times, which then calls done with what errors it was called with.
+func afterAll(n int, done func(error)) func(error) {
+	var mu sync.Mutex
+	var errs []error
+	return func(err error) {
+		mu.Lock()
+		n--
+		errs = append(errs, err)
+		last := n == 0
+		mu.Unlock()
+		if last {
+			done(errors.Join(errs...))
+		}
+	}
+}
+
+// listeners are the message logs that get a copy.
+func (r *reader) listeners() []string {
+	if r.shared.messages == nil {
+		return nil
+	}
+	return r.settings.listeners
+}
+
+// copyToLog appends a copy of the request to a message log.
+func (r *reader) copyToLog(name string, done func(error)) {
+	r.shared.messages.Append(messagelog.Name(r.tenant, name), messagelog.Entry{
+		Hub: r.conn.Hub, Group: r.req.Group, ConnectionID: r.conn.ID, FromUserID: r.conn.UserID, Time: time.Now(),
+		Data: r.data(),
+	}, done)
+}
+
+// data returns a copy of the request's data.
+func (r *reader) data() webpubsub.Data {
+	d := r.req.Data()
+	d.Bytes = bytes.Clone(d.Bytes)
+	return d
+}
