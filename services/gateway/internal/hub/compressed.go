@@ -10,15 +10,15 @@ import (
 // minCompressed is the size in bytes from which a frame is worth compressing.
 const minCompressed = 256
 
-// compressed is what a message's frames for connections with compression are made of. It has a lock of its own, so that
-// nobody waits for the compressor who does not want what it makes.
-type compressed struct {
+// compressedForms is what a message's frames for connections with compression are made of. It has a lock of its own, so that
+// a writer with plain frames to write does not wait while another one compresses.
+type compressedForms struct {
 	mu    sync.Mutex // guards the following
 	forms [protocol.Count][]byte
 }
 
 // form returns what make returns, which is not nil and called once for each codec.
-func (z *compressed) form(codec protocol.Codec, make func() []byte) []byte {
+func (z *compressedForms) form(codec protocol.Codec, make func() []byte) []byte {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	f := &z.forms[codec.ID()]
@@ -28,11 +28,12 @@ func (z *compressed) form(codec protocol.Codec, make func() []byte) []byte {
 	return *f
 }
 
-func (m *Message) compress() *compressed {
+// sharedForms returns the message's compressed forms, which are made for the first that asks.
+func (m *Message) sharedForms() *compressedForms {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.compressed == nil {
-		m.compressed = new(compressed)
+		m.compressed = new(compressedForms)
 	}
 	return m.compressed
 }
@@ -43,7 +44,7 @@ func (m *Message) frameFor(codec protocol.Codec, compress bool) []byte {
 	if !compress || len(frame) < minCompressed {
 		return frame
 	}
-	return m.compress().form(codec, func() []byte {
+	return m.sharedForms().form(codec, func() []byte {
 		if z := socket.Compress(frame); z != nil {
 			return z
 		}
@@ -59,11 +60,11 @@ func (m *Message) appendCompressed(dst []byte, codec protocol.Codec, seq uint64)
 		return dst, false
 	}
 	out, rest := codec.AppendHead(socket.BeginSharedTail(dst), socket.Payload(plain), seq)
-	z := m.compress().form(codec, func() []byte {
+	z := m.sharedForms().form(codec, func() []byte {
 		if z := socket.Deflate(rest); z != nil {
 			return z
 		}
-		return incompressible
+		return notWorthCompressing
 	})
 	if len(z) == 0 {
 		return dst, false
@@ -71,4 +72,5 @@ func (m *Message) appendCompressed(dst []byte, codec protocol.Codec, seq uint64)
 	return socket.EndSharedTail(out, len(dst), z, opcode(codec.Binary())), true
 }
 
-var incompressible = []byte{}
+// notWorthCompressing stands for a form that would not be shorter: empty, but not nil, so that it is not tried again.
+var notWorthCompressing = []byte{}

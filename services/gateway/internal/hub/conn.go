@@ -19,33 +19,35 @@ type ConnOptions struct {
 	ID     string
 	Hub    webpubsub.HubKey
 	UserID string         // empty: anonymous
-	Codec  protocol.Codec // how frames look
-	// Subprotocol is the negotiated subprotocol, which a simple client's event handler may have chosen.
+	Codec  protocol.Codec // how frames look, and whether the connection is reliable
+	// Subprotocol is the name that was negotiated. For a simple client its event handler may have chosen it, so that it need
+	// not be the name of Codec.
 	Subprotocol string
 	Permissions webpubsub.Permissions
-	KeepAlive   time.Duration // interval of pings, 1 to 120 s; 0: none
-	HandedOver  bool          // it has been on another node
+	KeepAlive   time.Duration // interval of pings, 1 to 120 s (client-json.md section 10); 0: none
+	HandedOver  bool          // another node has made the connection, and handed it over to this one
 	Owner       any           // what the maker of the connection keeps with it
 	// OnClosed is called once, from a goroutine that it must not block, when the connection has ended for good.
 	OnClosed func(*Conn, Closing)
-	// OnMembershipChange is called when the connection has joined or left a group, in order and from a goroutine that it must not
-	// block; before Gone for each group that it was in. The groups it begins with are no moves. nil: nobody cares.
+	// OnMembershipChange is called when the connection has joined or left a group, in order and from a goroutine that it must
+	// not block; before OnClosed also for each group that it was still in. The groups that it begins with are not reported.
+	// It may be nil.
 	OnMembershipChange func(c *Conn, group string, joined bool)
 }
 
-// Conn is one client connection. It outlives its socket when its codec is reliable.
+// Conn is one client connection. It outlives its socket when its codec is reliable. Methods are safe for concurrent use.
 type Conn struct {
 	ConnOptions
 	w *writer
 
-	// ReaderBusy tells that the reader is at work on a request, and cannot hear the client meanwhile.
+	// ReaderBusy says that the reader is at work on a request and does not read, so that no sign of life can be seen.
 	ReaderBusy atomic.Bool
 
 	groups map[string]struct{} // guarded by Registry.mu
-	gone   bool                // guarded by Registry.mu
+	ended  bool                // guarded by Registry.mu
 
-	shadow atomic.Pointer[Conn] // of a connection that moves to another node, see move.go
-	of     *Conn                // whose shadow this is; nil: nobody's
+	shadow   atomic.Pointer[Conn] // of a connection that is being handed over, see handoff.go
+	shadowOf *Conn                // whose shadow this is; nil: it is none
 
 	mu   sync.Mutex // guards Permissions and the following
 	acks ackMemory
@@ -53,24 +55,25 @@ type Conn struct {
 	writing
 }
 
-// writing is the part of a connection that only its writer touches.
+// writing is the part of a connection that only the owner of its writer touches.
 type writing struct {
 	state    connState
 	compress bool // the socket's client takes compressed frames
 
-	sock *socket.Socket // the last one; closed when state is detached
-	in   []place
-	out  *outbox  // what waits while the client cannot take it; nil while it keeps up
-	kept *unacked // of a reliable connection
+	sock    *socket.Socket // the last one; closed when state is detached
+	places  []place        // on all lists that the connection is on
+	outbox  *outbox        // what waits for a slow client; nil while it keeps up
+	unacked *unackedBuffer // of a reliable connection
 
-	mixed  uint64 // segment in which frames of several sources wait for it
-	stage  int    // its place among the writer's stages, if staged is the segment
-	staged uint64
-	expiry *time.Timer // of a detached connection
+	mixedIn  uint64 // segment in which what comes from several sources waits for it
+	stagedIn uint64 // segment in which it has a stage
+	stage    int    // which of the writer's stages that is
 
-	epoch     uint64 // counts detachments
-	scheduled bool   // for a ping
-	heard     uint32 // the socket's activity at the last ping
+	detachments uint64      // how often it has been detached
+	expiry      *time.Timer // of a detached connection
+
+	pingScheduled  bool   // it is on the wheel
+	activityAtPing uint32 // the socket's activity at the last ping
 }
 
 type connState uint8
@@ -79,17 +82,17 @@ const (
 	stateNew connState = iota // before its first socket
 	stateAttached
 	stateDetached
-	stateGone
+	stateEnded
 )
 
 // place is where a connection stands in its writer's part of a list.
 type place struct {
-	list *list
-	at   int
+	list  *list
+	index int
 }
 
-// moved tells who cares that c has joined or left a list, if that is a group's.
-func (c *Conn) moved(l *list, joined bool) {
+// reportMembership reports that c has joined or left a list, if that is a group's.
+func (c *Conn) reportMembership(l *list, joined bool) {
 	if c.OnMembershipChange != nil && l.group != "" {
 		c.OnMembershipChange(c, l.group, joined)
 	}
@@ -129,7 +132,7 @@ func (c *Conn) KnowsAckID(id uint64) bool {
 	return c.acks.has(id)
 }
 
-// RememberAckID notes that the request with that ackId has succeeded.
+// RememberAckID remembers that the request with that ackId has succeeded. It forgets the oldest of more than 1,000.
 func (c *Conn) RememberAckID(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,11 +150,12 @@ func (c *Conn) PermissionsAndAckIDs() (webpubsub.Permissions, []uint64) {
 // maxAcks is how many ackIds a connection remembers (client-json.md 3.2).
 const maxAcks = 1000
 
-// ackMemory is the last maxAcks ackIds. SDKs count upwards, so that an id is rarely looked for among them.
+// ackMemory is the last maxAcks ackIds. SDKs count upwards, so that most ids are known to be new by max alone, and the search
+// through all of them is rare.
 type ackMemory struct {
-	ids  []uint64
-	next int
-	max  uint64
+	ids  []uint64 // a ring once it has maxAcks
+	next int      // index of the oldest, which the next id replaces
+	max  uint64   // the largest id ever
 }
 
 func (a *ackMemory) has(id uint64) bool {

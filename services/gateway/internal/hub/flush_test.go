@@ -47,7 +47,7 @@ func TestFlush(t *testing.T) {
 			}
 			h.want(client, "put off")
 
-			w.turn.Lock() // the writer is at work
+			w.owner.Lock() // the writer is at work
 			h.Registry.Deliver("list", message("first", MessageOptions{}))
 			h.Flush()
 			if jobs, awake := h.waiting(w); jobs != 1 || !awake {
@@ -55,15 +55,15 @@ func TestFlush(t *testing.T) {
 			}
 			h.Registry.Deliver("list", message("second", MessageOptions{}))
 			h.Flush()
-			w.turn.Unlock()
+			w.owner.Unlock()
 			h.want(client, "first")
 			h.want(client, "second")
 
 			testkit.Eventually(t, 10*time.Second, asleep, "the writer has done all")
-			for range light + 1 { // without any Flush
+			for range inlineBudget + 1 { // without any Flush
 				h.Registry.Deliver("list", message("much", MessageOptions{}))
 			}
-			for range light + 1 {
+			for range inlineBudget + 1 {
 				h.want(client, "much")
 			}
 		})

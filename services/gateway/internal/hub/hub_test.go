@@ -301,12 +301,12 @@ func TestEachHasItsNumbers(t *testing.T) {
 	}
 	w := h.writers[0]
 	for burst := 1; burst <= 3; burst++ {
-		w.turn.Lock() // so that all wait at once
+		w.owner.Lock() // so that all wait at once
 		for m := range burst {
 			h.Deliver("list", message(fmt.Sprintf("%d of %d", m, burst), MessageOptions{}))
 		}
 		h.Flush()
-		w.turn.Unlock()
+		w.owner.Unlock()
 		for i, client := range clients {
 			for m := range burst {
 				number := ahead[i] + uint64((burst-1)*burst/2+m+1)
@@ -320,7 +320,7 @@ func TestEachHasItsNumbers(t *testing.T) {
 
 // checklist:C17
 func TestReliableBuffer(t *testing.T) {
-	var u unacked
+	var u unackedBuffer
 	m := message("x", MessageOptions{})
 	for want := range uint64(maxWaiting) {
 		if seq, ok := u.add(m); seq != want+1 || !ok {
@@ -335,7 +335,7 @@ func TestReliableBuffer(t *testing.T) {
 			t.Errorf("a refused message has moved the numbers: got %d", seq)
 		}
 	})
-	u = unacked{}
+	u = unackedBuffer{}
 	next := uint64(1)
 	for round := range 100 { // trims that wrap around the ring
 		for range 30 {
@@ -367,7 +367,7 @@ func TestReliableBuffer(t *testing.T) {
 	if _, ok := u.add(m); ok {
 		t.Error("got room for more than 1000 messages that have not expired")
 	}
-	u = unacked{}
+	u = unackedBuffer{}
 	large := message(strings.Repeat("x", 1<<20), MessageOptions{})
 	for i := range 17 {
 		if _, ok := u.add(large); ok != (i < 15) { // 16 are a little more than 16 MiB
@@ -485,7 +485,7 @@ func (f *fanOut) round(messages []*Message) {
 // written returns a channel that is closed when the writer has done everything before.
 func (h *harness) written() <-chan []*Conn {
 	answer := make(chan []*Conn, 1)
-	h.writers[0].push(job{op: opList, list: &list{parts: []*part{{}}}, x: answer})
+	h.writers[0].push(job{op: opList, list: &list{parts: []*part{{}}}, extra: answer})
 	return answer
 }
 

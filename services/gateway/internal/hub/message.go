@@ -19,7 +19,7 @@ type Message struct {
 
 	mu         sync.Mutex // guards the following
 	frames     [protocol.Count][]byte
-	compressed *compressed // nil until somebody wants it compressed
+	compressed *compressedForms // nil until somebody wants it compressed
 }
 
 // MessageOptions limits who receives a message, and how long it waits for them.
@@ -36,7 +36,7 @@ func NewMessage(e protocol.Envelope, o MessageOptions) *Message {
 	m := &Message{envelope: e, except: o.Except, filter: o.Filter}
 	m.frames[protocol.IDJSON] = frame // what the JSON codec would make of the envelope
 	if e.EndsStream() {
-		m.frames[protocol.IDSimple] = []byte{} // nothing is sent
+		m.frames[protocol.IDSimple] = []byte{} // simple clients have no streams: nothing is sent
 	}
 	if !o.Expires.IsZero() {
 		m.expires = o.Expires.UnixMilli()
@@ -59,8 +59,8 @@ func (m *Message) frame(codec protocol.Codec) []byte {
 // expired reports whether now, in Unix milliseconds, is too late for the message.
 func (m *Message) expired(now int64) bool { return m.expires != 0 && now > m.expires }
 
-// excepts reports whether c is not to receive the message.
-func (r *Registry) excepts(m *Message, c *Conn) bool {
+// excludes reports whether c is not to receive the message.
+func (m *Message) excludes(c *Conn) bool {
 	for _, x := range m.except {
 		if x == c {
 			return true
@@ -72,7 +72,7 @@ func (r *Registry) excepts(m *Message, c *Conn) bool {
 	return !m.filter.Match(&filter.Subject{
 		ConnectionID: c.ID,
 		UserID:       c.UserID,
-		InGroup:      func(group string) bool { return r.inGroup(c, group) },
+		InGroup:      c.inGroup,
 		Protocol:     c.Subprotocol,
 	})
 }

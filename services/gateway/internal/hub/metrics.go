@@ -14,13 +14,13 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) metrics {
 	m := metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gateway_connections", Help: "Connections on this node, detached reliable ones included."}),
+			Name: "gateway_connections", Help: "Connections on this node, also reliable ones that have no socket at the moment."}),
 		delivered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_messages_delivered_total", Help: "Copies of messages given to connections."}),
 		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_sent_bytes_total", Help: "Bytes of frames given to connections."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_messages_dropped_total", Help: "Copies of messages that no connection got, by reason."},
+			Name: "gateway_messages_dropped_total", Help: "Copies of messages that their connection did not get, by reason."},
 			[]string{"reason"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_connections_closed_total", Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},

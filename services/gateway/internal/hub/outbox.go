@@ -30,11 +30,13 @@ func (i item) size() int {
 	return len(i.frame)
 }
 
-// outbox is what waits for a connection that cannot take it now. A goroutine empties it and ends with that.
+// outbox is what waits for a connection that cannot take it now. A goroutine empties it and ends with that: once it finds
+// nothing, drained is set under the same lock, and the writer, which adds, goes back to writing by itself. So the order of
+// what a client gets is kept over the change from one to the other and back.
 type outbox struct {
 	codec    protocol.Codec
 	compress bool // the client takes compressed frames
-	limit    int
+	limit    int  // of items
 
 	mu      sync.Mutex // guards the following
 	items   []item
@@ -44,7 +46,8 @@ type outbox struct {
 	encoder encoder
 }
 
-// add queues i. drained reports that nothing waits any more, so that i was not queued; ok that there was room.
+// add queues i. drained reports that nothing waits any more, so that i was not queued; ok that there was room. When there is
+// none, what has expired makes room first.
 func (o *outbox) add(i item) (drained, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,7 +60,7 @@ func (o *outbox) add(i item) (drained, ok bool) {
 			return false, false
 		}
 	}
-	if o.first > 64 && o.first > len(o.items)/2 {
+	if o.first > 64 && o.first > len(o.items)/2 { // most of the slice has been written: move the rest to its beginning
 		o.items = append(o.items[:0], o.items[o.first:]...)
 		clear(o.items[len(o.items):cap(o.items)])
 		o.first = 0
@@ -71,7 +74,7 @@ func (o *outbox) full(i item) bool {
 	return len(o.items)-o.first >= o.limit || o.bytes+i.size() > maxWaitingBytes
 }
 
-// dropExpired makes room: nobody waits any more for what has expired.
+// dropExpired makes room: what has expired is of no use to the client.
 func (o *outbox) dropExpired(now int64) {
 	kept := o.items[:0]
 	for _, i := range o.items[o.first:] {
@@ -86,9 +89,9 @@ func (o *outbox) dropExpired(now int64) {
 	o.items, o.first = kept, 0
 }
 
-// discard forgets what waits but for the first item, which may be the rest of a frame that was begun, and puts
+// discardUnbegun drops what waits but for the first item, which may be the rest of a frame that was begun, and puts
 // frame behind it. It returns how many messages are lost by that.
-func (o *outbox) discard(frame []byte) (lost int) {
+func (o *outbox) discardUnbegun(frame []byte) (lost int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	begun := o.items[o.first:]
@@ -106,11 +109,11 @@ func (o *outbox) discard(frame []byte) (lost int) {
 	return lost
 }
 
-// drain writes until nothing waits.
+// drain writes until nothing waits. An error is that of a write, os.ErrDeadlineExceeded when the client took too long.
 func (o *outbox) drain(sock *socket.Socket) error {
 	var buf []byte
 	for {
-		buf = o.take(buf[:0])
+		buf = o.nextBatch(buf[:0])
 		if len(buf) == 0 {
 			return nil
 		}
@@ -120,8 +123,9 @@ func (o *outbox) drain(sock *socket.Socket) error {
 	}
 }
 
-// take appends what waits to buf, up to about maxWrite bytes. With nothing left the outbox is drained.
-func (o *outbox) take(buf []byte) []byte {
+// nextBatch appends what waits to buf as frames, up to about maxWrite bytes, and takes it off the outbox. With nothing left the
+// outbox is drained.
+func (o *outbox) nextBatch(buf []byte) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now().UnixMilli()
@@ -138,7 +142,7 @@ func (o *outbox) take(buf []byte) []byte {
 
 // encoder turns items into frames.
 type encoder struct {
-	expired prometheus.Counter // messages that are not
+	expired prometheus.Counter // messages that had expired
 }
 
 // append appends i as a frame of codec, which may be compressed if compress says so, or nothing when it has expired.

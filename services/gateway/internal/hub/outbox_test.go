@@ -7,7 +7,7 @@ func outboxRound(o *outbox, m *Message, buf []byte) []byte {
 	for i := range 100 {
 		o.add(item{m: m, seq: uint64(i)})
 	}
-	buf = o.take(buf[:0])
+	buf = o.nextBatch(buf[:0])
 	o.drained = false
 	return buf
 }

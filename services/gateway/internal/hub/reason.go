@@ -1,6 +1,6 @@
 package hub
 
-// Reason names why a connection ended or was refused. It is the metric label and log value.
+// Reason says why a connection ended or was refused. It is the metric label and log value.
 type Reason string
 
 // The reasons why connections end.
@@ -9,9 +9,9 @@ const (
 	ReasonLost           Reason = "lost"        // the socket went away and, if reliable, was not recovered in time
 	ReasonPing           Reason = "ping"        // no answer to pings
 	ReasonSlow           Reason = "slow"        // more waited for the client than an outbox holds
-	ReasonUnacked        Reason = "unacked"     // more is unacknowledged than a reliable connection may have
+	ReasonUnacked        Reason = "unacked"     // more is unacknowledged than is kept for a reliable connection
 	ReasonMessagesMissed Reason = "missed"      // messages may have been missed while the bus was away
-	ReasonHandedOver     Reason = "handed_over" // another node has taken it over
+	ReasonHandedOver     Reason = "handed_over" // it was handed over to another node
 	ReasonRequested      Reason = "requested"   // the application closed it
 	ReasonRemoved        Reason = "removed"     // its tenant is not among the settings any more
 	ReasonDrain          Reason = "drain"       // the node shuts down

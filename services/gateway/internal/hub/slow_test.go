@@ -25,7 +25,7 @@ func BenchmarkSlowReceiver(b *testing.B) {
 			f.Send(slow, large)
 		}
 		<-f.written()
-		if slow.out == nil {
+		if slow.outbox == nil {
 			b.Fatal("got a receiver that keeps up, want a slow one")
 		}
 		beside.add(f)

@@ -8,11 +8,12 @@ const (
 	maxWaitingBytes = 16 << 20
 )
 
-var tooMuchUnacked = ReasonUnacked.Closing("More than 1000 messages or 16 MiB are unacknowledged.")
+var unackedOverflow = ReasonUnacked.Closing("More than 1000 messages or 16 MiB are unacknowledged.")
 
-// unacked is what a reliable connection was sent and has not acknowledged, oldest first: messages with
-// consecutive numbers. The messages are shared with other connections.
-type unacked struct {
+// unackedBuffer is what a reliable connection was sent and has not acknowledged, oldest first: messages with
+// consecutive numbers (client-json.md section 8). The messages are shared with other connections. It is a ring that grows with
+// what is in it: most connections acknowledge at once, and an idle one should cost next to nothing.
+type unackedBuffer struct {
 	last  uint64 // number of the newest message ever
 	ring  []*Message
 	first int // index of the oldest
@@ -20,10 +21,10 @@ type unacked struct {
 	bytes int
 }
 
-// add numbers a message, if it can be kept.
-func (u *unacked) add(m *Message) (seq uint64, ok bool) {
+// add gives a message the next number and keeps it. ok is false when too much is kept already.
+func (u *unackedBuffer) add(m *Message) (seq uint64, ok bool) {
 	if u.full(m) {
-		u.forgetExpired(time.Now().UnixMilli())
+		u.dropExpired(time.Now().UnixMilli())
 		if u.full(m) {
 			return 0, false
 		}
@@ -38,27 +39,27 @@ func (u *unacked) add(m *Message) (seq uint64, ok bool) {
 	return u.last, true
 }
 
-func (u *unacked) full(m *Message) bool {
+func (u *unackedBuffer) full(m *Message) bool {
 	return u.n == maxWaiting || u.bytes+len(m.envelope.JSON) > maxWaitingBytes
 }
 
-// forgetExpired makes room: what has expired is not sent again. Behind a message that has not it stays, as numbers are
-// told by places.
-func (u *unacked) forgetExpired(now int64) {
+// dropExpired makes room: what has expired is not sent again. What has expired behind a message that has not is kept, since a
+// message's number follows from its place.
+func (u *unackedBuffer) dropExpired(now int64) {
 	for u.n > 0 && u.ring[u.first].expired(now) {
-		u.forget()
+		u.dropOldest()
 	}
 }
 
-// forget forgets the oldest message.
-func (u *unacked) forget() {
+// dropOldest drops the oldest message.
+func (u *unackedBuffer) dropOldest() {
 	u.bytes -= len(u.ring[u.first].envelope.JSON)
 	u.ring[u.first] = nil
 	u.first = (u.first + 1) % len(u.ring)
 	u.n--
 }
 
-func (u *unacked) grow() {
+func (u *unackedBuffer) grow() {
 	ring := make([]*Message, min(max(2*len(u.ring), 8), maxWaiting))
 	for i := range u.n {
 		ring[i] = u.ring[(u.first+i)%len(u.ring)]
@@ -66,10 +67,10 @@ func (u *unacked) grow() {
 	u.ring, u.first = ring, 0
 }
 
-// trim forgets the messages up to and including number seq.
-func (u *unacked) trim(seq uint64) {
+// trim drops the messages up to and including number seq.
+func (u *unackedBuffer) trim(seq uint64) {
 	for u.n > 0 && u.last-uint64(u.n)+1 <= seq {
-		u.forget()
+		u.dropOldest()
 	}
 	if u.n == 0 && len(u.ring) > 64 {
 		u.ring, u.first = nil, 0
@@ -77,7 +78,7 @@ func (u *unacked) trim(seq uint64) {
 }
 
 // each calls f with the messages, oldest first.
-func (u *unacked) each(f func(seq uint64, m *Message)) {
+func (u *unackedBuffer) each(f func(seq uint64, m *Message)) {
 	for i := range u.n {
 		f(u.last-uint64(u.n)+1+uint64(i), u.ring[(u.first+i)%len(u.ring)])
 	}
