@@ -4,6 +4,7 @@ import { api } from "./api";
 import { openConnection } from "./connection";
 import { notify } from "./notify";
 import { goTo } from "./route";
+import { storage } from "./storage";
 import { Store } from "./store";
 import { savedTheme, setTheme } from "./theme";
 import { storeKey } from "./use";
@@ -14,8 +15,8 @@ setTheme(savedTheme());
 const store = new Store({
   api,
   openLink: openConnection,
-  storage: localStorage,
-  tabStorage: sessionStorage,
+  storage: storage(() => localStorage),
+  tabStorage: storage(() => sessionStorage),
   alert: (alert) => notify(alert, () => goTo({ pane: "chat", chatId: alert.chatId })),
 });
 

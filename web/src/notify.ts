@@ -5,12 +5,16 @@ import type { Alert } from "./store";
 export type Permission = "unsupported" | "default" | "granted" | "denied";
 
 export function permission(): Permission {
-  return isSecureContext && "Notification" in window ? Notification.permission : "unsupported"; // over http it is "denied", which nobody can change
+  return available() ? Notification.permission : "unsupported"; // over http it is "denied", which nobody can change
+}
+
+function available(): boolean {
+  return isSecureContext && typeof window.Notification === "function";
 }
 
 /** Asks; to be called when somebody has pressed a button for it. */
 export async function askPermission(): Promise<Permission> {
-  return "Notification" in window ? Notification.requestPermission() : "unsupported";
+  return available() ? Notification.requestPermission() : "unsupported";
 }
 
 const mostBody = 140;

@@ -6,6 +6,7 @@
 import { reactive } from "vue";
 import { ApiError, type Api, type ChatKind, type Config, type Me, type MemberState, type WireChat } from "./api";
 import { isRecord, Lost, parseRecord, Refused, type Link, type LinkState, type OpenLink } from "./connection";
+import type { Kept } from "./storage";
 import { Timeline, type MessageLine } from "./timeline";
 import { Unsent } from "./unsent";
 import { uuid } from "./uuid";
@@ -72,9 +73,9 @@ export interface Options {
   api: Api;
   openLink: OpenLink;
   /** Remembers open tabs; may lack. */
-  storage?: Pick<Storage, "getItem" | "setItem">;
+  storage?: Kept;
   /** Keeps what is unsent as long as the tab; may lack. */
-  tabStorage?: Pick<Storage, "getItem" | "setItem">;
+  tabStorage?: Kept;
   alert?: (alert: Alert) => void;
 }
 

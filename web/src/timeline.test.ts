@@ -26,7 +26,7 @@ describe("Timeline", () => {
     t.hear("bob", "first live", "a", 3, now);
     expect(texts(t)).toEqual(["text 1", "text 2", "first live", "second live"]);
 
-    const last = t.mergeNewest({ messages: [stored(3, "second live", "b"), stored(4, "first live", "a", "bob")] }, now);
+    const last = t.mergeNewest({ messages: [stored(3, "second live", "b"), stored(4, "first live", "a", "bob")], next: 3 }, now);
     expect(texts(t)).toEqual(["text 1", "text 2", "second live", "first live"]);
     expect(last).toBe(4);
   });
@@ -54,6 +54,35 @@ describe("Timeline", () => {
     t.hear("old", "hi", undefined, 1, now);
     t.mergeNewest({ messages: [stored(1, "hi", "made-by-server", "old")] }, now);
     expect(texts(t)).toEqual(["hi"]);
+  });
+
+  it("keeps the order of a busy chat when the newest page begins after what was heard first", () => {
+    const t = timeline();
+    t.mergeNewest({ messages: [] }, now);
+    for (let n = 1; n <= 60; n++) t.hear("ada", `text ${n}`, `k${n}`, n, now);
+    const page = Array.from({ length: 50 }, (_, i) => stored(i + 11));
+    expect(t.mergeNewest({ messages: page, next: 11 }, now)).toBe(60);
+    expect(texts(t)).toEqual(page.map((m) => m.text));
+    expect(t.older).toBe(11); // from where the first ten come back
+    t.mergeOlder({ messages: Array.from({ length: 10 }, (_, i) => stored(i + 1)) });
+    expect(texts(t)).toEqual(Array.from({ length: 60 }, (_, i) => `text ${i + 1}`));
+  });
+
+  it("forgets what has been deleted, in the middle and at the end", () => {
+    const t = timeline();
+    t.mergeNewest({ messages: [stored(1), stored(2), stored(3), stored(4)] }, now);
+    t.hear("bob", "live", "l", 5, now);
+    t.send("ada", "on its way", "s", now);
+    t.mergeNewest({ messages: [stored(1), stored(3)] }, now);
+    expect(texts(t)).toEqual(["text 1", "text 3", "live", "on its way"]);
+  });
+
+  it("keeps what it knows of before the newest page", () => {
+    const t = timeline();
+    t.mergeNewest({ messages: [stored(3), stored(4)], next: 3 }, now);
+    t.mergeOlder({ messages: [stored(1), stored(2)] });
+    t.mergeNewest({ messages: [stored(4), stored(5)], next: 4 }, now);
+    expect(texts(t)).toEqual(["text 1", "text 2", "text 3", "text 4", "text 5"]);
   });
 
   it("starts over when history has moved on beyond the newest page", () => {

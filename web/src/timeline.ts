@@ -67,7 +67,10 @@ export class Timeline {
       this.older = page.next;
     }
     this.loaded = true;
+    const told = idsOf(page);
+    const heard = this.messages().filter((l) => !l.stored && told.has(l.id)); // live, before history told
     this.merge(page.messages);
+    this.dropMissing(page, heard);
     this.lines = this.lines.filter((l) => l.kind === "note" || l.stored || l.state !== "sent" || now - l.at < storedWithinMs);
     return this.renumber(page.messages.at(-1)?.seq ?? 0);
   }
@@ -136,6 +139,19 @@ export class Timeline {
     }
   }
 
+  // From its first message on, the newest page is all that history has: what was known of that stretch and is not in it has
+  // been deleted. A live line that came before one of the page's is older than the page; it comes back with the older ones.
+  private dropMissing(page: WirePage, heard: MessageLine[]): void {
+    const known = idsOf(page);
+    const first = page.next === undefined ? 0 : (page.messages[0]?.seq ?? 0);
+    const arrival = page.next === undefined ? 0 : Math.min(...heard.map((l) => l.arrival), Infinity);
+    const deleted = (l: MessageLine): boolean => l.stored && l.position >= first && !known.has(l.id);
+    const older = (l: MessageLine): boolean => !l.stored && l.state === "sent" && arrival !== Infinity && l.arrival < arrival;
+    const dropped = new Set<Line>(this.messages().filter((l) => deleted(l) || older(l)));
+    if (this.messages().some(older)) this.older = page.next;
+    this.lines = this.lines.filter((l) => !dropped.has(l));
+  }
+
   // Lines that history does not know yet follow those it knows, in the order in which they came.
   private renumber(last: number): number {
     const stored = this.messages().reduce((most, m) => (m.stored ? Math.max(most, m.position) : most), last);
@@ -162,6 +178,10 @@ export class Timeline {
 
 function byPlace(a: Line, b: Line): number {
   return a.position === b.position ? a.arrival - b.arrival : a.position - b.position;
+}
+
+function idsOf(page: WirePage): Set<string> {
+  return new Set(page.messages.map((m) => lineId(m.userId, m.key)));
 }
 
 function lineId(authorId: string, key: string): string {

@@ -3,6 +3,8 @@
 // It is kept with the tab: a reload loses nothing, two tabs do not get in each other's way, and nothing is left behind on
 // a shared computer once the tab is closed.
 
+import type { Kept } from "./storage";
+
 export interface Waiting {
   chatId: string;
   key: string; // a message that the server has got after all is the same one by its key
@@ -11,13 +13,13 @@ export interface Waiting {
 }
 
 export class Unsent {
-  readonly #storage: Pick<Storage, "getItem" | "setItem"> | undefined;
+  readonly #storage: Kept | undefined;
   readonly #name: string;
   #drafts = new Map<string, string>();
   #waiting: Waiting[] = [];
 
   /** What is kept for a user. Without a storage it is kept as long as the page. */
-  constructor(storage: Pick<Storage, "getItem" | "setItem"> | undefined, userId: string) {
+  constructor(storage: Kept | undefined, userId: string) {
     this.#storage = storage;
     this.#name = `chatr.unsent.${userId}`;
     try {
