@@ -20,6 +20,9 @@ func TestDocsConfiguration(t *testing.T) {
 	var table bytes.Buffer
 	config.WriteMarkdown(&table, &settings{})
 	want := bytes.Replace(head, []byte("{{settings}}\n"), table.Bytes(), 1)
+	var tenants bytes.Buffer
+	config.WriteExample(&tenants, &settings{}, "tenants")
+	want = bytes.Replace(want, []byte("{{tenants}}\n"), tenants.Bytes(), 1)
 	const file = "../../docs/configuration.md"
 	if *update {
 		if err := os.WriteFile(file, want, 0o644); err != nil {

@@ -30,7 +30,7 @@ func commands() []command {
 		{"token", "print a client access URL", runToken},
 		{"load", "drive load at an endpoint, measure it, and check that nothing was lost", runLoad},
 		{"health", "check that a URL answers 2xx; for container checks", runHealth},
-		{"settings", "print every setting as Markdown", runSettings},
+		{"settings", "print every setting as Markdown, or --schema: as a JSON schema", runSettings},
 		{"version", "print the version", runVersion},
 	}
 }

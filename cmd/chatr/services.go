@@ -11,6 +11,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
 	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/sqlitelog"
@@ -136,10 +137,14 @@ func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string)
 // configured, else what gateways with the same settings announce.
 func (s *settings) origins(t *tenant.Tenant) []string {
 	switch {
-	case len(s.Chat.Origins) > 0:
-		return s.Chat.Origins
-	case s.Gateway.Upstream.Origin != "":
-		return []string{s.Gateway.Upstream.Origin}
+	case len(s.Chat.AcceptedHosts) > 0:
+		hosts := make([]string, len(s.Chat.AcceptedHosts))
+		for i, host := range s.Chat.AcceptedHosts {
+			hosts[i] = httpx.HostOf(host)
+		}
+		return hosts
+	case s.Gateway.Upstream.PublicURL != "":
+		return []string{httpx.HostOf(s.Gateway.Upstream.PublicURL)}
 	}
 	return []string{t.Origin()}
 }
@@ -164,8 +169,8 @@ func (p *process) newEvents(s *settings, tenants tenant.Source, store chat.Store
 
 func (p *process) newAPI(s *settings, tenants tenant.Source, store chat.Store, client *dataplane.Client) (*api.Service, error) {
 	a, err := api.New(api.Config{
-		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, SessionKey: s.Auth.SessionKey, PublicURL: s.Chat.PublicURL, ClientEndpoint: s.Chat.Endpoint,
-		Proxies: s.Chat.Proxies, NoGuests: !s.Auth.Guests, LegacyGuests: s.Auth.LegacyGuests, IdleAfter: s.Chat.IdleAfter, SessionTime: s.Auth.SessionTime,
+		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, SessionKey: s.Auth.SessionKey, PublicURL: s.Chat.PublicURL, GatewayPublicURL: s.pageGateways,
+		TrustedProxies: s.Chat.TrustedProxies, NoGuests: !s.Auth.Guests, LegacyGuests: s.Auth.LegacyGuests, IdleAfter: s.Chat.IdleAfter, SessionTime: s.Auth.SessionTime,
 	}, api.Deps{
 		Store: store, Gateway: client, Web: web.Dist(), Logger: p.log, Metrics: p.metrics,
 		Keys: func() tenant.Keys { return currentKeys(tenants, s.Chat.Tenant) },

@@ -2,15 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -26,8 +28,8 @@ type settings struct {
 	OpsListen             string `help:"address of /metrics, /healthz, /readyz and /debug/pprof; empty: none for standalone, :9090 for the others"`
 	Data                  string `default:"./data" help:"standalone: folder for everything that is kept"`
 
-	AccessKey          string `secret:"true" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
-	AccessKeySecondary string `secret:"true" help:"a second valid key, for replacing the first without dropping anyone"`
+	AccessKey          string `secret:"true" min:"32" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
+	AccessKeySecondary string `secret:"true" min:"32" help:"a second valid key, for replacing the first without dropping anyone"`
 
 	Emulator bool `help:"standalone: accept the well-known key of the vendor's emulator as well, so that its connection string works; for loopback addresses only"`
 
@@ -42,92 +44,82 @@ type settings struct {
 	Auth struct {
 		Guests       bool          `default:"true" help:"people may sign in with a name alone"`
 		LegacyGuests bool          `help:"accept the original Chatr's browser client, which has no sign-in; anybody can then take any unprefixed user id"`
-		SessionKey   string        `secret:"true" help:"signs session cookies; at least 32 characters; standalone makes one"`
-		SessionTime  time.Duration `default:"720h" help:"how long a session lasts"`
+		SessionKey   string        `secret:"true" min:"32" help:"signs session cookies; at least 32 characters; standalone makes one"`
+		SessionTime  time.Duration `default:"720h" min:"1s" max:"87600h" help:"how long a session lasts"`
 	}
 	Chat struct {
-		Tenant    string        `default:"default" help:"tenant that the chat belongs to"`
-		Hub       string        `default:"chat" help:"hub that the chat uses"`
-		Origins   []string      `help:"gateways that the events service listens to, by the host name they announce (gateway.upstream.origin); *: any; empty: what gateways with the same settings announce"`
-		IdleAfter time.Duration `default:"60s" help:"time without mouse, key, touch or scroll until a person is shown as idle"`
-		PublicURL string        `help:"public address of the page, such as https://chat.example.com; empty: what each request says"`
-		Proxies   int           `help:"reverse proxies in front of the API service that append to X-Forwarded-For"`
-		Endpoint  string        `help:"public address of the gateways, such as https://chat.example.com; empty: the one the page was asked under"`
-		LogAge    time.Duration `default:"168h" help:"how long the message log keeps what nobody has read"`
-		LogLength int64         `default:"1000000" help:"how many messages the message log keeps"`
+		Tenant         string               `default:"default" help:"tenant that the chat belongs to"`
+		Hub            string               `default:"chat" help:"hub that the chat uses"`
+		AcceptedHosts  []string             `old:"chat.origins" help:"gateways that the events service listens to, by the host that they announce (gateway.upstream.publicUrl); *: any; empty: what gateways with the same settings announce"`
+		IdleAfter      time.Duration        `default:"60s" min:"1s" max:"24h" help:"time without mouse, key, touch or scroll until a person is shown as idle"`
+		PublicURL      string               `help:"public address of the page, such as https://chat.example.com; empty: what each request says"`
+		TrustedProxies httpx.TrustedProxies `old:"chat.proxies" help:"reverse proxies in front of the API service, whose X-Forwarded-For says who signs in: their addresses and ranges, or one whole number: how many of them append to it; none: nobody is believed"`
+		Endpoint       string               `instead:"gateway.publicUrl" help:"public address of the gateways for the page alone"`
+		LogAge         time.Duration        `default:"168h" min:"1s" max:"87600h" help:"how long the message log keeps what nobody has read"`
+		LogLength      int64                `default:"1000000" min:"1" max:"1000000000" help:"how many messages the message log keeps"`
 	}
 	Log     obs.Config
-	Tenants []tenant.Tenant `file:"only" help:"tenants and their hubs, read again when the file changes; see below"`
+	Tenants []tenant.Tenant `file:"only" alone:"true" help:"tenants and their hubs, read again when the file changes; see below"`
+
+	pageGateways string // where the page finds the gateways; empty: where the page itself is
 }
 
 // minKey is the least length of a key that signs.
 const minKey = 32
 
-// load reads the settings of a command, and says from which files.
-func load(name string, args []string, out io.Writer) (s *settings, files []string, err error) {
-	s = &settings{}
-	files, err = config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
-	if errors.Is(err, config.ErrHelp) {
+// load reads the settings of a command.
+func load(name string, args []string, out io.Writer) (*settings, *config.Loaded, error) {
+	s := &settings{}
+	loaded, err := config.Load(s, name, config.Source{Args: args, Env: os.Environ()}, out)
+	if loaded == nil {
 		return nil, nil, err
 	}
-	return s, files, errors.Join(err, s.validate())
+	s.pageGateways = s.findPageGateways(loaded)
+	return s, loaded, errors.Join(err, loaded.Validate(), wrongItems(loaded), s.checkRenamed(loaded))
 }
 
-// validate reports everything that is wrong for any command.
-func (s *settings) validate() error {
+// Validate reports what is wrong for any command, beyond what the declarations say.
+func (s *settings) Validate() error {
 	var problems []error
-	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	wrong := func(path, format string, args ...any) {
+		problems = append(problems, config.Errorf(path, format, args...))
+	}
 	for _, a := range [][2]string{{"listen", s.Listen}, {"tlsListen", s.TLSListen}, {"opsListen", s.OpsListen}} {
 		if _, _, err := net.SplitHostPort(a[1]); a[1] != "" && err != nil {
-			wrong("%s %q must have a port, such as 127.0.0.1:8080, or :8080 for all addresses", a[0], a[1])
-		}
-	}
-	for _, k := range [][2]string{{"accessKey", s.AccessKey}, {"accessKeySecondary", s.AccessKeySecondary}, {"auth.sessionKey", s.Auth.SessionKey}} {
-		if k[1] != "" && len(k[1]) < minKey {
-			wrong("%s has %d characters; it needs at least %d", k[0], len(k[1]), minKey)
+			wrong(a[0], "%q must have a port, such as 127.0.0.1:8080, or :8080 for all addresses", a[1])
 		}
 	}
 	if s.AccessKeySecondary != "" && s.AccessKey == "" {
-		wrong("accessKeySecondary is set without accessKey")
+		wrong("accessKeySecondary", "is set without accessKey; set accessKey, which is used first")
 	}
-	for _, e := range append([]string{s.Gateway.URL, s.Gateway.PublicEndpoint}, s.Gateway.AcceptedEndpoints...) {
-		if e != "" && !isEndpoint(e) {
-			wrong("gateway endpoint %q must be http://host[:port] or https://host[:port]", e)
+	for _, a := range [][2]string{{"gateway.url", s.Gateway.URL}, {"chat.publicUrl", s.Chat.PublicURL}, {"chat.endpoint", strings.Replace(s.Chat.Endpoint, "ws", "http", 1)}} {
+		if err := httpx.CheckPublicURL(a[1]); a[1] != "" && err != nil {
+			wrong(a[0], "%.140q %w", a[1], err)
 		}
 	}
-	for _, d := range []struct {
-		name         string
-		value, least time.Duration
-	}{
-		{"gateway.drainTime", s.Gateway.DrainTime, time.Millisecond},
-		{"auth.sessionTime", s.Auth.SessionTime, time.Second},
-		{"chat.idleAfter", s.Chat.IdleAfter, time.Second},
-	} {
-		if d.value < d.least {
-			wrong("%s is %v; it must be at least %v", d.name, d.value, d.least)
-		}
-	}
-	for _, n := range []struct {
-		name         string
-		value, least int64
-	}{
-		{"gateway.handshakes", int64(s.Gateway.Handshakes), 1},
-		{"gateway.upstream.lifecycleQueue", int64(s.Gateway.Upstream.LifecycleQueue), 1},
-		{"gateway.upstream.inFlight", int64(s.Gateway.Upstream.InFlight), 1},
-		{"chat.proxies", int64(s.Chat.Proxies), 0},
-		{"chat.logLength", s.Chat.LogLength, 1},
-	} {
-		if n.value < n.least {
-			wrong("%s is %d; it must be at least %d", n.name, n.value, n.least)
+	for i, host := range s.Chat.AcceptedHosts {
+		if err := httpx.CheckAcceptedHost(host); host != "*" && err != nil {
+			wrong(fmt.Sprintf("chat.acceptedHosts[%d]", i), "%.140q %w, or *", host, err)
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// isEndpoint tells whether e is where a server can be reached over http.
-func isEndpoint(e string) bool {
-	u, err := url.Parse(e)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+// checkRenamed reports a setting that is given by its name and by the one that it had for a part of it.
+func (s *settings) checkRenamed(loaded *config.Loaded) error {
+	if s.Chat.Endpoint != "" && s.Gateway.PublicURL != "" && !loaded.Used("gateway.publicEndpoint") {
+		return errors.New("gateway.publicUrl and chat.endpoint are both given; keep gateway.publicUrl, where the page finds the gateways too")
+	}
+	return nil
+}
+
+// findPageGateways returns where the page finds the gateways; empty: where the page itself is. Only what is given by its present name
+// counts: by its former name gateway.publicUrl was for tokens that are asked for, and nothing else.
+func (s *settings) findPageGateways(loaded *config.Loaded) string {
+	if s.Chat.Endpoint != "" || loaded.Used("gateway.publicEndpoint") {
+		return s.Chat.Endpoint
+	}
+	return s.Gateway.PublicURL
 }
 
 // require reports the settings among these that are empty.
@@ -141,7 +133,20 @@ func require(settings ...[2]string) error {
 	return errors.Join(problems...)
 }
 
-func runSettings(_ context.Context, _ []string, out io.Writer) error {
+// runSettings prints the settings for people, or with --schema the JSON schema of a settings file for tools.
+func runSettings(_ context.Context, args []string, out io.Writer) error {
+	switch {
+	case len(args) == 1 && args[0] == "--schema":
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(config.Schema(&settings{}))
+	case len(args) > 0:
+		return errors.New("usage: chatr settings, for Markdown, or chatr settings --schema, for the JSON schema of a settings file")
+	}
 	config.WriteMarkdown(out, &settings{})
+	fmt.Fprint(out, "\n```yaml\n")
+	config.WriteExample(out, &settings{}, "tenants")
+	fmt.Fprint(out, "```\n")
 	return nil
 }

@@ -18,7 +18,7 @@ type single struct {
 }
 
 func (c single) run(ctx context.Context, args []string, out io.Writer) error {
-	s, files, err := load(c.name, args, out)
+	s, loaded, err := load(c.name, args, out)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error {
-		return reload(groupCtx, files, tenants, fileTenants, args, p.log)
+		return reload(groupCtx, loaded.Files, tenants, fileTenants, args, p.log)
 	})
 	group.Go(func() error {
 		return p.run(groupCtx, service, handler, either(s.Listen, ":8080"), either(s.OpsListen, ":9090"))

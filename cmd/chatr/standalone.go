@@ -31,7 +31,7 @@ const (
 // standalone runs every service in this process. They call each other over loopback HTTP all the same, so that
 // there is one path to test.
 func standalone(ctx context.Context, args []string, out io.Writer) error {
-	s, files, err := load("standalone", args, out)
+	s, loaded, err := load("standalone", args, out)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
-	group.Go(func() error { return reload(groupCtx, files, tenants, complete, args, p.log) })
+	group.Go(func() error { return reload(groupCtx, loaded.Files, tenants, complete, args, p.log) })
 	group.Go(func() error {
 		defer stopWork() // the gateway leaves first: its goodbyes need the others
 		return services.gateway.Run(mergeDone(ctx, groupCtx))

@@ -123,15 +123,15 @@ func TestOneStandalonePerFolder(t *testing.T) {
 
 func TestWrongSettingsAreNamed(t *testing.T) {
 	for flags, want := range map[string]string{
-		"--redis-url nonsense":           "redis.url",
-		"--postgres-url nonsense":        "Postgres",
-		"--chat-public-url nonsense":     "nonsense",
-		"--chat-endpoint nonsense":       "nonsense",
-		"--listen 8080":                  `listen "8080" must have a port`,
-		"--gateway-public-endpoint host": `endpoint "host"`,
-		"--gateway-handshakes -1":        "gateway.handshakes is -1",
-		"--chat-idle-after 1ms":          "chat.idleAfter is 1ms",
-		"--access-key short":             "accessKey has 5 characters",
+		"--redis-url nonsense":       "redis.url",
+		"--postgres-url nonsense":    "Postgres",
+		"--chat-public-url nonsense": "nonsense",
+		"--chat-endpoint nonsense":   "nonsense",
+		"--listen 8080":              `listen "8080" must have a port`,
+		"--gateway-public-url host":  `gateway.publicUrl "host"`,
+		"--gateway-handshakes -1":    "gateway.handshakes is -1",
+		"--chat-idle-after 1ms":      "chat.idleAfter is 1ms",
+		"--access-key short":         "accessKey has 5 characters",
 	} {
 		args := append([]string{"--listen", "127.0.0.1:0", "--tls-listen", "", "--data", t.TempDir()}, strings.Fields(flags)...)
 		if err := standalone(t.Context(), args, io.Discard); err == nil || !strings.Contains(err.Error(), want) {

@@ -114,8 +114,11 @@ func reload(ctx context.Context, files []string, tenants *tenant.Static, complet
 // setTenants reads the settings anew.
 func setTenants(tenants *tenant.Static, complete completer, args []string) error {
 	var s settings
-	_, err := config.Load(&s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
-	if err = errors.Join(err, s.validate()); err != nil {
+	loaded, err := config.Load(&s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
+	if loaded != nil {
+		err = errors.Join(err, loaded.Validate(), wrongItems(loaded))
+	}
+	if err != nil {
 		return err
 	}
 	list, err := complete(&s)
@@ -123,6 +126,14 @@ func setTenants(tenants *tenant.Static, complete completer, args []string) error
 		return err
 	}
 	return tenants.Set(list...)
+}
+
+func wrongItems(loaded *config.Loaded) error {
+	var problems []error
+	for _, list := range loaded.Wrong {
+		problems = append(problems, list...)
+	}
+	return errors.Join(problems...)
 }
 
 // digest returns a hash of files, nil while one of them cannot be read.

@@ -1,33 +1,43 @@
 // Package config fills one struct from defaults, a YAML file, the environment and flags, each over the one before.
 //
-// A field's path is its one name: Redis.URL is `redis: {url: …}` in the file, CHATR_REDIS_URL in the environment
-// and --redis-url as a flag. A name that no field has is an error wherever it stands. Tags:
+// A field is the one declaration of a setting, and its path is the setting's one name: Redis.URL is `redis: {url: …}` in
+// the file, CHATR_REDIS_URL in the environment and --redis-url as a flag. A name that no field has is an error
+// wherever it stands. Tags:
 //
-//	default:"20s"    the value when nothing sets it
-//	help:"…"         one line for --help and the documentation
-//	secret:"true"    may hold a secret: also read from the file named by CHATR_…_FILE or --…-file, never printed
-//	file:"only"      read from the YAML file alone, by yaml's own rules (for lists and maps)
-//	config:"-"       not a setting
+//	default:"20s"       the value when nothing sets it
+//	min:"1s" max:"10m"  bounds of numbers and durations, and of the length of strings that are not empty
+//	unit:"bytes"        what that length is counted in, instead of characters
+//	oneof:"info warn"   allowed values of a string, or of the items of a list; case:"any" allows any letter case,
+//	                    noun:"level" says in errors what one is
+//	help:"…"            what --help and the documentation say
+//	example:"['*']"     YAML for the documentation, in lists of mappings
+//	old:"redis.uri"     former names, separated by spaces: they still work, and Loaded.Renamed has what used them.
+//	                    Within lists of mappings a former name is a key in the same mapping
+//	instead:"redis.url" the setting is on its way out: it still works, Loaded.Renamed has it, and documents do not
+//	secret:"true"       may hold a secret: also read from the file named by CHATR_…_FILE or --…-file, never printed
+//	required:"true"     for schemas, within lists of mappings
+//	file:"only"         neither a flag nor in the environment; lists of mappings are so by themselves
+//	alone:"true"        an item of this list of mappings that is wrong is no error of Load; see Loaded.Wrong
+//	yaml:"keysURL"      another key in the file than the field's name in camelCase
+//	config:"-"          not a setting
 //
-// Fields are strings, booleans, integers, durations, lists of strings (comma-separated outside the file) and
-// structs of these.
+// Fields are strings, booleans, integers, durations, lists of strings (comma-separated outside the file), types that
+// implement Value, structs of these, and lists of such structs.
+//
+// The same declarations give the documentation (WriteMarkdown, WriteExample), a JSON schema (Schema), and whatever else
+// walks through Describe.
 package config
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
-	"unicode"
-
-	"go.yaml.in/yaml/v3"
 )
 
 const envPrefix = "CHATR_"
@@ -39,6 +49,10 @@ type Source struct {
 
 	// Intro says in --help where settings come from, for a command that does not read all of the above.
 	Intro string
+
+	// Others points to a struct of settings that other commands have: they may stand in the file and the environment,
+	// are not looked at, and are no flags. A file that the environment names need not be there then.
+	Others any
 }
 
 const defaultIntro = `Each flag can also be set in the environment (--redis-url is CHATR_REDIS_URL) or in the
@@ -47,227 +61,219 @@ YAML file (redis: {url: …}). Flags win over environment over file over default
 // ErrHelp says that --help was asked for and printed.
 var ErrHelp = flag.ErrHelp
 
+// Loaded is what is known of settings beside their values.
+type Loaded struct {
+	// Files are those that settings were read from, those of secrets among them: what to look at for changes.
+	Files []string
+	// Empty says that there is a file and that it says nothing.
+	Empty bool
+	// Renamed are the former names that were used.
+	Renamed []Renamed
+	// Wrong has what is wrong with items of lists that are tagged alone, by their path, such as tenants[2].
+	Wrong map[string][]error
+
+	into   any
+	places map[string]string // where settings were given, by path
+}
+
+// Renamed is a setting that was given by a former name.
+type Renamed struct {
+	Old, New string // in the form in which it was given: a path, a variable or a flag
+	Place    string // file and line; empty outside of the file
+	Path     string // the former path: gateway.proxies
+}
+
 // Load fills the struct that into points to. The file is named by --config or CHATR_CONFIG; none is fine. Usage
-// goes to out when --help is among the flags, and the error is then ErrHelp. All wrong settings are reported at once.
-// It returns the files that settings were read from, those of secrets among them: what to look at for changes.
-func Load(into any, name string, s Source, out io.Writer) (files []string, err error) {
-	fields := Fields(into)
-	for _, f := range fields {
-		if d := f.tag.Get("default"); d != "" {
-			if err := f.set(d); err != nil {
-				panic(fmt.Sprintf("default of %s: %v", f.Name, err))
-			}
-		}
+// goes to out when --help is among the flags, and the error is then ErrHelp. All wrong settings are reported at once, each
+// with where it stands. What settings must be together, Loaded.Validate reports. The Loaded is there with an error too,
+// but for ErrHelp and flags that cannot be understood.
+func Load(into any, name string, s Source, out io.Writer) (*Loaded, error) {
+	Defaults(into)
+	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Wrong: map[string][]error{}}, fields: Fields(into), others: map[string]bool{}}
+	if s.Others != nil {
+		l.know(Describe(reflect.TypeOf(s.Others)))
 	}
-	flags, given, err := parseFlags(fields, name, s, out)
+	given, rest, err := l.parseFlags(name, s, out)
 	if err != nil {
 		return nil, err
 	}
 	env := environment(s.Env)
-	file := given["config"]
+	file, optional := given["config"], false
 	if file == "" {
-		file = env["CHATR_CONFIG"]
+		file, optional = env["CHATR_CONFIG"], s.Others != nil
 	}
-	var problems []error
 	if file != "" {
-		files = append(files, file)
-		problems = append(problems, loadFile(fields, file)...)
+		l.loadFile(file, optional)
 	}
-	problems = append(problems, loadEnv(fields, env)...)
-	problems = append(problems, loadFlags(fields, given)...)
-	if rest := flags.Args(); len(rest) > 0 {
-		problems = append(problems, fmt.Errorf("unexpected argument %q", rest[0]))
+	l.loadEnv(env)
+	l.loadFlags(given)
+	if len(rest) > 0 {
+		l.problem("", "unexpected argument %q", rest[0])
 	}
-	return append(files, secretFiles(fields, env, given)...), errors.Join(problems...)
+	return l.Loaded, errors.Join(l.problems...)
 }
 
-// secretFiles are the files that hold secrets, by environment and flags.
-func secretFiles(fields []Field, env, given map[string]string) (files []string) {
-	for _, f := range fields {
-		if !f.Secret {
-			continue
-		}
-		for _, file := range []string{env[f.Env+"_FILE"], given[f.Flag+"-file"]} {
-			if file != "" {
-				files = append(files, file)
-			}
-		}
-	}
-	return files
+type loader struct {
+	*Loaded
+	fields   []Field
+	others   map[string]bool // paths of settings that are not looked at
+	problems []error
 }
 
-// Field is one setting.
-type Field struct {
-	Name     string // its path, as in the file: redis.url
-	Flag     string // without the dashes
-	Env      string
-	Type     string
-	Default  string
-	Help     string
-	Secret   bool
-	FileOnly bool
-
-	value reflect.Value
-	tag   reflect.StructTag
+// know adds settings that are not looked at, by their paths and former paths.
+func (l *loader) know(settings []Setting) {
+	for _, s := range settings {
+		l.others[s.Path] = true
+		for _, old := range s.Old {
+			l.others[old] = true
+		}
+		if s.Kind == KindGroup {
+			l.know(s.Members)
+		}
+	}
 }
 
-// Fields lists the settings of the struct that v points to, in order of declaration.
-func Fields(v any) []Field { return appendFields(nil, nil, reflect.ValueOf(v).Elem()) }
-
-func appendFields(list []Field, path []string, v reflect.Value) []Field {
-	for i := range v.NumField() {
-		sf := v.Type().Field(i)
-		if !sf.IsExported() || sf.Tag.Get("config") == "-" {
-			continue
-		}
-		words := splitWords(sf.Name)
-		fieldPath := append(slices.Clone(path), strings.Join(words, "-"))
-		fileOnly := sf.Tag.Get("file") == "only"
-		if sf.Type.Kind() == reflect.Struct && !fileOnly {
-			if sf.Anonymous {
-				fieldPath = path
-			}
-			list = appendFields(list, fieldPath, v.Field(i))
-			continue
-		}
-		list = append(list, newField(fieldPath, sf, v.Field(i), fileOnly))
+// problem reports what is wrong at a place: file and line, a variable, or a flag.
+func (l *loader) problem(place, format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	if place != "" {
+		err = fmt.Errorf("%s: %w", place, err)
 	}
-	return list
+	l.problems = append(l.problems, err)
 }
 
-func newField(path []string, sf reflect.StructField, v reflect.Value, fileOnly bool) Field {
-	names := make([]string, len(path))
-	for i, p := range path {
-		names[i] = camel(p)
+// set parses a text into the field, unless it is out of bounds.
+func (f *Field) set(text string) error {
+	texts := []string{text}
+	if f.Kind == KindList {
+		texts = splitList(text)
 	}
-	joined := strings.Join(path, "-")
-	f := Field{
-		Name: strings.Join(names, "."), Default: sf.Tag.Get("default"), Help: sf.Tag.Get("help"),
-		Secret: sf.Tag.Get("secret") == "true", FileOnly: fileOnly, value: v, tag: sf.Tag,
-	}
-	if fileOnly {
-		f.Type = "YAML"
-		return f
-	}
-	f.Flag = joined
-	f.Env = envPrefix + strings.ToUpper(strings.ReplaceAll(joined, "-", "_"))
-	switch {
-	case v.Type() == reflect.TypeFor[time.Duration]():
-		f.Type = "duration"
-	case v.Kind() == reflect.Slice:
-		f.Type = "list"
-	case v.CanInt():
-		f.Type = "integer"
-	case v.Kind() == reflect.Bool:
-		f.Type = "boolean"
-	default:
-		f.Type = v.Kind().String()
-	}
-	return f
+	return f.setTexts(texts)
 }
 
-// splitWords cuts a Go name into lower-case words: TLSListen is tls, listen.
-func splitWords(name string) []string {
-	var words []string
-	r := []rune(name)
-	start := 0
-	for i := 1; i < len(r); i++ {
-		begins := unicode.IsUpper(r[i]) && (unicode.IsLower(r[i-1]) || i+1 < len(r) && unicode.IsLower(r[i+1]))
-		if begins {
-			words = append(words, strings.ToLower(string(r[start:i])))
-			start = i
-		}
+func (f *Field) setTexts(texts []string) error {
+	v := reflect.New(f.value.Type()).Elem()
+	if err := f.parse(v, texts); err != nil {
+		return err
 	}
-	return append(words, strings.ToLower(string(r[start:])))
-}
-
-func camel(dashed string) string {
-	words := strings.Split(dashed, "-")
-	for i := 1; i < len(words); i++ {
-		words[i] = strings.ToUpper(words[i][:1]) + words[i][1:]
+	if err := f.check(v); err != nil {
+		return &outOfBounds{f.Path, err}
 	}
-	return strings.Join(words, "")
-}
-
-// set parses s into the field.
-func (f Field) set(s string) error {
-	switch {
-	case f.value.Type() == reflect.TypeFor[time.Duration]():
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return fmt.Errorf("%s is not a duration; write it like 30s or 5m", f.quote(s))
-		}
-		f.value.SetInt(int64(d))
-	case f.value.Kind() == reflect.String:
-		f.value.SetString(s)
-	case f.value.Kind() == reflect.Bool:
-		b, err := strconv.ParseBool(s)
-		if err != nil {
-			return fmt.Errorf("%s is not a boolean; write true or false", f.quote(s))
-		}
-		f.value.SetBool(b)
-	case f.value.CanInt():
-		n, err := strconv.ParseInt(s, 10, f.value.Type().Bits())
-		if err != nil {
-			return fmt.Errorf("%s is not a whole number", f.quote(s))
-		}
-		f.value.SetInt(n)
-	case f.value.Kind() == reflect.Slice:
-		var list []string
-		for part := range strings.SplitSeq(s, ",") {
-			if part = strings.TrimSpace(part); part != "" {
-				list = append(list, part)
-			}
-		}
-		f.value.Set(reflect.ValueOf(list))
-	default:
-		panic("config: field " + f.Name + " has an unsupported type " + f.value.Type().String())
-	}
+	f.value.Set(v)
 	return nil
 }
 
-func (f Field) quote(s string) string {
-	if f.Secret {
-		return "the value"
-	}
-	return strconv.Quote(s)
+// outOfBounds is a value that could be read but is not allowed.
+type outOfBounds struct {
+	path string
+	err  error
 }
 
-func parseFlags(fields []Field, name string, source Source, out io.Writer) (*flag.FlagSet, map[string]string, error) {
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	given := map[string]string{}
+func (e *outOfBounds) Error() string {
+	path := e.path
+	if item, ok := e.err.(*itemError); ok {
+		path = fmt.Sprintf("%s[%d]", path, item.index)
+	}
+	return path + " " + e.err.Error()
+}
+
+// setFrom sets a field from outside of the file.
+func (l *loader) setFrom(f *Field, place, text string) {
+	if err := f.set(text); err != nil {
+		l.problem(place, "%w", err)
+	}
+	l.places[f.Path] = place
+}
+
+func (l *loader) setFromFile(f *Field, place, file string, alsoSet bool) {
+	if alsoSet {
+		l.problem(place, "is given both as a value and as a file; keep one")
+		return
+	}
+	l.Files = append(l.Files, file)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		l.problem(place, "%w", err)
+		return
+	}
+	l.setFrom(f, place, strings.TrimRight(string(b), "\r\n"))
+}
+
+// parseFlags returns the flags that are given, and what is no flag.
+func (l *loader) parseFlags(name string, source Source, out io.Writer) (given map[string]string, rest []string, err error) {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	given = map[string]string{}
 	keep := func(flagName string) func(string) error {
 		return func(s string) error { given[flagName] = s; return nil }
 	}
-	fs.Func("config", "YAML file with these settings", keep("config"))
-	for _, f := range fields {
-		switch {
-		case f.FileOnly:
+	set.Func("config", "", keep("config"))
+	booleans, names := map[string]bool{"h": true, "help": true}, []string{"config"}
+	for _, f := range l.fields {
+		if f.FileOnly {
 			continue
-		case f.Type == "boolean":
-			fs.BoolFunc(f.Flag, f.Help, keep(f.Flag))
-		default:
-			fs.Func(f.Flag, f.Help, keep(f.Flag))
 		}
+		for _, flagName := range append([]string{f.Flag}, f.oldFlags()...) {
+			if f.Kind == KindBoolean {
+				booleans[flagName] = true
+				set.BoolFunc(flagName, "", keep(flagName))
+			} else {
+				set.Func(flagName, "", keep(flagName))
+			}
+		}
+		names = append(names, f.Flag)
 		if f.Secret {
-			fs.Func(f.Flag+"-file", "file that holds "+f.Flag, keep(f.Flag+"-file"))
+			set.Func(f.Flag+"-file", "", keep(f.Flag+"-file"))
+			names = append(names, f.Flag+"-file")
 		}
 	}
-	if err := fs.Parse(source.Args); errors.Is(err, flag.ErrHelp) {
-		printUsage(out, name, source.Intro, fields)
-		return fs, nil, ErrHelp
-	} else if err != nil {
-		return fs, nil, fmt.Errorf("%s; see chatr %s --help", flagProblem(err), name)
+	switch err := set.Parse(joinBooleans(source.Args, booleans)); {
+	case errors.Is(err, flag.ErrHelp):
+		l.printUsage(out, name, source.Intro)
+		return nil, nil, ErrHelp
+	case err != nil:
+		return nil, nil, fmt.Errorf("%s; see chatr %s --help", flagProblem(err, names), name)
 	}
-	return fs, given, nil
+	return given, set.Args(), nil
+}
+
+// joinBooleans makes --flag=true of --flag true, which package flag takes for an argument.
+func joinBooleans(args []string, booleans map[string]bool) (joined []string) {
+	for i := 0; i < len(args); i++ {
+		name, isFlag := strings.CutPrefix(args[i], "-")
+		name = strings.TrimPrefix(name, "-")
+		switch {
+		case !isFlag || name == "": // the first argument, or "--", ends the flags
+			return append(joined, args[i:]...)
+		case strings.Contains(name, "="), i+1 == len(args):
+			joined = append(joined, args[i])
+		case booleans[name] && (args[i+1] == "true" || args[i+1] == "false"):
+			joined = append(joined, args[i]+"="+args[i+1])
+			i++
+		case booleans[name]:
+			joined = append(joined, args[i])
+		default: // the next is its value, whatever it looks like
+			joined = append(joined, args[i], args[i+1])
+			i++
+		}
+	}
+	return joined
+}
+
+// oldFlags are the former names of a field's flag.
+func (f *Field) oldFlags() (flags []string) {
+	for _, old := range f.Old {
+		flags = append(flags, dashed(old))
+	}
+	return flags
 }
 
 // flagProblem says what package flag found, with flags written as people write them here.
-func flagProblem(err error) string {
+func flagProblem(err error, names []string) string {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		return fmt.Sprintf("there is no flag --%s", name)
+		name = strings.TrimPrefix(name, "-")
+		return fmt.Sprintf("there is no flag --%s%s", name, didYouMean(name, names, "--"))
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return fmt.Sprintf("--%s needs a value", name)
@@ -275,16 +281,16 @@ func flagProblem(err error) string {
 	return text
 }
 
-func printUsage(out io.Writer, name, intro string, fields []Field) {
+func (l *loader) printUsage(out io.Writer, name, intro string) {
 	if intro == "" {
 		intro = defaultIntro
 	}
 	fmt.Fprintf(out, "Usage: chatr %s [flags]\n\n%s\n\n  --config FILE\n        YAML file with these settings\n", name, intro)
-	for _, f := range fields {
-		if f.FileOnly {
+	for _, f := range l.fields {
+		if f.FileOnly || f.Instead != "" {
 			continue
 		}
-		fmt.Fprintf(out, "  --%s %s\n        %s", f.Flag, strings.ToUpper(f.Type), f.Help)
+		fmt.Fprintf(out, "  --%s %s\n        %s", f.Flag, strings.ToUpper(f.Type), f.documented())
 		if f.Default != "" {
 			fmt.Fprintf(out, " (default %s)", f.Default)
 		}
@@ -306,34 +312,71 @@ func environment(list []string) map[string]string {
 }
 
 // loadEnv refuses unknown CHATR_ names but for those that Kubernetes makes for a Service called chatr.
-func loadEnv(fields []Field, env map[string]string) (problems []error) {
-	known := map[string]bool{"CHATR_CONFIG": true}
-	for _, f := range fields {
+func (l *loader) loadEnv(env map[string]string) {
+	known, names := map[string]bool{"CHATR_CONFIG": true}, []string{"CHATR_CONFIG"}
+	for path := range l.others {
+		known[envName(dashed(path))] = true
+		known[envName(dashed(path))+"_FILE"] = true
+	}
+	for i := range l.fields {
+		f := &l.fields[i]
 		if f.FileOnly {
 			continue
 		}
-		known[f.Env] = true
+		var olds []string
+		for _, flagName := range f.oldFlags() {
+			olds = append(olds, envName(flagName))
+			known[envName(flagName)] = true
+		}
+		known[f.Env], names = true, append(names, f.Env)
 		value, set := env[f.Env]
 		if f.Secret {
-			known[f.Env+"_FILE"] = true
-			if file, ok := env[f.Env+"_FILE"]; ok {
-				problems = append(problems, f.setFromFile(file, set, f.Env)...)
+			known[f.Env+"_FILE"], names = true, append(names, f.Env+"_FILE")
+			if file := env[f.Env+"_FILE"]; file != "" {
+				l.setFromFile(f, f.Env, file, set)
 				continue
 			}
 		}
-		if set {
-			if err := f.set(value); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", f.Env, err))
-			}
-		}
+		l.setOutside(f, f.Env, olds, value, set, env)
 	}
+	var unknown []string
 	for k := range env {
 		if !known[k] && !serviceVariable(k) {
-			problems = append(problems, fmt.Errorf("%s is not a setting; see chatr COMMAND --help", k))
+			unknown = append(unknown, k)
 		}
 	}
-	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return problems
+	slices.Sort(unknown)
+	for _, k := range unknown {
+		l.problem("", "%s is not a setting%s; see chatr COMMAND --help", k, didYouMean(k, names, ""))
+	}
+}
+
+// setOutside sets a field by its name or a former one, as they are called in the environment or as flags.
+func (l *loader) setOutside(f *Field, name string, olds []string, value string, set bool, given map[string]string) {
+	for i, old := range olds {
+		text, ok := given[strings.TrimPrefix(old, "--")]
+		switch {
+		case !ok:
+			continue
+		case set:
+			l.problem("", "%s and %s are the same setting; keep %s, which is its name now", old, name, name)
+			return
+		}
+		l.Renamed = append(l.Renamed, Renamed{Old: old, New: name, Path: f.Old[i]})
+		l.setFrom(f, old, text)
+		return
+	}
+	if !set {
+		return
+	}
+	if f.Instead != "" {
+		instead := "--" + dashed(f.Instead)
+		if name == f.Env {
+			instead = envName(dashed(f.Instead))
+		}
+		l.Renamed = append(l.Renamed, Renamed{Old: name, New: instead, Path: f.Path})
+	}
+	l.setFrom(f, name, value)
 }
 
 // serviceVariable recognises CHATR_SERVICE_HOST, CHATR_GATEWAY_PORT_8080_TCP_ADDR and their like.
@@ -342,126 +385,158 @@ func serviceVariable(name string) bool {
 		strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_TCP") && strings.Contains(name, "_PORT_")
 }
 
-func loadFlags(fields []Field, given map[string]string) (problems []error) {
-	for _, f := range fields {
+func (l *loader) loadFlags(given map[string]string) {
+	for i := range l.fields {
+		f := &l.fields[i]
 		if f.FileOnly {
 			continue
 		}
 		value, set := given[f.Flag]
 		if file, ok := given[f.Flag+"-file"]; ok && f.Secret {
-			problems = append(problems, f.setFromFile(file, set, "--"+f.Flag)...)
+			l.setFromFile(f, "--"+f.Flag, file, set)
 			continue
 		}
-		if set {
-			if err := f.set(value); err != nil {
-				problems = append(problems, fmt.Errorf("--%s: %w", f.Flag, err))
+		var olds []string
+		for _, old := range f.oldFlags() {
+			olds = append(olds, "--"+old)
+		}
+		l.setOutside(f, "--"+f.Flag, olds, value, set, given)
+	}
+}
+
+// Place is where a setting was given, for messages: file and line, variable or flag. It is that of the nearest setting
+// around it when it was not given itself, and empty when that was not either.
+func (l *Loaded) Place(path string) string {
+	for path != "" {
+		if place, ok := l.places[path]; ok {
+			return place
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return ""
+}
+
+// Used reports whether a former name was used, by its path.
+func (l *Loaded) Used(oldPath string) bool {
+	return slices.ContainsFunc(l.Renamed, func(r Renamed) bool { return r.Path == oldPath })
+}
+
+// Problem is one thing that is wrong with a setting.
+type Problem struct {
+	Path string // the setting's: the whole path, or the rest of it from the struct whose Validate has found it
+	Err  error  // what is wrong, and what would be right, to follow the name of the setting
+}
+
+// Errorf returns a Problem with the setting of that path: Errorf("url", "%q has no host", …) reads: redis.url "x" has no host.
+func Errorf(path, format string, args ...any) error {
+	return &Problem{path, fmt.Errorf(format, args...)}
+}
+
+func (p *Problem) Error() string { return p.Path + " " + p.Err.Error() }
+
+// Unwrap gives errors.Is and errors.As what is wrong.
+func (p *Problem) Unwrap() error { return p.Err }
+
+// Validate calls Validate() error of the struct that was filled, and of each that it consists of, and returns what they
+// report, with where each setting was given. They should report with Errorf, and may join any number of errors.
+func (l *Loaded) Validate() error {
+	var problems []error
+	seen := map[string]bool{}
+	validate(reflect.ValueOf(l.into).Elem(), "", func(path string, err error) {
+		text := path + " " + err.Error()
+		if path == "" {
+			text = err.Error()
+		}
+		if place := l.Place(path); place != "" {
+			text = place + ": " + text
+		}
+		if !seen[text] { // an embedded struct is asked by the one around it too
+			problems = append(problems, errors.New(text))
+		}
+		seen[text] = true
+	})
+	return errors.Join(problems...)
+}
+
+func validate(v reflect.Value, at string, report func(path string, err error)) {
+	if validator, ok := v.Addr().Interface().(interface{ Validate() error }); ok {
+		for _, err := range flatten(validator.Validate()) {
+			var p *Problem
+			if errors.As(err, &p) {
+				path := p.Path
+				if at != "" && !strings.HasPrefix(path, at+".") {
+					path = join(at, path)
+				}
+				report(path, p.Err)
+			} else {
+				report("", err)
 			}
 		}
 	}
-	return problems
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() || f.Type.Kind() != reflect.Struct || f.Tag.Get("config") == "-" || kindOf(f.Type) == KindOther {
+			continue
+		}
+		path := at
+		if !f.Anonymous {
+			path = join(at, fileName(f))
+		}
+		validate(v.Field(i), path, report)
+	}
 }
 
-func (f Field) setFromFile(file string, alsoSet bool, name string) []error {
-	if alsoSet {
-		return []error{fmt.Errorf("%s is given both as a value and as a file; keep one", name)}
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return []error{fmt.Errorf("%s: %w", name, err)}
-	}
-	if err := f.set(strings.TrimRight(string(b), "\r\n")); err != nil {
-		return []error{fmt.Errorf("%s: %w", name, err)}
-	}
-	return nil
-}
-
-func loadFile(fields []Field, file string) []error {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return []error{fmt.Errorf("read the configuration: %w", err)}
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return []error{fmt.Errorf("%s: %w", file, err)}
-	}
-	if len(doc.Content) == 0 {
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if err == nil {
 		return nil
 	}
-	byName := map[string]Field{}
-	for _, f := range fields {
-		byName[f.Name] = f
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
 	}
-	var problems []error
-	for _, err := range walk(byName, "", doc.Content[0]) {
-		problems = append(problems, fmt.Errorf("%s: %w", file, err))
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, flatten(e)...)
 	}
-	return problems
+	return all
 }
 
-func walk(fields map[string]Field, prefix string, n *yaml.Node) (problems []error) {
-	if n.Kind != yaml.MappingNode {
-		return []error{fmt.Errorf("line %d: expected a mapping of settings", n.Line)}
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		name := prefix + key.Value
-		f, known := fields[name]
-		var err error
-		switch {
-		case seen[name]:
-			err = fmt.Errorf("%s is given twice", name)
-		case known:
-			err = f.setNode(value)
-		case isParent(fields, name):
-			problems = append(problems, walk(fields, name+".", value)...)
-		default:
-			err = fmt.Errorf("%s is not a setting", name)
-		}
-		seen[name] = true
-		if err != nil {
-			problems = append(problems, fmt.Errorf("line %d: %w", key.Line, err))
+// didYouMean suggests the name that is most like a wrong one, if any is.
+func didYouMean(wrong string, names []string, prefix string) string {
+	best, least := "", 1+max(1, len(wrong)/4)
+	for _, name := range names {
+		if d := distance(strings.ToLower(wrong), strings.ToLower(name)); d < least {
+			best, least = name, d
 		}
 	}
-	return problems
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s%s?", prefix, best)
 }
 
-func isParent(fields map[string]Field, name string) bool {
-	for n := range fields {
-		if strings.HasPrefix(n, name+".") {
-			return true
+// distance counts the letters to be added, removed or replaced between two words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
 		}
 	}
-	return false
+	return row[len(b)]
 }
 
-func (f Field) setNode(n *yaml.Node) error {
-	switch {
-	case f.FileOnly:
-		return decodeStrict(n, f.value.Addr().Interface())
-	case n.Kind == yaml.SequenceNode && f.Type == "list":
-		var list []string
-		if err := n.Decode(&list); err != nil {
-			return fmt.Errorf("%s must be a list of strings", f.Name)
-		}
-		f.value.Set(reflect.ValueOf(list))
-		return nil
-	case n.Kind != yaml.ScalarNode:
-		return fmt.Errorf("%s must be a %s", f.Name, f.Type)
-	}
-	if err := f.set(n.Value); err != nil {
-		return fmt.Errorf("%s: %w", f.Name, err)
-	}
-	return nil
-}
-
-// decodeStrict decodes n, refusing unknown members, which yaml does only from text.
-func decodeStrict(n *yaml.Node, into any) error {
-	b, err := yaml.Marshal(n)
-	if err != nil {
-		return err
-	}
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	return d.Decode(into)
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }

@@ -70,7 +70,7 @@ func TestEveryWrongSettingIsReported(t *testing.T) {
 		t.Fatal("got no error")
 	}
 	for _, want := range []string{
-		"line 1: liten is not a setting", `size: "many" is not a whole number`, "redis.uri is not a setting", "nam not found",
+		"line 1: liten is not a setting", `size: "many" is not a whole number`, "redis.uri is not a setting", "line 5: tenants[0].nam is not a setting; did you mean name?",
 		"listen is given twice", `--drain-time: "soon" is not a duration; write it like 30s`, "both as a value and as a file",
 		`unexpected argument "extra"`, "CHATR_LISTN is not a setting", `CHATR_GUESTS: "maybe" is not a boolean`,
 	} {

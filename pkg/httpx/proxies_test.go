@@ -8,7 +8,7 @@ import (
 
 // checklist:O04
 func TestClientAddrBelievesOurProxiesOnly(t *testing.T) {
-	ours := Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	ours := TrustedProxies{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}
 	for name, tt := range map[string]struct {
 		remote    string
 		forwarded []string

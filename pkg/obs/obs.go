@@ -20,8 +20,8 @@ import (
 
 // Config of the log.
 type Config struct {
-	Level  string `default:"info" help:"least level that is logged: debug (per connection), info (for operators), warn, error"`
-	Format string `default:"auto" help:"json, text, or auto: text on a terminal, else json"`
+	Level  string `default:"info" oneof:"debug info warn error" case:"any" help:"least level that is logged: debug (per connection), info (for operators), warn, error"`
+	Format string `default:"auto" oneof:"json text auto" help:"json, text, or auto: text on a terminal, else json"`
 }
 
 // NewLogger returns a logger to w. terminal tells whether w is one.

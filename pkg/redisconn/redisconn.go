@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/chatr-dev/chatr/pkg/config"
 )
 
 // timeout bounds a dial and the wait for each answer.
@@ -26,7 +28,7 @@ const reload = 2 * time.Second
 // Config says which Redis, and what of it is ours.
 type Config struct {
 	URL    string `secret:"true" help:"redis://user:password@host:6379/0, rediss:// for TLS; ?master_name=NAME&addr=HOST:PORT&password=… for Sentinel; ?cluster=true&addr=HOST:PORT for a Redis Cluster"`
-	Prefix string `default:"chatr" help:"first part of every key and channel, so that deployments can share a server"`
+	Prefix string `default:"chatr" max:"64" help:"first part of every key and channel, so that deployments can share a server"`
 }
 
 var prefix = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
@@ -35,10 +37,10 @@ var prefix = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 func (c Config) Validate() error {
 	var problems []error
 	if !prefix.MatchString(c.Prefix) {
-		problems = append(problems, fmt.Errorf("redis.prefix %.80q is invalid: it must have 1 to 64 letters, digits or any of _ . -", c.Prefix))
+		problems = append(problems, config.Errorf("redis.prefix", "%.80q is invalid: it must have 1 to 64 letters, digits or any of _ . -", c.Prefix))
 	}
-	if _, err := c.options(); err != nil {
-		problems = append(problems, err)
+	if _, err := c.options(); c.URL != "" && err != nil {
+		problems = append(problems, config.Errorf("redis.url", "%w", err))
 	}
 	return errors.Join(problems...)
 }
@@ -50,7 +52,7 @@ func Open(c Config) (redis.UniversalClient, error) {
 	}
 	o, err := c.options()
 	if err != nil {
-		return nil, err
+		return nil, config.Errorf("redis.url", "%w", err)
 	}
 	logging.Disable() // go-redis prints lines of its own to stderr; what matters of them comes back as errors
 	return o.open(), nil
@@ -66,13 +68,13 @@ type options struct {
 func (c Config) options() (options, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil { // its text quotes the URL
-		return options{}, errors.New("redis.url is not a URL; characters such as / ? # @ in a password must be percent-encoded")
+		return options{}, errors.New("is not a URL; characters such as / ? # @ in a password must be percent-encoded")
 	}
 	var o options
 	switch query := u.Query(); {
 	case query.Has("cluster"):
 		if query.Get("cluster") != "true" || query.Has("master_name") || strings.Trim(u.Path, "/0") != "" {
-			return options{}, errors.New("redis.url: a cluster is written redis://host:6379?cluster=true&addr=host2:6379; it has no master_name and no database but 0")
+			return options{}, errors.New("names a cluster, which is written redis://host:6379?cluster=true&addr=host2:6379; it has no master_name and no database but 0")
 		}
 		query.Del("cluster")
 		u.Path, u.RawQuery = "", query.Encode()
@@ -83,7 +85,7 @@ func (c Config) options() (options, error) {
 		o.server, err = redis.ParseURL(c.URL)
 	}
 	if err != nil {
-		return options{}, fmt.Errorf("redis.url: %w; write it like redis://host:6379/0", err)
+		return options{}, fmt.Errorf("cannot be used: %w; write it like redis://host:6379/0", err)
 	}
 	return o, nil
 }
@@ -101,7 +103,7 @@ func (c Config) Servers() []string {
 func OpenServer(c Config, addr string) (*redis.Client, error) {
 	o, err := c.options()
 	if err != nil {
-		return nil, err
+		return nil, config.Errorf("redis.url", "%w", err)
 	}
 	if o.cluster == nil {
 		return nil, errors.New("redis.url names no cluster")

@@ -12,13 +12,13 @@ import (
 // TokenFile is for tokens that somebody else keeps fresh, as Kubernetes does with those of service accounts. The other
 // fields are for the client-credentials grant of OAuth 2, which a managed identity amounts to.
 type HandlerAuth struct {
-	TokenFile    string `yaml:"tokenFile"`
-	Issuer       string `yaml:"issuer"`   // OpenID Connect issuer whose discovery names the token endpoint
-	TokenURL     string `yaml:"tokenURL"` // token endpoint, of issuers without discovery
-	ClientID     string `yaml:"clientID"`
-	ClientSecret Secret `yaml:"clientSecret"` // may be {file:/path} or {env:NAME}
-	Scope        string `yaml:"scope"`        // scopes to ask for, separated by spaces
-	Audience     string `yaml:"audience"`     // whom the token is for, with issuers that have a parameter audience
+	Issuer       string `yaml:"issuer" example:"https://login.example.com" help:"OpenID Connect issuer, whose discovery names the token endpoint"`
+	TokenURL     string `yaml:"tokenURL" help:"instead of issuer: the token endpoint, of an issuer without discovery"`
+	ClientID     string `yaml:"clientID" example:"gateway" help:"whom the grant is for"`
+	ClientSecret Secret `yaml:"clientSecret" secret:"true" example:"'{file:/run/secrets/client}'" help:"the client's secret; may be {file:/path} or {env:NAME}"`
+	Scope        string `yaml:"scope" example:"api://app/.default" help:"scopes to ask for, separated by spaces"`
+	Audience     string `yaml:"audience" help:"whom the token is for, with issuers that have such a parameter"`
+	TokenFile    string `yaml:"tokenFile" help:"instead of all that: a file that somebody keeps fresh, such as /var/run/secrets/tokens/handler of a service account in Kubernetes"`
 }
 
 // Secret is a text that does not print.

@@ -4,19 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
+	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Limits of settings.
-const (
-	MinKeyBytes         = 32  // shorter keys do not make a safe HMAC-SHA256 (auth.md section 1)
-	MaxKeepAliveSeconds = 120 // event-handler.md section 1
-)
+// minKeyBytes is the length of a key; shorter ones do not make a safe HMAC-SHA256 (auth.md section 1).
+const minKeyBytes = 32
 
 // Check reports everything that is wrong with a set of tenants, a line for each problem that says where it is
 // and what would be right, or returns nil. Lines hold no keys and no URLs.
@@ -56,12 +53,9 @@ func (c *checker) tenant(at string, t Tenant) {
 	}
 	c.keys(at+".keys", t.Keys)
 	c.auth(at+".auth", t.Auth, t.Keys)
-	c.endpoints(at, t)
+	config.Check(&t, at, func(path string, err error) { c.add(path, "%w", err) })
+	c.addresses(at, t)
 	c.network(at, t)
-	for i, category := range t.LiveTrace.Categories {
-		c.oneOf(fmt.Sprintf("%s.liveTrace.categories[%d]", at, i), category, TraceCategories...)
-	}
-	c.limits(at+".limits", t.Limits)
 	for i, u := range t.Upstream {
 		c.template(fmt.Sprintf("%s.upstream[%d]", at, i), u)
 	}
@@ -96,59 +90,33 @@ func (c *checker) host(at, host string) {
 
 func (c *checker) keys(at string, k Keys) {
 	if k.Primary == "" {
-		c.add(at+".primary", "is empty; give a text of at least %d bytes", MinKeyBytes)
-	} else if len(k.Primary) < MinKeyBytes {
-		c.add(at+".primary", "has %d bytes; at least %d are needed", len(k.Primary), MinKeyBytes)
+		c.add(at+".primary", "is empty; give a text of at least %d bytes", minKeyBytes)
 	}
-	for _, key := range [][2]string{{"secondary", k.Secondary}, {"service", k.Service}} {
-		if key[1] != "" && len(key[1]) < MinKeyBytes {
-			c.add(at+"."+key[0], "has %d bytes; at least %d are needed", len(key[1]), MinKeyBytes)
+}
+
+func (c *checker) addresses(at string, t Tenant) {
+	for i, host := range t.AcceptedHosts {
+		if err := httpx.CheckAcceptedHost(host); err != nil {
+			c.add(fmt.Sprintf("%s.acceptedHosts[%d]", at, i), "%.140q %w", host, err)
 		}
 	}
-}
-
-func (c *checker) endpoints(at string, t Tenant) {
-	for i, e := range t.Endpoints {
-		c.endpoint(fmt.Sprintf("%s.endpoints[%d]", at, i), e)
-	}
-	if t.ClientEndpoint != "" {
-		c.endpoint(at+".clientEndpoint", t.ClientEndpoint)
+	if t.PublicURL != "" {
+		c.address(at+".publicUrl", t.PublicURL)
 	}
 }
 
-func (c *checker) endpoint(at, e string) {
-	u, err := url.Parse(e)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		c.add(at, "%.140q is not an endpoint; write http://host[:port] or https://host[:port]", e)
-	}
-}
-
-func (c *checker) limits(at string, l Limits) {
-	for _, limit := range []struct {
-		name  string
-		value int
-	}{{"connections", l.Connections}, {"messagesPerSecond", l.MessagesPerSecond}, {"messageBytes", l.MessageBytes}} {
-		if limit.value < 0 {
-			c.add(at+"."+limit.name, "is %d; it must be 0 (no limit of its own) or more", limit.value)
-		}
-	}
-	if l.MessageBytes > webpubsub.MaxMessageBytes {
-		c.add(at+".messageBytes", "is %d; at most %d are possible", l.MessageBytes, webpubsub.MaxMessageBytes)
+func (c *checker) address(at, text string) {
+	if err := httpx.CheckPublicURL(text); err != nil {
+		c.add(at, "%.140q %w", text, err)
 	}
 }
 
 func (c *checker) hub(at string, h Hub) {
 	if h.Chat != "" {
-		c.endpoint(at+".chat", h.Chat)
+		c.address(at+".chat", h.Chat)
 	}
 	if _, err := webpubsub.ParseHub(h.Name); err != nil {
 		c.add(at+".name", "%w", err)
-	}
-	if h.KeepAliveSeconds < 0 || h.KeepAliveSeconds > MaxKeepAliveSeconds {
-		c.add(at+".keepAliveSeconds", "is %d; it must be 1 to %d, or 0 for the default of 20", h.KeepAliveSeconds, MaxKeepAliveSeconds)
-	}
-	if h.MessagesPerSecond < 0 {
-		c.add(at+".messagesPerSecond", "is %d; it must be 0 (the tenant's limit) or more", h.MessagesPerSecond)
 	}
 	for i, handler := range h.Handlers {
 		c.handler(fmt.Sprintf("%s.handlers[%d]", at, i), handler)
@@ -176,8 +144,6 @@ func (c *checker) handler(at string, h Handler) {
 	if err := checkUserEvents(h.UserEvents); err != nil {
 		c.add(at+".userEvents", "%w", err)
 	}
-	c.events(at+".systemEvents", "system", h.SystemEvents, systemEvents)
-	c.events(at+".presenceEvents", "presence", h.PresenceEvents, presenceEvents)
 	for i, filter := range h.PresenceGroups {
 		if err := webpubsub.CheckGroupFilter(filter); err != nil {
 			c.add(fmt.Sprintf("%s.presenceGroups[%d]", at, i), "%w", err)
@@ -189,14 +155,5 @@ func (c *checker) handler(at string, h Handler) {
 	if h.UserEvents == "" && len(h.SystemEvents) == 0 && len(h.PresenceEvents) == 0 {
 		c.add(at, `gets no events; set userEvents ("*", names), systemEvents (%s) or presenceEvents (%s)`,
 			strings.Join(systemEvents, ", "), strings.Join(presenceEvents, ", "))
-	}
-}
-
-// events reports names that are not among the known ones.
-func (c *checker) events(at, kind string, names, known []string) {
-	for i, name := range names {
-		if !slices.Contains(known, strings.ToLower(name)) {
-			c.add(fmt.Sprintf("%s[%d]", at, i), "%.80q is not a %s event; use %s", name, kind, strings.Join(known, ", "))
-		}
 	}
 }

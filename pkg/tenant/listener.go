@@ -9,17 +9,17 @@ import (
 // Listener is an event listener (event-handler.md section 10): each event that matches is copied to a message log, which
 // whoever wants to reads as a consumer group, and from there to a webhook, if there is one.
 type Listener struct {
-	Log          string   `yaml:"log"`          // name of the message log
-	UserEvents   string   `yaml:"userEvents"`   // as of a handler
-	SystemEvents []string `yaml:"systemEvents"` // of connected, disconnected
-	Webhook      Webhook  `yaml:"webhook"`      // gets the log's events in batches
+	Log          string   `yaml:"log" required:"true" example:"audit" help:"name of the message log; not one of listeners"`
+	UserEvents   string   `yaml:"userEvents" example:"'*'" help:"as of handlers"`
+	SystemEvents []string `yaml:"systemEvents" oneof:"connected disconnected" case:"any" noun:"listener's system event" example:"[connected, disconnected]" help:"of connected, disconnected; none when absent"`
+	Webhook      Webhook  `yaml:"webhook" help:"gets what the log holds, in batches; none when absent: others read the log"`
 }
 
 // Webhook is where a listener's events go in batches. The zero value is none.
 type Webhook struct {
-	URL            string      `yaml:"url"` // may contain {hub}, {file:/path} and {env:NAME}, not in the host
-	SkipValidation bool        `yaml:"skipValidation"`
-	Auth           HandlerAuth `yaml:"auth"`
+	URL            string      `yaml:"url" example:"'https://audit.example.com/{hub}'" help:"may contain {hub}, {file:/path} and {env:NAME}, not in the host"`
+	SkipValidation bool        `yaml:"skipValidation" help:"as of handlers"`
+	Auth           HandlerAuth `yaml:"auth" help:"as of handlers"`
 }
 
 // listenerEvents are the system events that listeners can ask for.
@@ -50,7 +50,6 @@ func (c *checker) listener(at string, l Listener) {
 	if err := checkUserEvents(l.UserEvents); err != nil {
 		c.add(at+".userEvents", "%w", err)
 	}
-	c.events(at+".systemEvents", "listener's system", l.SystemEvents, listenerEvents)
 	if l.UserEvents == "" && len(l.SystemEvents) == 0 {
 		c.add(at, `gets no events; set userEvents ("*", names) or systemEvents (%s)`, strings.Join(listenerEvents, ", "))
 	}

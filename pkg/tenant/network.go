@@ -5,34 +5,36 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/chatr-dev/chatr/pkg/httpx"
 )
 
 // Network says from where which requests are allowed, in the form and by the rules of protocol/service-limits-and-ops.md
 // section 5. The zero value allows all.
 type Network struct {
-	DefaultAction    string            `yaml:"defaultAction"` // when no rule says anything: Allow, also when empty, or Deny
-	PublicNetwork    RequestRule       `yaml:"publicNetwork"`
-	PrivateEndpoints []PrivateEndpoint `yaml:"privateEndpoints"`
-	IPRules          []IPRule          `yaml:"ipRules"` // the first that matches decides; for the public network only
+	DefaultAction    string            `yaml:"defaultAction" oneof:"Allow Deny" case:"any" example:"Allow" help:"where no rule says anything: Allow, also when empty, or Deny"`
+	PublicNetwork    RequestRule       `yaml:"publicNetwork" help:"everything but privateEndpoints"`
+	PrivateEndpoints []PrivateEndpoint `yaml:"privateEndpoints" help:"networks with a rule of their own"`
+	IPRules          []IPRule          `yaml:"ipRules" help:"of the public network; the first that matches decides, at most 30"`
 }
 
 // RequestRule allows and denies kinds of requests. One that is in both lists is denied.
 type RequestRule struct {
-	Allow []string `yaml:"allow"`
-	Deny  []string `yaml:"deny"`
+	Allow []string `yaml:"allow" oneof:"ClientConnection RESTAPI ServerConnection Trace" case:"any" example:"[ClientConnection, RESTAPI]" help:"of ClientConnection, RESTAPI, ServerConnection, Trace"`
+	Deny  []string `yaml:"deny" oneof:"ClientConnection RESTAPI ServerConnection Trace" case:"any" help:"wins over allow"`
 }
 
 // PrivateEndpoint is a network with a rule of its own.
 type PrivateEndpoint struct {
-	Name        string   `yaml:"name"`
-	Ranges      []string `yaml:"ranges"` // addresses it consists of: IP or CIDR
+	Name        string   `yaml:"name" example:"cluster" help:"for people"`
+	Ranges      []string `yaml:"ranges" required:"true" example:"[10.0.0.0/8]" help:"the addresses that it consists of, and ranges of them (CIDR)"`
 	RequestRule `yaml:",inline"`
 }
 
 // IPRule allows or denies addresses.
 type IPRule struct {
-	Value  string `yaml:"value"`  // IP or CIDR
-	Action string `yaml:"action"` // Allow or Deny
+	Value  string `yaml:"value" required:"true" example:"203.0.113.0/24" help:"an address, or a range of them (CIDR)"`
+	Action string `yaml:"action" required:"true" oneof:"Allow Deny" case:"any" example:"Allow" help:"Allow or Deny"`
 }
 
 // MaxIPRules is how many a tenant may have.
@@ -81,33 +83,16 @@ func (r *RequestRule) permits(kind RequestType, otherwise bool) bool {
 }
 
 func inRange(text string, address netip.Addr) bool {
-	p, err := ParseRange(text)
+	p, err := httpx.ParseRange(text)
 	return err == nil && p.Contains(address)
 }
 
-// ParseRange reads an IP address or a CIDR range of them.
-func ParseRange(text string) (netip.Prefix, error) {
-	if address, err := netip.ParseAddr(text); err == nil {
-		address = address.Unmap().WithZone("")
-		return netip.PrefixFrom(address, address.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%.80q is not an address or a range of them, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32", text)
-	}
-	return p.Masked(), nil
-}
-
 func (c *checker) network(at string, t Tenant) {
-	c.oneOf(at+".publicNetworkAccess", t.PublicNetworkAccess, "", "Enabled", "Disabled")
 	n, at := t.NetworkACLs, at+".networkACLs"
-	c.oneOf(at+".defaultAction", n.DefaultAction, "", "Allow", "Deny")
-	c.requests(at+".publicNetwork", n.PublicNetwork)
 	names := map[string]string{}
 	for i, p := range n.PrivateEndpoints {
 		at := fmt.Sprintf("%s.privateEndpoints[%d]", at, i)
 		c.once(names, at+".name", p.Name)
-		c.requests(at, p.RequestRule)
 		if len(p.Ranges) == 0 {
 			c.add(at+".ranges", "is empty; list the addresses that the network consists of")
 		}
@@ -121,29 +106,14 @@ func (c *checker) network(at string, t Tenant) {
 	for i, r := range n.IPRules {
 		at := fmt.Sprintf("%s.ipRules[%d]", at, i)
 		c.addressRange(at+".value", r.Value)
-		c.oneOf(at+".action", r.Action, "Allow", "Deny")
+		if r.Action == "" {
+			c.add(at+".action", "is empty; write Allow or Deny")
+		}
 	}
 }
 
 func (c *checker) addressRange(at, text string) {
-	if _, err := ParseRange(text); err != nil {
+	if _, err := httpx.ParseRange(text); err != nil {
 		c.add(at, "%w", err)
-	}
-}
-
-func (c *checker) requests(at string, r RequestRule) {
-	types := []string{string(ClientConnection), string(ServerConnection), string(RESTAPI), string(Trace)}
-	for i, kind := range r.Allow {
-		c.oneOf(fmt.Sprintf("%s.allow[%d]", at, i), kind, types...)
-	}
-	for i, kind := range r.Deny {
-		c.oneOf(fmt.Sprintf("%s.deny[%d]", at, i), kind, types...)
-	}
-}
-
-// oneOf reports a word that is not among those allowed, in any letter case.
-func (c *checker) oneOf(at, value string, allowed ...string) {
-	if !slices.ContainsFunc(allowed, func(s string) bool { return strings.EqualFold(s, value) }) {
-		c.add(at, "%.40q must be one of %s", value, strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
 	}
 }

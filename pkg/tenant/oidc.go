@@ -11,20 +11,20 @@ import (
 type Auth struct {
 	// DisableKeys refuses tokens that applications have signed with the primary or secondary key, those of clients too.
 	// What Chatr issues itself goes on working, by the service key.
-	DisableKeys bool   `yaml:"disableKeys"`
-	OIDC        []OIDC `yaml:"oidc"` // providers whose access tokens open the REST API
+	DisableKeys bool   `yaml:"disableKeys" help:"refuse what applications sign with primary or secondary, for clients and REST alike"`
+	OIDC        []OIDC `yaml:"oidc" help:"OpenID Connect providers (Entra ID, Keycloak, …) whose access tokens open the REST API"`
 }
 
 // OIDC is an OpenID Connect provider, and whom of those it vouches for the REST API is open to: a token must have one of
 // the subjects, roles or scopes.
 type OIDC struct {
-	Issuer     string   `yaml:"issuer"`     // exactly as in iss
-	Audiences  []string `yaml:"audiences"`  // none: that which SDKs ask for, https://webpubsub.azure.com
-	Algorithms []string `yaml:"algorithms"` // none: RS256
-	KeysURL    string   `yaml:"keysUrl"`    // of the JSON Web Key Set; empty: as the issuer's discovery document says
-	Subjects   []string `yaml:"subjects"`   // in sub, oid, azp, appid or client_id; "*": any
-	Roles      []string `yaml:"roles"`      // in roles
-	Scopes     []string `yaml:"scopes"`     // in scp or scope
+	Issuer     string   `yaml:"issuer" required:"true" example:"https://login.microsoftonline.com/TENANT/v2.0" help:"exactly as in tokens; https, but for this machine"`
+	Audiences  []string `yaml:"audiences" example:"[https://webpubsub.azure.com]" help:"one of them must be in aud; none: https://webpubsub.azure.com, which Azure SDKs ask for"`
+	Algorithms []string `yaml:"algorithms" example:"[RS256]" help:"signatures that count, never symmetric ones; none: RS256"`
+	KeysURL    string   `yaml:"keysUrl" help:"of the key set (JWKS); empty: as the issuer's discovery document says"`
+	Roles      []string `yaml:"roles" example:"[Chatr.Send]" help:"whom the API is open to: who has one of these roles …"`
+	Scopes     []string `yaml:"scopes" help:"… or one of these scopes (scp, scope) …"`
+	Subjects   []string `yaml:"subjects" help:"… or is one of these (sub, oid, azp, appid, client_id); *: everybody with a token"`
 }
 
 // defaultAudience is the resource that SDKs ask a token for (auth.md section 5.1).

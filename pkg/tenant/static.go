@@ -62,7 +62,7 @@ func (x *index) add(t *Tenant) {
 // clone returns a copy that shares nothing with t.
 func (t Tenant) clone() *Tenant {
 	t.Hosts = slices.Clone(t.Hosts)
-	t.Endpoints = slices.Clone(t.Endpoints)
+	t.AcceptedHosts = slices.Clone(t.AcceptedHosts)
 	t.Auth.OIDC = slices.Clone(t.Auth.OIDC)
 	t.NetworkACLs.PrivateEndpoints = slices.Clone(t.NetworkACLs.PrivateEndpoints)
 	t.NetworkACLs.IPRules = slices.Clone(t.NetworkACLs.IPRules)

@@ -11,32 +11,31 @@ import (
 
 // Tenant owns hubs. Values are not changed once a Source has handed them out; a reload makes new ones.
 type Tenant struct {
-	Name   string   `yaml:"name"`
-	Hosts  []string `yaml:"hosts"` // Host headers that mean this tenant: exact, "*.suffix" or "*"
-	Keys   Keys     `yaml:"keys"`
-	Auth   Auth     `yaml:"auth"`
-	Limits Limits   `yaml:"limits"`
-	Hubs   []Hub    `yaml:"hubs"`
+	Name  string   `yaml:"name" required:"true" example:"default" help:"stands in logs and metrics; 1 to 63 letters, digits, - or _"`
+	Hosts []string `yaml:"hosts" required:"true" example:"['*']" help:"Host headers that mean this tenant: exact, *.suffix, or * for all others"`
+	Keys  Keys     `yaml:"keys" help:"sign and verify tokens; primary and secondary are both valid. None: accessKey and accessKeySecondary"`
+	Auth  Auth     `yaml:"auth"`
 
-	Endpoints      []string `yaml:"endpoints"`      // that audiences of its tokens may name; none: any
-	ClientEndpoint string   `yaml:"clientEndpoint"` // that generated client tokens are for; empty: that of the request
+	AcceptedHosts []string `yaml:"acceptedHosts" old:"endpoints" example:"[https://chat.example.com]" help:"that audiences of its tokens may name, each as host[:port] or https://host[:port], and its publicUrl; none: gateway.acceptedHosts"`
+	PublicURL     string   `yaml:"publicUrl" old:"clientEndpoint" example:"https://chat.example.com" help:"public address of its gateways, which generated client tokens are for; empty: gateway.publicUrl"`
 
-	PublicNetworkAccess string  `yaml:"publicNetworkAccess"` // Enabled, also when empty, or Disabled
-	NetworkACLs         Network `yaml:"networkACLs"`
+	PublicNetworkAccess string  `yaml:"publicNetworkAccess" oneof:"Enabled Disabled" case:"any" example:"Enabled" help:"Enabled, also when empty, or Disabled: only privateEndpoints get in"`
+	NetworkACLs         Network `yaml:"networkACLs" help:"before any token is looked at; the rules about requests and those about addresses must both allow a request"`
 
-	LiveTrace LiveTrace `yaml:"liveTrace"`
+	LiveTrace LiveTrace `yaml:"liveTrace" help:"what happens, as it happens, at /livetrace for holders of an access key"`
 
-	Upstream []Template `yaml:"upstream"` // where events of the ancestor protocol go; empty: it is not served
+	Limits   Limits     `yaml:"limits"`
+	Hubs     []Hub      `yaml:"hubs" help:"a hub that is not listed works with defaults: no handlers, no anonymous clients"`
+	Upstream []Template `yaml:"upstream" help:"where events of the ancestor protocol go, the first that matches; none: it is not served"`
 }
 
 // LiveTrace says whether operators may watch what happens as it happens, at /livetrace with an access key's token.
 type LiveTrace struct {
-	Enabled    bool     `yaml:"enabled"`
-	Categories []string `yaml:"categories"` // of TraceCategories; none: all
-}
+	Enabled bool `yaml:"enabled" help:"whether there is a live trace"`
 
-// TraceCategories are what can be watched, by the names that the cloud service's resource logs have.
-var TraceCategories = []string{"ConnectivityLogs", "MessagingLogs", "HttpRequestLogs"}
+	// Categories are what can be watched, by the names that the cloud service's resource logs have.
+	Categories []string `yaml:"categories" oneof:"ConnectivityLogs MessagingLogs HttpRequestLogs" case:"any" help:"of ConnectivityLogs, MessagingLogs, HttpRequestLogs; none: all"`
+}
 
 // Traces reports whether a category can be watched.
 func (t *Tenant) Traces(category string) bool {
@@ -47,9 +46,9 @@ func (t *Tenant) Traces(category string) bool {
 // Keys sign and verify; primary and secondary are valid at any time, so that one can be replaced while the other is in
 // use. Their bytes are the UTF-8 bytes of the text.
 type Keys struct {
-	Primary   string `yaml:"primary"`
-	Secondary string `yaml:"secondary"`
-	Service   string `yaml:"service"` // known to Chatr alone, never to applications; signs what Chatr issues itself
+	Primary   string `yaml:"primary" secret:"true" min:"32" unit:"bytes" example:"'0123456789abcdef0123456789abcdef'" help:"the key that applications use"`
+	Secondary string `yaml:"secondary" secret:"true" min:"32" unit:"bytes" example:"'fedcba9876543210fedcba9876543210'" help:"is valid as well, so that one can be replaced while the other is in use"`
+	Service   string `yaml:"service" secret:"true" min:"32" unit:"bytes" example:"'00112233445566778899aabbccddeeff'" help:"known to Chatr alone: signs what it issues itself; needed for auth.disableKeys"`
 }
 
 // All returns the keys that applications may have, primary first.
@@ -90,46 +89,47 @@ func (t *Tenant) TokenKeys() []string {
 	return set(t.Keys.Primary, t.Keys.Secondary, t.Keys.Service)
 }
 
-// AcceptedEndpoints returns the endpoints that audiences of the tenant's tokens may name, none for any; otherwise are those
+// AudienceHosts returns the hosts that audiences of the tenant's tokens may name, none for any; otherwise are those
 // of tenants that have none of their own.
-func (t *Tenant) AcceptedEndpoints(otherwise []string) []string {
-	if len(t.Endpoints) == 0 {
+func (t *Tenant) AudienceHosts(otherwise []string) []string {
+	if len(t.AcceptedHosts) == 0 {
 		return otherwise
 	}
-	return append(slices.Clip(t.Endpoints), set(t.ClientEndpoint)...)
+	return append(slices.Clip(t.AcceptedHosts), set(t.PublicURL)...)
 }
 
 // Limits bound what a tenant's clients may use; zero means no limit, except MessageBytes.
 type Limits struct {
-	Connections       int `yaml:"connections"`       // live connections on one node
-	MessagesPerSecond int `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second
-	MessageBytes      int `yaml:"messageBytes"`      // size of a frame or REST body, at most and by default 1 MiB
+	Connections       int `yaml:"connections" min:"0" example:"100000" help:"live connections on one gateway; 0: no limit"`
+	MessagesPerSecond int `yaml:"messagesPerSecond" min:"0" help:"frames of one connection, averaged over a second; 0: no limit"`
+	MessageBytes      int `yaml:"messageBytes" min:"0" max:"1048576" example:"1048576" help:"of a frame or a REST body; 0: 1048576, the most that is possible"`
 }
 
 // Hub holds the settings of one hub.
 type Hub struct {
-	Name              string    `yaml:"name"`
-	Anonymous         bool      `yaml:"anonymous"`         // clients without a token may connect
-	KeepAliveSeconds  int       `yaml:"keepAliveSeconds"`  // interval of pings, 1 to 120; 0 means 20
-	MessagesPerSecond int       `yaml:"messagesPerSecond"` // frames of one connection, averaged over a second; 0: the tenant's limit
-	Compression       bool      `yaml:"compression"`       // agree to permessage-deflate with clients that offer it
-	Handlers          []Handler `yaml:"handlers"`          // the first that matches an event gets it
-	Listeners         []string  `yaml:"listeners"`         // message logs that get a copy of what clients send to groups
-	Chat              string    `yaml:"chat"`              // service that answers what is below /api/hubs/{hub}/chat, as http://host:port; empty: none
+	Name              string    `yaml:"name" required:"true" example:"chat" help:"a letter, then letters, digits or _"`
+	Anonymous         bool      `yaml:"anonymous" help:"whether clients without a token may connect"`
+	KeepAliveSeconds  int       `yaml:"keepAliveSeconds" min:"0" max:"120" example:"20" help:"seconds between pings, 1 to 120; 0: 20"`
+	MessagesPerSecond int       `yaml:"messagesPerSecond" min:"0" help:"as the tenant's limit, which it wins over; 0: the tenant's"`
+	Compression       bool      `yaml:"compression" help:"permessage-deflate for new sockets of clients that offer it; when to, says deploying.md"`
+	Handlers          []Handler `yaml:"handlers" help:"the first that matches an event gets it"`
+	Listeners         []string  `yaml:"listeners" example:"[history]" help:"message logs that get a copy of what clients send to groups"`
 
-	EventListeners []Listener `yaml:"eventListeners"` // message logs that get a copy of events
+	EventListeners []Listener `yaml:"eventListeners" help:"message logs that get a copy of each event that matches"`
+
+	Chat string `yaml:"chat" example:"http://127.0.0.1:8081" help:"the events service, as http://host:port, which answers what is below /api/hubs/{hub}/chat; empty: none"`
 }
 
 // Handler is an application's webhook (protocol/event-handler.md section 1).
 type Handler struct {
-	URL            string   `yaml:"url"`            // may contain {hub}, {event}, {file:/path} and {env:NAME}, not in the host
-	UserEvents     string   `yaml:"userEvents"`     // "*", one name, or a comma list; empty: none
-	SystemEvents   []string `yaml:"systemEvents"`   // of connect, connected, disconnected
-	PresenceEvents []string `yaml:"presenceEvents"` // of joined, left: connections that join and leave groups
-	PresenceGroups []string `yaml:"presenceGroups"` // patterns of the groups that presenceEvents are about; empty: all
-	SkipValidation bool     `yaml:"skipValidation"` // do not ask the handler's consent by OPTIONS first
+	URL            string   `yaml:"url" required:"true" example:"'http://127.0.0.1:8081/eventhandler/{event}'" help:"may contain {hub}, {event}, {file:/path} and {env:NAME}, not in the host"`
+	UserEvents     string   `yaml:"userEvents" example:"'*'" help:"*, one name, or a comma list; empty: none"`
+	SystemEvents   []string `yaml:"systemEvents" oneof:"connect connected disconnected" case:"any" noun:"system event" example:"[connect, connected, disconnected]" help:"of connect, connected, disconnected; none when absent"`
+	PresenceEvents []string `yaml:"presenceEvents" oneof:"joined left" case:"any" noun:"presence event" example:"[joined, left]" help:"of joined, left: connections that join and leave groups; none when absent"`
+	PresenceGroups []string `yaml:"presenceGroups" example:"['room-*']" help:"names and patterns (?, *, **) of the groups that presenceEvents are about; none: all"`
+	SkipValidation bool     `yaml:"skipValidation" help:"do not ask the handler's consent (OPTIONS) before the first event"`
 
-	Auth HandlerAuth `yaml:"auth"` // bearer token that goes with events
+	Auth HandlerAuth `yaml:"auth" help:"a bearer token that goes with each event: from a file, or by the client-credentials grant; none when absent"`
 }
 
 // Hub returns the settings of the hub named in lower case; a hub that is not listed has defaults.

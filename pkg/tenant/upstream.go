@@ -8,11 +8,11 @@ import (
 // Template says where events of the ancestor protocol go (event-handler.md section 12.1). A pattern is "*", one name, or
 // a comma list; absent it is "*".
 type Template struct {
-	URLTemplate     string      `yaml:"urlTemplate"` // may contain {hub}, {category}, {event}, {file:/path} and {env:NAME}
-	HubPattern      string      `yaml:"hubPattern"`
-	CategoryPattern string      `yaml:"categoryPattern"` // of connections, messages
-	EventPattern    string      `yaml:"eventPattern"`    // of connect, disconnect, message
-	Auth            HandlerAuth `yaml:"auth"`
+	URLTemplate     string      `yaml:"urlTemplate" required:"true" example:"'https://app.example.com/{hub}/{category}/{event}'" help:"may contain {hub}, {category}, {event}, {file:/path} and {env:NAME}, not in the host"`
+	HubPattern      string      `yaml:"hubPattern" example:"'*'" help:"*, one name, or a comma list; absent: *"`
+	CategoryPattern string      `yaml:"categoryPattern" example:"connections,messages" help:"likewise, of connections, messages"`
+	EventPattern    string      `yaml:"eventPattern" example:"connect,disconnect,message" help:"likewise, of connect, disconnect, message"`
+	Auth            HandlerAuth `yaml:"auth" help:"as of handlers"`
 }
 
 // Ancestor reports whether clients and callers of the ancestor protocol are served in a hub: some template must be for

@@ -101,6 +101,11 @@ func (a audience) acceptedBy(accepted []string) bool {
 		return true
 	}
 	return slices.ContainsFunc(accepted, func(text string) bool {
+		if !strings.Contains(text, "://") { // a host alone, with any scheme
+			scheme, _, _ := strings.Cut(a.endpoint, "://")
+			e, ok := endpoint(scheme, text)
+			return ok && e == a.endpoint
+		}
 		e, ok := parseAudience(text)
 		return ok && e.endpoint == a.endpoint
 	})

@@ -33,9 +33,9 @@ type Config struct {
 	Hub        string // default "chat"
 	SessionKey string // signs session cookies; at least 32 bytes, the same in every process, never shown
 
-	PublicURL      string // of the page, such as "https://chat.example"; empty: what each request says
-	ClientEndpoint string // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
-	Proxies        int    // reverse proxies in front that append to X-Forwarded-For; 0: none
+	PublicURL        string               // of the page, such as "https://chat.example"; empty: what each request says
+	GatewayPublicURL string               // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
+	TrustedProxies   httpx.TrustedProxies // in front, whose X-Forwarded-For says who asks
 
 	SessionTime time.Duration // how long a session lasts; default 30 days
 
@@ -129,7 +129,7 @@ func (c Config) checked() (Config, error) {
 	if len(c.SessionKey) < 32 {
 		problems = append(problems, fmt.Errorf("the session key has %d bytes; at least 32 are needed", len(c.SessionKey)))
 	}
-	for name, value := range map[string]*string{"public URL": &c.PublicURL, "client endpoint": &c.ClientEndpoint} {
+	for name, value := range map[string]*string{"public URL": &c.PublicURL, "the gateways' public URL": &c.GatewayPublicURL} {
 		normal, err := origin(*value)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s %q: %w", name, *value, err))

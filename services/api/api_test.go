@@ -263,8 +263,8 @@ func TestNegotiate(t *testing.T) {
 		"own host":        {Config{}, nil, "ws://%s/client/hubs/chat?"},
 		"behind a proxy":  {Config{}, []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "chat.example"}, "wss://chat.example/client/hubs/chat?"},
 		"host with rogue": {Config{}, []string{"X-Forwarded-Host", "evil.example/x?"}, "ws://localhost/client/hubs/chat?"},
-		"configured":      {Config{ClientEndpoint: "wss://gateway.example/"}, nil, "wss://gateway.example/client/hubs/chat?"},
-		"http endpoint":   {Config{ClientEndpoint: "http://gateway.example:81"}, nil, "ws://gateway.example:81/client/hubs/chat?"},
+		"configured":      {Config{GatewayPublicURL: "wss://gateway.example/"}, nil, "wss://gateway.example/client/hubs/chat?"},
+		"http endpoint":   {Config{GatewayPublicURL: "http://gateway.example:81"}, nil, "ws://gateway.example:81/client/hubs/chat?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.cfg)
@@ -497,8 +497,8 @@ func TestHealthPath(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]Config{
 		"short session key": {SessionKey: "short"},
-		"endpoint of ftp":   {SessionKey: sessionKey, ClientEndpoint: "ftp://x"},
-		"endpoint and path": {SessionKey: sessionKey, ClientEndpoint: "wss://x/client"},
+		"endpoint of ftp":   {SessionKey: sessionKey, GatewayPublicURL: "ftp://x"},
+		"endpoint and path": {SessionKey: sessionKey, GatewayPublicURL: "wss://x/client"},
 		"public URL":        {SessionKey: sessionKey, PublicURL: "chat.example"},
 	} {
 		if _, err := c.checked(); err == nil {

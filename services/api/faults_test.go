@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 )
 
 // These tests try the faults of the original Chatr, by the numbers of the project's list.
@@ -83,7 +84,7 @@ func TestFault02TokensCarryNoRoles(t *testing.T) {
 }
 
 func TestFault03And40PolicyAndHeaders(t *testing.T) {
-	w := newWorld(t, Config{ClientEndpoint: "wss://gateway.example"})
+	w := newWorld(t, Config{GatewayPublicURL: "wss://gateway.example"})
 	for _, path := range []string{"/", "/api/chats", "/nothing", "/.auth/me"} {
 		_, _, res := w.browser().do("GET", path, nil)
 		policy := res.Header.Get("Content-Security-Policy")
@@ -165,7 +166,7 @@ func TestFault36IdleIsKept(t *testing.T) {
 }
 
 func TestFault37GuestsAreLimitedPerAddress(t *testing.T) {
-	w := newWorld(t, Config{GuestsPerMin: 2, Proxies: 1})
+	w := newWorld(t, Config{GuestsPerMin: 2, TrustedProxies: httpx.TrustedProxies{Count: 1}})
 	var last int
 	var res *http.Response
 	for range 6 {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -58,8 +57,8 @@ func firstOf(list string) string {
 
 // clientEndpoint returns where browsers find the gateways, as http(s)://host: the form of a token's audience.
 func (s *Service) clientEndpoint(r *http.Request) string {
-	if s.cfg.ClientEndpoint != "" {
-		return s.cfg.ClientEndpoint
+	if s.cfg.GatewayPublicURL != "" {
+		return s.cfg.GatewayPublicURL
 	}
 	return s.publicURL(r)
 }
@@ -70,21 +69,11 @@ func webSocket(u string) string { return "ws" + strings.TrimPrefix(u, "http") }
 // clientAddress returns what sign-ins are counted by: the address that the outermost of our own proxies saw, an
 // IPv6 one without the half that its owner chooses freely.
 func (s *Service) clientAddress(r *http.Request) string {
-	address, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		address = r.RemoteAddr
+	ip := s.cfg.TrustedProxies.ClientAddr(r)
+	if !ip.IsValid() { // a trusted proxy says something else than an address
+		return r.RemoteAddr[:max(0, strings.LastIndexByte(r.RemoteAddr, ':'))]
 	}
-	if s.cfg.Proxies > 0 {
-		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-		if at := len(hops) - s.cfg.Proxies; at >= 0 {
-			address = strings.TrimSpace(hops[at])
-		}
-	}
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return address
-	}
-	if ip = ip.Unmap(); ip.Is6() {
+	if ip.Is6() {
 		prefix, _ := ip.Prefix(64)
 		return prefix.String()
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
@@ -169,7 +171,7 @@ func TestKeysAreDisabled(t *testing.T) {
 func TestNetworkRules(t *testing.T) {
 	t.Parallel()
 	tenants := tenantWith(t, tenant.Tenant{Keys: tenant.Keys{Primary: key}})
-	s := startWith(t, setup{config: Config{Proxies: []string{"127.0.0.1", "::1"}}}, tenants)
+	s := startWith(t, setup{config: Config{TrustedProxies: httpx.TrustedProxies{Ranges: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("::1/128")}}}}, tenants)
 	open := s.join(protocol.NameJSON, "ana")
 	dial := func(from string) int {
 		c, err := wsclient.Dial(within(t), s.clientURL("ben", nil), wsclient.Options{Header: http.Header{"X-Forwarded-For": {from}}})
@@ -240,9 +242,9 @@ func TestRootIsForbidden(t *testing.T) {
 // checklist:O09 A02 A03
 func TestCustomDomains(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, setup{config: Config{AcceptedEndpoints: []string{"https://elsewhere.example"}}}, tenantWith(t, tenant.Tenant{
-		Keys:      tenant.Keys{Primary: key},
-		Endpoints: []string{"https://service.example", "https://chat.example:8443"}, ClientEndpoint: "https://clients.example"}))
+	s := startWith(t, setup{config: Config{AcceptedHosts: []string{"https://elsewhere.example"}}}, tenantWith(t, tenant.Tenant{
+		Keys:          tenant.Keys{Primary: key},
+		AcceptedHosts: []string{"https://service.example", "https://chat.example:8443"}, PublicURL: "https://clients.example"}))
 	sign := func(endpoint, path string) string {
 		raw, err := token.Sign(key, endpoint+path, time.Hour, token.Options{})
 		must(t, err)

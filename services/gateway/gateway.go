@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
@@ -41,17 +42,34 @@ import (
 
 // Config is what operators may set. A zero duration or number means the default.
 type Config struct {
-	DrainTime         time.Duration   `default:"20s" help:"how long connections may take to leave on shutdown"`
-	RecoveryTime      time.Duration   `default:"30s" help:"how long a reliable connection waits for its client to come back"`
-	Handshakes        int             `default:"1000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
-	Lease             time.Duration   `default:"6s" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
-	HandshakeRate     int             `default:"5000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
-	AcceptedEndpoints []string        `help:"endpoints (https://host[:port]) that a token's audience may name; none: any"`
-	PublicEndpoint    string          `help:"endpoint that generated client tokens are for; empty: that of the request"`
-	Proxies           []string        `help:"addresses and ranges of the reverse proxies in front, whose X-Forwarded-For says where clients are; for rules about networks"`
-	Records           []string        `help:"resource logs to write beside the log, as JSON lines in the form of the cloud service's: connectivity, http, messaging"`
-	Redis             redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
-	Upstream          upstream.Config
+	DrainTime      time.Duration        `default:"20s" min:"1ms" max:"1h" help:"how long connections may take to leave on shutdown"`
+	RecoveryTime   time.Duration        `default:"30s" min:"100ms" max:"10m" help:"how long a reliable connection waits for its client to come back"`
+	Handshakes     int                  `default:"1000" min:"1" max:"1000000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
+	Lease          time.Duration        `default:"6s" min:"1s" max:"5m" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
+	HandshakeRate  int                  `default:"5000" min:"1" max:"1000000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
+	AcceptedHosts  []string             `old:"gateway.acceptedEndpoints" help:"hosts that a token's audience may name, each as host[:port] or https://host[:port]; none: any"`
+	PublicURL      string               `old:"gateway.publicEndpoint" help:"public address of the gateways, such as https://chat.example.com: what generated client tokens are for, and where the page finds the gateways; empty: what each request says"`
+	TrustedProxies httpx.TrustedProxies `old:"gateway.proxies" help:"reverse proxies in front, whose X-Forwarded-For says where clients are, for rules about networks: their addresses and ranges, or one whole number: how many of them append to it; none: nobody is believed"`
+	Records        []string             `oneof:"connectivity http messaging" help:"resource logs to write beside the log, as JSON lines in the form of the cloud service's: connectivity, http, messaging"`
+	Redis          redisbus.Config      `config:"-"` // set for the whole process; an empty URL: this node is the only one
+	Upstream       upstream.Config
+}
+
+// Validate reports what is wrong with c, beyond what the declarations say.
+func (c *Config) Validate() error {
+	var problems []error
+	for i, host := range c.AcceptedHosts {
+		if err := httpx.CheckAcceptedHost(host); err != nil {
+			problems = append(problems, config.Errorf(fmt.Sprintf("acceptedHosts[%d]", i), "%.140q %w", host, err))
+		}
+	}
+	if err := httpx.CheckPublicURL(c.PublicURL); c.PublicURL != "" && err != nil {
+		problems = append(problems, config.Errorf("publicUrl", "%.140q %w", c.PublicURL, err))
+	}
+	if err := httpx.CheckAcceptedHost(c.Upstream.PublicURL); c.Upstream.PublicURL != "" && err != nil {
+		problems = append(problems, config.Errorf("upstream.publicUrl", "%.140q %w", c.Upstream.PublicURL, err))
+	}
+	return errors.Join(problems...)
 }
 
 // Deps is what a gateway works with.
@@ -102,14 +120,6 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	if cfg.HandshakeRate <= 0 {
 		cfg.HandshakeRate = 5000
 	}
-	var proxies httpx.Proxies
-	for _, text := range cfg.Proxies {
-		r, err := tenant.ParseRange(text)
-		if err != nil {
-			return nil, fmt.Errorf("gateway.proxies: %w", err)
-		}
-		proxies = append(proxies, r)
-	}
 	if d.Records == nil {
 		d.Records = os.Stderr
 	}
@@ -128,7 +138,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
-	if g.audit, err = audit.New(cfg.Records, d.Records, audit.Deps{Tenants: d.Tenants, Node: g.node, Traces: g.watchers, Proxies: proxies,
+	if g.audit, err = audit.New(cfg.Records, d.Records, audit.Deps{Tenants: d.Tenants, Node: g.node, Traces: g.watchers, TrustedProxies: cfg.TrustedProxies,
 		Metrics: d.Metrics}); err != nil {
 		return nil, err
 	}
@@ -143,9 +153,9 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		Log: d.Logger, Metrics: d.Metrics, Sockets: &g.sockets, Ended: g.admission.RemoveConnection})
 	g.front = front.New(front.Deps{Tenants: d.Tenants, Node: g.node, Conns: g.conns, Upstream: g.upstream, UserGroups: g.userGroups,
 		Admission: g.admission, Clients: g.clients, Audit: g.audit, Log: d.Logger, Metrics: d.Metrics,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, Proxies: proxies, Sockets: &g.sockets})
+		AcceptedHosts: cfg.AcceptedHosts, TrustedProxies: cfg.TrustedProxies, Sockets: &g.sockets})
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedEndpoints: cfg.AcceptedEndpoints, PublicEndpoint: cfg.PublicEndpoint, Proxies: proxies, OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
+		AcceptedHosts: cfg.AcceptedHosts, PublicURL: cfg.PublicURL, TrustedProxies: cfg.TrustedProxies, OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
 	return g, nil
 }
 

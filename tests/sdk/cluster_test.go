@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/services/gateway"
@@ -77,10 +79,10 @@ func acrossGateways(t *testing.T, redisURL string, of tenant.Tenant) service {
 }
 
 // startGateway runs a gateway until the end of the test and returns when it is ready. Proxies are those it believes.
-func startGateway(t *testing.T, redisURL string, tenants tenant.Source, proxies ...string) http.Handler {
+func startGateway(t *testing.T, redisURL string, tenants tenant.Source, proxies ...netip.Prefix) http.Handler {
 	t.Helper()
-	cfg := gateway.Config{DrainTime: time.Second, Proxies: proxies}
-	cfg.Upstream.Origin = "127.0.0.1" // the host of the endpoints that handlers allow
+	cfg := gateway.Config{DrainTime: time.Second, TrustedProxies: httpx.TrustedProxies{Ranges: proxies}}
+	cfg.Upstream.PublicURL = "127.0.0.1" // the host of the endpoints that handlers allow
 	cfg.Redis.URL, cfg.Redis.Prefix = redisURL, "sdk"
 	g, err := gateway.New(cfg, gateway.Deps{
 		Tenants: tenants,

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,7 +69,7 @@ func TestBehindAnApplicationGateway(t *testing.T) {
 	tenants, err := tenant.NewStatic(
 		tenant.Tenant{
 			Name: "default", Hosts: []string{"service.internal"}, Keys: tenant.Keys{Primary: clusterKey},
-			Endpoints: []string{"https://service.internal", public}, ClientEndpoint: public,
+			AcceptedHosts: []string{"https://service.internal", public}, PublicURL: public,
 			NetworkACLs: tenant.Network{PublicNetwork: tenant.RequestRule{Deny: []string{"RESTAPI"}},
 				PrivateEndpoints: []tenant.PrivateEndpoint{
 					{Name: "applications", Ranges: []string{"127.0.0.1"}, RequestRule: tenant.RequestRule{Allow: []string{"RESTAPI"}}},
@@ -80,7 +81,7 @@ func TestBehindAnApplicationGateway(t *testing.T) {
 	}
 	servers := []any{folder, fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))} // where nobody listens
 	for range 2 {
-		node := httptest.NewServer(startGateway(t, redis.URL, tenants, "127.0.0.1"))
+		node := httptest.NewServer(startGateway(t, redis.URL, tenants, netip.MustParsePrefix("127.0.0.1/32")))
 		t.Cleanup(node.Close)
 		servers = append(servers, strings.TrimPrefix(node.URL, "http://"))
 	}

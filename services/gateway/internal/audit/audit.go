@@ -32,11 +32,11 @@ var categoryNames = map[string]string{Connectivity: "ConnectivityLogs", HTTP: "H
 
 // Deps is what a Log works with.
 type Deps struct {
-	Tenants tenant.Source
-	Node    *node.Node     // reaches those who watch on other nodes
-	Traces  *livetrace.Hub // those who watch on this node
-	Proxies httpx.Proxies  // that stand between clients and the node
-	Metrics prometheus.Registerer
+	Tenants        tenant.Source
+	Node           *node.Node           // reaches those who watch on other nodes
+	Traces         *livetrace.Hub       // those who watch on this node
+	TrustedProxies httpx.TrustedProxies // that stand between clients and the node
+	Metrics        prometheus.Registerer
 }
 
 // Log tells the resource logs, and those who watch a tenant's live trace. Its methods are safe for concurrent use and do
@@ -46,12 +46,12 @@ type Log struct {
 	traces  traces
 	tenants tenant.Source
 	node    *node.Node
-	proxies httpx.Proxies
+	proxies httpx.TrustedProxies
 }
 
 // New returns a log that writes records of the categories to out, as JSON lines. Watch must run for live traces.
 func New(categories []string, out io.Writer, d Deps) (*Log, error) {
-	l := &Log{traces: newTraces(d.Traces), tenants: d.Tenants, node: d.Node, proxies: d.Proxies}
+	l := &Log{traces: newTraces(d.Traces), tenants: d.Tenants, node: d.Node, proxies: d.TrustedProxies}
 	l.records.out = out
 	for _, name := range categories {
 		switch name {

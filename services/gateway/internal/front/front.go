@@ -43,9 +43,9 @@ type Deps struct {
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer
 
-	AcceptedEndpoints []string        // that a token's audience may name; none: any
-	Proxies           httpx.Proxies   // that stand between clients and the node
-	Sockets           *sync.WaitGroup // counts the goroutines that have a socket in their hands
+	AcceptedHosts  []string             // that a token's audience may name; none: any
+	TrustedProxies httpx.TrustedProxies // that stand between clients and the node
+	Sockets        *sync.WaitGroup      // counts the goroutines that have a socket in their hands
 }
 
 // Front answers handshakes. Its methods are safe for concurrent use.

@@ -142,7 +142,7 @@ func (h *handshake) locate() *refusal {
 	if t == nil {
 		return refuse(http.StatusNotFound, "no tenant has the host %.100q", r.Host)
 	}
-	if !t.Permits(tenant.ClientConnection, h.front.Proxies.ClientAddr(r)) {
+	if !t.Permits(tenant.ClientConnection, h.front.TrustedProxies.ClientAddr(r)) {
 		return refuse(http.StatusForbidden, "the service does not allow client connections from your network")
 	}
 	if ancestor && !t.Ancestor(hubName) {
@@ -194,7 +194,7 @@ func (h *handshake) checkAudience(claims token.Claims) error {
 	if h.ancestor {
 		return token.CheckRESTAudience(claims, h.r, nil)
 	}
-	return token.CheckClientAudience(claims, h.r, h.hub.Hub, h.tenant.AcceptedEndpoints(h.front.AcceptedEndpoints))
+	return token.CheckClientAudience(claims, h.r, h.hub.Hub, h.tenant.AudienceHosts(h.front.AcceptedHosts))
 }
 
 // takePlace takes a place among the tenant's handshakes, and one among its connections.

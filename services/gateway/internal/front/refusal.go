@@ -70,7 +70,7 @@ func (f *Front) tellRefusal(r *http.Request, refused *refusal) {
 	}
 	if ok, _ := f.refusals.Allow(tenant + " " + strconv.Itoa(refused.status)); ok {
 		address := ""
-		if a := f.Proxies.ClientAddr(r); a.IsValid() {
+		if a := f.TrustedProxies.ClientAddr(r); a.IsValid() {
 			address = a.String()
 		}
 		f.Log.Info("client refused", "tenant", tenant, "path", r.URL.Path, "status", refused.status, "reason", reason, "address", address)

@@ -44,7 +44,7 @@ func (f *Front) admitTrace(r *http.Request) (*tenant.Tenant, *refusal) {
 	switch {
 	case t == nil:
 		return nil, refuse(http.StatusNotFound, "no tenant has the host %.100q", r.Host)
-	case !t.Permits(tenant.Trace, f.Proxies.ClientAddr(r)):
+	case !t.Permits(tenant.Trace, f.TrustedProxies.ClientAddr(r)):
 		return nil, refuse(http.StatusForbidden, "the service does not allow live trace from your network")
 	case !t.LiveTrace.Enabled:
 		return nil, refuse(http.StatusNotFound, "live trace is off; the service's setting liveTrace.enabled turns it on")
@@ -57,7 +57,7 @@ func (f *Front) admitTrace(r *http.Request) (*tenant.Tenant, *refusal) {
 	}
 	claims, err := token.NewKeyVerifier(t.TokenKeys()...).Verify(r.Context(), accessToken(r, query))
 	if err == nil {
-		err = token.CheckRESTAudience(claims, r, t.AcceptedEndpoints(f.AcceptedEndpoints))
+		err = token.CheckRESTAudience(claims, r, t.AudienceHosts(f.AcceptedHosts))
 	}
 	if err != nil {
 		return nil, refuse(http.StatusUnauthorized, "live trace needs a token that is signed with an access key, in the query parameter access_token or as Authorization: Bearer: %v", err)

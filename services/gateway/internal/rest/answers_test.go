@@ -176,7 +176,7 @@ func TestGenerateToken(t *testing.T) {
 		{"", rest.Options{}, `"" ["http://localhost:8080/client/hubs/Chat"] [] []`, time.Hour},
 		{"?userId=ana%20b&role=r1&role=webpubsub.sendToGroup.a.b&group=g1&group=g%2F2&minutesToExpire=5&clientType=default", rest.Options{},
 			`"ana b" ["http://localhost:8080/client/hubs/Chat"] ["r1" "webpubsub.sendToGroup.a.b"] ["g1" "g/2"]`, 5 * time.Minute},
-		{"?clientType=MQTT", rest.Options{PublicEndpoint: "https://chat.example.com/"},
+		{"?clientType=MQTT", rest.Options{PublicURL: "https://chat.example.com/"},
 			`"" ["https://chat.example.com/clients/mqtt/hubs/Chat"] [] []`, time.Hour},
 	} {
 		w := request{method: "POST", path: "/api/hubs/Chat/:generateToken" + tt.query}.do(t, newHandler(&recorder{}, tt.options))

@@ -186,8 +186,8 @@ func TestAuthenticationByOtherSchemes(t *testing.T) {
 }
 
 // checklist:A03 O09
-func TestAcceptedEndpoints(t *testing.T) {
-	h := newHandler(&recorder{}, rest.Options{AcceptedEndpoints: []string{"https://chat.example.com"}})
+func TestAcceptedHosts(t *testing.T) {
+	h := newHandler(&recorder{}, rest.Options{AcceptedHosts: []string{"https://chat.example.com"}})
 	for endpoint, want := range map[string]int{"https://chat.example.com": 202, "https://CHAT.example.com:443": 202, "http://localhost:8080": 401} {
 		w := request{method: "POST", path: "/api/hubs/chat/:send", token: sign(t, acmeKey, endpoint+"/api/hubs/chat/:send", time.Minute)}.do(t, h)
 		if w.Code != want {

@@ -46,13 +46,13 @@ type Verbs interface {
 
 // Options change how the API works; the zero value is fine.
 type Options struct {
-	// AcceptedEndpoints are the endpoints that a token's audience may name, such as "https://chat.example.com".
+	// AcceptedHosts are the hosts that a token's audience may name: host[:port], or https://host[:port].
 	// Empty: any, since a token is bound to a path and a key all the same.
-	AcceptedEndpoints []string
-	// PublicEndpoint is the endpoint that generated client tokens are for. Default: that of the request.
-	PublicEndpoint string
-	// Proxies are the proxies in front, which say where a request comes from.
-	Proxies httpx.Proxies
+	AcceptedHosts []string
+	// PublicURL is the address that generated client tokens are for. Default: that of the request.
+	PublicURL string
+	// TrustedProxies are the proxies in front, which say where a request comes from.
+	TrustedProxies httpx.TrustedProxies
 	// UserGroups are the groups of users in the ancestor protocol.
 	UserGroups *asrs.UserGroups
 	// OnAnswered is told of each request that has been answered; nil: nobody is.
@@ -175,7 +175,7 @@ func (h *Handler) admit(r *http.Request) (*tenant.Tenant, error) {
 	if t == nil {
 		return nil, notFound("no service has this host name", "")
 	}
-	if !t.Permits(tenant.RESTAPI, h.options.Proxies.ClientAddr(r)) {
+	if !t.Permits(tenant.RESTAPI, h.options.TrustedProxies.ClientAddr(r)) {
 		return nil, forbidden("the service does not allow REST requests from your network")
 	}
 	return t, h.authenticate(r, t)
@@ -203,7 +203,7 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	if err != nil {
 		return unauthorized(err.Error())
 	}
-	accepted := t.AcceptedEndpoints(h.options.AcceptedEndpoints)
+	accepted := t.AudienceHosts(h.options.AcceptedHosts)
 	if isAncestor(r) { // its audiences lack the port
 		accepted = nil
 	}

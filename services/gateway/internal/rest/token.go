@@ -58,7 +58,7 @@ func (h *Handler) generateToken(_ context.Context, q *request) (any, error) {
 }
 
 func (h *Handler) publicEndpoint(q *request) string {
-	for _, endpoint := range []string{q.tenant.ClientEndpoint, h.options.PublicEndpoint} {
+	for _, endpoint := range []string{q.tenant.PublicURL, h.options.PublicURL} {
 		if endpoint != "" {
 			return strings.TrimRight(endpoint, "/")
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -27,13 +28,13 @@ import (
 
 // Config says how handlers are called. A zero field means its default.
 type Config struct {
-	Origin           string        `help:"host name announced to event handlers, without port: the host of the endpoint in applications' connection strings; empty: the tenant's first exact host, else localhost"`
-	ConnectTimeout   time.Duration `default:"10s" help:"how long a handshake may wait for the connect event's answer, retries included"`
-	EventTimeout     time.Duration `default:"100s" help:"how long a user event may wait for its answer, retries included"`
-	LifecycleTimeout time.Duration `default:"30s" help:"how long one attempt to deliver connected, disconnected, joined or left may take"`
-	LifecycleKeep    time.Duration `default:"1h" help:"how long connected, disconnected, joined and left are kept and retried while their handler is down"`
-	LifecycleQueue   int           `default:"100000" help:"how many connected, disconnected, joined and left events may wait for one handler host"`
-	InFlight         int           `default:"256" help:"requests to one handler host at a time"`
+	PublicURL        string        `old:"gateway.upstream.origin" help:"public address of the service as event handlers know it, whose host is announced to them: that of the endpoint in applications' connection strings; https://host or just the host; empty: the tenant's first exact host, else localhost"`
+	ConnectTimeout   time.Duration `default:"10s" min:"100ms" max:"10m" help:"how long a handshake may wait for the connect event's answer, retries included"`
+	EventTimeout     time.Duration `default:"100s" min:"100ms" max:"1h" help:"how long a user event may wait for its answer, retries included"`
+	LifecycleTimeout time.Duration `default:"30s" min:"100ms" max:"10m" help:"how long one attempt to deliver connected, disconnected, joined or left may take"`
+	LifecycleKeep    time.Duration `default:"1h" min:"1s" max:"168h" help:"how long connected, disconnected, joined and left are kept and retried while their handler is down"`
+	LifecycleQueue   int           `default:"100000" min:"1" max:"10000000" help:"how many connected, disconnected, joined and left events may wait for one handler host"`
+	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time"`
 }
 
 func (c Config) withDefaults() Config {
@@ -232,8 +233,8 @@ func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant
 // origin is what handlers of t know this service by. It must not come from a client's request, which could make
 // handlers refuse us (event-handler.md section 3).
 func (u *Upstream) origin(t *tenant.Tenant) string {
-	if u.cfg.Origin != "" {
-		return u.cfg.Origin
+	if u.cfg.PublicURL != "" {
+		return httpx.HostOf(u.cfg.PublicURL)
 	}
 	return t.Origin()
 }

@@ -259,7 +259,7 @@ func TestOrigin(t *testing.T) {
 		{"", []string{"[::1]"}, "::1"},
 		{"front.example", []string{"chat.example.com"}, "front.example"},
 	} {
-		u, _ := newUpstream(t, Config{Origin: tc.configured})
+		u, _ := newUpstream(t, Config{PublicURL: tc.configured})
 		if got := u.origin(&tenant.Tenant{Hosts: tc.hosts}); got != tc.want {
 			t.Errorf("%q %v: got %s, want %s", tc.configured, tc.hosts, got, tc.want)
 		}
