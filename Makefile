@@ -11,13 +11,14 @@
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
 # make compatibility   rewrite docs/compatibility.md from the last run of make test
+# make release VERSION=1.2.3   binaries, image, chart, SBOM and tag in dist/1.2.3 (see scripts/release); nothing is sent anywhere
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo dev))
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility setup clean
+.PHONY: all build run up down test test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -95,8 +96,11 @@ docs:
 compatibility:
 	go run ./tests/compatibility -update
 
+release:
+	scripts/release $(VERSION)
+
 clean:
-	rm -rf bin web/node_modules test-results
+	rm -rf bin dist web/node_modules test-results
 	find web/dist -mindepth 1 -not -name .gitkeep -delete
 
 FORCE:
