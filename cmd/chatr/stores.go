@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
 )
 
@@ -46,10 +47,8 @@ func migrate(ctx context.Context, store *postgres.Store, out io.Writer) error {
 		if attempt == 1 {
 			fmt.Fprintf(out, "the database does not answer yet; waiting for up to %v\n", migrateWait)
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, time.Second) != nil {
 			return err
-		case <-time.After(time.Second):
 		}
 	}
 }

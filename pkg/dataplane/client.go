@@ -12,13 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -143,12 +143,13 @@ func path(segments ...string) string {
 
 // do makes the call, as often as it takes, and returns the body of the successful answer.
 func (c *Client) do(ctx context.Context, op call) ([]byte, error) {
+	again := backoff.Backoff{First: firstWait, Last: maxWait, Spread: backoff.Less}
 	for attempt := 0; ; attempt++ {
 		answer, after, err := c.attempt(ctx, op)
 		if err == nil {
 			return answer, nil
 		}
-		if !retryable(err) || attempt >= c.retries || wait(ctx, attempt, after) != nil {
+		if !retryable(err) || attempt >= c.retries || backoff.Sleep(ctx, max(again.Next(), min(after, maxWait))) != nil {
 			return nil, fmt.Errorf("%s %s: %w", op.method, op.path, err)
 		}
 	}
@@ -215,20 +216,6 @@ func retryable(err error) bool {
 		return true
 	}
 	return false
-}
-
-// wait returns after the back-off that follows an attempt, or with an error when ctx ends before.
-func wait(ctx context.Context, attempt int, after time.Duration) error {
-	pause := min(firstWait<<min(attempt, 10), maxWait)
-	pause = max(pause/2+rand.N(pause/2+1), min(after, maxWait))
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func retryAfter(res *http.Response) time.Duration {

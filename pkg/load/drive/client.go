@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/load/measure"
 	"github.com/chatr-dev/chatr/pkg/load/scenario"
 	"github.com/chatr-dev/chatr/pkg/load/truth"
@@ -81,23 +82,17 @@ const (
 
 // live connects, reads and connects again until ctx ends.
 func (c *client) live(ctx context.Context) {
-	wait := firstWait
+	again := backoff.Backoff{First: firstWait, Last: maxWait, Spread: backoff.Around}
 	for ctx.Err() == nil && !c.run.ending.Load() {
 		err := c.connect(ctx)
 		if err == nil {
-			wait = firstWait
+			again.Reset()
 			c.run.connections.Add(1)
 			err = c.read(ctx)
 			c.run.connections.Add(-1)
 		}
 		c.lost(ctx, err)
-		pause := time.NewTimer(wait/2 + time.Duration(c.run.jitter(int64(wait))))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-		wait = min(2*wait, maxWait)
+		_ = again.Wait(ctx)
 	}
 }
 

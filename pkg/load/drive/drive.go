@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/load/measure"
 	"github.com/chatr-dev/chatr/pkg/load/result"
@@ -302,15 +303,7 @@ func (r *run) readied(c *client) {
 
 // sleep waits for d or until ctx ends.
 func (r *run) sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = backoff.Sleep(ctx, d)
 }
 
 // connect starts the clients over the ramp.

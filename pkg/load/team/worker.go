@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/load/drive"
 	"github.com/chatr-dev/chatr/pkg/load/measure"
 	"github.com/chatr-dev/chatr/pkg/load/result"
@@ -195,9 +196,7 @@ func patiently(ctx context.Context, try func() error) error {
 		if !errors.As(err, &op) || op.Op != "dial" || time.Now().After(end) { // else it may have been done
 			return err
 		}
-		select {
-		case <-time.After(retryPeriod):
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, retryPeriod) != nil {
 			return err
 		}
 	}

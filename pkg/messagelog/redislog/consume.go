@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
 
@@ -31,9 +32,11 @@ const (
 	// A consumer without entries that has not been heard of for this long is forgotten.
 	forgetAfter = time.Hour
 
-	firstPause = 100 * time.Millisecond // before trying again; doubles
+	firstPause = 100 * time.Millisecond // before trying again
 	lastPause  = 5 * time.Second
 )
+
+func pauses() backoff.Backoff { return backoff.Backoff{First: firstPause, Last: lastPause} }
 
 // consumer is one call of Consume: a member of a consumer group.
 type consumer struct {
@@ -51,21 +54,19 @@ type consumer struct {
 func (l *Log) Consume(ctx context.Context, name, group string, handle func(context.Context, []messagelog.Entry) error) error {
 	c := &consumer{log: l, name: name, stream: l.stream(name), group: group, id: rand.Text(), handle: handle}
 	defer c.endTurn(ctx)
-	pause, complain := firstPause, true
+	again := pauses()
 	for ctx.Err() == nil {
 		err := c.round(ctx)
 		switch {
 		case err == nil:
-			pause, complain = firstPause, true
+			again.Reset()
 			continue
 		case ctx.Err() != nil:
 			return nil
-		case complain: // once per outage
+		case !again.Failed(): // once per outage
 			l.options.Logger.Warn("message log cannot be read", "log", name, "error", err)
-			complain = false
 		}
-		wait(ctx, pause)
-		pause = min(2*pause, lastPause)
+		_ = again.Wait(ctx)
 	}
 	return nil
 }
@@ -103,7 +104,7 @@ func (c *consumer) round(ctx context.Context) error {
 		return err
 	}
 	if !mine {
-		wait(ctx, block)
+		_ = backoff.Sleep(ctx, block)
 		return nil
 	}
 	if time.Since(c.swept) >= sweep {
@@ -183,17 +184,16 @@ func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error
 // confirm lasts through a Redis that is away, until ctx ends: if newer entries were read first, these would come again
 // behind them.
 func (c *consumer) confirm(ctx context.Context, ids []string) error {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for again := pauses(); ; {
 		err := c.acknowledge(ctx, ids)
 		if err == nil {
 			c.log.metrics.consumed.WithLabelValues(c.name).Add(float64(len(ids)))
 			return nil
 		}
-		if pause == firstPause { // once per outage
+		if !again.Failed() { // once per outage
 			c.log.options.Logger.Warn("message log entries cannot be confirmed; it is tried again", "log", c.name, "error", err)
 		}
-		wait(ctx, pause)
-		if ctx.Err() != nil {
+		if again.Wait(ctx) != nil {
 			return fmt.Errorf("confirm entries: %w", err)
 		}
 	}
@@ -222,13 +222,12 @@ func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
 
 // handOver calls handle until it has taken entries or ctx ends.
 func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) error {
-	for pause := firstPause; len(entries) > 0; pause = min(2*pause, lastPause) {
+	for again := pauses(); len(entries) > 0; {
 		if c.handle(ctx, entries) == nil { // whoever handles says why not
 			return nil
 		}
-		wait(ctx, pause)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := again.Wait(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -240,7 +239,7 @@ func (c *consumer) hold(ctx context.Context, ids []string) (release func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for wait(ctx, renewal); ctx.Err() == nil; wait(ctx, renewal) {
+		for backoff.Sleep(ctx, renewal) == nil {
 			c.touch(ctx, ids)
 		}
 	}()
@@ -278,15 +277,5 @@ func (c *consumer) forgetDead(ctx context.Context) {
 		if other.Pending == 0 && other.Idle > forgetAfter {
 			_ = c.log.client.XGroupDelConsumer(ctx, c.stream, c.group, other.Name).Err()
 		}
-	}
-}
-
-// wait returns after d, or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
 
@@ -28,18 +29,17 @@ func (l *Log) Consume(ctx context.Context, name, consumerName string, handle fun
 	if err := l.register(ctx, who); err != nil {
 		return err
 	}
-	pause := minPause
+	again := backoff.Backoff{First: minPause, Last: maxPause}
 	for {
 		grown := l.watch(name) // before reading, so that nothing slips between
 		found, err := l.next(ctx, who, handle)
 		switch {
 		case err != nil:
-			err = l.wait(ctx, time.After(pause), nil)
-			pause = min(2*pause, maxPause)
+			err = l.wait(ctx, time.After(again.Next()), nil)
 		case !found:
 			err = l.wait(ctx, nil, grown)
 		default:
-			pause = minPause
+			again.Reset()
 			err = l.wait(ctx, nil, passed)
 		}
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
@@ -36,7 +37,7 @@ type bearer struct {
 	refresh time.Time     // it is replaced in the background after this
 	failure error         // of the last request
 	again   time.Time     // not before, after a failure
-	backoff time.Duration // before that
+	pause   time.Duration // before that
 	running chan struct{} // closed when the request under way ends; nil: none is
 }
 
@@ -136,8 +137,8 @@ func (b *bearer) note(token *oauth2.Token, err error) {
 	now := time.Now()
 	b.failure = err
 	if err != nil {
-		b.backoff = min(max(2*b.backoff, firstBackoff), refusedBackoff)
-		b.again = now.Add(b.backoff)
+		b.pause = backoff.After(b.pause, firstPause, refusedPause)
+		b.again = now.Add(b.pause)
 		return
 	}
 	expires := token.Expiry
@@ -145,7 +146,7 @@ func (b *bearer) note(token *oauth2.Token, err error) {
 		expires = now.Add(tokenLife)
 	}
 	life := expires.Sub(now)
-	b.token, b.got, b.again, b.backoff = token.AccessToken, now, time.Time{}, 0
+	b.token, b.got, b.again, b.pause = token.AccessToken, now, time.Time{}, 0
 	b.expires, b.refresh = expires.Add(-min(tokenMargin, life/10)), now.Add(life*3/4)
 }
 

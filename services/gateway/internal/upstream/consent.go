@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -16,9 +17,9 @@ import (
 const (
 	validationTimeout   = 10 * time.Second
 	consentAge          = time.Minute
-	firstBackoff        = time.Second
-	refusedBackoff      = time.Minute
-	unreachableBackoff  = 5 * time.Second
+	firstPause          = time.Second
+	refusedPause        = time.Minute
+	unreachablePause    = 5 * time.Second
 	maxValidationAnswer = 64 << 10
 )
 
@@ -34,7 +35,7 @@ type consent struct {
 	asked   time.Time     // when the last validation ended
 	failure *Failure      // of the last validation, when not given
 	again   time.Time     // not before, when not given
-	backoff time.Duration // before that
+	pause   time.Duration // before that
 	running chan struct{} // closed when the validation under way ends; nil: none is
 }
 
@@ -123,7 +124,7 @@ func (c *consent) note(failure *Failure) (changed bool) {
 	c.asked = time.Now()
 	if failure == nil {
 		changed = !c.given
-		c.given, c.failure, c.backoff = true, nil, 0
+		c.given, c.failure, c.pause = true, nil, 0
 		return changed
 	}
 	unreachable := failure.retry || failure.Reason == ReasonTimeout
@@ -131,12 +132,12 @@ func (c *consent) note(failure *Failure) (changed bool) {
 		return false
 	}
 	changed = c.given || c.failure == nil || c.failure.Reason != failure.Reason
-	limit := refusedBackoff
+	limit := refusedPause
 	if unreachable {
-		limit = unreachableBackoff
+		limit = unreachablePause
 	}
-	c.backoff = min(max(2*c.backoff, firstBackoff), limit)
-	c.given, c.failure, c.again = false, failure, c.asked.Add(c.backoff)
+	c.pause = backoff.After(c.pause, firstPause, limit)
+	c.given, c.failure, c.again = false, failure, c.asked.Add(c.pause)
 	return changed
 }
 

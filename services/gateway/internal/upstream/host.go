@@ -3,6 +3,8 @@ package upstream
 import (
 	"sync"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/backoff"
 )
 
 // host is one authority that serves handlers. Connected and disconnected events wait in its queue for workers.
@@ -108,11 +110,7 @@ func (u *Upstream) take(h *host) *Session {
 		if wait <= 0 {
 			return s
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-u.life.Done():
-			timer.Stop()
+		if backoff.Sleep(u.life, wait) != nil {
 			return nil
 		}
 	}
@@ -140,7 +138,7 @@ func (h *host) rest() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failures >= failing {
-		h.pause = min(max(2*h.pause, minPause), maxPause)
+		h.pause = backoff.After(h.pause, minPause, maxPause)
 		h.resume = time.Now().Add(h.pause)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 )
 
@@ -140,11 +141,10 @@ func keepTrying(f *Failure) bool {
 func (u *Upstream) later(s *Session) {
 	s.mu.Lock()
 	p := &s.pending[0]
-	delay := min(minPause<<min(p.attempts, 10), maxPause)
-	p.attempts++
+	p.pause = backoff.After(p.pause, minPause, maxPause)
 	again := *p
 	s.mu.Unlock()
-	time.AfterFunc(delay, func() { u.route(s, again) })
+	time.AfterFunc(again.pause, func() { u.route(s, again) })
 }
 
 // settle ends the session's next lifecycle event, delivered (no reason) or given up, and goes on to the one

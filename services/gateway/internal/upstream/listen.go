@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -158,7 +159,7 @@ func (u *Upstream) keepCopy(c *copies, name string, e messagelog.Entry) {
 // retryCopies gives the log what waits until nothing does, one after another.
 func (u *Upstream) retryCopies(c *copies, name string) {
 	u.log.Warn("message log does not take events; they are kept and tried again", "log", name)
-	for wait := minPause; ; {
+	for again := (backoff.Backoff{First: minPause, Last: maxPause}); ; {
 		c.mu.Lock()
 		if len(c.waiting) == 0 {
 			c.busy, c.waiting = false, nil
@@ -173,13 +174,12 @@ func (u *Upstream) retryCopies(c *copies, name string) {
 		case expired:
 			u.metrics.lost(reasonExpired, 1)
 		case u.appendNow(name, e) != nil:
-			if !pause(u.life, u.life, wait) { // Run counts what is lost
+			if again.Wait(u.life) != nil { // Run counts what is lost
 				return
 			}
-			wait = min(2*wait, maxPause)
 			continue
 		}
-		wait = minPause
+		again.Reset()
 		c.mu.Lock()
 		c.waiting = c.waiting[1:]
 		c.mu.Unlock()

@@ -55,13 +55,13 @@ type move struct {
 
 // lifecycle is an event to deliver that nobody waits for: connected, disconnected, joined or left.
 type lifecycle struct {
-	kind     kind
-	group    string // that was joined or left
-	id       uint64
-	time     time.Time
-	body     []byte
-	attempts int
-	counted  *host // whose limit it counts against
+	kind    kind
+	group   string // that was joined or left
+	id      uint64
+	time    time.Time
+	body    []byte
+	pause   time.Duration // before it is tried again
+	counted *host         // whose limit it counts against
 }
 
 // Open returns the Session of a new connection.

@@ -271,7 +271,7 @@ func TestAHandlerThatWasAwayIsSoonAskedAgain(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if took := time.Since(start); took > 5*time.Minute+2*unreachableBackoff {
+		if took := time.Since(start); took > 5*time.Minute+2*unreachablePause {
 			t.Errorf("accepted %v after it was back, want soon", took-5*time.Minute)
 		}
 	})

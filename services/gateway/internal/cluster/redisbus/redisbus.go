@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +22,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 )
 
-// Pauses before the next session; they double from the first to the last and vary by half.
+// Pauses before the next session.
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
@@ -86,7 +86,7 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	if b.client != nil {
 		defer b.client.Close()
 	}
-	pause, complain := firstPause, true
+	again := backoff.Backoff{First: firstPause, Last: lastPause, Spread: backoff.Around}
 	for {
 		wasReady, err := b.session(ctx, deliver, idle)
 		if ctx.Err() != nil {
@@ -94,17 +94,12 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 			return nil
 		}
 		if wasReady {
-			pause, complain = firstPause, true
+			again.Reset()
 		}
-		if complain { // once per outage
+		if !again.Failed() { // once per outage
 			b.log.Warn("message bus unavailable", "error", err)
-			complain = false
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
-		pause = min(2*pause, lastPause)
+		_ = again.Wait(ctx)
 		b.metrics.reconnects.Inc()
 	}
 }
