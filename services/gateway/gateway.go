@@ -34,8 +34,8 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/front"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/orphans"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
-	"github.com/chatr-dev/chatr/services/gateway/internal/roster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
@@ -88,7 +88,6 @@ type Gateway struct {
 	tenants   tenant.Source
 	messages  messagelog.Log
 	log       *slog.Logger
-	metrics   metrics
 	bus       cluster.Bus
 	conns     *hub.Registry
 	node      *node.Node
@@ -98,15 +97,12 @@ type Gateway struct {
 	clients   *session.Clients
 	audit     *audit.Log
 	watchers  *livetrace.Hub
+	orphans   *orphans.Orphans
 	rest      http.Handler
 
 	userGroups *asrs.UserGroups
 
-	sockets     sync.WaitGroup // goroutines that have a socket in their hands
-	roster      *roster.Roster // nil without Redis
-	mourners    sync.WaitGroup
-	mourning    context.Context // ends when it is too late to look after connections of dead nodes
-	endMourning context.CancelFunc
+	sockets sync.WaitGroup // goroutines that have a socket in their hands
 }
 
 // New returns a gateway. Run must run for it to work.
@@ -134,7 +130,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 			return nil, fmt.Errorf("open the bus: %w", err)
 		}
 	}
-	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, metrics: newMetrics(d.Metrics), bus: bus, watchers: livetrace.NewHub()}
+	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus, watchers: livetrace.NewHub()}
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
@@ -142,7 +138,8 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		Metrics: d.Metrics}); err != nil {
 		return nil, err
 	}
-	if err := g.keepRoster(); err != nil {
+	if g.orphans, err = orphans.New(cfg.Redis, cfg.Lease, orphans.Deps{Node: g.node, Conns: g.conns, Upstream: g.upstream,
+		Log: d.Logger, Metrics: d.Metrics}); err != nil {
 		return nil, err
 	}
 	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
@@ -198,10 +195,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.upstream.Run(inner) })
 	group.Go(func() error { return g.watchBus(inner) })
 	group.Go(func() error { return g.watchTenants(inner) })
-	if g.roster != nil {
-		context.AfterFunc(inner, g.endMourning)
-		group.Go(func() error { return g.roster.Run(inner) })
-	}
+	group.Go(func() error { return g.orphans.Run(inner) })
 	group.Go(func() error { return g.tidy(inner) })
 	group.Go(func() error { return g.audit.Watch(inner) })
 	group.Go(func() error {
@@ -217,7 +211,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.front.Drain()
 	g.clients.Stop()
 	g.sockets.Wait()
-	g.mourners.Wait()
 	g.clients.Wait()
 	_ = g.userGroups.Close() // nothing waits in it
 	if errors.Is(err, context.Canceled) {
@@ -295,7 +288,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 			continue
 		}
 		known = lost
-		g.refreshRoster(ctx)
+		g.orphans.Refresh(ctx)
 		ended := 0
 		for _, c := range g.conns.Conns() {
 			if c.Codec.Reliable() {

@@ -156,11 +156,11 @@ func (s *Session) setState(a answer) *Failure {
 		return unusable("the answer's ce-connectionState has %d bytes; at most %d are allowed", len(values[0]), cloudevents.MaxState)
 	}
 	s.mu.Lock()
-	again := s.kept && s.state != values[0]
+	again := s.isHeld && s.state != values[0]
 	s.state = values[0]
 	s.mu.Unlock()
 	if again {
-		s.keep()
+		s.hold()
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func (s *Session) queue(p lifecycle) {
 			s.up.lose(to.host, s, p.kind, reasonOverflow)
 		}
 		if p.kind == kindDisconnected {
-			s.drop()
+			s.release()
 		}
 		return
 	}
@@ -155,7 +155,7 @@ func (u *Upstream) settle(s *Session, p lifecycle, lost Reason) {
 		u.lose(p.counted, s, p.kind, lost)
 	}
 	if p.kind == kindDisconnected {
-		s.drop()
+		s.release()
 	}
 	s.shift()
 	u.expect(-1)

@@ -54,7 +54,7 @@ func (s *Session) HandOver() ([]byte, error) {
 	b := s.pack(urls, true)
 	s.given = true
 	s.mu.Unlock()
-	s.drop()
+	s.release()
 	return b, nil
 }
 
@@ -74,7 +74,7 @@ func (s *Session) Resume(b []byte) error {
 		return err
 	}
 	s.unpack(l)
-	s.keep()
+	s.hold()
 	s.catchUp()
 	return nil
 }

@@ -40,7 +40,7 @@ type Session struct {
 	pending     []lifecycle   // not yet delivered, in order: connected, joined and left, disconnected
 	submitted   bool          // the first of pending is in a host's hands
 	connected   chan struct{} // closed when connected is no longer pending; nil: nobody waits for it
-	kept        bool          // a Keeper knows it
+	isHeld      bool          // others can tell its end if this process dies
 	posting     bool          // the first of pending is on its way to a handler
 	given       bool          // another process goes on with the session
 	unsaid      bool          // closed while nobody here could tell: given, or not yet taken
@@ -144,7 +144,7 @@ func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
-	s.keep()
+	s.hold()
 	s.tell(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
 	for _, group := range groups {
 		s.queueMove(move{kindJoined, group})

@@ -65,7 +65,7 @@ type Upstream struct {
 	log     *slog.Logger
 	metrics *metrics
 	client  *http.Client
-	keeper  SessionStore
+	held    *Held // nil: nobody tells ends for a process that dies
 
 	messages messagelog.Log // nil: there are no listeners
 

@@ -1,9 +1,8 @@
-package roster
+package orphans
 
 import (
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
 	"maps"
 	"sync"
@@ -16,51 +15,42 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// node is a node that has connections, and hears of those of others.
-type node struct {
-	*Roster
+// member is a node that has connections, and hears of those of others.
+type member struct {
+	*list
 	kill, stop func() // without and with a word
 
-	mu     sync.Mutex // guards the following
-	conns  map[string][]byte
-	lapsed map[string]int
-	told   map[string]bool
+	mu      sync.Mutex // guards the following
+	conns   map[string][]byte
+	changes map[string][]byte
+	claimed map[string]int
+	ended   map[string]bool
 }
 
 const lease = 2 * time.Second
 
-func start(t *testing.T, url, name string, lease time.Duration) *node {
+func start(t *testing.T, url, name string, lease time.Duration) *member {
 	t.Helper()
 	client, err := redisconn.Open(redisconn.Config{URL: url, Prefix: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{conns: map[string][]byte{}, lapsed: map[string]int{}, told: map[string]bool{}}
-	n.Roster = New(client, slog.New(slog.DiscardHandler), Options{Node: name, Prefix: "test", Lease: lease,
-		All: func() iter.Seq2[string, []byte] {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			return maps.All(maps.Clone(n.conns))
-		},
-		Lapsed: func(node, id string, entry []byte) {
-			n.Tell(node, id)
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			if string(entry) != "about "+id {
-				t.Errorf("got %q about %s", entry, id)
-			}
-			n.lapsed[id]++
-		},
-		Told: func(id string) {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.told[id] = true
-		}})
+	n := &member{conns: map[string][]byte{}, changes: map[string][]byte{}, claimed: map[string]int{}, ended: map[string]bool{}}
+	n.list = newList(client, slog.New(slog.DiscardHandler), name, "test", lease)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = n.Run(ctx)
+		var work sync.WaitGroup
+		work.Go(func() { n.renewLease(ctx) })
+		work.Go(func() { n.every(ctx, writeWait, nil, n.writeHeld) })
+		work.Go(func() { n.claimOrphans(ctx) })
+		work.Go(func() { n.countOrphans(t, ctx) })
+		work.Wait()
+		last, cancel := context.WithTimeout(context.Background(), callTime)
+		defer cancel()
+		_, _ = n.writeHeld(last), n.endLease(last)
+		_ = client.Close()
 	}()
 	n.stop = func() {
 		cancel()
@@ -74,17 +64,56 @@ func start(t *testing.T, url, name string, lease time.Duration) *node {
 	return n
 }
 
-func (n *node) open(count int) {
-	for i := range count {
-		id := fmt.Sprint(n.Node, i)
+// countOrphans says of all orphans that their ends are reported.
+func (n *member) countOrphans(t *testing.T, ctx context.Context) {
+	for {
+		o, ok := n.Next(ctx)
+		if !ok {
+			return
+		}
+		n.reports(o)
+		if string(o.Entry) != "about "+o.ConnID {
+			t.Errorf("got %q about %s", o.Entry, o.ConnID)
+		}
 		n.mu.Lock()
-		n.conns[id] = []byte("about " + id)
+		n.claimed[o.ConnID]++
 		n.mu.Unlock()
-		n.Keep(id, []byte("about "+id))
 	}
 }
 
-func (n *node) count(of map[string]int) (connections, calls int) {
+func (n *member) writeHeld(ctx context.Context) error {
+	defer n.endWrite()
+	n.mu.Lock()
+	changes, conns := n.changes, maps.Clone(n.conns)
+	n.changes = map[string][]byte{}
+	n.mu.Unlock()
+	ended, err := n.write(ctx, changes, maps.All(conns))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range ended {
+		n.ended[id] = true
+	}
+	return err
+}
+
+// change says what is to be held of a connection, nil for nothing any more.
+func (n *member) change(id string, entry []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changes[id] = entry
+}
+
+func (n *member) open(count int) {
+	for i := range count {
+		id := fmt.Sprint(n.node, i)
+		n.mu.Lock()
+		n.conns[id] = []byte("about " + id)
+		n.mu.Unlock()
+		n.change(id, []byte("about "+id))
+	}
+}
+
+func (n *member) count(of map[string]int) (connections, calls int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, k := range of {
@@ -93,15 +122,15 @@ func (n *node) count(of map[string]int) (connections, calls int) {
 	return len(of), calls
 }
 
-func (n *node) stored(t *testing.T, want int) {
+func (n *member) stored(t *testing.T, want int) {
 	t.Helper()
 	testkit.Eventually(t, 10*time.Second, func() bool {
-		got, err := n.client.HLen(context.Background(), n.held(n.Node)).Result()
+		got, err := n.client.HLen(context.Background(), n.held(n.node)).Result()
 		return err == nil && got == int64(want)
-	}, fmt.Sprintf("%d connections of node %s are written", want, n.Node))
+	}, fmt.Sprintf("%d connections of node %s are written", want, n.node))
 }
 
-// TestSurvivorsTakeOverOnce kills one of three nodes, and then one of those that have taken over before it is done.
+// TestSurvivorsTakeOverOnce kills one of three nodes, and then one of those that have claimed before it is done.
 //
 // checklist:O06
 func TestSurvivorsTakeOverOnce(t *testing.T) {
@@ -119,14 +148,16 @@ func survivorsTakeOverOnce(t *testing.T, url string) {
 	a, b, c := start(t, url, "a", lease), start(t, url, "b", lease), start(t, url, "c", lease)
 	const many = 5000
 	a.open(many)
-	a.Drop("a0")
+	a.mu.Lock()
 	delete(a.conns, "a0")
+	a.mu.Unlock()
+	a.change("a0", nil)
 	a.stored(t, many-1)
 	a.kill()
 	began := time.Now()
 	all := func() (connections, calls int) {
-		b1, b2 := b.count(b.lapsed)
-		c1, c2 := c.count(c.lapsed)
+		b1, b2 := b.count(b.claimed)
+		c1, c2 := c.count(c.claimed)
 		return b1 + c1, b2 + c2
 	}
 	testkit.Eventually(t, 60*time.Second, func() bool { n, _ := all(); return n == many-1 }, "all are taken over")
@@ -134,12 +165,12 @@ func survivorsTakeOverOnce(t *testing.T, url string) {
 	if _, calls := all(); calls != many-1 {
 		t.Errorf("got %d calls, want one for each of %d connections", calls, many-1)
 	}
-	left, _ := b.count(b.lapsed)
+	left, _ := b.count(b.claimed)
 	b.kill()
 	testkit.Eventually(t, 60*time.Second, func() bool { _, calls := all(); return calls == many-1+left }, "what b did not finish is c's")
 	c.mu.Lock()
-	for id := range c.lapsed {
-		c.Drop(id)
+	for id := range c.claimed {
+		c.changes[id] = nil
 	}
 	c.mu.Unlock()
 	c.stored(t, 0)
@@ -158,15 +189,15 @@ func TestTakenForDead(t *testing.T) {
 	if err := a.client.ZAdd(t.Context(), a.key("leases"), redisclient.Z{Score: 1, Member: "a"}).Err(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 10*time.Second, func() bool { n, _ := b.count(b.lapsed); return n == 3 }, "b takes a for dead")
+	testkit.Eventually(t, 10*time.Second, func() bool { n, _ := b.count(b.claimed); return n == 3 }, "b takes a for dead")
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		return a.client.SCard(context.Background(), a.key("told:a")).Val() == 3
 	}, "b says whose end it tells")
-	a.Refresh(t.Context())
+	a.refresh(t.Context())
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.told) != 3 {
-		t.Errorf("got %v told, want all three", a.told)
+	if len(a.ended) != 3 {
+		t.Errorf("got %v ended, want all three", a.ended)
 	}
 }
 
@@ -184,7 +215,7 @@ func TestRedisForgets(t *testing.T) {
 		return b.client.ZCard(context.Background(), b.key("leases")).Val() == 2
 	}, "both have their leases again")
 	a.stored(t, 1000)
-	if n, _ := b.count(b.lapsed); n != 0 {
+	if n, _ := b.count(b.claimed); n != 0 {
 		t.Errorf("got %d connections taken for dead, want none", n)
 	}
 	a.stop()

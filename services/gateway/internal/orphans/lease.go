@@ -1,0 +1,251 @@
+package orphans
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// defaultLease is how long a node lives without renewing its lease, unless it is set.
+const defaultLease = 6 * time.Second
+
+const (
+	batch     = 500 // entries of one command
+	writeWait = 200 * time.Millisecond
+	callTime  = 3 * time.Second
+)
+
+// list is what one node has in Redis: its lease, and what is held of its connections, beside those of the other nodes.
+// Its keys, scripts and entries are shared with nodes of the version before. Its methods are safe for concurrent use.
+type list struct {
+	client redis.UniversalClient
+	log    *slog.Logger
+	node   string
+	prefix string        // of keys
+	lease  time.Duration // how long the node lives without a sign of life
+
+	orphans  chan Orphan   // claimed, on their way to Next
+	renewNow chan struct{} // asks for a renewal
+
+	mu        sync.Mutex        // guards the following
+	claimed   map[string][]byte // by connection: orphans that this node holds until their ends are reported
+	reporting map[string][]any  // by node: its connections whose ends are reported for it, to be written
+	rewrite   bool              // what Redis has may differ from what there is
+	robbed    bool              // others may have claimed some of this node's
+	rewriting bool
+	renewed   time.Time // when the lease was renewed last
+	steady    time.Time // since when every call has succeeded; zero: the last one has not
+	well      bool      // the last call has succeeded
+}
+
+// Orphan is a connection of a node that is dead, or seems to be, which this node has claimed.
+type Orphan struct {
+	Node   string
+	ConnID string
+	Entry  []byte // that was held of it
+}
+
+func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
+	if lease <= 0 {
+		lease = defaultLease
+	}
+	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, orphans: make(chan Orphan), renewNow: make(chan struct{}),
+		claimed: map[string][]byte{}, reporting: map[string][]any{}, well: true}
+}
+
+// key returns a key, in the one slot of a cluster that all of them have. Its first part is older than this package's name.
+func (l *list) key(name string) string { return "{" + l.prefix + ":roster}:" + name }
+
+func (l *list) held(node string) string { return l.key("held:" + node) }
+
+// Each script reads the one clock that counts, that of Redis, as milliseconds.
+const now = `local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+`
+
+var (
+	// renew answers 0, or 1 when the lease had lapsed or is new, and 2 when others have taken something meanwhile.
+	renew = redis.NewScript(now + `
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+if until_ and tonumber(until_) >= now then return 0 end
+return 1 + redis.call('DEL', KEYS[2])`)
+
+	// lapsed answers with the nodes whose leases have lapsed.
+	lapsed = redis.NewScript(now + `
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)`)
+
+	// claim moves some connections of a dead node to another one and answers with them, with none when none is left.
+	claim = redis.NewScript(now + `
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not until_ or tonumber(until_) >= now then return {} end
+local some = redis.call('HRANDFIELD', KEYS[2], ARGV[2], 'WITHVALUES')
+for i = 1, #some, 2 do
+	redis.call('HSET', KEYS[3], some[i], some[i + 1])
+	redis.call('HDEL', KEYS[2], some[i])
+end
+if #some > 0 then redis.call('SET', KEYS[4], 1, 'PX', 3600000) end
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+return some`)
+
+	// leave ends a lease if nothing is left.
+	leave = redis.NewScript(`
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+return 0`)
+)
+
+func (l *list) call(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return s.Run(ctx, l.client, keys, args...)
+}
+
+// every does something now and again, also when it is asked to, until ctx ends. It logs the first failure after a success.
+func (l *list) every(ctx context.Context, pause time.Duration, asked <-chan struct{}, do func(context.Context) error) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		err := do(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.mu.Lock()
+		was := l.well
+		if l.well = err == nil; err != nil {
+			l.rewrite, l.steady = true, time.Time{}
+		}
+		l.mu.Unlock()
+		if err != nil && was {
+			l.log.Warn("keep the list of connections", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-asked:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renewLease keeps the lease until ctx ends.
+func (l *list) renewLease(ctx context.Context) { l.every(ctx, l.lease/3, l.renewNow, l.renewOnce) }
+
+func (l *list) renewOnce(ctx context.Context) error {
+	was, err := l.call(ctx, renew, []string{l.key("leases"), l.key("claimed:" + l.node)}, l.node, l.lease.Milliseconds()).Int()
+	if err != nil {
+		return fmt.Errorf("renew the lease: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewed = time.Now()
+	if l.steady.IsZero() {
+		l.steady = l.renewed
+	}
+	l.rewrite, l.robbed = l.rewrite || was > 0, l.robbed || was == 2
+	return nil
+}
+
+// refresh renews the lease at once and returns when it is known whether others have reported the end of any of this node's
+// connections, or when ctx ends.
+func (l *list) refresh(ctx context.Context) {
+	asked := time.Now()
+	select {
+	case l.renewNow <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		done := l.renewed.After(asked) && !l.rewrite && !l.rewriting
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// endLease ends the lease, unless there are connections left for others to claim.
+func (l *list) endLease(ctx context.Context) error {
+	return l.call(ctx, leave, []string{l.key("leases"), l.held(l.node)}, l.node).Err()
+}
+
+// claimOrphans claims what dead nodes have held, until ctx ends. Next hands it out.
+func (l *list) claimOrphans(ctx context.Context) { l.every(ctx, l.lease/3, nil, l.claimOnce) }
+
+// claimOnce claims what dead nodes have held, once others have had the time to renew their leases, too, since Redis was
+// there. Survivors share it as they come.
+func (l *list) claimOnce(ctx context.Context) error {
+	l.mu.Lock()
+	steady := l.steady
+	l.mu.Unlock()
+	if steady.IsZero() || time.Since(steady) < l.lease+l.lease/3 {
+		return nil
+	}
+	dead, err := l.call(ctx, lapsed, []string{l.key("leases")}).StringSlice()
+	if err != nil {
+		return fmt.Errorf("look for lapsed leases: %w", err)
+	}
+	for _, node := range dead {
+		if node == l.node { // about to renew
+			continue
+		}
+		n, err := l.claimFrom(ctx, node)
+		if err != nil {
+			return fmt.Errorf("claim from a lapsed lease: %w", err)
+		}
+		l.log.Warn("a node is gone", "node", node, "connections", n)
+	}
+	return nil
+}
+
+// claimFrom claims what a dead node has held, as much as this node gets of it, and returns how many connections that were.
+func (l *list) claimFrom(ctx context.Context, node string) (n int, err error) {
+	for {
+		some, err := l.call(ctx, claim, []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}, node, batch).StringSlice()
+		if err != nil || len(some) == 0 {
+			return n, err
+		}
+		l.mu.Lock()
+		for pair := range slices.Chunk(some, 2) {
+			l.claimed[pair[0]] = []byte(pair[1])
+		}
+		l.mu.Unlock()
+		for pair := range slices.Chunk(some, 2) {
+			select {
+			case l.orphans <- Orphan{Node: node, ConnID: pair[0], Entry: []byte(pair[1])}:
+				n++
+			case <-ctx.Done():
+				return n, ctx.Err()
+			}
+		}
+	}
+}
+
+// Next waits for an orphan and returns it; ok is false when ctx has ended. This node holds the orphan until it is released.
+func (l *list) Next(ctx context.Context) (o Orphan, ok bool) {
+	select {
+	case o = <-l.orphans:
+		return o, true
+	case <-ctx.Done():
+		return o, false
+	}
+}
+
+// reports notes that the end of an orphan is being reported, so that its node knows if it is not dead.
+func (l *list) reports(o Orphan) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reporting[o.Node] = append(l.reporting[o.Node], o.ConnID)
+}
