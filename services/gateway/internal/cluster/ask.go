@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// ErrPartial says that a question was not answered by all the nodes that heard it.
+// ErrPartial says that a question was not answered in time by every node that heard it.
 var ErrPartial = errors.New("not every node has answered in time")
 
 // Kind is the first byte of each payload on the bus.
@@ -25,7 +25,11 @@ const (
 // NodeIDSize is the length of a node's id. A connection's id begins with the id of the node that made it.
 const NodeIDSize = 8
 
-// Peer is this process on the bus. It has an id, an inbox of its own and the questions it waits for.
+// Peer is this process on the bus. It has an id, an inbox of its own and the questions whose answers it waits for. Methods are
+// safe for concurrent use.
+//
+// A payload is its kind, a byte; for Ask the number of the question (a varint) and the id of the node that asks; for an answer
+// the number of the question; then the body.
 type Peer struct {
 	Bus
 	id string
@@ -38,7 +42,7 @@ type Peer struct {
 // question collects answers. Its fields are guarded by Peer.mu.
 type question struct {
 	answers [][]byte
-	want    int           // how many nodes heard; -1 until that is known
+	want    int           // how many nodes heard it; -1 until that is known
 	err     error         // why the question was not heard
 	done    chan struct{} // closed once, by settle
 }
@@ -59,8 +63,9 @@ func Inbox(nodeID string) string { return "node/" + nodeID }
 // NewTell returns the start of a payload for Post, with room for n bytes more.
 func NewTell(n int) []byte { return append(make([]byte, 0, n+1), byte(Tell)) }
 
-// Ask publishes body to a topic and returns the answer of each node that heard it, in no order. No node is no
-// error. When ctx ends first it returns the answers so far and ErrPartial.
+// Ask publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
+// error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
+// publish has been confirmed, and some answers may come before that.
 func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
 	q := &question{want: -1, done: make(chan struct{})}
 	p.mu.Lock()
@@ -76,7 +81,7 @@ func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, er
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		q.want, q.err = nodes, err
-		q.settle()
+		q.closeIfComplete()
 	})
 
 	select {
@@ -95,8 +100,8 @@ func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, er
 	return q.answers, nil
 }
 
-// settle wakes the asker once everything is there.
-func (q *question) settle() {
+// closeIfComplete wakes whoever asked once all answers are there, or none can come. The caller has Peer.mu.
+func (q *question) closeIfComplete() {
 	select {
 	case <-q.done:
 	default:
@@ -106,7 +111,7 @@ func (q *question) settle() {
 	}
 }
 
-// Received is a payload of the bus taken apart. Its Body is only valid during the delivery.
+// Received is a payload of the bus, parsed. Its Body is only valid during the delivery.
 type Received struct {
 	Kind Kind
 	Body []byte
@@ -114,7 +119,8 @@ type Received struct {
 	id   uint64
 }
 
-// Parse takes a payload apart. An answer goes to its asker, and ok is false, as it is for what is not a payload.
+// Parse parses a payload. ok is false when there is nothing left to do with it: an answer, which Parse has given to the question
+// of this node, or bytes that are no payload.
 func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	if len(payload) == 0 {
 		return r, false
@@ -130,7 +136,7 @@ func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	r.id, r.Body = id, r.Body[n:]
 	switch r.Kind {
 	case answer:
-		p.answered(id, r.Body)
+		p.addAnswer(id, r.Body)
 	case Ask:
 		if len(r.Body) >= NodeIDSize {
 			r.from, r.Body = string(r.Body[:NodeIDSize]), r.Body[NodeIDSize:]
@@ -140,16 +146,17 @@ func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	return r, false
 }
 
-func (p *Peer) answered(id uint64, body []byte) {
+// addAnswer gives a question an answer. One that is not waited for any more is dropped.
+func (p *Peer) addAnswer(id uint64, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q := p.waiting[id]; q != nil {
-		q.answers = append(q.answers, append([]byte(nil), body...))
-		q.settle()
+		q.answers = append(q.answers, append([]byte(nil), body...)) // body belongs to the delivery
+		q.closeIfComplete()
 	}
 }
 
-// Answer answers a question. done is called once when the answer is out, or cannot be brought out.
+// Answer answers a question. done is called once, when the answer has been published or cannot be.
 func (p *Peer) Answer(r Received, body []byte, done func()) {
 	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+len(body)), byte(answer))
 	payload = binary.AppendUvarint(payload, r.id)

@@ -1,8 +1,8 @@
 // Package cluster reaches connections on every node of a deployment, this one included.
 //
 // A node subscribes to a topic for each hub, group and user it holds and for its own inbox. The subscription is
-// the presence record: a publish says how many nodes heard, Interest says how many would. Nothing is stored,
-// so nothing goes stale; a node that dies takes its subscriptions with it.
+// the presence record: a publish says how many nodes heard, SubscriberCount says how many would. Nothing is stored,
+// so nothing goes stale; a node that dies takes its subscriptions with it. Peer adds questions, which are answered.
 package cluster
 
 import (
@@ -10,8 +10,8 @@ import (
 	"errors"
 )
 
-// ErrUnavailable says that the bus cannot carry payloads now. It makes no second attempt by itself; whether a
-// payload that was under way when a connection broke has been heard is unknown.
+// ErrUnavailable says that the bus cannot carry payloads now. The bus makes no second attempt by itself. Whether a payload that
+// was under way when a connection broke has been heard is unknown.
 var ErrUnavailable = errors.New("the message bus is unavailable")
 
 // Bus carries payloads between nodes: at most once, in order per topic and publisher, and in one order per
@@ -24,11 +24,11 @@ type Bus interface {
 	// Post may call done, and on memory also deliver, before it returns: hold no lock that these take.
 	Post(topic string, payload []byte, done func(nodes int, err error))
 
-	// Subscribe returns when the subscriptions are in effect everywhere. Topics this node already has are fine.
-	// Unsubscribe returns likewise. A subscription outlives a lost connection: it is made again on return.
-	// While the bus is not ready Subscribe fails with ErrUnavailable. After an error, topics that this node did
-	// not have before it does not have either; of several calls about one topic at a time, the outcome is that
-	// of any. Neither may be called by deliver or done, which would wait for themselves.
+	// Subscribe and Unsubscribe return when their change is in effect everywhere. To subscribe to a topic that this node
+	// has already does nothing. A subscription outlives a lost connection: the bus makes it again when it is back.
+	// While the bus is not ready Subscribe fails with ErrUnavailable. After an error of Subscribe this node has none of the
+	// topics that it did not have before. When several calls are about one topic at the same time, the outcome is that of
+	// one of them. Neither may be called by deliver or done, which would wait for themselves.
 	Subscribe(ctx context.Context, topics ...string) error
 	Unsubscribe(ctx context.Context, topics ...string) error
 
@@ -37,9 +37,9 @@ type Bus interface {
 
 	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
 	// included, from one goroutine at a time. deliver must not block; it may keep payload but must not change
-	// it. idle is called after it when no further payload is at hand, so that what deliver has put off is done then; it
-	// may be called at other times too, and from several goroutines. Neither is called under a lock of the bus that
-	// Post needs. Run is called once and returns nil; after it Post and Subscribe fail with ErrUnavailable.
+	// it. idle is called after deliver when no further payload is at hand, to do what deliver has deferred; it may be called
+	// at other times too, and from several goroutines. Neither is called under a lock of the bus that Post needs. Run is
+	// called once and returns nil; after it Post and Subscribe fail with ErrUnavailable.
 	Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error
 
 	// Ready returns nil when publishing and all subscriptions work, else why not. Post and Subscribe fail at
@@ -47,7 +47,7 @@ type Bus interface {
 	Ready() error
 
 	// LossCount returns a number that grows each time payloads may have been missed because a connection to the
-	// server was lost, so that reliable connections can be told. It grows when the subscriptions are in effect
+	// server was lost, so that reliable connections can be closed for it. It grows when the subscriptions are in effect
 	// again, before Ready returns nil: from then on nothing more is missed.
 	LossCount() uint64
 }

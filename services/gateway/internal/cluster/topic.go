@@ -28,17 +28,17 @@ func Topic(hub webpubsub.HubKey, scope webpubsub.Scope, name string) string {
 // AllNodesTopic is a topic that every node subscribes to, so that they can be counted.
 const AllNodesTopic = "nodes"
 
-// HandedOverTopic returns the topic by which a connection is reached that has moved from the node that made it to another
-// one. Only the node that has it subscribes to it.
+// HandedOverTopic returns the topic by which a connection is reached that the node that made it has handed over to another one.
+// Only the node that has it subscribes to it.
 func HandedOverTopic(hub webpubsub.HubKey, connID string) string {
 	return "moved/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + connID
 }
 
-// TraceTopic returns the topic of what operators are told of a tenant. Nodes subscribe to it on which one listens.
+// TraceTopic returns the topic of the live trace of a tenant. A node subscribes to it while an operator watches the trace there.
 func TraceTopic(tenant string) string { return "trace/" + tenant }
 
-// StateTopic returns the topic of what connections say of themselves in a group. Nodes subscribe to it that have such
-// connections, or some that want to hear of them.
+// StateTopic returns the topic of a group's state: what connections say of themselves in the group. A node subscribes to it that
+// has a connection with state in the group, or one that is subscribed to the state.
 func StateTopic(hub webpubsub.HubKey, group string) string {
 	return "state/" + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + group
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 )
 
-// patience is how long the suite waits for what must happen; it is not a measure of speed.
-const patience = 20 * time.Second
+// waitLimit is how long the suite waits for what must happen; it is not a measure of speed.
+const waitLimit = 20 * time.Second
 
 // A Network makes the buses of nodes that hear each other, and nobody else's.
 type Network func() cluster.Bus
@@ -65,11 +65,11 @@ type Heard struct{ Topic, Payload string }
 func Start(t testing.TB, b cluster.Bus) *Node {
 	t.Helper()
 	n := &Node{Bus: b}
-	n.StartDeliver(t, n.keep)
+	n.StartDeliver(t, n.record)
 	return n
 }
 
-func (n *Node) keep(topic string, payload []byte) {
+func (n *Node) record(topic string, payload []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.heard = append(n.heard, Heard{topic, string(payload)})
@@ -93,7 +93,7 @@ func (n *Node) start(t testing.TB, deliver func(string, []byte), idle func()) {
 	}()
 	n.stop = func() { cancel(); <-ended }
 	t.Cleanup(n.stop)
-	testkit.Eventually(t, patience, func() bool { return n.Ready() == nil }, "the bus is ready")
+	testkit.Eventually(t, waitLimit, func() bool { return n.Ready() == nil }, "the bus is ready")
 }
 
 // Stop ends Run and waits for it.
@@ -125,8 +125,8 @@ func (n *Node) Publish(t testing.TB, topic, payload string) (nodes int, err erro
 	select {
 	case a := <-c:
 		return a.nodes, a.err
-	case <-time.After(patience):
-		t.Fatalf("Post to %q has not been answered within %v", topic, patience)
+	case <-time.After(waitLimit):
+		t.Fatalf("Post to %q has not been answered within %v", topic, waitLimit)
 		return 0, nil
 	}
 }
@@ -142,7 +142,7 @@ func (n *Node) MustPublish(t testing.TB, topic, payload string, want int) {
 // MustSubscribe subscribes or fails the test.
 func (n *Node) MustSubscribe(t testing.TB, topics ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := n.Subscribe(ctx, topics...); err != nil {
 		t.Fatalf("Subscribe to %d topics: %v", len(topics), err)
@@ -152,7 +152,7 @@ func (n *Node) MustSubscribe(t testing.TB, topics ...string) {
 // MustUnsubscribe unsubscribes or fails the test.
 func (n *Node) MustUnsubscribe(t testing.TB, topics ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := n.Unsubscribe(ctx, topics...); err != nil {
 		t.Fatalf("Unsubscribe from %d topics: %v", len(topics), err)
@@ -162,17 +162,17 @@ func (n *Node) MustUnsubscribe(t testing.TB, topics ...string) {
 // MustSubscriberCount checks how many nodes subscribe to topic.
 func (n *Node) MustSubscriberCount(t testing.TB, topic string, want int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if got, err := n.SubscriberCount(ctx, topic); got != want || err != nil {
-		t.Fatalf("Interest in %q = %d, %v; want %d, nil", topic, got, err, want)
+		t.Fatalf("SubscriberCount of %q = %d, %v; want %d, nil", topic, got, err, want)
 	}
 }
 
 // WantHeard waits until the node has heard as much as want and compares. Topics have no order among each other.
 func (n *Node) WantHeard(t testing.TB, want ...Heard) {
 	t.Helper()
-	testkit.Eventually(t, patience, func() bool { return n.Count() >= len(want) }, fmt.Sprintf("%d payloads heard", len(want)))
+	testkit.Eventually(t, waitLimit, func() bool { return n.Count() >= len(want) }, fmt.Sprintf("%d payloads heard", len(want)))
 	if got := n.Heard(); !slices.Equal(byTopic(got), byTopic(want)) {
 		t.Fatalf("heard %q, want %q", got, want)
 	}
@@ -218,7 +218,7 @@ func testPayloads(t *testing.T, network Network) {
 		a.MustSubscribe(t, w.Topic)
 		a.MustPublish(t, w.Topic, w.Payload, 1)
 	}
-	testkit.Eventually(t, patience, func() bool { return a.Count() >= len(want) }, "all payloads heard")
+	testkit.Eventually(t, waitLimit, func() bool { return a.Count() >= len(want) }, "all payloads heard")
 	want = byTopic(want)
 	for i, got := range byTopic(a.Heard()) {
 		if got != want[i] {
@@ -234,7 +234,7 @@ func testOrder(t *testing.T, network Network) {
 	for i := range n {
 		a.Post(fmt.Sprint("room-", i%3), fmt.Appendf(nil, "%06d", i), nil)
 	}
-	testkit.Eventually(t, patience, func() bool { return b.Count() == n }, "all payloads heard")
+	testkit.Eventually(t, waitLimit, func() bool { return b.Count() == n }, "all payloads heard")
 	last := map[string]string{}
 	for _, h := range b.Heard() {
 		if h.Payload <= last[h.Topic] {
@@ -261,7 +261,7 @@ func testOneOrder(t *testing.T, network Network) {
 	posters.Wait()
 	total := each * len(nodes)
 	for _, n := range nodes {
-		testkit.Eventually(t, patience, func() bool { return n.Count() == total }, "all payloads heard")
+		testkit.Eventually(t, waitLimit, func() bool { return n.Count() == total }, "all payloads heard")
 	}
 	want := nodes[0].Heard()
 	for i, n := range nodes[1:] {
@@ -289,7 +289,7 @@ func testSubscribeInEffect(t *testing.T, network Network) {
 		})
 	}
 	subscribers.Wait()
-	testkit.Eventually(t, patience, func() bool { return b.Count() == 16*50 }, "every payload heard")
+	testkit.Eventually(t, waitLimit, func() bool { return b.Count() == 16*50 }, "every payload heard")
 }
 
 func testUnsubscribe(t *testing.T, network Network) {
@@ -358,7 +358,7 @@ func testChurn(t *testing.T, network Network) {
 		}
 		return count
 	}
-	testkit.Eventually(t, patience, func() bool { return steady() == n }, "every payload of the steady topic heard")
+	testkit.Eventually(t, waitLimit, func() bool { return steady() == n }, "every payload of the steady topic heard")
 	for i := range 4 {
 		a.MustSubscriberCount(t, fmt.Sprint("churn-", i), 1)
 	}
@@ -373,7 +373,7 @@ func testReentrant(t *testing.T, network Network) {
 				a.Post("end", nil, func(int, error) { answered <- nodes })
 			})
 		}
-		a.keep(topic, payload)
+		a.record(topic, payload)
 	})
 	a.MustSubscribe(t, "ask", "answer")
 	a.MustPublish(t, "ask", "question", 1)
@@ -382,7 +382,7 @@ func testReentrant(t *testing.T, network Network) {
 		if nodes != 1 {
 			t.Errorf("answer heard by %d nodes, want 1", nodes)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("no answer")
 	}
 	a.WantHeard(t, Heard{"ask", "question"}, Heard{"answer", "question"})
@@ -400,13 +400,13 @@ func testIdle(t *testing.T, net Network) {
 	b.MustSubscribe(t, "room")
 	for n := int64(1); n <= 100; n++ {
 		a.MustPublish(t, "room", "x", 1)
-		testkit.Eventually(t, patience, func() bool { return done.Load() == n }, "what was put off is done")
+		testkit.Eventually(t, waitLimit, func() bool { return done.Load() == n }, "what was put off is done")
 	}
 	a.MustSubscribe(t, "room")
 	for range 100 {
 		b.Post("room", []byte("x"), nil)
 	}
-	testkit.Eventually(t, patience, func() bool { return done.Load() == 200 && a.Count() == 100 }, "what was put off is done")
+	testkit.Eventually(t, waitLimit, func() bool { return done.Load() == 200 && a.Count() == 100 }, "what was put off is done")
 }
 
 func testConcurrent(t *testing.T, network Network) {
@@ -426,8 +426,8 @@ func testConcurrent(t *testing.T, network Network) {
 		})
 	}
 	wait.Wait()
-	testkit.Eventually(t, patience, func() bool { return answers.Load() == posters*each }, "every Post answered")
-	testkit.Eventually(t, patience, func() bool { return a.Count() == posters*each }, "every payload heard")
+	testkit.Eventually(t, waitLimit, func() bool { return answers.Load() == posters*each }, "every Post answered")
+	testkit.Eventually(t, waitLimit, func() bool { return a.Count() == posters*each }, "every payload heard")
 	a.MustPublish(t, "room", "last", 1)
 	if got := answers.Load(); got != posters*each || heard.Load() != got {
 		t.Errorf("%d answers saying %d were heard, want %d and %[3]d", got, heard.Load(), posters*each)
@@ -448,7 +448,7 @@ func testEnd(t *testing.T, network Network) {
 	b.Stop()
 	after := b.Count()
 	checkUnavailable(t, b)
-	testkit.Eventually(t, patience, func() bool {
+	testkit.Eventually(t, waitLimit, func() bool {
 		nodes, err := a.Publish(t, "room", "after")
 		return nodes == 1 && err == nil
 	}, "the ended node's subscription is gone")
@@ -469,7 +469,7 @@ func checkUnavailable(t *testing.T, n *Node) {
 		t.Errorf("Subscribe: %v, want %v", err, cluster.ErrUnavailable)
 	}
 	if _, err := n.SubscriberCount(t.Context(), "room"); !errors.Is(err, cluster.ErrUnavailable) {
-		t.Errorf("Interest: %v, want %v", err, cluster.ErrUnavailable)
+		t.Errorf("SubscriberCount: %v, want %v", err, cluster.ErrUnavailable)
 	}
 	if err := n.Unsubscribe(t.Context(), "room"); err != nil {
 		t.Errorf("Unsubscribe: %v, want nil", err)
@@ -506,6 +506,6 @@ func Benchmark(b *testing.B, newNetwork func(t testing.TB) Network) {
 				n.Post("room", payload, nil)
 			}
 		})
-		testkit.Eventually(b, patience, func() bool { return heard.Load() == int64(b.N) }, "every payload heard")
+		testkit.Eventually(b, waitLimit, func() bool { return heard.Load() == int64(b.N) }, "every payload heard")
 	})
 }

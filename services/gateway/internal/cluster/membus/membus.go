@@ -1,7 +1,7 @@
 // Package membus is the bus of a deployment that lives in one process.
 //
-// It combines: whoever posts while nobody delivers, delivers, and takes along what others post meanwhile. So at
-// low load a payload changes no goroutine between sender and receiver, and under load one goroutine delivers
+// A goroutine that posts while no other delivers, delivers itself, and also what others post meanwhile (flat combining). So at
+// low load a payload passes from sender to receiver without a change of goroutines, and under load one goroutine delivers
 // for all, which also gives all receivers one order.
 package membus
 
@@ -20,25 +20,25 @@ const (
 	maxWaitingBytes = 64 << 20
 )
 
-// patience is how many payloads a poster delivers before it leaves the rest to Run.
-const patience = 256
+// posterBudget is how many payloads a goroutine that posts delivers before it leaves the rest to Run.
+const posterBudget = 256
 
 // Network joins the buses of one process, so that tests may run several nodes in memory.
 type Network struct {
 	waiting atomic.Int64  // payloads posted and not yet delivered; grows under mu
-	wake    chan struct{} // asks a running Run to deliver what a poster has left
+	wake    chan struct{} // asks one Run to deliver what a goroutine that posted has left
 
-	turn  sync.Mutex // held by whoever delivers; Post never waits for it; guards the following
+	owner sync.Mutex // held by the goroutine that delivers; Post never waits for it; guards the following
 	batch []post     // taken from queue
 	next  int        // the first of batch that has not been delivered
 
-	mu      sync.Mutex        // guards the following; may be taken by who has turn
+	mu      sync.Mutex        // guards the following; may be taken under owner
 	queue   []post            // in order of Post
 	bytes   int               // payload bytes in queue
-	topics  map[string][]*Bus // who subscribes; the slices are replaced, not changed
+	topics  map[string][]*Bus // subscribers; a slice is replaced, never changed, so that deliverNext may read it without mu
 	running []*Bus            // those that Run runs
 
-	idle atomic.Pointer[[]func()] // of running; replaced, under mu
+	idleFuncs atomic.Pointer[[]func()] // of running; replaced, under mu
 }
 
 type post struct {
@@ -67,11 +67,11 @@ type Bus struct {
 
 var _ cluster.Bus = (*Bus)(nil)
 
-// Post queues payload and, unless somebody else is at it, delivers what is queued before it returns. done is
+// Post queues payload and, unless another goroutine delivers, delivers what is queued before it returns. done is
 // called after the payload has been delivered to every node that subscribes.
 func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)) {
 	if b.enqueue(post{topic, payload, done}) {
-		b.net.combine()
+		b.net.deliverQueued()
 	} else if done != nil {
 		done(0, cluster.ErrUnavailable)
 	}
@@ -90,15 +90,15 @@ func (b *Bus) enqueue(p post) bool {
 	return true
 }
 
-// combine delivers until nothing waits, somebody else delivers, or patience ends. A payload posted while
-// another goroutine gives its turn back is not forgotten: that goroutine looks again afterwards.
-func (n *Network) combine() {
-	for left := patience; n.waiting.Load() > 0 && n.turn.TryLock(); {
+// deliverQueued delivers until nothing waits, another goroutine delivers, or the budget is used up. A payload posted while
+// another goroutine releases owner is not forgotten: that goroutine looks at waiting again afterwards.
+func (n *Network) deliverQueued() {
+	for left := posterBudget; n.waiting.Load() > 0 && n.owner.TryLock(); {
 		for left > 0 && n.deliverNext() {
 			left--
 		}
-		n.turn.Unlock()
-		n.rest()
+		n.owner.Unlock()
+		n.callIdle()
 		if left == 0 {
 			select {
 			case n.wake <- struct{}{}:
@@ -109,32 +109,32 @@ func (n *Network) combine() {
 	}
 }
 
-// deliverAll delivers until nothing waits, after whoever delivers now.
+// deliverAll waits until it may deliver, and delivers until nothing waits.
 func (n *Network) deliverAll() {
-	n.turn.Lock()
+	n.owner.Lock()
 	for more := true; more; {
 		more = n.deliverNext()
 	}
-	n.turn.Unlock()
-	n.rest()
+	n.owner.Unlock()
+	n.callIdle()
 }
 
-// rest tells all that nothing is at hand. The caller does not have turn: what they do may take a while.
-func (n *Network) rest() {
-	if all := n.idle.Load(); all != nil {
+// callIdle calls idle of every node. The caller does not have owner: what idle does may take a while.
+func (n *Network) callIdle() {
+	if all := n.idleFuncs.Load(); all != nil {
 		for _, idle := range *all {
 			idle()
 		}
 	}
 }
 
-// deliverNext delivers one payload and reports whether there was one. The caller has turn.
+// deliverNext delivers one payload and reports whether there was one. The caller has owner.
 func (n *Network) deliverNext() bool {
-	if n.next == len(n.batch) && !n.refill() {
+	if n.next == len(n.batch) && !n.takeQueue() {
 		return false
 	}
 	p := n.batch[n.next]
-	n.batch[n.next] = post{} // lets go of the payload
+	n.batch[n.next] = post{} // drop the reference to the payload
 	n.next++
 
 	nodes := 0
@@ -151,8 +151,9 @@ func (n *Network) deliverNext() bool {
 	return true
 }
 
-// refill takes the queue as the next batch and leaves the old batch's memory to the queue.
-func (n *Network) refill() bool {
+// takeQueue takes the queue as the next batch, and gives the old batch's memory to the queue. It reports whether there is
+// anything.
+func (n *Network) takeQueue() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.batch, n.queue = n.queue, n.batch[:0]
@@ -187,12 +188,12 @@ func (b *Bus) Unsubscribe(_ context.Context, topics ...string) error {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
 	for _, topic := range topics {
-		b.net.drop(topic, b)
+		b.net.removeSubscriber(topic, b)
 	}
 	return nil
 }
 
-func (n *Network) drop(topic string, b *Bus) {
+func (n *Network) removeSubscriber(topic string, b *Bus) {
 	rest := slices.DeleteFunc(slices.Clone(n.topics[topic]), func(other *Bus) bool { return other == b })
 	if len(rest) == 0 {
 		delete(n.topics, topic)
@@ -209,7 +210,7 @@ func (b *Bus) SubscriberCount(_ context.Context, topic string) (int, error) {
 	return len(b.net.subscribers(topic)), nil
 }
 
-// Run connects the node until ctx ends, and delivers what posters leave to it. After it has returned, deliver
+// Run connects the node until ctx ends, and delivers what goroutines that post leave to it. After it has returned, deliver
 // is not called any more and the node's subscriptions are gone.
 func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error {
 	b.connect(deliver, idle)
@@ -230,7 +231,7 @@ func (b *Bus) connect(deliver func(string, []byte), idle func()) {
 	defer n.mu.Unlock()
 	n.running = append(n.running, b)
 	b.idle = idle
-	n.keepIdle()
+	n.storeIdleFuncs()
 	b.deliver.Store(&deliver)
 }
 
@@ -239,22 +240,22 @@ func (b *Bus) disconnect() {
 	n.mu.Lock()
 	b.deliver.Store(nil)
 	for topic := range n.topics {
-		n.drop(topic, b)
+		n.removeSubscriber(topic, b)
 	}
 	n.running = slices.DeleteFunc(n.running, func(other *Bus) bool { return other == b })
-	n.keepIdle()
+	n.storeIdleFuncs()
 	n.mu.Unlock()
-	n.deliverAll() // waits for a deliver under way; and no other Run may be there for what is left
+	n.deliverAll() // waits for a deliver under way; and what is left may have no other Run to deliver it
 	b.idle()
 }
 
-// keepIdle notes whom rest tells. The caller has mu.
-func (n *Network) keepIdle() {
+// storeIdleFuncs sets what callIdle calls. The caller has mu.
+func (n *Network) storeIdleFuncs() {
 	all := make([]func(), len(n.running))
 	for i, b := range n.running {
 		all[i] = b.idle
 	}
-	n.idle.Store(&all)
+	n.idleFuncs.Store(&all)
 }
 
 // Ready returns nil while Run runs.

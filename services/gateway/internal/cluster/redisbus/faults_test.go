@@ -17,7 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
 )
 
-// soon is how long the bus may take to notice and to return: two beats, a timeout and a pause.
+// soon is how long the bus may take to notice and to return: two echo intervals, a timeout and a pause.
 const soon = 15 * time.Second
 
 func ready(n *bustest.Node) func() bool   { return func() bool { return n.Ready() == nil } }
@@ -36,7 +36,7 @@ func TestServerStopsAndReturns(t *testing.T) {
 	a.MustPublish(t, topics[0], "before", 1)
 	b.WantHeard(t, bustest.Heard{Topic: topics[0], Payload: "before"})
 	if a.LossCount() != 0 || b.LossCount() != 0 {
-		t.Errorf("Lost = %d, %d before anything was lost, want 0", a.LossCount(), b.LossCount())
+		t.Errorf("LossCount = %d, %d before anything was lost, want 0", a.LossCount(), b.LossCount())
 	}
 
 	server.Stop()
@@ -57,7 +57,7 @@ func TestServerStopsAndReturns(t *testing.T) {
 	testkit.Eventually(t, soon, ready(a), "a is back")
 	testkit.Eventually(t, soon, ready(b), "b is back")
 	if a.LossCount() == 0 || b.LossCount() == 0 {
-		t.Errorf("Lost = %d, %d after the server was lost, want more than 0", a.LossCount(), b.LossCount())
+		t.Errorf("LossCount = %d, %d after the server was lost, want more than 0", a.LossCount(), b.LossCount())
 	}
 	for _, topic := range topics {
 		a.MustPublish(t, topic, "after", 1)
@@ -72,7 +72,7 @@ func TestServerStopsAndReturns(t *testing.T) {
 	}
 }
 
-// A session has no end of its own: it lasts longer than every timeout, beat after beat.
+// A session has no end of its own: it lasts longer than every timeout, echo after echo.
 func TestIdleSessionLasts(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
@@ -82,11 +82,11 @@ func TestIdleSessionLasts(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := bustest.Start(t, b)
-	const beats = 4 // of two seconds, beside the confirmation and the payload that made the bus ready
-	testkit.Eventually(t, time.Minute, func() bool { return metric(t, reg, "gateway_bus_received_total") >= 2+beats }, "beats heard")
+	const echoes = 4 // of two seconds, beside the confirmation and the payload that made the bus ready
+	testkit.Eventually(t, time.Minute, func() bool { return metric(t, reg, "gateway_bus_received_total") >= 2+echoes }, "echoes heard")
 	if a.LossCount() != 0 || a.Ready() != nil || metric(t, reg, "gateway_bus_reconnects_total") != 0 {
-		t.Errorf("Lost = %d, Ready = %v, %v reconnects after %d beats; want 0, nil, 0",
-			a.LossCount(), a.Ready(), metric(t, reg, "gateway_bus_reconnects_total"), beats)
+		t.Errorf("LossCount = %d, Ready = %v, %v reconnects after %d echoes; want 0, nil, 0",
+			a.LossCount(), a.Ready(), metric(t, reg, "gateway_bus_reconnects_total"), echoes)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestServerHangs(t *testing.T) {
 	a.MustPublish(t, "room", "after", 1)
 }
 
-// Without a payload to publish, the beat notices.
+// Without a payload to publish, the echo notices.
 func TestServerHangsWhileIdle(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)

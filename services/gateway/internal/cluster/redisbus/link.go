@@ -14,33 +14,36 @@ import (
 )
 
 var (
-	errApart  = errors.New("redis takes publishes but does not know of our subscriptions")
-	errRedial = errors.New("connection closed")
-	errMoved  = errors.New("slots of the cluster have moved")
+	errEchoLost   = errors.New("redis takes publishes but does not know of our subscriptions")
+	errRedial     = errors.New("connection closed")
+	errSlotsMoved = errors.New("slots of the cluster have moved")
 )
 
-// link is a session's way to one server: the only one, or a master of the cluster.
+// link is a session's connections to one server: the only one, or a master of the cluster. There are two: client's, which
+// publishes, and pubsub's, which subscribes.
 type link struct {
 	client  redis.UniversalClient
-	sharded bool // channels are those of a cluster's shards
+	sharded bool // channels belong to shards of a cluster: SPUBLISH, SSUBSCRIBE
 	pubsub  *redis.PubSub
 	echo    string // a channel of this server that only this session subscribes to
 	posts   posts
 
 	ctx         context.Context // the session's
-	dialCtx     context.Context // the same for calls of pubsub, see dialHook
-	heard       atomic.Bool     // something has come in since watch looked last
-	unconfirmed atomic.Int64    // channels of the last command
+	dialCtx     context.Context // the same, for calls of pubsub; see dialHook
+	received    atomic.Bool     // something has come in since watchEcho looked last
+	unconfirmed atomic.Int64    // channels of the last command that have not been confirmed
 	confirmed   chan struct{}   // has a token when unconfirmed has come to zero
 }
 
 // newLink returns a link that has no connection yet. owns says which channels belong to its server.
-func newLink(ctx context.Context, client redis.UniversalClient, sharded bool, idle func(), prefix string, owns func(channel string) bool) *link {
+func newLink(
+	ctx context.Context, client redis.UniversalClient, sharded bool, idle func(), prefix string, owns func(channel string) bool,
+) *link {
 	l := &link{client: client, sharded: sharded, posts: newPosts(), ctx: ctx, confirmed: make(chan struct{}, 1)}
 	for l.echo == "" || !owns(l.echo) {
 		l.echo = prefix + "echo/" + rand.Text()
 	}
-	l.dialCtx = context.WithValue(ctx, subscriber{}, &dial{idle: idle})
+	l.dialCtx = context.WithValue(ctx, singleDialKey{}, &singleDial{idle: idle})
 	return l
 }
 
@@ -54,7 +57,8 @@ func (l *link) connect() error {
 	return l.write([]string{l.echo}, false)
 }
 
-// write sends what subscribes or unsubscribes channels. Confirmations follow.
+// write sends commands that subscribe to channels or unsubscribe from them. For each channel a confirmation follows, which receive
+// counts. One command is under way at a time.
 func (l *link) write(channels []string, unsubscribe bool) error {
 	l.unconfirmed.Store(int64(len(channels)))
 	command, batch := l.pubsub.Subscribe, len(channels)
@@ -74,8 +78,8 @@ func (l *link) write(channels []string, unsubscribe bool) error {
 	return nil
 }
 
-// confirmation waits until every channel of the last command has been confirmed.
-func (l *link) confirmation() error {
+// awaitConfirmations waits until every channel of the last command has been confirmed.
+func (l *link) awaitConfirmations() error {
 	select {
 	case <-l.ctx.Done():
 		return context.Cause(l.ctx)
@@ -84,20 +88,20 @@ func (l *link) confirmation() error {
 	}
 }
 
-// receive reads the connection and delivers.
+// receive reads the connection that subscribes, and delivers.
 func (s *session) receive(l *link, deliver func(string, []byte)) error {
 	defer s.idle() // it may end with a delivery that no read has followed
 	skip := len(s.bus.prefix)
 	timeout := time.Duration(0) // takes away the deadline that connecting has left
 	for {
 		m, err := l.pubsub.ReceiveTimeout(l.dialCtx, timeout)
-		timeout = -1 // leaves the deadline alone: watch sees silence, and setting it for each costs
+		timeout = -1 // leaves the deadline alone: watchEcho notices silence, and setting a deadline for each read costs
 		if err != nil {
 			return err
 		}
 		s.bus.received.Add(1)
-		if !l.heard.Load() {
-			l.heard.Store(true)
+		if !l.received.Load() { // a load is cheap, a store is shared with watchEcho's core
+			l.received.Store(true)
 		}
 		switch m := m.(type) {
 		case *redis.Message:
@@ -108,8 +112,8 @@ func (s *session) receive(l *link, deliver func(string, []byte)) error {
 			switch left := l.unconfirmed.Add(-1); {
 			case left == 0:
 				wake(l.confirmed)
-			case left < 0: // unasked
-				return errMoved
+			case left < 0: // we have not asked for it: the server has unsubscribed us from a slot that it has lost
+				return errSlotsMoved
 			}
 		}
 	}
@@ -118,44 +122,45 @@ func (s *session) receive(l *link, deliver func(string, []byte)) error {
 // bytesOf returns the bytes of s without a copy; they must not be changed, as Bus.Run demands of deliver.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// watch publishes to the echo channel at every beat, which shows that both directions work and lead to the same
-// server, and ends the session when they do not.
-func (l *link) watch() error {
-	apart := make(chan struct{}, 1)
-	answer := func(nodes int, err error) {
+// watchEcho publishes to the echo channel at every interval, which shows that both directions work and lead to the same
+// server, and ends the session when they do not. Behind a proxy or after a failover the two connections may end at two servers,
+// each of which answers.
+func (l *link) watchEcho() error {
+	echoLost := make(chan struct{}, 1)
+	published := func(nodes int, err error) {
 		if err == nil && nodes == 0 {
-			wake(apart)
+			wake(echoLost)
 		}
 	}
-	ticker := time.NewTicker(beat)
+	ticker := time.NewTicker(echoInterval)
 	defer ticker.Stop()
 	for silent := 0; ; {
 		select {
 		case <-l.ctx.Done():
 			return context.Cause(l.ctx)
-		case <-apart:
-			return errApart
+		case <-echoLost:
+			return errEchoLost
 		case <-ticker.C:
 		}
-		if silent++; l.heard.Swap(false) {
+		if silent++; l.received.Swap(false) {
 			silent = 0
 		}
 		if silent == 2 {
 			return errSilent
 		}
-		_ = l.posts.add(post{channel: l.echo, done: answer}) // not before the bus is ready, nor when it is full
+		_ = l.posts.add(post{channel: l.echo, done: published}) // not before the bus is ready, nor when it is full
 	}
 }
 
-// prove publishes to the echo channel, past the queue that is still closed, and fails unless that is heard.
-func (l *link) prove() error {
+// checkEcho publishes to the echo channel, past the queue, which is still closed, and fails unless that is heard.
+func (l *link) checkEcho() error {
 	publish := l.client.Publish
 	if l.sharded {
 		publish = l.client.SPublish
 	}
 	nodes, err := publish(l.ctx, l.echo, "").Result()
 	if err == nil && nodes == 0 {
-		err = errApart
+		err = errEchoLost
 	}
 	return err
 }
@@ -170,26 +175,27 @@ func (l *link) interest(ctx context.Context, channel string) (int, error) {
 	return int(counts[channel]), err
 }
 
-// dialHook sees to the connections of a redis.PubSub. They connect once: a PubSub would connect again by itself, before
-// we know that anything was lost, and subscribe to all topics with one command. And they say when all that has been read
-// has been delivered.
+// dialHook changes how a redis.PubSub connects. It may connect once: by itself it would connect again before we know that anything
+// was lost, and subscribe to all topics with one command. And the connection calls idle when everything that was read has been
+// delivered.
 type dialHook struct{}
 
-// subscriber is the key of a *dial in the context of a link's calls.
-type subscriber struct{}
+// singleDialKey is the key of a *singleDial in the context of a link's calls of pubsub.
+type singleDialKey struct{}
 
-type dial struct {
-	done atomic.Bool
+// singleDial is the permission to connect once.
+type singleDial struct {
+	used atomic.Bool
 	idle func()
 }
 
 func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d, ok := ctx.Value(subscriber{}).(*dial)
+		d, ok := ctx.Value(singleDialKey{}).(*singleDial)
 		if !ok {
 			return next(ctx, network, addr)
 		}
-		if d.done.Swap(true) {
+		if d.used.Swap(true) {
 			return nil, errRedial
 		}
 		conn, err := next(ctx, network, addr)
@@ -200,7 +206,8 @@ func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// idleConn calls idle before each read. The client library reads when its buffer has no whole reply left.
+// idleConn calls idle before each read. The client library reads only when its buffer has no whole reply left: everything before
+// has been delivered.
 type idleConn struct {
 	net.Conn
 	idle func()

@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer, b *Bus) *metrics {
 			Name: "gateway_bus_published_total", Help: "Payloads published.",
 		}),
 		failed: auto.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_bus_publish_failures_total", Help: "Payloads that a broken connection or a full queue kept from being published.",
+			Name: "gateway_bus_publish_failures_total", Help: "Payloads that were not published, because of a broken connection or a full queue.",
 		}),
 		reconnects: auto.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_bus_reconnects_total", Help: "Attempts to connect to the message bus again.",

@@ -32,7 +32,8 @@ type post struct {
 	done    func(nodes int, err error)
 }
 
-// Post queues payload for the publisher. It fails at once while the bus is not ready or the queue is full.
+// Post queues payload for the publisher. It fails at once while the bus is not ready or the queue is full. It never
+// waits.
 func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)) {
 	p := post{b.prefix + topic, payload, done}
 	s, err := b.current()
@@ -40,12 +41,12 @@ func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)
 		err = s.link(p.channel).posts.add(p)
 	}
 	if err != nil {
-		b.refuse([]post{p}, err)
+		b.failPosts([]post{p}, err)
 	}
 }
 
-// refuse answers posts that have not been published.
-func (b *Bus) refuse(list []post, err error) {
+// failPosts reports posts that have not been published. The caller holds no lock: done may post.
+func (b *Bus) failPosts(list []post, err error) {
 	b.metrics.failed.Add(float64(len(list)))
 	for _, p := range list {
 		if p.done != nil {
@@ -81,8 +82,8 @@ func (q *posts) add(p post) error {
 	return nil
 }
 
-// take returns what is queued and keeps the memory of spare for what comes.
-func (q *posts) take(spare []post) []post {
+// takeAll returns what is queued, and keeps the memory of spare, which was returned before, for what comes.
+func (q *posts) takeAll(spare []post) []post {
 	clear(spare)
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -91,13 +92,13 @@ func (q *posts) take(spare []post) []post {
 	return taken
 }
 
-func (q *posts) open() {
+func (q *posts) accept() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = nil
 }
 
-// close refuses whatever comes and returns what was queued, for the caller to answer without a lock.
+// close makes add fail with err, and returns what was queued, for the caller to report without a lock.
 func (q *posts) close(err error) []post {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,7 +113,8 @@ func (q *posts) len() int {
 	return len(q.list)
 }
 
-// publish sends what is queued for a link, pipeline after pipeline, each when the one before has been answered.
+// publish sends what is queued for a link, pipeline after pipeline, each when the one before has been answered. One pipeline at a
+// time keeps the order of posts, and makes a busy publisher send larger pipelines instead of more.
 func (s *session) publish(l *link) error {
 	pipe := l.client.Pipeline()
 	command := pipe.Publish
@@ -120,60 +122,60 @@ func (s *session) publish(l *link) error {
 		command = pipe.SPublish
 	}
 	var batch []post
-	var pace pace
+	var batching batching
 	for {
 		select {
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
 		case <-l.posts.wake:
 		}
-		time.Sleep(pace.rest(l.posts.len(), time.Now()))
-		pace.begun = time.Now()
-		batch = l.posts.take(batch)
-		for left := batch; len(left) > 0; {
-			n := pipelineLen(left)
-			for _, p := range left[:n] {
+		time.Sleep(batching.delay(l.posts.len(), time.Now()))
+		batching.started = time.Now()
+		batch = l.posts.takeAll(batch)
+		for rest := batch; len(rest) > 0; {
+			n := pipelineLen(rest)
+			for _, p := range rest[:n] {
 				command(s.ctx, p.channel, p.payload)
 			}
-			if err := s.send(pipe, left[:n]); err != nil {
-				s.bus.refuse(left[n:], unavailable(err))
+			if err := s.send(pipe, rest[:n]); err != nil {
+				s.bus.failPosts(rest[n:], asUnavailable(err))
 				return err
 			}
-			left = left[n:]
+			rest = rest[n:]
 		}
-		pace.note(len(batch), l.posts.len())
+		batching.observe(len(batch), l.posts.len())
 	}
 }
 
-// pace is when the next pipeline is begun. While posts come in company, pipelines are begun apart, so that each takes
-// several along: who publishes, Redis and those who hear then wake up once for all of them, which costs them more than
-// the posts themselves. Whoever posts alone, if only after each answer, does not wait.
-type pace struct {
-	begun   time.Time // the last pipeline
-	company int       // for how many pipelines more posts are taken to come in company
+// batching decides when the next pipeline starts. While several posts come at a time, pipelines are started batchDelay from each
+// other, so that each has several posts: the publisher, Redis and the subscribers then wake up once for all of them, and waking up
+// costs them more than the posts themselves. Posts that come one at a time, each after the answer to the one before, do not wait.
+type batching struct {
+	started   time.Time // when the last pipeline was
+	remaining int       // how many more pipelines are started apart, unless several posts come again
 }
 
-// Pipelines in company are begun apart from each other, as long as company has been met in one of the last few.
+// batchDelay is the time from one pipeline to the next while batching; it ends when batchingLasts pipelines in a row had one post.
 const (
-	apart   = 700 * time.Microsecond
-	lastFew = 8
+	batchDelay    = 700 * time.Microsecond
+	batchingLasts = 8
 )
 
-// rest is how long to wait for more than what is queued.
-func (p *pace) rest(queued int, now time.Time) time.Duration {
-	if p.company == 0 || queued >= maxPipeline {
+// delay is how long to wait for more posts than are queued.
+func (p *batching) delay(queued int, now time.Time) time.Duration {
+	if p.remaining == 0 || queued >= maxPipeline {
 		return 0
 	}
-	return p.begun.Add(apart).Sub(now)
+	return p.started.Add(batchDelay).Sub(now)
 }
 
-// note says how many posts have been published, and how many have come meanwhile. One may be the answer of somebody who has
-// heard what was published, before Redis told us.
-func (p *pace) note(published, waiting int) {
+// observe takes in how many posts have been published, and how many have come meanwhile. A single one that has come does not count:
+// it may be the answer of a subscriber that heard what we published before Redis told us that it was published.
+func (p *batching) observe(published, waiting int) {
 	if published > 1 || waiting > 1 {
-		p.company = lastFew
-	} else if published == 1 && p.company > 0 {
-		p.company--
+		p.remaining = batchingLasts
+	} else if published == 1 && p.remaining > 0 {
+		p.remaining--
 	}
 }
 
@@ -188,13 +190,14 @@ func pipelineLen(list []post) int {
 	return min(len(list), maxPipeline)
 }
 
-// send carries a pipeline out and answers the posts that it publishes. Its error is the first that any of them met.
+// send executes a pipeline and reports to each post that it publishes how many nodes heard it. The error is the first of any post;
+// it ends the session, since what was published is not known any more.
 func (s *session) send(pipe redis.Pipeliner, list []post) error {
 	answers, err := pipe.Exec(s.ctx)
 	for i, p := range list {
 		answer := answers[i].(*redis.IntCmd)
 		if answer.Err() != nil {
-			s.bus.refuse(list[i:i+1], unavailable(answer.Err()))
+			s.bus.failPosts(list[i:i+1], asUnavailable(answer.Err()))
 			continue
 		}
 		s.bus.metrics.published.Inc()
@@ -205,7 +208,8 @@ func (s *session) send(pipe redis.Pipeliner, list []post) error {
 	return err
 }
 
-func unavailable(err error) error {
+// asUnavailable makes err a cluster.ErrUnavailable, if it is none.
+func asUnavailable(err error) error {
 	if errors.Is(err, cluster.ErrUnavailable) {
 		return err
 	}

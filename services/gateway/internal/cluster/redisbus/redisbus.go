@@ -1,13 +1,13 @@
 // Package redisbus is the bus of a deployment of several processes: Redis publish/subscribe.
 //
-// All publishes go through one queue into the pipelines of one goroutine; one connection subscribes and is read
-// by a loop of our own. Both live in a session. When anything in it fails, or the server stops answering, the
-// session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
+// All publishes go through one queue into the pipelines of one goroutine (publish.go); one connection subscribes (subscribe.go)
+// and is read by a loop of our own (link.go). They belong to a session (session.go). When any part of it fails, or the server
+// stops answering, the session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
 // subscriptions again and hears a publish of its own before the bus is ready. Nothing is published twice, and
 // nothing is kept for later.
 //
-// With a Redis Cluster a session has queue, goroutines and connections for each master, and each topic is a channel of the
-// shard that its name hashes to. The session ends, as above, when any of them fails or slots move.
+// With a Redis Cluster a session has a link, that is a queue, goroutines and connections, for each master, and each topic is a
+// channel of the shard that its name hashes to (routes.go). The session ends when any of them fails or slots move.
 package redisbus
 
 import (
@@ -39,9 +39,9 @@ type Config = redisconn.Config
 // Bus is a node's connection to the others through Redis.
 type Bus struct {
 	config  Config
-	client  redis.UniversalClient // nil: there is a cluster
+	client  redis.UniversalClient // nil: a Redis Cluster, whose sessions have a client for each master
 	servers []string              // of the cluster, by the settings
-	masters []string              // of the last session; for Run
+	masters []string              // of the last session; only Run's goroutine touches it
 	prefix  string                // of every channel
 	log     *slog.Logger
 	metrics *metrics
@@ -55,7 +55,7 @@ type Bus struct {
 	everReady bool
 }
 
-// state is what a bus is in: ready with a session, or down for a reason. It is one value, so that nobody sees neither.
+// state is ready with a session, or down for a reason. Both are in one value, so that Post reads them together without a lock.
 type state struct {
 	session *session
 	down    error
@@ -88,7 +88,7 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	}
 	again := backoff.Backoff{First: firstPause, Last: lastPause, Spread: backoff.Around}
 	for {
-		wasReady, err := b.session(ctx, deliver, idle)
+		wasReady, err := b.runSession(ctx, deliver, idle)
 		if ctx.Err() != nil {
 			b.setDown(nil, errors.New("stopped"))
 			return nil
@@ -104,7 +104,8 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	}
 }
 
-// setDown makes all that waits fail with the reason, and all that comes. The session that has ended may be nil.
+// setDown makes everything that waits, and everything that comes, fail with the reason. s is the session that has ended, or nil.
+// What waits is answered after mu is released, as answers may post.
 func (b *Bus) setDown(s *session, reason error) {
 	err := fmt.Errorf("%w: %w", cluster.ErrUnavailable, reason)
 	b.mu.Lock()
@@ -117,12 +118,13 @@ func (b *Bus) setDown(s *session, reason error) {
 	}
 	waiting := b.topics.close(err)
 	b.mu.Unlock()
-	b.refuse(failed, err)
-	answerRequests(waiting, err)
+	b.failPosts(failed, err)
+	completeRequests(waiting, err)
 }
 
-// setUp makes the bus ready and says so, unless the session has ended meanwhile.
-func (b *Bus) setUp(s *session) bool {
+// setReady makes the bus ready, unless the session has ended meanwhile, and reports whether it has. The loss is counted before the
+// state changes: whoever sees the bus ready sees that payloads may have been missed before (cluster.Bus.LossCount).
+func (b *Bus) setReady(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -133,9 +135,9 @@ func (b *Bus) setUp(s *session) bool {
 	}
 	s.wasReady, b.everReady = true, true
 	for _, l := range s.links {
-		l.posts.open()
+		l.posts.accept()
 	}
-	b.topics.open()
+	b.topics.accept()
 	b.state.Store(&state{session: s})
 	return true
 }
@@ -152,7 +154,7 @@ func (b *Bus) Ready() error {
 	return err
 }
 
-// LossCount counts the returns from a lost connection.
+// LossCount is how often the bus has become ready again after it had been ready.
 func (b *Bus) LossCount() uint64 { return b.lost.Load() }
 
 // SubscriberCount asks Redis how many nodes subscribe to the topic.

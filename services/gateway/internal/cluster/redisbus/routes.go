@@ -18,16 +18,16 @@ import (
 // slots is how many hash slots a Redis Cluster has.
 const slots = 1 << 14
 
-// routes say which master of a cluster serves which channel.
+// routes are the masters of a cluster and which of them serves each slot.
 type routes struct {
 	masters []string // addresses
 	bySlot  [slots]uint8
 }
 
-// of returns the index of the master that serves a channel.
-func (r *routes) of(channel string) int { return int(r.bySlot[slot(channel)]) }
+// masterOf returns the index of the master that serves a channel.
+func (r *routes) masterOf(channel string) int { return int(r.bySlot[slot(channel)]) }
 
-// equal reports whether the same masters serve the same slots. Their order is the server's.
+// equal reports whether the same masters serve the same slots, in whatever order they are listed.
 func (r *routes) equal(other *routes) bool {
 	for i := range slots {
 		if r.masters[r.bySlot[i]] != other.masters[other.bySlot[i]] {
@@ -37,8 +37,8 @@ func (r *routes) equal(other *routes) bool {
 	return true
 }
 
-// slot is the hash slot of a channel: that of what stands between the first brace and the next closing one, unless that
-// is nothing, else of all of it. Redis cluster specification, "Hash tags".
+// slot returns the hash slot of a channel: the hash of what stands between the first opening brace and the next closing one, if
+// that is not empty, else of the whole name (Redis cluster specification, "Hash tags").
 func slot(channel string) uint16 {
 	if open := strings.IndexByte(channel, '{'); open >= 0 {
 		if length := strings.IndexByte(channel[open+1:], '}'); length > 0 {
@@ -47,13 +47,13 @@ func slot(channel string) uint16 {
 	}
 	var crc uint16
 	for i := range len(channel) {
-		crc = crc<<8 ^ crcs[byte(crc>>8)^channel[i]]
+		crc = crc<<8 ^ crcTable[byte(crc>>8)^channel[i]]
 	}
 	return crc % slots
 }
 
-// crcs are the remainders of CRC-16/XMODEM, polynomial 0x1021, which Redis Cluster hashes with.
-var crcs = func() (table [256]uint16) {
+// crcTable has the remainders of CRC-16/XMODEM, polynomial 0x1021, by which Redis Cluster hashes.
+var crcTable = func() (table [256]uint16) {
 	for i := range table {
 		crc := uint16(i) << 8
 		for range 8 {
@@ -68,10 +68,10 @@ var crcs = func() (table [256]uint16) {
 	return table
 }()
 
-// findRoutes asks the servers that are known, one after another, who serves what.
+// findRoutes asks the servers that are known, one after another, for the routes, until one answers.
 func (b *Bus) findRoutes(ctx context.Context) (*routes, error) {
 	var problems []error
-	for _, addr := range slices.Concat(b.servers, b.masters) { // the masters of late may outlive those of the settings
+	for _, addr := range slices.Concat(b.servers, b.masters) { // those of the settings may all have been replaced since
 		r, err := b.askRoutes(ctx, addr)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", addr, err))
@@ -84,7 +84,7 @@ func (b *Bus) findRoutes(ctx context.Context) (*routes, error) {
 }
 
 func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
-	client, err := b.open(addr)
+	client, err := b.openServer(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
 	return readRoutes(ctx, client, addr)
 }
 
-// readRoutes asks the server at addr. What it says counts only while it sees most of the cluster.
+// readRoutes asks the server at addr. Its answer is used only while it is in contact with most of the cluster.
 func readRoutes(ctx context.Context, client *redis.Client, addr string) (*routes, error) {
 	state, err := client.ClusterInfo(ctx).Result()
 	if err != nil {
@@ -108,7 +108,7 @@ func readRoutes(ctx context.Context, client *redis.Client, addr string) (*routes
 	return newRoutes(shards, addr, client.Options().TLSConfig != nil)
 }
 
-// newRoutes takes the routes from what the server at addr has said. Where it names no host, it means its own.
+// newRoutes reads the routes out of the answer of the server at addr. Where the answer names no host, addr's is meant.
 func newRoutes(shards []redis.ClusterShard, addr string, secure bool) (*routes, error) {
 	r, covered := &routes{}, 0
 	for _, shard := range shards {
@@ -154,8 +154,8 @@ func address(node redis.Node, addr string, secure bool) string {
 	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
 }
 
-// open returns a client of one server of the cluster.
-func (b *Bus) open(addr string) (*redis.Client, error) {
+// openServer returns a client of one server of the cluster.
+func (b *Bus) openServer(addr string) (*redis.Client, error) {
 	client, err := redisconn.OpenServer(b.config, addr)
 	if err != nil {
 		return nil, err

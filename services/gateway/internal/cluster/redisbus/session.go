@@ -9,13 +9,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// beat is how often a session publishes to an echo channel of each server. After two beats in which nothing has come
-// in, it takes the connection for dead.
-const beat = 2 * time.Second
+// echoInterval is how often a session publishes to an echo channel of each server. When nothing at all has come in during two
+// intervals, it takes the connection for dead.
+const echoInterval = 2 * time.Second
 
-var errSilent = fmt.Errorf("redis has sent nothing for %v", 2*beat)
+var errSilent = fmt.Errorf("redis has sent nothing for %v", 2*echoInterval)
 
-// session is the time from one connect to the next: of all servers, if there are several.
+// session is the time from one connect to the next, with the links to all servers. Its goroutines are, for each link, one that
+// receives, one that publishes and one that watches the echo; and for all links one that subscribes and, with a Redis Cluster, one
+// that watches the slots. The first that fails ends the session, which ends the others.
 type session struct {
 	bus    *Bus
 	links  []*link
@@ -27,9 +29,9 @@ type session struct {
 	wasReady bool // set by setUp; read when the session has ended
 }
 
-// session connects and works until something fails or ctx ends. It says whether the bus has been ready, and why
-// it is not any more.
-func (b *Bus) session(ctx context.Context, deliver func(string, []byte), idle func()) (wasReady bool, err error) {
+// runSession connects and works until something fails or ctx ends. It returns whether the bus has been ready, and why it is not
+// any more.
+func (b *Bus) runSession(ctx context.Context, deliver func(string, []byte), idle func()) (wasReady bool, err error) {
 	s := &session{bus: b, idle: idle}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if err := s.connect(); err != nil {
@@ -37,7 +39,7 @@ func (b *Bus) session(ctx context.Context, deliver func(string, []byte), idle fu
 		s.close()
 		return false, err
 	}
-	b.topics.begin()
+	b.topics.resubscribeAll()
 	if len(s.links) > 1 {
 		deliver = oneAtATime(deliver)
 	}
@@ -46,18 +48,18 @@ func (b *Bus) session(ctx context.Context, deliver func(string, []byte), idle fu
 	for _, l := range s.links {
 		run(func() error { return s.receive(l, deliver) })
 		run(func() error { return s.publish(l) })
-		run(l.watch)
+		run(l.watchEcho)
 	}
 	run(s.subscribe)
 	if s.routes != nil {
 		run(s.watchRoutes)
 	}
-	context.AfterFunc(s.ctx, s.close) // frees receive
+	context.AfterFunc(s.ctx, s.close) // receive reads without a deadline: closing its connection is what ends it
 	parts.Wait()
 	return s.wasReady, context.Cause(s.ctx)
 }
 
-// oneAtATime returns deliver for several goroutines.
+// oneAtATime returns deliver for the goroutines of several links, as cluster.Bus promises that it is called by one at a time.
 func oneAtATime(deliver func(string, []byte)) func(string, []byte) {
 	var mu sync.Mutex
 	return func(topic string, payload []byte) {
@@ -78,11 +80,11 @@ func (s *session) connect() error {
 		return err
 	}
 	for n, addr := range s.routes.masters {
-		client, err := s.bus.open(addr)
+		client, err := s.bus.openServer(addr)
 		if err != nil {
 			return err
 		}
-		l := newLink(s.ctx, client, true, s.idle, s.bus.prefix, func(channel string) bool { return s.routes.of(channel) == n })
+		l := newLink(s.ctx, client, true, s.idle, s.bus.prefix, func(channel string) bool { return s.routes.masterOf(channel) == n })
 		s.links = append(s.links, l)
 		if err := l.connect(); err != nil {
 			return fmt.Errorf("%s: %w", addr, err)
@@ -103,10 +105,10 @@ func (s *session) close() {
 	}
 }
 
-// watchRoutes ends the session when others serve the slots than at its beginning. Redis says so by itself only to those who
-// use them: not to who asks how many subscribe, nor to whom a master leaves when it becomes a replica.
+// watchRoutes ends the session when other masters serve the slots than at its beginning. Redis reports that by itself only to
+// commands that use a slot: not to one that counts subscribers, nor to a subscriber whose master becomes a replica.
 func (s *session) watchRoutes() error {
-	ticker := time.NewTicker(2 * beat)
+	ticker := time.NewTicker(2 * echoInterval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
 		select {
@@ -116,30 +118,30 @@ func (s *session) watchRoutes() error {
 		}
 		i := n % len(s.links)
 		now, err := readRoutes(s.ctx, s.links[i].client.(*redis.Client), s.routes.masters[i])
-		if err == nil && !now.equal(s.routes) { // of an error the beat knows more
-			return errMoved
+		if err == nil && !now.equal(s.routes) { // an error is left to the echo, which knows whether the server answers
+			return errSlotsMoved
 		}
 	}
 }
 
-// link returns the way of a channel.
+// link returns the link to the server that has a channel.
 func (s *session) link(channel string) *link {
 	if s.routes == nil {
 		return s.links[0]
 	}
-	return s.links[s.routes.of(channel)]
+	return s.links[s.routes.masterOf(channel)]
 }
 
-// fail ends the session; the first reason counts.
+// fail ends the session; the first reason is the one that is reported.
 func (s *session) fail(err error) {
 	s.cancel(err)
 	s.bus.setDown(s, context.Cause(s.ctx))
 }
 
-// prove fails unless each server hears a publish of this session.
-func (s *session) prove() error {
+// checkEcho fails unless each server delivers a publish of this session to its subscription.
+func (s *session) checkEcho() error {
 	for _, l := range s.links {
-		if err := l.prove(); err != nil {
+		if err := l.checkEcho(); err != nil {
 			return err
 		}
 	}

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// maxTopics bounds what is subscribed to at a time, and so what Redis buffers for us as confirmations.
+// maxTopics bounds the channels of one command, and so what Redis buffers for us as confirmations.
 const maxTopics = 1000
 
 // Subscribe returns when Redis has confirmed the topics. Requests of many callers share a round trip.
 func (b *Bus) Subscribe(ctx context.Context, topics ...string) error {
 	r := newRequest(b.channels(topics), false)
 	err := b.topics.request(ctx, r)
-	if err != nil && len(r.fresh) > 0 {
-		_, _ = b.topics.add(newRequest(r.fresh, true)) // nobody waits for it
+	if err != nil && len(r.added) > 0 {
+		_, _ = b.topics.add(newRequest(r.added, true)) // undone as Subscribe promises; nobody waits for that
 	}
 	return err
 }
@@ -33,11 +33,11 @@ func (b *Bus) channels(topics []string) []string {
 	return channels
 }
 
-// request is what a caller waits for.
+// request is one call of Subscribe or Unsubscribe, whose caller waits for done.
 type request struct {
 	channels    []string
 	unsubscribe bool
-	fresh       []string   // those of channels that were not wanted before
+	added       []string   // those of channels that were not wanted before
 	done        chan error // has room for the one answer
 }
 
@@ -45,7 +45,8 @@ func newRequest(channels []string, unsubscribe bool) *request {
 	return &request{channels: channels, unsubscribe: unsubscribe, done: make(chan error, 1)}
 }
 
-func answerRequests(list []*request, err error) {
+// completeRequests ends the wait of requests that have been carried out (err is nil) or cannot be.
+func completeRequests(list []*request, err error) {
 	for _, r := range list {
 		if r.unsubscribe {
 			r.done <- nil // a session that has ended has no subscriptions, and the next will not make these
@@ -55,13 +56,15 @@ func answerRequests(list []*request, err error) {
 	}
 }
 
-// topics are the channels this node wants, and the requests on their way to Redis in the order they were made.
+// topics are the channels this node wants, and the requests on their way to Redis in the order they were made. What is wanted
+// outlives sessions: it is changed when a request is made, not when Redis confirms it, so that a new session need not know what
+// the last one had achieved.
 type topics struct {
 	wake chan struct{} // has a token when queue may have something
 
 	mu     sync.Mutex // guards the following
 	closed error      // why Subscribe fails
-	live   bool       // a session carries requests out
+	live   bool       // a session executes requests
 	wanted map[string]struct{}
 	queue  []*request
 }
@@ -85,7 +88,7 @@ func (t *topics) request(ctx context.Context, r *request) error {
 	}
 }
 
-// add notes what is wanted from now on and says whether there is something to wait for.
+// add changes what is wanted, and returns whether there is something to wait for: a session that executes the request.
 func (t *topics) add(r *request) (wait bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,7 +100,7 @@ func (t *topics) add(r *request) (wait bool, err error) {
 			delete(t.wanted, channel)
 		} else if _, known := t.wanted[channel]; !known {
 			t.wanted[channel] = struct{}{}
-			r.fresh = append(r.fresh, channel)
+			r.added = append(r.added, channel)
 		}
 	}
 	if !t.live {
@@ -108,8 +111,8 @@ func (t *topics) add(r *request) (wait bool, err error) {
 	return true, nil
 }
 
-// begin puts all that is wanted at the head of a new session's requests.
-func (t *topics) begin() {
+// resubscribeAll makes everything that is wanted the first request of a new session.
+func (t *topics) resubscribeAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.live = true
@@ -118,13 +121,13 @@ func (t *topics) begin() {
 	}
 }
 
-func (t *topics) open() {
+func (t *topics) accept() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = nil
 }
 
-// close refuses further Subscribes and returns the unanswered requests, for the caller to answer without a lock.
+// close makes further Subscribes fail with err, and returns the requests that wait, for the caller to complete without a lock.
 func (t *topics) close(err error) []*request {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -146,8 +149,9 @@ type command struct {
 	completes   []*request
 }
 
-// take joins requests of one kind, from the head of the queue, into a command. Without requests it has no channels.
-func (t *topics) take() command {
+// nextCommand joins requests of one kind, from the head of the queue, into a command of at most maxTopics channels. Without
+// requests it has no channels.
+func (t *topics) nextCommand() command {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var c command
@@ -170,30 +174,30 @@ func (t *topics) take() command {
 	return c
 }
 
-// subscribe carries out requests, command after command, each when the one before has been confirmed. Once it
-// has made the subscriptions of earlier sessions again, the bus is ready.
+// subscribe executes requests, command after command, each when the one before has been confirmed. Once it has made the
+// subscriptions of earlier sessions again and heard its own echo, the bus is ready.
 func (s *session) subscribe() error {
 	for _, l := range s.links {
-		if err := l.confirmation(); err != nil { // of the echo channel
+		if err := l.awaitConfirmations(); err != nil { // of the echo channel
 			return err
 		}
 	}
 	for ready := false; ; {
-		c := s.bus.topics.take()
+		c := s.bus.topics.nextCommand()
 		if len(c.channels) > 0 {
-			err := s.carryOut(c)
+			err := s.execute(c)
 			if err != nil {
-				answerRequests(c.completes, unavailable(err))
+				completeRequests(c.completes, asUnavailable(err))
 				return err
 			}
-			answerRequests(c.completes, nil)
+			completeRequests(c.completes, nil)
 			continue
 		}
 		if !ready {
-			if err := s.prove(); err != nil {
+			if err := s.checkEcho(); err != nil {
 				return err
 			}
-			if ready = s.bus.setUp(s); ready {
+			if ready = s.bus.setReady(s); ready {
 				s.bus.log.Info("message bus ready")
 			}
 		}
@@ -205,8 +209,8 @@ func (s *session) subscribe() error {
 	}
 }
 
-// carryOut has each server subscribe to its channels, or unsubscribe, and waits until all have confirmed.
-func (s *session) carryOut(c command) error {
+// execute sends each server the part of a command that is about its channels, and waits until all have confirmed.
+func (s *session) execute(c command) error {
 	byLink := map[*link][]string{}
 	for _, channel := range c.channels {
 		l := s.link(channel)
@@ -218,7 +222,7 @@ func (s *session) carryOut(c command) error {
 		}
 	}
 	for l := range byLink {
-		if err := l.confirmation(); err != nil {
+		if err := l.awaitConfirmations(); err != nil {
 			return err
 		}
 	}
