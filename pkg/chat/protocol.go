@@ -3,6 +3,7 @@ package chat
 import (
 	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -59,8 +60,11 @@ func hasReservedPrefix(id string) bool {
 
 // NameOf returns what a user is called of whom only the id is known: the id itself, as far as it can be shown.
 func NameOf(id string) string {
+	if name, err := CheckName(id); err == nil {
+		return name
+	}
 	name := strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || r == '<' || r == '>' || invisible(r) {
+		if r == utf8.RuneError || r == '<' || r == '>' || unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) || leavesNoTrace(r) {
 			return -1
 		}
 		return r
