@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/gatewaypaths"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/obs"
 )
@@ -93,21 +93,12 @@ func mergeDone(ctx, other context.Context) context.Context {
 // routed sends the gateway's paths to gateway and all others to api, as every front of the product does.
 func routed(gateway, api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isGatewayPath(r.URL.Path) {
+		if gatewaypaths.Has(r.URL.Path) {
 			gateway.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
 	})
-}
-
-func isGatewayPath(path string) bool {
-	for _, root := range []string{"/client", "/clients", "/ws", "/api/hubs"} {
-		if path == root || strings.HasPrefix(path, root+"/") {
-			return true
-		}
-	}
-	return path == "/api/health" || path == "/api/v1/health" || path == "/livetrace"
 }
 
 // either returns a if it is set, else b.

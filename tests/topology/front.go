@@ -12,18 +12,21 @@ import (
 	"net/url"
 	"sync/atomic"
 	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/gatewaypaths"
 )
 
 // front starts a reverse proxy that routes as every front of Chatr does: the gateway's paths to the gateways in turn,
 // all others to the API service. It returns its address.
 func front(t testing.TB, api string, gateways ...string) string {
-	routes := http.NewServeMux()
-	gateway := proxy(nil, gateways...)
-	for _, path := range []string{"/client", "/client/", "/clients/", "/ws/", "/livetrace", "/api/hubs/", "/api/health", "/api/v1/health"} {
-		routes.Handle(path, gateway)
-	}
-	routes.Handle("/", proxy(nil, api))
-	return serve(t, routes)
+	toGateway, toAPI := proxy(nil, gateways...), proxy(nil, api)
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gatewaypaths.Has(r.URL.Path) {
+			toGateway.ServeHTTP(w, r)
+			return
+		}
+		toAPI.ServeHTTP(w, r)
+	}))
 }
 
 func serve(t testing.TB, h http.Handler) string {
