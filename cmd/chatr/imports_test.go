@@ -49,6 +49,50 @@ func TestImportsPointDown(t *testing.T) {
 	}
 }
 
+// TestGatewayImportsPointDown keeps the rooms of the gateway in order: each imports only what stands below it, and none knows
+// the one that wires them all.
+func TestGatewayImportsPointDown(t *testing.T) {
+	gateway := module + "services/gateway"
+	storeys := [][]string{ // from the top; a new package needs a place
+		{""},
+		{"/internal/front", "/internal/orphans", "/internal/rest"},
+		{"/internal/session"},
+		{"/internal/audit"},
+		{"/internal/node"},
+		{"/internal/handoff", "/internal/groupstate"},
+		{"/internal/wire", "/internal/topics"},
+		{"/internal/hub", "/internal/upstream"},
+		{"/internal/audit/livetrace", "/internal/asrs"},
+		{"/internal/cluster", "/internal/socket", "/internal/filter", "/internal/stream"},
+	}
+	storey := func(pkg string) int { // of the room that the package is or is in, the innermost
+		for name := strings.TrimPrefix(pkg, gateway); ; name = name[:strings.LastIndex(name, "/")] {
+			for i, rooms := range storeys {
+				if slices.Contains(rooms, name) && (name != "" || pkg == gateway) {
+					return i
+				}
+			}
+			if name == "" {
+				return -1
+			}
+		}
+	}
+	for importer, imports := range importsOfModule(t) {
+		if !within(importer, gateway) {
+			continue
+		}
+		if storey(importer) < 0 {
+			t.Errorf("%s has no place in the gateway's order", importer)
+		}
+		for _, imported := range imports {
+			ownRoom := within(importer, imported) || within(imported, importer) // a package and those inside it
+			if within(imported, gateway) && storey(imported) <= storey(importer) && (!ownRoom || imported == gateway) {
+				t.Errorf("%s imports %s, which stands above or beside it", importer, imported)
+			}
+		}
+	}
+}
+
 // TestOnlyOnePackageKnowsTheWebSocketLibrary confines the library: the gateway's socket package, the client, and the
 // server that the product is compared with.
 func TestOnlyOnePackageKnowsTheWebSocketLibrary(t *testing.T) {
