@@ -1,6 +1,9 @@
 # make, make build   the page and bin/chatr with the page embedded
 # make run           build, then chatr standalone
-# make test          every test, installing what it needs; what CI runs
+# make test          every test, installing what it needs
+# make lint test     what CI runs; what both would do is done once
+# make test-busy     the same tests on a machine whose cores are all busy, ROUNDS (3) times, and then those of packages
+#                    that deal in time (PACKAGES) COUNT (50) times; a check before something is called done, takes hours
 # make up, make down   docker compose with keys made in .env; stop it (data stays)
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make test-cluster  the same on the chart; needs a Kubernetes cluster, kubectl and Helm (see scripts/test-cluster)
@@ -18,7 +21,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility release setup clean
+.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -53,7 +56,10 @@ setup:
 	scripts/setup
 
 test: setup
-	scripts/test
+	LINTED=$(filter lint,$(MAKECMDGOALS)) scripts/test
+
+test-busy:
+	scripts/test-busy
 
 test-compose:
 	scripts/test-compose
