@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -99,7 +98,7 @@ func Postgres(t testing.TB, migrate func(ctx context.Context, url string) error)
 
 // execOnce runs a statement on a connection of its own.
 func execOnce(ctx context.Context, url, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

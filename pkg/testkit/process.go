@@ -72,7 +72,7 @@ func (p *process) start() error {
 		p.pid, err = strconv.Atoi(strings.TrimSpace(line))
 	}
 	if err == nil {
-		err = p.awaitReady(30 * time.Second)
+		err = p.awaitReady(2 * patience)
 	}
 	if err != nil {
 		log, _ := os.ReadFile(logFile)
