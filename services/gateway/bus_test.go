@@ -1,0 +1,139 @@
+package gateway
+
+import (
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
+)
+
+// heldBus is a bus on which posts can be held up, and which can be away.
+type heldBus struct {
+	*membus.Bus
+	away atomic.Bool
+
+	mu   sync.Mutex // guards the following
+	hold bool
+	held []func()
+}
+
+func (b *heldBus) Ready() error {
+	if b.away.Load() {
+		return cluster.ErrUnavailable
+	}
+	return b.Bus.Ready()
+}
+
+func (b *heldBus) Post(topic string, payload []byte, done func(int, error)) {
+	b.mu.Lock()
+	if b.hold {
+		b.held = append(b.held, func() { b.Bus.Post(topic, payload, done) })
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
+	b.Bus.Post(topic, payload, done)
+}
+
+func (b *heldBus) holdPosts() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hold = true
+}
+
+func (b *heldBus) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.held)
+}
+
+func (b *heldBus) release() {
+	b.mu.Lock()
+	held := b.held
+	b.hold, b.held = false, nil
+	b.mu.Unlock()
+	for _, post := range held {
+		post()
+	}
+}
+
+// TestRepeatedAckIDWhileTheFirstIsUnderWay: a client that has had no ack yet sends its message again. The message is sent
+// once, and the second request is answered as a duplicate, after the first.
+//
+// checklist:C14
+func TestRepeatedAckIDWhileTheFirstIsUnderWay(t *testing.T) {
+	t.Parallel()
+	bus := &heldBus{Bus: membus.New()}
+	s := start(t, setup{bus: bus})
+	ben := s.join(protocol.NameJSON, "ben", "room")
+	ana, _, err := websocket.Dial(within(t), s.clientURL("ana", all), &websocket.DialOptions{Subprotocols: []string{protocol.NameJSON}})
+	must(t, err)
+	t.Cleanup(func() { _ = ana.CloseNow() })
+	_, _, err = ana.Read(within(t)) // connected
+	must(t, err)
+
+	bus.holdPosts()
+	for range 2 {
+		must(t, ana.Write(within(t), websocket.MessageText, []byte(`{"type":"sendToGroup","group":"room","ackId":7,"dataType":"text","data":"once"}`)))
+	}
+	eventually(t, "the first is under way and the second waits for it", func() bool {
+		waiting := 0
+		for _, c := range s.conns.Conns() {
+			if c.UserID == "ana" && c.Busy.Load() {
+				waiting++
+			}
+		}
+		return bus.count()+waiting == 2 && testutil.ToFloat64(s.metrics.requests[protocol.SendToGroup]) == 2
+	})
+	if n := bus.count(); n != 1 {
+		t.Errorf("got %d posts of one message, want 1", n)
+	}
+	bus.release()
+	for _, want := range []string{"", protocol.Duplicate} {
+		var ack struct {
+			Type    string
+			AckID   int
+			Success bool
+			Error   struct{ Name string }
+		}
+		_, b, err := ana.Read(within(t))
+		must(t, err)
+		must(t, json.Unmarshal(b, &ack))
+		if ack.Type != "ack" || ack.AckID != 7 || ack.Success != (want == "") || ack.Error.Name != want {
+			t.Errorf("got %s, want an ack with error %q", b, want)
+		}
+	}
+	must(t, s.rest().SendToGroup(within(t), "room", text("last")))
+	wantMessage(t, ben, "once")
+	wantMessage(t, ben, "last")
+}
+
+// TestNothingIsLoggedThatNobodyGets: while the bus is away a message is refused before the message logs have it.
+//
+// checklist:E13
+func TestNothingIsLoggedThatNobodyGets(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		log, bus := &memoryLog{}, &heldBus{Bus: membus.New()}
+		s := start(t, setup{log: log, bus: bus, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", Listeners: []string{"history"}}}}})
+		c := s.join(codec, "ana", "room")
+		bus.away.Store(true)
+		wantFailure(t, c.SendToGroup(within(t), "room", text("refused"), wsclient.SendOptions{}), protocol.InternalServerError)
+		bus.away.Store(false)
+		must(t, c.SendToGroup(within(t), "room", text("kept"), wsclient.SendOptions{}))
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		if len(log.entries) != 1 || string(log.entries[0].Data.Bytes) != "kept" {
+			t.Errorf("got %d entries, want that of the message that was sent", len(log.entries))
+		}
+	})
+}
