@@ -192,7 +192,6 @@ func TestDrain(t *testing.T) {
 			disconnected <- r.Header.Get("Ce-Connectionid")
 		}
 	}))
-	draining.config.DrainTime = 4 * time.Second // handlers hear of the end within it, also on a busy machine
 	s := start(t, draining)
 	plain, reliable := s.join(protocol.NameJSON, "ana"), s.join(protocol.NameReliableJSON, "ben")
 	want := map[string]bool{plain.Info().ConnectionID: true, reliable.Info().ConnectionID: true}

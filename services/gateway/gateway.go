@@ -102,6 +102,11 @@ type Gateway struct {
 
 	userGroups *asrs.UserGroups
 
+	// Moments of the drain, counted from its beginning. Tests that do not want to wait have them early, which leaves
+	// the rest of the drain time to what the drain then waits for.
+	leaveBy  time.Duration // all clients have been asked to leave
+	giveUpAt time.Duration // reliable connections that no other node has taken over are closed
+
 	sockets sync.WaitGroup // goroutines that have a socket in their hands
 }
 
@@ -130,7 +135,8 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 			return nil, fmt.Errorf("open the bus: %w", err)
 		}
 	}
-	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus, watchers: livetrace.NewHub()}
+	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus, watchers: livetrace.NewHub(),
+		leaveBy: cfg.DrainTime / 2, giveUpAt: cfg.DrainTime * 4 / 5}
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
@@ -223,7 +229,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 // node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
 func (g *Gateway) drain() {
 	g.front.Drain()
-	deadline := time.Now().Add(g.cfg.DrainTime)
+	began := time.Now()
+	deadline := began.Add(g.cfg.DrainTime)
 	conns := g.conns.Conns()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -234,9 +241,8 @@ func (g *Gateway) drain() {
 		leave = g.conns.AskToReconnect
 	}
 	restart := hub.ReasonDrain.Closing("The service is restarting; please reconnect.")
-	leaving := g.cfg.DrainTime / 2
 	for i, c := range conns {
-		time.Sleep(time.Until(deadline.Add(leaving*time.Duration(i+1)/time.Duration(len(conns)) - g.cfg.DrainTime)))
+		time.Sleep(time.Until(began.Add(g.leaveBy * time.Duration(i+1) / time.Duration(len(conns)))))
 		leave(c, restart)
 	}
 	wait := func(until time.Time, more func() bool) {
@@ -248,7 +254,7 @@ func (g *Gateway) drain() {
 	for _, c := range g.conns.Conns() {
 		leave(c, restart)
 	}
-	wait(deadline.Add(-g.cfg.DrainTime/5), func() bool { return g.admission.Connections() > 0 })
+	wait(began.Add(g.giveUpAt), func() bool { return g.admission.Connections() > 0 })
 	for _, c := range g.conns.Conns() {
 		if !g.node.Handoffs.Moving(c.ID) {
 			g.conns.Close(c, restart)

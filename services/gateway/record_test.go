@@ -89,7 +89,7 @@ func TestRecords(t *testing.T) {
 	var out, log lines
 	tenants := tenantWith(t, tenant.Tenant{Keys: tenant.Keys{Primary: key}, Limits: tenant.Limits{Connections: 1}})
 	metrics := prometheus.NewRegistry()
-	g, err := New(Config{Records: []string{"connectivity", "http", "messaging"}, DrainTime: time.Second}, Deps{
+	g, err := New(Config{Records: []string{"connectivity", "http", "messaging"}}, Deps{
 		Tenants: tenants, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: metrics, Records: &out})
 	must(t, err)
 	s := serve(t, g)

@@ -62,9 +62,6 @@ func start(t testing.TB, s setup) *server {
 
 func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 	t.Helper()
-	if s.config.DrainTime == 0 {
-		s.config.DrainTime = 200 * time.Millisecond
-	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	g, err := New(s.config, Deps{Tenants: tenants, Log: s.log, Bus: s.bus, Logger: logger, Metrics: prometheus.NewRegistry()})
 	if err != nil {
@@ -73,9 +70,11 @@ func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 	return serve(t, g)
 }
 
-// serve runs g on a port of its own until the end of the test and returns when it is ready.
+// serve runs g on a port of its own until the end of the test and returns when it is ready. A drain asks clients to
+// leave at once; what it then waits for has minutes, so that no test depends on how fast that comes.
 func serve(t testing.TB, g *Gateway) *server {
 	t.Helper()
+	g.cfg.DrainTime, g.leaveBy, g.giveUpAt = 2*patience, 100*time.Millisecond, 200*time.Millisecond
 	ctx, stop := context.WithCancel(context.Background())
 	http := httptest.NewServer(g.Handler())
 	srv := &server{Gateway: g, t: t, url: http.URL, stop: stop, done: make(chan struct{})}
@@ -90,7 +89,7 @@ func serve(t testing.TB, g *Gateway) *server {
 		<-srv.done
 		http.Close()
 	})
-	testkit.Eventually(t, 10*time.Second, func() bool { return g.Ready(ctx) == nil }, "the gateway is ready")
+	testkit.Eventually(t, patience, func() bool { return g.Ready(ctx) == nil }, "the gateway is ready")
 	return srv
 }
 
@@ -209,9 +208,12 @@ func (s *server) rest() *dataplane.Client {
 	return dataplane.New(s.url, key, "chat", dataplane.Options{})
 }
 
+// patience bounds what should happen soon. It only ends a test that hangs: no result may depend on it.
+const patience = time.Minute
+
 // within is the time that a step of a test may take.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -315,7 +317,7 @@ var chat = webpubsub.HubKey{Tenant: "default", Hub: "chat"}
 
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, cond, what)
+	testkit.Eventually(t, patience, cond, what)
 }
 
 // isClosed reports whether err is a close with that code.

@@ -169,7 +169,7 @@ func TestLiveTrace(t *testing.T) {
 // checklist:O08
 func TestNobodyWaitsForWatchers(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{config: Config{DrainTime: time.Minute}, tenant: withTrace().tenant})
+	s := start(t, setup{tenant: withTrace().tenant})
 	w := s.dialTrace(t)
 	w.listen()
 	s.stop()
@@ -178,7 +178,7 @@ func TestNobodyWaitsForWatchers(t *testing.T) {
 	}
 	select {
 	case <-s.done:
-	case <-within(t).Done(): // a third of the drain time
+	case <-within(t).Done(): // half the drain time
 		t.Error("the node waits for who watches")
 	}
 }
