@@ -31,7 +31,7 @@ func TestOutboxIsBounded(t *testing.T) {
 			if got := fill(); got != tt.want {
 				t.Errorf("got %d frames of %d bytes in, want %d", got, tt.size, tt.want)
 			}
-			taken := len(o.take(nil)) / tt.size
+			taken := len(o.nextBatch(nil)) / tt.size
 			if got := fill(); got != taken {
 				t.Errorf("after %d were written: got %d more in, want as many", taken, got)
 			}
@@ -47,8 +47,8 @@ func TestBusyReaderIsNotCutOff(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, Options{})
 	c := h.Add(ConnOptions{ID: "c", Codec: protocol.JSON, KeepAlive: time.Second,
-		Gone: func(_ *Conn, closing Closing) { h.gone <- closing }})
-	c.Busy.Store(true)
+		OnClosed: func(_ *Conn, closing Closing) { h.gone <- closing }})
+	c.ReaderBusy.Store(true)
 	conn := h.handshake()
 	h.Attach(c, <-h.socks, protocol.Connected{ConnectionID: "c"})
 	var last byte
@@ -62,7 +62,7 @@ func TestBusyReaderIsNotCutOff(t *testing.T) {
 		}
 		last = b[0]
 	}
-	c.Busy.Store(false)
+	c.ReaderBusy.Store(false)
 	if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, io.EOF) {
 		t.Logf("the end: %v", err) // a reset is an end, too
 	}
