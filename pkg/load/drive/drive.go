@@ -141,10 +141,12 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 	return newMeter(r).measure(ctx)
 }
 
+// codecs are those of the subprotocols.
+var codecs = [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple,
+	scenario.Protobuf: protocol.Protobuf, scenario.ReliableProtobuf: protocol.ReliableProtobuf}
+
 func (r *run) makeClients() {
 	endpoints := r.scenario.Endpoints()
-	codecs := [...]protocol.Codec{scenario.JSON: protocol.JSON, scenario.Reliable: protocol.ReliableJSON, scenario.Simple: protocol.Simple,
-		scenario.Protobuf: protocol.Protobuf, scenario.ReliableProtobuf: protocol.ReliableProtobuf}
 	r.clients = make([]*client, 0, r.share.Count(len(r.plan.Clients)))
 	transport := r.transport()
 	for i, p := range r.plan.Clients {
@@ -408,7 +410,9 @@ func (r *run) publishing(publishers []scenario.Publisher) func() func(due int64)
 		groups[g] = r.group(g)
 	}
 	for i, p := range publishers {
-		o := truth.StreamOptions{}
+		// Whoever is cut off and comes back as a new connection may be overtaken by what the service still reads from the old one.
+		reliable := codecs[r.plan.Clients[p.Client].Subprotocol].Reliable()
+		o := truth.StreamOptions{Unordered: r.scenario.Storm.Every > 0 && !reliable}
 		if c := r.own(p.Client); c != nil && r.scenario.Publish.NoEcho {
 			o.Skip = c.receiver
 		}
