@@ -510,7 +510,7 @@ func TestSurvivorSpeaksForTheDead(t *testing.T) {
 		}
 	}))
 	link := newLink(t, redis.URL)
-	s.config = Config{Lease: 2 * time.Second, Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
+	s.config = Config{Lease: 6 * time.Second, Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
 	b, c := start(t, s), start(t, s)
 	s.config.Redis.URL = link.url
 	a := start(t, s)

@@ -20,7 +20,7 @@ func TestQueueIsBounded(t *testing.T) {
 			if err := q.add(p); !errors.Is(err, cluster.ErrUnavailable) {
 				t.Errorf("closed: got %v, want %v", err, cluster.ErrUnavailable)
 			}
-			q.open()
+			q.accept()
 			for round := range 2 {
 				n := 0
 				var err error
@@ -30,7 +30,7 @@ func TestQueueIsBounded(t *testing.T) {
 				if n-1 != tt.want || !errors.Is(err, cluster.ErrUnavailable) {
 					t.Errorf("round %d: got %d posts of %d bytes in and then %v, want %d and %v", round, n-1, tt.size, err, tt.want, errFull)
 				}
-				if got := len(q.take(nil)); got != tt.want {
+				if got := len(q.takeAll(nil)); got != tt.want {
 					t.Errorf("round %d: took %d, want %d", round, got, tt.want)
 				}
 			}
