@@ -11,7 +11,9 @@ import (
 
 // OpenAncestor is Open for a client of the ancestor protocol (event-handler.md section 12). Its events go where the
 // tenant's templates say, in the form of package asrs; all else is as for other sessions.
-func (u *Upstream) OpenAncestor(hub webpubsub.HubKey, connID string, r *http.Request, claims map[string][]string, offered []string) *Session {
+func (u *Upstream) OpenAncestor(
+	hub webpubsub.HubKey, connID string, r *http.Request, claims map[string][]string, offered []string,
+) *Session {
 	thumbprint := ""
 	if shown := certificates(r); len(shown) > 0 {
 		thumbprint = shown[0].Thumbprint
@@ -19,9 +21,9 @@ func (u *Upstream) OpenAncestor(hub webpubsub.HubKey, connID string, r *http.Req
 	return &Session{up: u, hub: hub, id: connID, caller: asrs.NewCaller(r, claims, offered, thumbprint)}
 }
 
-// ancestorTarget returns where the first template that matches sends an event. There is none for events that the
-// ancestor does not have.
-func (s *Session) ancestorTarget(k kind) (target, bool) {
+// ancestorTarget returns where the first template of hub that matches sends an event. There is none for events that the
+// ancestor protocol does not have.
+func (u *Upstream) ancestorTarget(hub webpubsub.HubKey, k eventKind) (target, bool) {
 	category, event := asrs.Connections, ""
 	switch k {
 	case kindConnect:
@@ -33,21 +35,23 @@ func (s *Session) ancestorTarget(k kind) (target, bool) {
 	default:
 		return target{}, false
 	}
-	t := s.up.tenants.ByName(s.hub.Tenant)
+	t := u.tenants.ByName(hub.Tenant)
 	if t == nil {
 		return target{}, false
 	}
-	template := t.Template(s.hub.Hub, category, event)
+	template := t.Template(hub.Hub, category, event)
 	if template == nil {
 		return target{}, false
 	}
-	return target{hub: s.hub, category: category, event: event, host: s.up.host(template.Host()), keys: t.Keys.All(), auth: template.Auth, trusted: true,
-		urlFor: func(event string) (string, error) { return template.URLFor(s.hub.Hub, category, event) }}, true
+	return target{
+		hub: hub, category: category, event: event, host: u.host(template.Host()), keys: t.Keys.All(), auth: template.Auth, trusted: true,
+		urlFor: func(event string) (string, error) { return template.URLFor(hub.Hub, category, event) },
+	}, true
 }
 
-// readWelcome takes in an answer to connect.
-func (s *Session) readWelcome(a answer) (Accepted, *Failure) {
-	w, err := asrs.ParseConnectAnswer(a.header, a.body, s.caller.Subprotocol)
+// acceptedAncestor reads an answer to connect in the ancestor protocol, in which the client has offered subprotocols.
+func (a answer) acceptedAncestor(offered []string) (Accepted, *Failure) {
+	w, err := asrs.ParseConnectAnswer(a.header, a.body, offered)
 	if err != nil {
 		return Accepted{}, unusable("%w", err)
 	}
@@ -58,7 +62,8 @@ func (s *Session) readWelcome(a answer) (Accepted, *Failure) {
 	return accepted, nil
 }
 
-// frameType says how an answer to a message goes to the client: as text unless it cannot be or says that it is not.
+// frameType is how an answer to a message goes to the client of the ancestor protocol: as text, unless its content type says
+// binary or it is not UTF-8.
 func frameType(a answer) webpubsub.DataType {
 	if a.contentType == cloudevents.TypeBinary || !utf8.Valid(a.body) {
 		return webpubsub.DataBinary

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"net/http/cookiejar"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -20,12 +19,12 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// nameIdentifier is a second name under which recorded connect events carry sub (event-handler.md section 5.1).
-const nameIdentifier = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
+// claimNameIdentifier is a second name under which recorded connect events carry sub (event-handler.md section 5.1).
+const claimNameIdentifier = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
 
 func connectRequest(r *http.Request, claims map[string][]string, offered []string) cloudevents.ConnectRequest {
 	if sub, ok := claims["sub"]; ok {
-		all := map[string][]string{nameIdentifier: sub}
+		all := map[string][]string{claimNameIdentifier: sub}
 		for name, values := range claims {
 			all[name] = values
 		}
@@ -50,11 +49,8 @@ func certificates(r *http.Request) []cloudevents.Certificate {
 	return all
 }
 
-// readConnect takes in an answer to connect (event-handler.md section 5.2). Its content type does not matter.
-func (s *Session) readConnect(a answer) (Accepted, *Failure) {
-	if s.caller != nil {
-		return s.readWelcome(a)
-	}
+// accepted reads an answer to connect (event-handler.md section 5.2). Its content type does not matter.
+func (a answer) accepted() (Accepted, *Failure) {
 	var body cloudevents.ConnectResponse
 	if len(bytes.TrimSpace(a.body)) > 0 {
 		if err := json.Unmarshal(a.body, &body); err != nil {
@@ -68,9 +64,6 @@ func (s *Session) readConnect(a answer) (Accepted, *Failure) {
 	}
 	if !fitsHeader(body.Subprotocol) { // else no later event of the connection could be sent
 		return Accepted{}, unusable("the answer to connect has a subprotocol with control characters")
-	}
-	if failure := s.setState(a); failure != nil {
-		return Accepted{}, failure
 	}
 	accepted := Accepted{Handled: true, UserID: body.UserID, Roles: body.Roles, Subprotocol: strings.TrimSpace(body.Subprotocol)}
 	if len(body.Groups) > 0 {
@@ -87,12 +80,12 @@ func errKind(err error) error {
 	return errors.New("malformed")
 }
 
-// readUser takes in an answer to a user event (event-handler.md section 6.2). Metadata alone make a message of empty
-// text.
-func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
+// data reads an answer to a user event (event-handler.md section 6.2); nil means that nothing is to be sent. Metadata alone make a
+// message of empty text. ancestor says that it answers an event of the ancestor protocol.
+func (a answer) data(ancestor bool) (*webpubsub.Data, *Failure) {
 	var d *webpubsub.Data
 	if len(a.body) > 0 {
-		t, failure := s.dataType(a)
+		t, failure := a.dataType(ancestor)
 		if failure != nil {
 			return nil, failure
 		}
@@ -107,14 +100,11 @@ func (s *Session) readUser(a answer) (*webpubsub.Data, *Failure) {
 		}
 		d.Metadata = m
 	}
-	if failure := s.setState(a); failure != nil {
-		return nil, failure
-	}
 	return d, nil
 }
 
-func (s *Session) dataType(a answer) (webpubsub.DataType, *Failure) {
-	if s.caller != nil {
+func (a answer) dataType(ancestor bool) (webpubsub.DataType, *Failure) {
+	if ancestor {
 		return frameType(a), nil
 	}
 	if a.contentType == "" {
@@ -144,7 +134,8 @@ func (s *Session) dataType(a answer) (webpubsub.DataType, *Failure) {
 		cloudevents.TypeText, cloudevents.TypeJSON, cloudevents.TypeBinary, cloudevents.TypeProtobuf)
 }
 
-// setState takes the values of ce-connectionState: none changes nothing, an empty one clears.
+// setState sets the connection state that an answer's header ce-connectionState has (event-handler.md section 8): without the
+// header nothing changes, an empty one clears the state.
 func (s *Session) setState(a answer) *Failure {
 	values := a.header.Values("ce-connectionState")
 	switch {
@@ -156,7 +147,7 @@ func (s *Session) setState(a answer) *Failure {
 		return unusable("the answer's ce-connectionState has %d bytes; at most %d are allowed", len(values[0]), cloudevents.MaxState)
 	}
 	s.mu.Lock()
-	again := s.isHeld && s.state != values[0]
+	again := s.held && s.state != values[0]
 	s.state = values[0]
 	s.mu.Unlock()
 	if again {
@@ -170,9 +161,9 @@ func fitsHeader(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// refuse says what the client gets when connect failed: what the handler answered, if that was an error, else
+// refusedBecause says what the client gets when connect failed: what the handler answered, if that was an error, else
 // 500 (event-handler.md section 5.3).
-func refuse(f *Failure) *Refused {
+func refusedBecause(f *Failure) *Refused {
 	r := &Refused{Status: f.Status, cause: f}
 	refused := f.Status >= 400 && f.Status <= 599
 	if !refused {
@@ -180,7 +171,7 @@ func refuse(f *Failure) *Refused {
 	}
 	media, _, err := mime.ParseMediaType(f.ContentType)
 	switch {
-	case refused && len(f.Body) > 0 && (f.ContentType == "" || err == nil && slices.Contains(forwarded, media)) && utf8.Valid(f.Body):
+	case refused && len(f.Body) > 0 && (f.ContentType == "" || err == nil && slices.Contains(forwardedTypes, media)) && utf8.Valid(f.Body):
 		r.ContentType, r.Body = f.ContentType, f.Body
 	case refused:
 		r.Body = []byte("the event handler refused the connection\n")
@@ -193,11 +184,6 @@ func refuse(f *Failure) *Refused {
 	return r
 }
 
-// forwarded are the content types of a refusal that clients get to see. A page is not among them: it would run
+// forwardedTypes are the content types of a refusal that clients get to see. A page is not among them: it would run
 // under the name of this service.
-var forwarded = []string{cloudevents.TypeText, cloudevents.TypeJSON, "application/problem+json"}
-
-func newJar() http.CookieJar {
-	jar, _ := cookiejar.New(nil) // without options there is no error
-	return jar
-}
+var forwardedTypes = []string{cloudevents.TypeText, cloudevents.TypeJSON, "application/problem+json"}

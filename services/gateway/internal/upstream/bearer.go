@@ -27,8 +27,16 @@ const (
 	maxDiscovery  = 1 << 20
 )
 
+// tokens are the bearer tokens that handlers want to see. It is safe for concurrent use.
+type tokens struct {
+	u *Upstream
+
+	mu      sync.Mutex // guards the following
+	bearers map[tenant.HandlerAuth]*bearer
+}
+
 // bearer is the token for one way of getting it, shared by all handlers that want it. One request for it is under way
-// at a time, whoever waits.
+// at a time, for all who wait.
 type bearer struct {
 	mu      sync.Mutex // guards the following
 	token   string
@@ -36,24 +44,25 @@ type bearer struct {
 	expires time.Time     // it is not used after this
 	refresh time.Time     // it is replaced in the background after this
 	failure error         // of the last request
-	again   time.Time     // not before, after a failure
-	pause   time.Duration // before that
+	again   time.Time     // when it may be requested again, after a failure
+	pause   time.Duration // from the failure to again
 	running chan struct{} // closed when the request under way ends; nil: none is
 }
 
 // authorize adds the token that the handler wants to see (event-handler.md section 4), if it wants one.
-func (u *Upstream) authorize(ctx context.Context, auth tenant.HandlerAuth, r *http.Request) *Failure {
+func (t *tokens) authorize(ctx context.Context, auth tenant.HandlerAuth, r *http.Request) *Failure {
 	if auth == (tenant.HandlerAuth{}) {
 		return nil
 	}
-	token, failure := u.tokenFor(ctx, auth)
+	token, failure := t.tokenFor(ctx, auth)
 	if failure == nil {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	return failure
 }
 
-func (u *Upstream) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (string, *Failure) {
+// tokenFor returns a valid token. It waits for a request that is under way.
+func (t *tokens) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (string, *Failure) {
 	if auth.TokenFile != "" {
 		token, err := auth.ReadToken()
 		if err != nil {
@@ -61,11 +70,11 @@ func (u *Upstream) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (strin
 		}
 		return token, nil
 	}
-	b := u.bearerOf(auth)
+	b := t.bearerOf(auth)
 	for {
-		token, running, begin, err := b.look()
+		token, running, begin, err := b.lookUp()
 		if begin {
-			u.start(func() { u.fetch(b, auth) })
+			t.u.start(func() { t.fetch(b, auth) })
 		}
 		if running == nil {
 			if err != nil {
@@ -77,25 +86,25 @@ func (u *Upstream) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (strin
 		case <-running:
 		case <-ctx.Done():
 			return "", interrupted(ctx)
-		case <-u.life.Done():
-			return "", interrupted(u.life)
+		case <-t.u.life.Done():
+			return "", interrupted(t.u.life)
 		}
 	}
 }
 
-func (u *Upstream) bearerOf(auth tenant.HandlerAuth) *bearer {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	b := u.tokens[auth]
+func (t *tokens) bearerOf(auth tenant.HandlerAuth) *bearer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.bearers[auth]
 	if b == nil {
 		b = &bearer{}
-		u.tokens[auth] = b
+		t.bearers[auth] = b
 	}
 	return b
 }
 
-// look returns a valid token, or why there is none, or a channel to wait on. begin tells the caller to start a request.
-func (b *bearer) look() (token string, running chan struct{}, begin bool, err error) {
+// lookUp returns a valid token, or why there is none, or a channel to wait on. begin tells the caller to start a request.
+func (b *bearer) lookUp() (token string, running chan struct{}, begin bool, err error) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,27 +122,28 @@ func (b *bearer) look() (token string, running chan struct{}, begin bool, err er
 	return "", nil, false, b.failure
 }
 
-// fetch gets a new token and notes it, or why there is none.
-func (u *Upstream) fetch(b *bearer, auth tenant.HandlerAuth) {
-	ctx, cancel := context.WithTimeout(context.WithValue(u.life, oauth2.HTTPClient, u.client), tokenTimeout)
+// fetch gets a new token and records it, or why there is none.
+func (t *tokens) fetch(b *bearer, auth tenant.HandlerAuth) {
+	ctx, cancel := context.WithTimeout(context.WithValue(t.u.life, oauth2.HTTPClient, t.u.client), tokenTimeout)
 	defer cancel()
-	token, err := grant(ctx, u.client, auth)
+	token, err := grant(ctx, t.u.client, auth)
 
 	b.mu.Lock()
-	news := (err == nil) != (b.failure == nil)
-	b.note(token, err)
+	changed := (err == nil) != (b.failure == nil)
+	b.record(token, err)
 	close(b.running)
 	b.running = nil
 	b.mu.Unlock()
 	switch {
-	case err != nil && news:
-		u.log.Warn("no token for event handlers", "issuer", auth.Issuer+auth.TokenURL, "error", err)
-	case news:
-		u.log.Info("tokens for event handlers are there again", "issuer", auth.Issuer+auth.TokenURL)
+	case err != nil && changed:
+		t.u.log.Warn("no token for event handlers", "issuer", auth.Issuer+auth.TokenURL, "error", err)
+	case changed:
+		t.u.log.Info("tokens for event handlers are available again", "issuer", auth.Issuer+auth.TokenURL)
 	}
 }
 
-func (b *bearer) note(token *oauth2.Token, err error) {
+// record takes in the outcome of a request.
+func (b *bearer) record(token *oauth2.Token, err error) {
 	now := time.Now()
 	b.failure = err
 	if err != nil {
@@ -150,14 +160,14 @@ func (b *bearer) note(token *oauth2.Token, err error) {
 	b.expires, b.refresh = expires.Add(-min(tokenMargin, life/10)), now.Add(life*3/4)
 }
 
-// distrust makes the next event ask for a new token when a handler has refused one: keys and grants may change before
+// drop makes the next event ask for a new token when a handler has refused one: keys and grants may change before
 // a token ends. A handler that refuses for another reason causes no more than one request in a while.
-func (u *Upstream) distrust(auth tenant.HandlerAuth, r *http.Request) {
+func (t *tokens) drop(auth tenant.HandlerAuth, r *http.Request) {
 	if auth.Issuer+auth.TokenURL == "" {
 		return
 	}
 	refused := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	b := u.bearerOf(auth)
+	b := t.bearerOf(auth)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.token == refused && time.Since(b.got) >= tokenDistrust {
@@ -213,20 +223,20 @@ func discover(ctx context.Context, client *http.Client, issuer string) (string, 
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("the issuer answered status %d, not 200", resp.StatusCode)
 	}
-	var said struct {
+	var metadata struct {
 		Issuer        string `json:"issuer"`
 		TokenEndpoint string `json:"token_endpoint"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDiscovery)).Decode(&said); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDiscovery)).Decode(&metadata); err != nil {
 		return "", errors.New("the issuer's answer is not JSON")
 	}
-	safe := strings.HasPrefix(said.TokenEndpoint, "https://") ||
-		strings.HasPrefix(said.TokenEndpoint, "http://") && strings.HasPrefix(issuer, "http://")
+	safe := strings.HasPrefix(metadata.TokenEndpoint, "https://") ||
+		strings.HasPrefix(metadata.TokenEndpoint, "http://") && strings.HasPrefix(issuer, "http://")
 	switch {
-	case strings.TrimSuffix(said.Issuer, "/") != strings.TrimSuffix(issuer, "/"):
+	case strings.TrimSuffix(metadata.Issuer, "/") != strings.TrimSuffix(issuer, "/"):
 		return "", errors.New("the issuer calls itself by another name")
 	case !safe:
 		return "", errors.New("the issuer names no token endpoint with https")
 	}
-	return said.TokenEndpoint, nil
+	return metadata.TokenEndpoint, nil
 }

@@ -25,18 +25,21 @@ const (
 	maxRefusal       = 4 << 10                   // of a refusal's text, the rest is cut off
 )
 
-// answer is a handler's answer of status 2xx.
+// answer is a handler's answer with status 2xx.
 type answer struct {
 	contentType string
 	body        []byte
 	header      http.Header
 }
 
-// call posts e until the handler answers, at most four times, all within ctx. Attempts are the same to the last
-// byte, so that the handler can tell. patience ending stops waiting, but not a request that was sent.
-func (u *Upstream) call(ctx, patience context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
+// callWithRetries posts e until the handler answers, at most four times, all within ctx. Attempts are the same to the last byte, so
+// that the handler can see that they are one event. When patience ends there is no further attempt, but a request that was sent is
+// not interrupted.
+func (u *Upstream) callWithRetries(
+	ctx, patience context.Context, s *Session, to target, k eventKind, e cloudevents.Event, limit int64,
+) (answer, *Failure) {
 	for attempt := 0; ; attempt++ {
-		a, failure := u.post(ctx, s, to, k, e, limit)
+		a, failure := u.attempt(ctx, s, to, k, e, limit)
 		if failure == nil || !failure.retry || attempt == len(retryDelays) || !pause(patience, ctx, retryDelays[attempt]) {
 			return a, failure
 		}
@@ -60,20 +63,21 @@ func pause(patience, ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// post makes one attempt.
-func (u *Upstream) post(ctx context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
-	a, failure := u.tryPost(ctx, s, to, k, e, limit)
+// attempt makes one attempt, and takes its outcome into metrics, log and the state of the host.
+func (u *Upstream) attempt(ctx context.Context, s *Session, to target, k eventKind, e cloudevents.Event, limit int64) (answer, *Failure) {
+	a, failure := u.send(ctx, s, to, k, e, limit)
 	if failure != nil {
-		u.metrics.failed(k, failure.Reason)
+		u.metrics.addFailure(k, failure.Reason)
 		u.log.Debug("event failed", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub, "connection", e.ConnectionID,
 			"event", string(k), "reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
 	}
-	u.report(to.host, failure)
+	to.host.recordOutcome(failure)
 	return a, failure
 }
 
-func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e cloudevents.Event, limit int64) (answer, *Failure) {
-	if failure := u.consented(ctx, to); failure != nil {
+// send sends one request once the handler has consented and the host has a free slot.
+func (u *Upstream) send(ctx context.Context, s *Session, to target, k eventKind, e cloudevents.Event, limit int64) (answer, *Failure) {
+	if failure := u.consents.consented(ctx, to); failure != nil {
 		return answer{}, failure
 	}
 	select {
@@ -86,11 +90,11 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 		}
 		return answer{}, failure
 	}
-	r, failure := u.request(ctx, s, to, e)
+	r, failure := u.newRequest(ctx, s, to, e)
 	if failure != nil {
 		return answer{}, failure
 	}
-	s.addCookies(r)
+	s.cookies.addTo(r)
 
 	u.metrics.inFlight.Inc()
 	defer u.metrics.inFlight.Dec()
@@ -100,19 +104,19 @@ func (u *Upstream) tryPost(ctx context.Context, s *Session, to target, k kind, e
 		return answer{}, requestFailure(ctx, err)
 	}
 	defer resp.Body.Close()
-	a, failure := read(ctx, resp, limit)
-	u.metrics.took(k, time.Since(began))
+	a, failure := readResponse(ctx, resp, limit)
+	u.metrics.observeDuration(k, time.Since(began))
 	switch {
 	case failure == nil:
-		s.keepCookies(resp)
+		s.cookies.keep(resp)
 	case failure.Status == http.StatusUnauthorized:
-		u.distrust(to.auth, r)
+		u.tokens.drop(to.auth, r)
 	}
 	return a, failure
 }
 
-// request returns the request that brings e to its handler.
-func (u *Upstream) request(ctx context.Context, s *Session, to target, e cloudevents.Event) (*http.Request, *Failure) {
+// newRequest returns the request that brings e to its handler.
+func (u *Upstream) newRequest(ctx context.Context, s *Session, to target, e cloudevents.Event) (*http.Request, *Failure) {
 	address, failure := to.address(to.event)
 	if failure != nil {
 		return nil, failure
@@ -128,13 +132,14 @@ func (u *Upstream) request(ctx context.Context, s *Session, to target, e cloudev
 	if err != nil {
 		return nil, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
-	return r, u.authorize(ctx, to.auth, r)
+	return r, u.tokens.authorize(ctx, to.auth, r)
 }
 
-// read takes in an answer: of 2xx the whole body, else the beginning of it. limit 0 means that nobody wants it.
-func read(ctx context.Context, resp *http.Response, limit int64) (answer, *Failure) {
+// readResponse reads an answer: of 2xx the whole body, at most limit bytes, else the beginning of it. limit 0 means that the body is
+// not needed.
+func readResponse(ctx context.Context, resp *http.Response, limit int64) (answer, *Failure) {
 	if status := resp.StatusCode; status < 200 || status > 299 {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // best effort: what counts is the status
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // an error is ignored: the status is what counts
 		f := &Failure{Reason: ReasonClientError, Status: status, ContentType: resp.Header.Get("Content-Type"), Body: body}
 		if status >= 500 {
 			f.Reason = ReasonServerError
@@ -165,7 +170,8 @@ func unusable(format string, args ...any) *Failure {
 	return &Failure{Reason: ReasonAnswer, detail: fmt.Errorf(format, args...)}
 }
 
-// requestFailure says why a request got no answer. Timeouts are not retried: the handler may be at work.
+// requestFailure says why a request got no answer. Timeouts are not retried: the handler may still be at work on
+// it.
 func requestFailure(ctx context.Context, err error) *Failure {
 	if ctx.Err() != nil {
 		return interrupted(ctx)

@@ -28,20 +28,28 @@ type consentKey struct {
 	url string
 }
 
-// consent is whether a handler wants events of a hub. One validation runs at a time, whoever waits for it.
+// consents are the answers of handlers to the question whether they want events. It is safe for concurrent use.
+type consents struct {
+	u *Upstream
+
+	mu    sync.Mutex // guards the following
+	byKey map[consentKey]*consent
+}
+
+// consent is whether a handler wants events of a hub. One validation runs at a time, for all who wait for it.
 type consent struct {
 	mu      sync.Mutex // guards the following
 	given   bool
 	asked   time.Time     // when the last validation ended
 	failure *Failure      // of the last validation, when not given
-	again   time.Time     // not before, when not given
-	pause   time.Duration // before that
+	again   time.Time     // when it may be asked again, when not given
+	pause   time.Duration // from asked to again
 	running chan struct{} // closed when the validation under way ends; nil: none is
 }
 
 // consented returns nil once the handler has agreed to events. The first call for a handler waits for its
 // answer; later ones return what is known, which is refreshed in the background.
-func (u *Upstream) consented(ctx context.Context, to target) *Failure {
+func (cs *consents) consented(ctx context.Context, to target) *Failure {
 	if to.trusted {
 		return nil
 	}
@@ -49,11 +57,11 @@ func (u *Upstream) consented(ctx context.Context, to target) *Failure {
 	if failure != nil {
 		return failure
 	}
-	c := u.consent(consentKey{to.hub, address})
+	c := cs.of(consentKey{to.hub, address})
 	for {
-		running, begin, failure := c.look()
+		running, begin, failure := c.lookUp()
 		if begin {
-			u.start(func() { u.validate(c, to, address) })
+			cs.u.start(func() { cs.validate(c, to, address) })
 		}
 		if running == nil {
 			return failure
@@ -62,26 +70,26 @@ func (u *Upstream) consented(ctx context.Context, to target) *Failure {
 		case <-running:
 		case <-ctx.Done():
 			return interrupted(ctx)
-		case <-u.life.Done():
-			return interrupted(u.life)
+		case <-cs.u.life.Done():
+			return interrupted(cs.u.life)
 		}
 	}
 }
 
-func (u *Upstream) consent(key consentKey) *consent {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	c := u.consents[key]
+func (cs *consents) of(key consentKey) *consent {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c := cs.byKey[key]
 	if c == nil {
 		c = &consent{}
-		u.consents[key] = c
+		cs.byKey[key] = c
 	}
 	return c
 }
 
-// look returns what is known now, or a channel to wait on when nothing is. begin tells the caller to start a
+// lookUp returns what is known now, or a channel to wait on when nothing is. begin tells the caller to start a
 // validation.
-func (c *consent) look() (running chan struct{}, begin bool, failure *Failure) {
+func (c *consent) lookUp() (running chan struct{}, begin bool, failure *Failure) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,29 +106,29 @@ func (c *consent) look() (running chan struct{}, begin bool, failure *Failure) {
 	return nil, false, c.failure
 }
 
-// validate asks the handler and notes the answer.
-func (u *Upstream) validate(c *consent, to target, address string) {
-	ctx, cancel := context.WithTimeout(u.life, validationTimeout)
+// validate asks the handler and records the answer.
+func (cs *consents) validate(c *consent, to target, address string) {
+	ctx, cancel := context.WithTimeout(cs.u.life, validationTimeout)
 	defer cancel()
-	status, failure := u.ask(ctx, to, address, http.MethodOptions)
+	status, failure := cs.request(ctx, to, address, http.MethodOptions)
 	if status == http.StatusNotFound {
-		status, failure = u.ask(ctx, to, address, http.MethodGet)
+		status, failure = cs.request(ctx, to, address, http.MethodGet)
 	}
 
 	c.mu.Lock()
-	changed := c.note(failure)
+	changed := c.record(failure)
 	close(c.running)
 	c.running = nil
 	c.mu.Unlock()
 	if changed && failure != nil {
-		u.log.Warn("event handler does not accept events", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub,
+		cs.u.log.Warn("event handler does not accept events", "handler", to.host.name, "tenant", to.hub.Tenant, "hub", to.hub.Hub,
 			"reason", failure.Reason, "status", status, "detail", failure.detail)
 	}
 }
 
-// note takes in the outcome of a validation and reports whether it is news. A handler that once agreed has not
+// record takes in the outcome of a validation and reports whether it is a change. A handler that once agreed has not
 // changed its mind because it cannot be reached for a while.
-func (c *consent) note(failure *Failure) (changed bool) {
+func (c *consent) record(failure *Failure) (changed bool) {
 	c.asked = time.Now()
 	if failure == nil {
 		changed = !c.given
@@ -141,13 +149,13 @@ func (c *consent) note(failure *Failure) (changed bool) {
 	return changed
 }
 
-// ask sends one validation request. The status is for the log: a Failure has only those of answers to events.
-func (u *Upstream) ask(ctx context.Context, to target, address, method string) (status int, failure *Failure) {
+// request sends one validation request. The status is for the log: a Failure has only those of answers to events.
+func (cs *consents) request(ctx context.Context, to target, address, method string) (status int, failure *Failure) {
 	r, err := cloudevents.NewValidation(ctx, method, address, to.hub.Hub, to.origin)
 	if err != nil {
 		return 0, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
-	resp, err := u.client.Do(r)
+	resp, err := cs.u.client.Do(r)
 	if err != nil {
 		return 0, requestFailure(ctx, err)
 	}

@@ -16,7 +16,7 @@ type Held struct {
 	changes map[string][]byte // by connection, since they were taken last; nil: nothing is owed any more
 }
 
-// TrackHeld starts to collect what Held says. It is to be called before anything else.
+// TrackHeld has the Upstream collect what Held is about. It is to be called before anything else.
 func (u *Upstream) TrackHeld() *Held {
 	u.held = &Held{changes: map[string][]byte{}}
 	return u.held
@@ -49,7 +49,7 @@ type heldEntry struct {
 	Session json.RawMessage `json:"session"`
 }
 
-// hold has the session held if a handler wants to hear of its end.
+// hold has the session held if a handler wants its disconnected event.
 func (s *Session) hold() {
 	if s.up.held == nil {
 		return
@@ -58,7 +58,7 @@ func (s *Session) hold() {
 		return
 	}
 	s.mu.Lock()
-	s.isHeld = true
+	s.held = true
 	s.mu.Unlock()
 	if entry, ok := s.HeldEntry(); ok {
 		s.up.held.Hold(s.id, entry)
@@ -67,35 +67,36 @@ func (s *Session) hold() {
 
 // HeldEntry returns what is to be held of the session; ok is false when its disconnected event is not owed.
 func (s *Session) HeldEntry() (b []byte, ok bool) {
-	urls := s.handlers()
+	urls := s.up.handlerURLs(s.hub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isHeld {
+	if !s.held {
 		return nil, false
 	}
-	b, err := json.Marshal(heldEntry{s.hub.Tenant, s.hub.Hub, s.pack(urls, false)})
+	b, err := json.Marshal(heldEntry{s.hub.Tenant, s.hub.Hub, s.makeSnapshot(urls, false)})
 	return b, err == nil
 }
 
 // release says that nothing is owed any more.
 func (s *Session) release() {
 	s.mu.Lock()
-	held := s.isHeld
-	s.isHeld = false
+	held := s.held
+	s.held = false
 	s.mu.Unlock()
 	if held {
 		s.up.held.Release(s.id)
 	}
 }
 
-// StopReporting lets nothing that happens to the session reach a handler: others have told its end.
+// StopReporting lets nothing that happens to the session reach a handler: another process has reported its end.
 func (s *Session) StopReporting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.given, s.isHeld = true, false
+	s.handedOver, s.held = true, false
 }
 
-// afterDeath is added to the ids of the events that are sent for a dead process, which may have sent more than is held.
+// afterDeath is added to the ids of the events that are sent for a dead process: it may have sent some since its session was held,
+// and no id may be used twice.
 const afterDeath = 1 << 32
 
 // OpenOrphan returns the session of a connection whose process is dead, from the entry that was held of it. Closed sends
@@ -105,14 +106,14 @@ func (u *Upstream) OpenOrphan(connID string, entry []byte) (*Session, error) {
 	if err := json.Unmarshal(entry, &e); err != nil {
 		return nil, fmt.Errorf("read what is held of a connection: %w", err)
 	}
-	var l luggage
-	if err := json.Unmarshal(e.Session, &l); err != nil {
+	var snap snapshot
+	if err := json.Unmarshal(e.Session, &snap); err != nil {
 		return nil, fmt.Errorf("read the session that is held of a connection: %w", err)
 	}
 	s := u.Open(webpubsub.HubKey{Tenant: e.Tenant, Hub: e.Hub}, connID)
-	s.isHeld = true
-	l.LastID += afterDeath
-	s.unpack(l)
+	s.held = true
+	snap.LastID += afterDeath
+	s.restore(snap)
 	return s, nil
 }
 

@@ -108,7 +108,7 @@ func TestHostileAnswers(t *testing.T) {
 // attempt posts one user event once, without the attempts that would follow a failure.
 func attempt(t *testing.T, s *Session, limit time.Duration) *Failure {
 	t.Helper()
-	to, ok := s.userTarget("e")
+	to, ok := s.up.userTarget(s.hub, "e")
 	if !ok {
 		t.Fatal("no handler wants the event")
 	}
@@ -118,9 +118,9 @@ func attempt(t *testing.T, s *Session, limit time.Duration) *Failure {
 	stop()
 	e := s.event(cloudevents.UserPrefix+"e", "e", 1, time.Now())
 	e.ContentType, e.Body = cloudevents.TypeText, []byte("x")
-	a, failure := s.up.call(ctx, impatient, s, to, kindUser, e, maxUserAnswer)
+	a, failure := s.up.callWithRetries(ctx, impatient, s, to, kindUser, e, maxUserAnswer)
 	if failure == nil {
-		_, failure = s.readUser(a)
+		_, failure = a.data(false)
 	}
 	return failure
 }

@@ -9,32 +9,34 @@ import (
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 )
 
-// queue adds a lifecycle event, unless no handler wants it or too many wait for that handler's host.
-func (s *Session) queue(p lifecycle) {
-	to, ok := s.targetOf(p)
-	if !ok || !to.host.admit(p.kind, s.up.cfg.LifecycleQueue) {
+// queueLifecycle adds a lifecycle event, unless no handler wants it or too many wait for that handler's host. From here an event
+// goes to submit, to the queue of its host, from there by a worker to deliverNext, and to finishLifecycle or, after a while, back
+// to the host's queue.
+func (s *Session) queueLifecycle(p lifecycle) {
+	to, ok := s.lifecycleTarget(p)
+	if !ok || !to.host.reserve(p.kind, s.up.cfg.LifecycleQueue) {
 		if ok {
-			s.up.lose(to.host, s, p.kind, reasonOverflow)
+			s.up.giveUp(to.host, s, p.kind, reasonOverflow)
 		}
 		if p.kind == kindDisconnected {
 			s.release()
 		}
 		return
 	}
-	s.up.expect(1)
-	p.counted = to.host
-	if !s.add(p) {
-		to.host.dismiss()
-		s.up.expect(-1)
+	s.up.addWaiting(1)
+	p.reservedAt = to.host
+	if !s.appendPending(p) {
+		to.host.unreserve()
+		s.up.addWaiting(-1)
 		return
 	}
 	s.submit()
 }
 
-// targetOf returns the first handler that wants p.
-func (s *Session) targetOf(p lifecycle) (target, bool) {
+// lifecycleTarget returns where p goes: to the first handler that wants it.
+func (s *Session) lifecycleTarget(p lifecycle) (target, bool) {
 	if s.caller != nil {
-		return s.ancestorTarget(p.kind)
+		return s.up.ancestorTarget(s.hub, p.kind)
 	}
 	if p.kind == kindJoined || p.kind == kindLeft {
 		return s.up.presenceTarget(s.hub, string(p.kind), p.group)
@@ -42,15 +44,15 @@ func (s *Session) targetOf(p lifecycle) (target, bool) {
 	return s.up.systemTarget(s.hub, string(p.kind))
 }
 
-// add appends p to what is pending and gives it its id. It reports false for anything but disconnected that comes
-// after the end, which would make a user appear who is gone, and for all once another process goes on with the session.
-func (s *Session) add(p lifecycle) bool {
+// appendPending appends p to what is pending and gives it its id. It reports false for anything but disconnected that comes
+// after the end, which would make a user appear who is gone, and for all events once another process goes on with the session.
+func (s *Session) appendPending(p lifecycle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.outOfPlace(p.kind) {
+	if s.tooLate(p.kind) {
 		return false
 	}
-	if p.id == 0 { // else it has been told to listeners by it, or by another process to its handler
+	if p.id == 0 { // else listeners have it with that id, or another process has tried to deliver it
 		s.lastID++
 		p.id = s.lastID
 	}
@@ -58,63 +60,65 @@ func (s *Session) add(p lifecycle) bool {
 	return true
 }
 
-// outOfPlace reports whether an event of that kind must not be told any more. The caller has mu.
-func (s *Session) outOfPlace(k kind) bool { return k != kindDisconnected && s.closed || s.given }
+// tooLate reports whether an event of that kind must not be sent any more. The caller has mu.
+func (s *Session) tooLate(k eventKind) bool { return k != kindDisconnected && s.closed || s.handedOver }
 
-// submit hands the session to the host of its next lifecycle event, unless it is there already. Disconnected
+// submit puts the session into the queue of the host of its next lifecycle event, unless it is in one already. Disconnected
 // waits for user events that are still under way.
 func (s *Session) submit() {
 	s.mu.Lock()
-	if s.submitted || len(s.pending) == 0 || s.pending[0].kind == kindDisconnected && s.events > 0 {
+	if s.submitted || len(s.pending) == 0 || s.pending[0].kind == kindDisconnected && s.userEvents > 0 {
 		s.mu.Unlock()
 		return
 	}
 	s.submitted = true
 	p := s.pending[0]
 	s.mu.Unlock()
-	s.up.route(s, p)
+	s.up.routeToHost(s, p)
 }
 
-// route brings a submitted session to the host that is right now.
-func (u *Upstream) route(s *Session, p lifecycle) {
-	to, ok := s.targetOf(p)
+// routeToHost puts a submitted session into the queue of the host that the settings have for p now.
+func (u *Upstream) routeToHost(s *Session, p lifecycle) {
+	to, ok := s.lifecycleTarget(p)
 	if !ok { // the settings have changed
-		u.settle(s, p, ReasonNoHandler)
+		u.finishLifecycle(s, p, ReasonNoHandler)
 		return
 	}
-	u.push(to.host, s)
+	to.host.push(s)
 }
 
-// deliver makes one attempt at the session's next lifecycle event.
-func (u *Upstream) deliver(h *host, s *Session) {
-	p := s.next()
-	to, ok := s.targetOf(p)
+// deliverNext makes one attempt at the session's next lifecycle event. h is the host whose worker calls it.
+func (u *Upstream) deliverNext(h *host, s *Session) {
+	s.mu.Lock()
+	p := s.pending[0] // the session is submitted, so there is one
+	s.mu.Unlock()
+	to, ok := s.lifecycleTarget(p)
 	switch {
 	case !ok:
-		u.settle(s, p, ReasonNoHandler)
+		u.finishLifecycle(s, p, ReasonNoHandler)
 		return
 	case to.host != h:
-		u.push(to.host, s)
+		to.host.push(s)
 		return
 	case time.Since(p.time) > u.cfg.LifecycleKeep:
-		u.settle(s, p, reasonExpired)
+		u.finishLifecycle(s, p, reasonExpired)
 		return
 	}
-	if !s.attempt(true) {
-		u.settle(s, p, "")
+	if !s.setPosting(true) {
+		u.finishLifecycle(s, p, "")
 		return
 	}
 	failure := u.postLifecycle(s, to, p)
-	s.attempt(false)
+	s.setPosting(false)
 	switch {
 	case failure == nil:
-		u.settle(s, p, "")
-	case u.life.Err() != nil: // Run counts it
-	case keepTrying(failure):
-		h.rest()
-		u.later(s)
+		u.finishLifecycle(s, p, "")
+	case u.life.Err() != nil: // Run counts what is left
+	case mayTryAgain(failure):
+		h.backOff()
+		u.retryLater(s)
 	default:
-		u.settle(s, p, failure.Reason)
+		u.finishLifecycle(s, p, failure.Reason)
 	}
 }
 
@@ -123,72 +127,65 @@ func (u *Upstream) postLifecycle(s *Session, to target, p lifecycle) *Failure {
 	defer cancel()
 	e := s.event(p.kind.eventType(), string(p.kind), p.id, p.time)
 	e.ContentType, e.Body = cloudevents.TypeSystem, p.body
-	a, failure := u.post(ctx, s, to, p.kind, e, 0)
+	a, failure := u.attempt(ctx, s, to, p.kind, e, 0)
 	if failure == nil && p.kind == kindConnected {
-		if bad := s.setState(a); bad != nil { // the event has arrived all the same
-			u.metrics.failed(p.kind, bad.Reason)
+		if bad := s.setState(a); bad != nil { // the event has arrived nevertheless
+			u.metrics.addFailure(p.kind, bad.Reason)
 		}
 	}
 	return failure
 }
 
-// keepTrying reports whether a handler may take the event later. Its plain refusal is final.
-func keepTrying(f *Failure) bool {
+// mayTryAgain reports whether a handler may take the event later. A refusal, status 3xx or 4xx but 429, is final.
+func mayTryAgain(f *Failure) bool {
 	return f.Reason != ReasonClientError || f.retry || f.Status == http.StatusTooManyRequests
 }
 
-// later tries again after a while, longer each time. The host's own pause comes on top.
-func (u *Upstream) later(s *Session) {
+// retryLater tries again after a while, longer each time. The host's own pause comes on top.
+func (u *Upstream) retryLater(s *Session) {
 	s.mu.Lock()
 	p := &s.pending[0]
 	p.pause = backoff.After(p.pause, minPause, maxPause)
 	again := *p
 	s.mu.Unlock()
-	time.AfterFunc(again.pause, func() { u.route(s, again) })
+	time.AfterFunc(again.pause, func() { u.routeToHost(s, again) })
 }
 
-// settle ends the session's next lifecycle event, delivered (no reason) or given up, and goes on to the one
+// finishLifecycle ends the session's next lifecycle event, delivered (no reason) or given up, and goes on to the one
 // after it.
-func (u *Upstream) settle(s *Session, p lifecycle, lost Reason) {
-	p.counted.dismiss()
+func (u *Upstream) finishLifecycle(s *Session, p lifecycle, lost Reason) {
+	p.reservedAt.unreserve()
 	if lost != "" {
-		u.lose(p.counted, s, p.kind, lost)
+		u.giveUp(p.reservedAt, s, p.kind, lost)
 	}
 	if p.kind == kindDisconnected {
 		s.release()
 	}
-	s.shift()
-	u.expect(-1)
+	s.removeFirst()
+	u.addWaiting(-1)
 	s.submit()
 }
 
-// lose counts a lifecycle event that is given up. The log has only the first of many.
-func (u *Upstream) lose(h *host, s *Session, k kind, why Reason) {
-	u.metrics.lost(why, 1)
+// giveUp counts a lifecycle event that is given up. Of many in a row only the first is logged.
+func (u *Upstream) giveUp(h *host, s *Session, k eventKind, why Reason) {
+	u.metrics.addDropped(why, 1)
 	if h.firstLoss() {
 		u.log.Warn("lifecycle event was given up; others may follow, see gateway_upstream_events_dropped_total", "handler", h.name,
 			"tenant", s.hub.Tenant, "hub", s.hub.Hub, "connection", s.id, "event", string(k), "reason", why)
 	}
 }
 
-// next returns the lifecycle event to deliver. The session is submitted, so there is one.
-func (s *Session) next() lifecycle {
+// setPosting records that an attempt at the next lifecycle event begins or has ended, during which the session cannot be handed
+// over. It reports false when another process goes on with the session, and with that event.
+func (s *Session) setPosting(begins bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pending[0]
+	s.posting = begins && !s.handedOver
+	return !s.handedOver
 }
 
-// attempt says that an attempt at the next lifecycle event begins or has ended. It reports false when another process
-// goes on with the session, and with that event.
-func (s *Session) attempt(begins bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.posting = begins && !s.given
-	return !s.given
-}
-
-// shift removes the lifecycle event that is settled.
-func (s *Session) shift() {
+// removeFirst removes the lifecycle event that has been delivered or given up.
+func (s *Session) removeFirst() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending[0].kind == kindConnected && s.connected != nil {

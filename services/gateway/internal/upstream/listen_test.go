@@ -106,7 +106,7 @@ func TestListenersGetCopies(t *testing.T) {
 	}
 	listening(t, Config{}, log, hub, func(int, *http.Request) (int, error) { return 400, nil }, func(t *testing.T, u *Upstream) {
 		s := u.Open(chat, connID)
-		s.accept(nil)
+		s.setAccepted(nil)
 		s.Established("ana", "p")
 		if d, err := s.Event(t.Context(), "b", webpubsub.Text("x")); d != nil || err != nil {
 			t.Errorf("an event with listeners only: got %v %v, want neither answer nor error", d, err)
@@ -142,7 +142,7 @@ func TestListenersWhoseLogIsDown(t *testing.T) {
 	listening(t, cfg, log, hub, func(int, *http.Request) (int, error) { return 204, nil }, func(t *testing.T, u *Upstream) {
 		connect := func(id string) *Session {
 			s := u.Open(chat, id)
-			s.accept(nil)
+			s.setAccepted(nil)
 			s.Established("ana", "")
 			return s
 		}
@@ -435,7 +435,7 @@ func TestBatchesAreBounded(t *testing.T) {
 		}
 		batch = append(batch, e)
 	}
-	d := &delivery{u: u, hook: hook{chat, "audit"}}
+	d := &delivery{u: u, webhookKey: webhookKey{chat, "audit"}}
 	requests := 0
 	webhook.set(func([]map[string]any) int {
 		if requests++; requests == 2 {

@@ -8,20 +8,20 @@ import (
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 )
 
-// kind is an event as a metric label. User events share one, since clients choose their names.
-type kind string
+// eventKind is an event as a metric label. User events share one, since clients choose their names.
+type eventKind string
 
 const (
-	kindConnect      kind = "connect"
-	kindConnected    kind = "connected"
-	kindDisconnected kind = "disconnected"
-	kindUser         kind = "user"
-	kindJoined       kind = "joined"
-	kindLeft         kind = "left"
+	kindConnect      eventKind = "connect"
+	kindConnected    eventKind = "connected"
+	kindDisconnected eventKind = "disconnected"
+	kindUser         eventKind = "user"
+	kindJoined       eventKind = "joined"
+	kindLeft         eventKind = "left"
 )
 
 // eventType is the ce-type of an event that is no user event.
-func (k kind) eventType() string {
+func (k eventKind) eventType() string {
 	if k == kindJoined || k == kindLeft {
 		return cloudevents.PresencePrefix + string(k)
 	}
@@ -34,9 +34,9 @@ type metrics struct {
 	dropped   *prometheus.CounterVec
 	waiting   prometheus.Gauge
 	inFlight  prometheus.Gauge
-	durations map[kind]prometheus.Observer // of duration, looked up once
+	durations map[eventKind]prometheus.Observer // of duration, looked up once
 
-	listened *prometheus.CounterVec
+	copies   *prometheus.CounterVec
 	webhooks *prometheus.CounterVec
 }
 
@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "gateway_upstream_request_duration_seconds",
-			Help:    "Time from posting an event to a handler until its answer was read, per attempt.",
+			Help:    "Time from posting an event to a handler until its answer was read, for each attempt.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100},
 		}, []string{"event"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -59,36 +59,39 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_upstream_requests_in_flight", Help: "Requests to event handlers under way.",
 		}),
-		durations: map[kind]prometheus.Observer{},
+		durations: map[eventKind]prometheus.Observer{},
 
-		listened: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_listener_copies_total", Help: "Events that were to be copied to the log of an event listener, by whether they are stored or failed, each attempt.",
+		copies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_listener_copies_total", Help: "Attempts to copy an event to the log of an event listener, by result: stored or failed.",
 		}, []string{"result"}),
 		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_webhook_events_total", Help: "Events of event listeners for webhooks: delivered, failed (and tried again), or refused (and given up).",
+			Name: "gateway_webhook_events_total",
+			Help: "Events of event listeners for webhooks: delivered, failed (and tried again), or refused (and given up).",
 		}, []string{"result"}),
 	}
-	for _, k := range []kind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft} {
+	for _, k := range []eventKind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft} {
 		m.durations[k] = m.duration.WithLabelValues(string(k))
 	}
-	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.listened, m.webhooks)
+	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.copies, m.webhooks)
 	return m
 }
 
-func (m *metrics) took(k kind, d time.Duration) { m.durations[k].Observe(d.Seconds()) }
+func (m *metrics) observeDuration(k eventKind, d time.Duration) { m.durations[k].Observe(d.Seconds()) }
 
-func (m *metrics) failed(k kind, r Reason) {
+func (m *metrics) addFailure(k eventKind, r Reason) {
 	m.failures.WithLabelValues(string(k), string(r)).Inc()
 }
 
-func (m *metrics) lost(r Reason, n int) { m.dropped.WithLabelValues(string(r)).Add(float64(n)) }
+func (m *metrics) addDropped(r Reason, n int) { m.dropped.WithLabelValues(string(r)).Add(float64(n)) }
 
-func (m *metrics) copied(err error) {
+func (m *metrics) addCopy(err error) {
 	result := "stored"
 	if err != nil {
 		result = "failed"
 	}
-	m.listened.WithLabelValues(result).Inc()
+	m.copies.WithLabelValues(result).Inc()
 }
 
-func (m *metrics) hooked(result string, n int) { m.webhooks.WithLabelValues(result).Add(float64(n)) }
+func (m *metrics) addWebhookEvents(result string, n int) {
+	m.webhooks.WithLabelValues(result).Add(float64(n))
+}

@@ -13,11 +13,15 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 )
 
-// orderWait is how long a user event waits for connected to reach the same handler first.
-const orderWait = 10 * time.Second
+// maxOrderWait is how long a user event waits for the connected event to reach the same handler first.
+const maxOrderWait = 10 * time.Second
 
-// Session is one connection as handlers see it. Its methods are safe for concurrent use; user events are posted
-// one at a time.
+// Session is one connection as handlers see it. Its methods are safe for concurrent use.
+//
+// The order in which a handler gets the events of a connection is made of three rules. User events are posted one at a time, in the
+// order in which Event and Invoke are called (userEventSlot). Lifecycle events wait in pending, and only the first of them is with
+// a host (submitted), which retries it until it is delivered or given up. A user event waits for connected, and disconnected waits
+// for user events under way.
 type Session struct {
 	up  *Upstream
 	hub webpubsub.HubKey
@@ -25,43 +29,44 @@ type Session struct {
 
 	caller *asrs.Caller // of a client of the ancestor protocol; else nil
 
-	mu          sync.Mutex // guards the following
-	userID      string
-	subprotocol string
-	state       string // connection state, opaque (event-handler.md section 8)
-	lastID      uint64 // ce-id; 0 is that of connect
-	accepted    bool
-	established bool
-	closed      bool
-	jar         http.CookieJar
-	turn        chan struct{} // holds a token while a user event is under way; made by the first
-	events      int           // user events under way or waiting
-	early       []move        // before it was established, in order
-	pending     []lifecycle   // not yet delivered, in order: connected, joined and left, disconnected
-	submitted   bool          // the first of pending is in a host's hands
-	connected   chan struct{} // closed when connected is no longer pending; nil: nobody waits for it
-	isHeld      bool          // others can tell its end if this process dies
-	posting     bool          // the first of pending is on its way to a handler
-	given       bool          // another process goes on with the session
-	unsaid      bool          // closed while nobody here could tell: given, or not yet taken
-	reason      string        // why it was closed, if that is unsaid
+	cookies cookieStore
+
+	mu              sync.Mutex // guards the following
+	userID          string
+	subprotocol     string
+	state           string // connection state, opaque (event-handler.md section 8)
+	lastID          uint64 // ce-id; 0 is that of connect
+	accepted        bool   // connect was answered with yes, or no handler was asked: the end is to be reported
+	established     bool   // the handshake is done, and earlyChanges have been queued
+	closed          bool
+	userEventSlot   chan struct{}      // holds a token while a user event is under way; made by the first event
+	userEvents      int                // user events under way or waiting
+	earlyChanges    []membershipChange // that came before the connection was established, in order
+	pending         []lifecycle        // lifecycle events that are not delivered, in order
+	submitted       bool               // a host has the session in its queue, for the first of pending
+	connected       chan struct{}      // closed when the connected event is no longer pending; nil: nobody waits for that
+	held            bool               // another process can report its end if this one dies
+	posting         bool               // the first of pending is being posted
+	handedOver      bool               // another process goes on with the session
+	closeUnreported bool               // closed while it was handed over, or before it was resumed
+	closeReason     string             // why it was closed, if closeUnreported
 }
 
-// move is a group that the connection has joined or left.
-type move struct {
-	kind  kind
+// membershipChange says that the connection has joined or left a group.
+type membershipChange struct {
+	kind  eventKind // kindJoined or kindLeft
 	group string
 }
 
 // lifecycle is an event to deliver that nobody waits for: connected, disconnected, joined or left.
 type lifecycle struct {
-	kind    kind
-	group   string // that was joined or left
-	id      uint64
-	time    time.Time
-	body    []byte
-	pause   time.Duration // before it is tried again
-	counted *host         // whose limit it counts against
+	kind       eventKind
+	group      string // that was joined or left
+	id         uint64
+	time       time.Time
+	body       []byte
+	pause      time.Duration // before the last retry
+	reservedAt *host         // against whose limit it counts
 }
 
 // Open returns the Session of a new connection.
@@ -93,42 +98,50 @@ func (r *Refused) Error() string { return "the connection was refused: " + r.cau
 // Unwrap returns the Failure that led to it.
 func (r *Refused) Unwrap() error { return r.cause }
 
-// Connect asks the hub's handler whether the connection may be, and what it is to be (event-handler.md section
-// 5). Without a handler the answer is yes. r is the handshake, claims returns those of its token, offered
-// are its subprotocols. An error is a *Refused. A request that was sent is not interrupted by ctx: a handler that has
-// accepted must hear of the end, which Closed tells it.
-func (s *Session) Connect(ctx context.Context, r *http.Request, userID string, claims func() map[string][]string, offered []string) (Accepted, error) {
+// Connect asks the hub's handler whether the connection is accepted, and with which user, roles, groups and subprotocol
+// (event-handler.md section 5). Without a handler it is. r is the handshake, claims returns those of its token, offered are its
+// subprotocols. An error is a *Refused. It blocks for at most Config.ConnectTimeout. A request that was sent is not interrupted
+// when ctx ends: a handler that accepts must be told of the end, for which Closed is to be called.
+func (s *Session) Connect(
+	ctx context.Context, r *http.Request, userID string, claims func() map[string][]string, offered []string,
+) (Accepted, error) {
 	s.mu.Lock()
 	s.userID = userID
 	s.mu.Unlock()
-	to, ok := s.targetOf(lifecycle{kind: kindConnect})
+	to, ok := s.lifecycleTarget(lifecycle{kind: kindConnect})
 	if !ok {
-		s.accept(nil)
+		s.setAccepted(nil)
 		return Accepted{}, nil
 	}
 	body, err := json.Marshal(connectRequest(r, claims(), offered))
 	if err != nil {
-		return Accepted{}, refuse(&Failure{Reason: ReasonAnswer, detail: err})
+		return Accepted{}, refusedBecause(&Failure{Reason: ReasonAnswer, detail: err})
 	}
 	e := s.event(cloudevents.Connect, string(kindConnect), 0, time.Now())
 	e.ContentType, e.Body = cloudevents.TypeSystem, body
 
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.up.cfg.ConnectTimeout)
 	defer cancel()
-	a, failure := s.up.call(call, ctx, s, to, kindConnect, e, maxConnectAnswer)
+	a, failure := s.up.callWithRetries(call, ctx, s, to, kindConnect, e, maxConnectAnswer)
 	if failure != nil {
-		return Accepted{}, refuse(failure)
+		return Accepted{}, refusedBecause(failure)
 	}
-	accepted, failure := s.readConnect(a)
+	var accepted Accepted
+	if s.caller != nil {
+		accepted, failure = a.acceptedAncestor(s.caller.Subprotocol)
+	} else if accepted, failure = a.accepted(); failure == nil {
+		failure = s.setState(a)
+	}
 	if failure != nil {
-		s.up.metrics.failed(kindConnect, failure.Reason)
-		return Accepted{}, refuse(failure)
+		s.up.metrics.addFailure(kindConnect, failure.Reason)
+		return Accepted{}, refusedBecause(failure)
 	}
-	s.accept(accepted.UserID)
+	s.setAccepted(accepted.UserID)
 	return accepted, nil
 }
 
-func (s *Session) accept(userID *string) {
+// setAccepted records that the connection is accepted, with another user if userID is not nil.
+func (s *Session) setAccepted(userID *string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accepted = true
@@ -138,43 +151,46 @@ func (s *Session) accept(userID *string) {
 }
 
 // Established says that the handshake is done: later events carry userID and subprotocol, and the connected
-// event goes out, then joined for each of the groups that the connection begins with and whatever Joined and Left
-// have said meanwhile; nothing if Closed came first. It does not block.
+// event goes out, then joined for each of the groups that the connection begins with, then the changes that GroupJoined and
+// GroupLeft have reported meanwhile; nothing if Closed came first. It does not block.
 func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
 	s.hold()
-	s.tell(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
+	s.reportLifecycle(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
 	for _, group := range groups {
-		s.queueMove(move{kindJoined, group})
+		s.queueLifecycle(membershipEvent(membershipChange{kindJoined, group}))
 	}
-	for moves := s.takeEarly(); len(moves) > 0; moves = s.takeEarly() {
-		for _, m := range moves {
-			s.queueMove(m)
+	for changes := s.takeEarlyChanges(); len(changes) > 0; changes = s.takeEarlyChanges() {
+		for _, m := range changes {
+			s.queueLifecycle(membershipEvent(m))
 		}
 	}
 }
 
-// takeEarly returns the moves that wait for the connection to be established, which it is when there are none.
-func (s *Session) takeEarly() []move {
+// takeEarlyChanges returns the changes that wait for the connection to be established. When there are none it is: the check and
+// the mark are under one lock, so that no change comes in between and overtakes.
+func (s *Session) takeEarlyChanges() []membershipChange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	moves := s.early
-	s.early = nil
-	s.established = len(moves) == 0
-	return moves
+	changes := s.earlyChanges
+	s.earlyChanges = nil
+	s.established = len(changes) == 0
+	return changes
 }
 
 // GroupJoined says that the connection has joined a group: the joined event goes out if a handler wants it. It does not
 // block.
-func (s *Session) GroupJoined(group string) { s.moved(move{kindJoined, group}) }
+func (s *Session) GroupJoined(group string) { s.membershipChanged(membershipChange{kindJoined, group}) }
 
-// GroupLeft says that the connection has left a group, also by its end, which Closed must follow.
-func (s *Session) GroupLeft(group string) { s.moved(move{kindLeft, group}) }
+// GroupLeft says that the connection has left a group, also because it has ended, which Closed must then report after it. It does
+// not block.
+func (s *Session) GroupLeft(group string) { s.membershipChanged(membershipChange{kindLeft, group}) }
 
-func (s *Session) moved(m move) {
-	if s.caller != nil { // the ancestor has no such events
+// membershipChanged queues the event of a change, or keeps the change until the connection is established.
+func (s *Session) membershipChanged(m membershipChange) {
+	if s.caller != nil { // the ancestor protocol has no such events
 		return
 	}
 	if _, ok := s.up.presenceTarget(s.hub, string(m.kind), m.group); !ok {
@@ -183,37 +199,39 @@ func (s *Session) moved(m move) {
 	s.mu.Lock()
 	early := !s.established
 	if early && !s.closed {
-		s.early = append(s.early, m)
+		s.earlyChanges = append(s.earlyChanges, m)
 	}
 	s.mu.Unlock()
 	if !early {
-		s.queueMove(m)
+		s.queueLifecycle(membershipEvent(m))
 	}
 }
 
-func (s *Session) queueMove(m move) {
+// membershipEvent returns the event that tells handlers of a membership change.
+func membershipEvent(m membershipChange) lifecycle {
 	body, err := json.Marshal(cloudevents.PresenceBody{Group: m.group})
 	if err != nil { // a string always has a JSON form
-		return
+		body = []byte("{}")
 	}
-	s.queue(lifecycle{kind: m.kind, group: m.group, time: time.Now(), body: body})
+	return lifecycle{kind: m.kind, group: m.group, time: time.Now(), body: body}
 }
 
-// Closed says that the connection is gone for good. When it had been accepted, the disconnected event goes out,
-// after whatever is still under way. It does not block.
+// Closed says that the connection has ended for good. If it had been accepted, the disconnected event goes out, after whatever is
+// still under way. Only the first call counts. It does not block.
 func (s *Session) Closed(reason string) {
 	s.mu.Lock()
-	tell := s.accepted && !s.closed && !s.given
-	if !s.closed && !tell {
-		s.unsaid, s.reason = true, reason
+	report := s.accepted && !s.closed && !s.handedOver
+	if !s.closed && !report {
+		s.closeUnreported, s.closeReason = true, reason
 	}
-	s.closed, s.early = true, nil
+	s.closed, s.earlyChanges = true, nil
 	s.mu.Unlock()
-	if tell {
-		s.tell(disconnected(reason))
+	if report {
+		s.reportLifecycle(disconnected(reason))
 	}
 }
 
+// disconnected returns the event of a connection's end.
 func disconnected(reason string) lifecycle {
 	body, err := json.Marshal(cloudevents.DisconnectedBody{Reason: reason})
 	if err != nil { // a string always has a JSON form
@@ -223,72 +241,75 @@ func disconnected(reason string) lifecycle {
 }
 
 // Event brings a user event to the hub's handler and listeners and returns what the connection is to receive as a message
-// from the server, nil for nothing (event-handler.md section 6). It blocks. Without a handler an event has arrived when the
-// logs of its listeners have it. Errors are ErrNoHandler or a *Failure.
+// from the server, nil for nothing (event-handler.md section 6). It blocks, for at most Config.EventTimeout. Without a handler an
+// event has arrived when the logs of its listeners have it. Errors are ErrNoHandler or a *Failure.
 func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	return s.user(ctx, name, d, true)
+	return s.userEvent(ctx, name, d, true)
 }
 
 // Invoke is Event for an event that must have an answer, which listeners do not give (event-handler.md section 6.3).
 func (s *Session) Invoke(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	return s.user(ctx, name, d, false)
+	return s.userEvent(ctx, name, d, false)
 }
 
-func (s *Session) user(ctx context.Context, name string, d webpubsub.Data, listenersCount bool) (*webpubsub.Data, error) {
-	to, handled := s.userTarget(name)
+// userEvent chooses the handler and the listeners of a user event, and brings it to them. Without a handler it has arrived when the
+// listeners have it, if listenersCount says so.
+func (s *Session) userEvent(ctx context.Context, name string, d webpubsub.Data, listenersCount bool) (*webpubsub.Data, error) {
+	to, handled := s.up.userTarget(s.hub, name)
+	if s.caller != nil {
+		to, handled = s.up.ancestorTarget(s.hub, kindUser)
+	}
 	listeners := s.up.userListeners(s.hub, name)
 	if !handled && (!listenersCount || len(listeners) == 0) {
-		s.up.metrics.failed(kindUser, ReasonNoHandler)
+		s.up.metrics.addFailure(kindUser, ReasonNoHandler)
 		return nil, ErrNoHandler
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.up.cfg.EventTimeout)
 	defer cancel()
-	data, failure := s.postUser(ctx, to, listeners, name, d)
+	data, failure := s.callUserHandler(ctx, to, listeners, name, d)
 	if failure != nil {
 		return nil, failure
 	}
 	return data, nil
 }
 
-// userTarget returns the first handler that wants a user event.
-func (s *Session) userTarget(name string) (target, bool) {
-	if s.caller != nil {
-		return s.ancestorTarget(kindUser)
-	}
-	return s.up.userTarget(s.hub, name)
-}
-
-// postUser copies a user event to logs and posts it, unless there is no handler to post it to.
-func (s *Session) postUser(ctx context.Context, to target, logs []string, name string, d webpubsub.Data) (*webpubsub.Data, *Failure) {
-	id, failure := s.begin(ctx, to.host)
+// callUserHandler copies a user event to logs, and posts it to its handler if it has one.
+func (s *Session) callUserHandler(
+	ctx context.Context, to target, logs []string, name string, d webpubsub.Data,
+) (*webpubsub.Data, *Failure) {
+	id, failure := s.startUserEvent(ctx, to.host)
 	if failure != nil {
-		s.up.metrics.failed(kindUser, failure.Reason)
+		s.up.metrics.addFailure(kindUser, failure.Reason)
 		return nil, failure
 	}
-	defer s.end()
+	defer s.finishUserEvent()
 	e := s.event(cloudevents.UserPrefix+name, name, id, time.Now())
 	e.ContentType, e.Body, e.Metadata = contentType(d.Type), d.Bytes, d.Metadata
-	copied := s.copyUser(logs, e, d)
+	copied := s.copyToListeners(logs, e, d)
 	if to.host == nil {
-		if failure = await(ctx, len(logs), copied); failure != nil {
-			s.up.metrics.failed(kindUser, failure.Reason)
+		if failure = awaitCopies(ctx, len(logs), copied); failure != nil {
+			s.up.metrics.addFailure(kindUser, failure.Reason)
 		}
 		return nil, failure
 	}
-	a, failure := s.up.call(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
+	a, failure := s.up.callWithRetries(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
 	if failure != nil {
 		return nil, failure
 	}
-	data, failure := s.readUser(a)
-	if failure != nil {
-		s.up.metrics.failed(kindUser, failure.Reason)
+	data, failure := a.data(s.caller != nil)
+	if failure == nil {
+		failure = s.setState(a)
 	}
-	return data, failure
+	if failure != nil {
+		s.up.metrics.addFailure(kindUser, failure.Reason)
+		return nil, failure
+	}
+	return data, nil
 }
 
-// begin gives a user event its id and waits for its turn: no other of this connection is under way, and
-// connected has reached h if that is where it goes.
-func (s *Session) begin(ctx context.Context, h *host) (id uint64, failure *Failure) {
+// startUserEvent gives a user event its id, and waits until no other user event of the connection is under way and, if h is where
+// the connected event goes too, until h has that. Unless it fails, finishUserEvent is to be called.
+func (s *Session) startUserEvent(ctx context.Context, h *host) (id uint64, failure *Failure) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -296,48 +317,55 @@ func (s *Session) begin(ctx context.Context, h *host) (id uint64, failure *Failu
 	}
 	s.lastID++
 	id = s.lastID
-	if s.turn == nil {
-		s.turn = make(chan struct{}, 1)
+	if s.userEventSlot == nil {
+		s.userEventSlot = make(chan struct{}, 1)
 	}
-	s.events++
+	s.userEvents++
 	s.mu.Unlock()
 
 	select {
-	case s.turn <- struct{}{}:
+	case s.userEventSlot <- struct{}{}:
 	case <-ctx.Done():
-		s.leave()
+		s.userEventDone()
 		return 0, interrupted(ctx)
 	}
 	if failure := s.awaitConnected(ctx, h); failure != nil {
-		s.end()
+		s.finishUserEvent()
 		return 0, failure
 	}
 	return id, nil
 }
 
-// end gives the turn to the next.
-func (s *Session) end() {
-	<-s.turn
-	s.leave()
+// finishUserEvent lets the next user event start.
+func (s *Session) finishUserEvent() {
+	<-s.userEventSlot
+	s.userEventDone()
 }
 
-// leave lets lifecycle events go that waited for user events.
-func (s *Session) leave() {
+// userEventDone counts a user event out, and lets a disconnected event go that has waited for it.
+func (s *Session) userEventDone() {
 	s.mu.Lock()
-	s.events--
+	s.userEvents--
 	s.mu.Unlock()
 	s.submit()
 }
 
+// awaitConnected waits until h has the connected event, if that is pending and goes to h.
 func (s *Session) awaitConnected(ctx context.Context, h *host) *Failure {
-	connected := s.pendingConnected()
-	if connected == nil {
+	s.mu.Lock()
+	if len(s.pending) == 0 || s.pending[0].kind != kindConnected {
+		s.mu.Unlock()
 		return nil
 	}
-	if to, ok := s.targetOf(lifecycle{kind: kindConnected}); !ok || to.host != h {
+	if s.connected == nil {
+		s.connected = make(chan struct{})
+	}
+	connected := s.connected
+	s.mu.Unlock()
+	if to, ok := s.lifecycleTarget(lifecycle{kind: kindConnected}); !ok || to.host != h {
 		return nil
 	}
-	timer := time.NewTimer(orderWait)
+	timer := time.NewTimer(maxOrderWait)
 	defer timer.Stop()
 	select {
 	case <-connected:
@@ -349,19 +377,6 @@ func (s *Session) awaitConnected(ctx context.Context, h *host) *Failure {
 	}
 }
 
-// pendingConnected returns a channel that is closed when connected is no longer pending, or nil if it is not.
-func (s *Session) pendingConnected() chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.pending) == 0 || s.pending[0].kind != kindConnected {
-		return nil
-	}
-	if s.connected == nil {
-		s.connected = make(chan struct{})
-	}
-	return s.connected
-}
-
 // event returns an event of this connection, without its body.
 func (s *Session) event(typ, name string, id uint64, at time.Time) cloudevents.Event {
 	s.mu.Lock()
@@ -369,44 +384,6 @@ func (s *Session) event(typ, name string, id uint64, at time.Time) cloudevents.E
 	return cloudevents.Event{
 		Type: typ, Name: name, Hub: s.hub.Hub, ConnectionID: s.id, ID: id, Time: at,
 		UserID: s.userID, Subprotocol: s.subprotocol, State: s.state,
-	}
-}
-
-// maxCookies of one connection and handler; more are ignored, as are longer ones than maxCookieBytes.
-const (
-	maxCookies     = 20
-	maxCookieBytes = 4096
-)
-
-// keepCookies notes the cookies of an answer for later events of this connection, which lets a handler be
-// sticky (event-handler.md section 4). They go back to the host that set them, whatever the path.
-func (s *Session) keepCookies(resp *http.Response) {
-	cookies := resp.Cookies()
-	if len(cookies) == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.jar == nil {
-		s.jar = newJar()
-	}
-	for _, c := range cookies {
-		c.Domain, c.Path = "", "/"
-		if len(c.Name)+len(c.Value) > maxCookieBytes || len(s.jar.Cookies(resp.Request.URL)) >= maxCookies {
-			continue
-		}
-		s.jar.SetCookies(resp.Request.URL, []*http.Cookie{c})
-	}
-}
-
-func (s *Session) addCookies(r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.jar == nil {
-		return
-	}
-	for _, c := range s.jar.Cookies(r.URL) {
-		r.AddCookie(c)
 	}
 }
 

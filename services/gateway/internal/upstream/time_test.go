@@ -329,7 +329,7 @@ func TestLifecycleEventsOutliveADeadHandler(t *testing.T) {
 		const connections = 50
 		for i := range connections {
 			session := u.Open(chat, fmt.Sprint("c", i))
-			session.accept(nil)
+			session.setAccepted(nil)
 			session.Established("ana", "")
 			session.Closed("gone")
 		}
@@ -435,7 +435,7 @@ func TestEventsKeepTheirOrderPerConnection(t *testing.T) {
 		return 204, nil
 	}, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, "c")
-		session.accept(nil)
+		session.setAccepted(nil)
 		session.Established("ana", "")
 		ended := make(chan error)
 		go func() {
@@ -465,14 +465,14 @@ func TestAUserEventDoesNotOvertakeConnectedForLong(t *testing.T) {
 		return 204, nil
 	}, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
-		session.accept(nil)
+		session.setAccepted(nil)
 		session.Established("ana", "")
 		_, err := session.Event(t.Context(), "e", webpubsub.Text("x"))
 		if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonUnordered {
 			t.Errorf("got %v, want reason %s", err, ReasonUnordered)
 		}
-		if got := time.Since(s.start); got != orderWait {
-			t.Errorf("got a failure after %v, want %v", got, orderWait)
+		if got := time.Since(s.start); got != maxOrderWait {
+			t.Errorf("got a failure after %v, want %v", got, maxOrderWait)
 		}
 		other := u.Open(chat, "other") // has nothing to wait for
 		if _, err := other.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
@@ -526,7 +526,7 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 			return 204, nil
 		}, func(t *testing.T, u *Upstream, s *script) {
 			session := u.Open(chat, connID)
-			session.accept(nil)
+			session.setAccepted(nil)
 			session.Established("ana", "")
 			session.Closed("")
 			if err := u.Drain(t.Context()); err != nil {
@@ -534,7 +534,7 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 			}
 			wantSeen(t, s, "0 connected/1", "0 disconnected/2")
 			wantDropped(t, u, ReasonClientError, 1)
-			if u.host("app.example").dropping {
+			if u.host("app.example").lossLogged {
 				t.Error("the next loss would not be logged, though the host worked in between")
 			}
 		})
@@ -581,7 +581,7 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 			sessions := make([]*Session, 20)
 			for i := range sessions {
 				sessions[i] = u.Open(chat, fmt.Sprint("c", i))
-				sessions[i].accept(nil)
+				sessions[i].setAccepted(nil)
 				sessions[i].Established("ana", "")
 			}
 			wantDropped(t, u, reasonOverflow, 15) // the other half is for disconnected
@@ -637,7 +637,7 @@ func TestASickEventDoesNotHoldUpOthers(t *testing.T) {
 		for range 60 {
 			time.Sleep(time.Second)
 			session := u.Open(chat, "well")
-			session.accept(nil)
+			session.setAccepted(nil)
 			session.Established("ana", "")
 			began := time.Now()
 			if _, err := session.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {

@@ -4,8 +4,8 @@
 // Events of one connection reach a handler one after another, in order. Connect and user events block their
 // caller, for a limited time. Connected, disconnected, joined and left do not: they are kept and retried while the handler is
 // down, within limits, and each one given up is counted under a reason. Event listeners get copies in message logs, which
-// webhooks get in batches from there. A slow or dead handler costs only those
-// who need it: calls per handler host are bounded.
+// webhooks get in batches from there. A slow or dead handler delays only
+// the connections whose events go to it: the requests to one handler host at a time are bounded.
 package upstream
 
 import (
@@ -65,33 +65,37 @@ type Upstream struct {
 	log     *slog.Logger
 	metrics *metrics
 	client  *http.Client
-	held    *Held // nil: nobody tells ends for a process that dies
+	held    *Held // nil: no other process reports ends when this one dies
 
 	messages messagelog.Log // nil: there are no listeners
 
-	life context.Context // ends when Run returns; requests that no caller waits for live in it
+	consents consents
+	tokens   tokens
+
+	life context.Context // ends with Run; the context of requests that no caller waits for
 	stop context.CancelFunc
 
-	mu       sync.Mutex // guards the following
-	hosts    map[string]*host
-	consents map[consentKey]*consent
-	tokens   map[tenant.HandlerAuth]*bearer
-	copies   map[string]*copies // by log
-	stopped  bool
-	work     sync.WaitGroup
-	waiting  int           // lifecycle events not yet delivered or given up
-	none     chan struct{} // closed when waiting falls to zero; nil when nobody asked
+	mu         sync.Mutex // guards the following
+	hosts      map[string]*host
+	copies     map[string]*copies // by log
+	stopped    bool
+	goroutines sync.WaitGroup
+	waiting    int           // lifecycle events not yet delivered or given up
+	drained    chan struct{} // closed when waiting falls to zero; nil: Drain is not waiting
 }
 
 // New returns an Upstream at work; Run ends it. Without messages there are no event listeners.
 func New(cfg Config, tenants tenant.Source, messages messagelog.Log, log *slog.Logger, reg prometheus.Registerer) *Upstream {
 	cfg = cfg.withDefaults()
 	life, stop := context.WithCancel(context.Background())
-	return &Upstream{
+	u := &Upstream{
 		cfg: cfg, tenants: tenants, messages: messages, log: log, metrics: newMetrics(reg), client: newClient(cfg),
 		life: life, stop: stop,
-		hosts: map[string]*host{}, consents: map[consentKey]*consent{}, tokens: map[tenant.HandlerAuth]*bearer{}, copies: map[string]*copies{},
+		hosts: map[string]*host{}, copies: map[string]*copies{},
 	}
+	u.consents = consents{u: u, byKey: map[consentKey]*consent{}}
+	u.tokens = tokens{u: u, bearers: map[tenant.HandlerAuth]*bearer{}}
+	return u
 }
 
 func newClient(cfg Config) *http.Client {
@@ -116,7 +120,7 @@ func newClient(cfg Config) *http.Client {
 // given up. Call Drain before ctx ends to have them delivered.
 func (u *Upstream) Run(ctx context.Context) error {
 	if u.messages != nil {
-		u.start(u.runWebhooks)
+		u.start(webhooks{u}.run)
 	}
 	<-ctx.Done()
 	u.mu.Lock()
@@ -124,10 +128,10 @@ func (u *Upstream) Run(ctx context.Context) error {
 	lost := u.waiting
 	u.mu.Unlock()
 	u.stop()
-	u.work.Wait()
+	u.goroutines.Wait()
 	u.client.CloseIdleConnections()
 	if lost > 0 {
-		u.metrics.lost(reasonStopped, lost)
+		u.metrics.addDropped(reasonStopped, lost)
 		u.log.Warn("lifecycle events were not delivered before the end", "events", lost)
 	}
 	return nil
@@ -140,28 +144,28 @@ func (u *Upstream) Drain(ctx context.Context) error {
 		u.mu.Unlock()
 		return nil
 	}
-	if u.none == nil {
-		u.none = make(chan struct{})
+	if u.drained == nil {
+		u.drained = make(chan struct{})
 	}
-	none := u.none
+	drained := u.drained
 	u.mu.Unlock()
 	select {
-	case <-none:
+	case <-drained:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("deliver lifecycle events: %w", ctx.Err())
 	}
 }
 
-// expect counts lifecycle events that wait; n is negative for those that no longer do.
-func (u *Upstream) expect(n int) {
+// addWaiting counts lifecycle events that wait; n is negative for those that no longer do.
+func (u *Upstream) addWaiting(n int) {
 	u.metrics.waiting.Add(float64(n))
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.waiting += n
-	if u.waiting == 0 && u.none != nil {
-		close(u.none)
-		u.none = nil
+	if u.waiting == 0 && u.drained != nil {
+		close(u.drained)
+		u.drained = nil
 	}
 }
 
@@ -170,7 +174,7 @@ func (u *Upstream) start(f func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.stopped {
-		u.work.Go(f)
+		u.goroutines.Go(f)
 	}
 }
 
@@ -183,11 +187,11 @@ type target struct {
 	origin   string
 	keys     []string
 	auth     tenant.HandlerAuth
-	trusted  bool // not to be asked for its consent
+	trusted  bool // it need not be asked for its consent
 	urlFor   func(event string) (string, error)
 }
 
-// address returns where an event goes, with its secrets.
+// address returns the URL that an event goes to. It may have secrets, so that it must not be logged.
 func (t target) address(event string) (string, *Failure) {
 	address, err := t.urlFor(event)
 	if err != nil {
@@ -226,8 +230,10 @@ func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant
 }
 
 func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) target {
-	return target{hub: hub, event: event, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,
-		urlFor: func(event string) (string, error) { return h.URLFor(hub.Hub, event) }}
+	return target{
+		hub: hub, event: event, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,
+		urlFor: func(event string) (string, error) { return h.URLFor(hub.Hub, event) },
+	}
 }
 
 // origin is what handlers of t know this service by. It must not come from a client's request, which could make
@@ -239,7 +245,7 @@ func (u *Upstream) origin(t *tenant.Tenant) string {
 	return t.Origin()
 }
 
-// Reason says why an event failed or was given up. It is the metric's label and stands in the log.
+// Reason says why an event failed or was given up. It is the metric label and log value.
 type Reason string
 
 // The reasons.
@@ -253,9 +259,9 @@ const (
 	ReasonServerError Reason = "server_error" // it answered 5xx
 	ReasonValidation  Reason = "validation"   // it does not consent to events from us
 	ReasonLog         Reason = "log"          // the message log of a listener does not take it
-	ReasonSecret      Reason = "secret"       // a secret or token that it wants to see cannot be had
+	ReasonSecret      Reason = "secret"       // a secret or token that it wants to see cannot be got
 	ReasonAnswer      Reason = "answer"       // it answered 2xx with something that cannot be used
-	ReasonCanceled    Reason = "canceled"     // the caller, or its connection, is gone
+	ReasonCanceled    Reason = "canceled"     // the caller, or its connection, has ended
 
 	reasonOverflow Reason = "overflow" // of a lifecycle event: too many wait for the host
 	reasonExpired  Reason = "expired"  // of a lifecycle event: kept for too long

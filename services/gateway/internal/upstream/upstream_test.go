@@ -550,7 +550,7 @@ func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
 	u, _ := newUpstream(t, Config{}, h)
 
 	s := u.Open(chat, connID)
-	s.accept(nil)
+	s.setAccepted(nil)
 	s.GroupLeft("room1") // by REST, before the 101
 	s.GroupJoined("room2")
 	s.Established("ana", "", "room1", "hall")
@@ -572,7 +572,7 @@ func TestPresenceStaysBetweenConnectedAndDisconnected(t *testing.T) {
 	}
 
 	failed := u.Open(chat, "failed")
-	failed.accept(nil)
+	failed.setAccepted(nil)
 	failed.GroupJoined("room1")
 	failed.GroupLeft("room1")
 	failed.Closed("the handshake failed")

@@ -22,25 +22,28 @@ const (
 // webhookConsumer is the consumer group by which webhooks read their logs.
 const webhookConsumer = "webhook"
 
-// reviewEvery is how often the settings are looked at for webhooks that have come or gone.
-const reviewEvery = 2 * time.Second
+// webhookReview is how often the settings are looked at for webhooks that have come or gone.
+const webhookReview = 2 * time.Second
 
-// hook is a webhook's place: the hub and the log that a listener with a webhook has. Which address it has, and what
-// authorization, is looked up for each batch.
-type hook struct {
+// webhookKey says which webhook is meant: that of the listener of a hub with a log. Its address and authorization are looked up
+// for each batch, as they may change.
+type webhookKey struct {
 	hub webpubsub.HubKey
 	log string
 }
 
-// runWebhooks reads the logs of listeners with webhooks until life ends. Of all nodes one reads a log at a time.
-func (u *Upstream) runWebhooks() {
-	running := map[hook]context.CancelFunc{}
+// webhooks posts the events of logs to the webhooks that listeners have.
+type webhooks struct{ u *Upstream }
+
+// run reads the logs of listeners with webhooks until the Upstream's life ends. Of all nodes one reads a log at a time.
+func (w webhooks) run() {
+	running := map[webhookKey]context.CancelFunc{}
 	var readers sync.WaitGroup
 	defer readers.Wait()
-	tick := time.NewTicker(reviewEvery)
+	tick := time.NewTicker(webhookReview)
 	defer tick.Stop()
 	for {
-		wanted := u.hooks()
+		wanted := w.wanted()
 		for h, stop := range running {
 			if !slices.Contains(wanted, h) {
 				stop()
@@ -49,14 +52,14 @@ func (u *Upstream) runWebhooks() {
 		}
 		for _, h := range wanted {
 			if running[h] == nil {
-				ctx, stop := context.WithCancel(u.life)
+				ctx, stop := context.WithCancel(w.u.life)
 				running[h] = stop
-				readers.Go(func() { u.readFor(ctx, h) })
+				readers.Go(func() { w.readLog(ctx, h) })
 			}
 		}
 		select {
 		case <-tick.C:
-		case <-u.life.Done():
+		case <-w.u.life.Done():
 			for _, stop := range running {
 				stop()
 			}
@@ -65,12 +68,13 @@ func (u *Upstream) runWebhooks() {
 	}
 }
 
-func (u *Upstream) hooks() (wanted []hook) {
-	for _, t := range u.tenants.All() {
+// wanted returns the webhooks that the settings have now.
+func (w webhooks) wanted() (wanted []webhookKey) {
+	for _, t := range w.u.tenants.All() {
 		for _, h := range t.Hubs {
 			for _, l := range h.EventListeners {
 				if name, err := webpubsub.ParseHub(h.Name); err == nil && l.Webhook.URL != "" {
-					wanted = append(wanted, hook{webpubsub.HubKey{Tenant: t.Name, Hub: name}, l.Log})
+					wanted = append(wanted, webhookKey{webpubsub.HubKey{Tenant: t.Name, Hub: name}, l.Log})
 				}
 			}
 		}
@@ -78,12 +82,12 @@ func (u *Upstream) hooks() (wanted []hook) {
 	return wanted
 }
 
-// readFor hands a log's events to a webhook until ctx ends.
-func (u *Upstream) readFor(ctx context.Context, h hook) {
-	d := &delivery{u: u, hook: h}
-	err := u.messages.Consume(ctx, messagelog.Name(h.hub.Tenant, h.log), webhookConsumer, d.handle)
+// readLog hands a log's events to a webhook until ctx ends.
+func (w webhooks) readLog(ctx context.Context, h webhookKey) {
+	d := &delivery{u: w.u, webhookKey: h}
+	err := w.u.messages.Consume(ctx, messagelog.Name(h.hub.Tenant, h.log), webhookConsumer, d.handle)
 	if err != nil && ctx.Err() == nil {
-		u.log.Error("message log cannot be read for a webhook", "tenant", h.hub.Tenant, "log", h.log, "error", err)
+		w.u.log.Error("message log cannot be read for a webhook", "tenant", h.hub.Tenant, "log", h.log, "error", err)
 	}
 }
 
@@ -91,7 +95,7 @@ func (u *Upstream) readFor(ctx context.Context, h hook) {
 // pauses between that grow; what has been delivered of it is not delivered again by this process.
 type delivery struct {
 	u *Upstream
-	hook
+	webhookKey
 	first   string // id of the first entry of the batch at hand
 	done    int    // entries of it that are delivered
 	failing bool   // the last attempt has failed
@@ -136,7 +140,7 @@ func (d *delivery) deliver(ctx context.Context, entries []messagelog.Entry) *Fai
 		return failure
 	}
 	if len(entries) == 1 {
-		d.u.metrics.hooked("refused", 1)
+		d.u.metrics.addWebhookEvents("refused", 1)
 		d.u.log.Warn("webhook refuses an event, which is given up", "tenant", d.hub.Tenant, "hub", d.hub.Hub, "log", d.log,
 			"connection", entries[0].ConnectionID, "status", failure.Status)
 		return nil
@@ -161,7 +165,7 @@ func (d *delivery) post(ctx context.Context, entries []messagelog.Entry) *Failur
 	if failure != nil {
 		return failure
 	}
-	if failure := d.u.consented(ctx, to); failure != nil {
+	if failure := d.u.consents.consented(ctx, to); failure != nil {
 		return failure
 	}
 	var events []cloudevents.Event
@@ -170,7 +174,7 @@ func (d *delivery) post(ctx context.Context, entries []messagelog.Entry) *Failur
 			events = append(events, eventOf(e))
 		}
 	}
-	if len(events) == 0 { // of settings that have changed
+	if len(events) == 0 { // only messages: the settings have changed, so that the log is read for something else
 		return nil
 	}
 	address, failure := to.address("")
@@ -181,14 +185,14 @@ func (d *delivery) post(ctx context.Context, entries []messagelog.Entry) *Failur
 	if err != nil {
 		return &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
-	if failure := d.u.authorize(ctx, to.auth, r); failure != nil {
+	if failure := d.u.tokens.authorize(ctx, to.auth, r); failure != nil {
 		return failure
 	}
 	failure = d.send(ctx, to, r)
 	if failure == nil {
-		d.u.metrics.hooked("delivered", len(events))
+		d.u.metrics.addWebhookEvents("delivered", len(events))
 	} else if !refused(failure) {
-		d.u.metrics.hooked("failed", len(events))
+		d.u.metrics.addWebhookEvents("failed", len(events))
 	}
 	return failure
 }
@@ -199,9 +203,9 @@ func (d *delivery) send(ctx context.Context, to target, r *http.Request) *Failur
 		return requestFailure(ctx, err)
 	}
 	defer resp.Body.Close()
-	_, failure := read(ctx, resp, 0)
+	_, failure := readResponse(ctx, resp, 0)
 	if failure != nil && failure.Status == http.StatusUnauthorized {
-		d.u.distrust(to.auth, r)
+		d.u.tokens.drop(to.auth, r)
 	}
 	return failure
 }
@@ -214,15 +218,15 @@ func (d *delivery) target() (target, *Failure) {
 	}
 	for _, l := range t.Hub(d.hub.Hub).EventListeners {
 		if l.Log == d.log && l.Webhook.URL != "" {
-			return d.u.hookTarget(d.hub, t, l.Webhook), nil
+			return d.targetOf(t, l.Webhook), nil
 		}
 	}
 	return target{}, &Failure{Reason: ReasonNoHandler}
 }
 
-func (u *Upstream) hookTarget(hub webpubsub.HubKey, t *tenant.Tenant, w tenant.Webhook) target {
-	return target{hub: hub, host: u.host(w.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: w.Auth, trusted: w.SkipValidation,
-		urlFor: func(string) (string, error) { return w.URLFor(hub.Hub) }}
+func (d *delivery) targetOf(t *tenant.Tenant, w tenant.Webhook) target {
+	return target{hub: d.hub, host: d.u.host(w.Host()), origin: d.u.origin(t), keys: t.Keys.All(), auth: w.Auth, trusted: w.SkipValidation,
+		urlFor: func(string) (string, error) { return w.URLFor(d.hub.Hub) }}
 }
 
 func eventOf(e messagelog.Entry) cloudevents.Event {
