@@ -123,7 +123,7 @@ func TestFaultsBetweenWorkersAreFound(t *testing.T) {
 			// Connections 0, 2 and 4 are of the first worker and go to the gateway, 1 and 3 are of the second one and go
 			// through the proxy; number 4 does all the publishing.
 			endpoints := gateway.URL + "," + faulty(t, gateway.URL, tt.fault)
-			out, status := crew(t, 2, nil, "--endpoint", endpoints, "--hub", "hub"+name, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=100",
+			out, status := runTeam(t, 2, nil, "--endpoint", endpoints, "--hub", "hub"+name, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=100",
 				"--ramp=0s", "--warmup=0s", "--duration=2s", "--in-flight=0s", "--settle=1m", "--output", file, "--fail-if=faults>0")
 			r, err := result.Read(file)
 			if err != nil {

@@ -51,9 +51,9 @@ func watched(t *testing.T, watch func(line string, p *os.Process), args ...strin
 	return out, cmd.ProcessState.ExitCode()
 }
 
-// crew runs chatr load with n workers until all have ended, and returns what the coordinator printed and its exit status.
+// runTeam runs chatr load with n workers until all have ended, and returns what the coordinator printed and its exit status.
 // watch, if there is one, is told each line that the first worker prints; no other worker may fail then.
-func crew(t *testing.T, n int, watch func(line string, worker *os.Process), args ...string) (out string, status int) {
+func runTeam(t *testing.T, n int, watch func(line string, worker *os.Process), args ...string) (out string, status int) {
 	t.Helper()
 	var working sync.WaitGroup
 	work := func(address string) {
@@ -132,7 +132,7 @@ func TestSmoke(t *testing.T) {
 	t.Run("one group in three workers", func(t *testing.T) {
 		t.Parallel()
 		merged := file + ".merged"
-		out, status := crew(t, 3, nil, "--endpoint", gateway.URL, "--connections=22", "--groups-count=1", "--publish-rate=50", "--rest-group-rate=20", "--rest-user-rate=20",
+		out, status := runTeam(t, 3, nil, "--endpoint", gateway.URL, "--connections=22", "--groups-count=1", "--publish-rate=50", "--rest-group-rate=20", "--rest-user-rate=20",
 			"--subprotocols=json:3,reliable:2,simple", "--churn-rate=20", "--storm-every=300ms", "--ramp=0s", "--warmup=0s", "--duration=2s", "--in-flight=10s", "--settle=1m", "--watch="+gateway.Ops+"/metrics", "--output", merged,
 			"--fail-if=faults>0,ready<22,errors>0,unjudged>0,missing>0")
 		r, err := result.Read(merged)
@@ -145,7 +145,7 @@ func TestSmoke(t *testing.T) {
 	})
 	t.Run("people who chat, in two workers", func(t *testing.T) {
 		t.Parallel()
-		if _, status := crew(t, 2, nil, "--endpoint", gateway.URL, "--chat-journeys", "--connections=6", "--groups-count=2", "--publish-rate=40", "--ramp=0s", "--warmup=0s", "--duration=2s", "--settle=1m",
+		if _, status := runTeam(t, 2, nil, "--endpoint", gateway.URL, "--chat-journeys", "--connections=6", "--groups-count=2", "--publish-rate=40", "--ramp=0s", "--warmup=0s", "--duration=2s", "--settle=1m",
 			"--fail-if=faults>0,ready<6,errors>0,delivered.rate<=0"); status != 0 {
 			t.Errorf("status: got %d, want 0", status)
 		}
@@ -158,7 +158,7 @@ func TestSmoke(t *testing.T) {
 				_ = worker.Kill()
 			}
 		}
-		out, status := crew(t, 3, kill, "--endpoint", gateway.URL, "--connections=12", "--groups-count=1", "--publish-rate=100", "--ramp=0s", "--warmup=0s", "--duration=10s", "--settle=1m",
+		out, status := runTeam(t, 3, kill, "--endpoint", gateway.URL, "--connections=12", "--groups-count=1", "--publish-rate=100", "--ramp=0s", "--warmup=0s", "--duration=10s", "--settle=1m",
 			"--output", merged, "--html", merged+".html")
 		r, err := result.Read(merged)
 		if status != 1 || err != nil || r.Missing() != 1 || !strings.Contains(out, "the result is incomplete: 1 of 3 workers are missing") || !strings.Contains(out, "nobody knows what its 4 connections got") {

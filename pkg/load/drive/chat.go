@@ -19,7 +19,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
-// person is a guest of Chatr, who does what the page does (docs/chat.md).
+// person is a guest of Chatr and does what the page does (docs/chat.md).
 type person struct {
 	http     *http.Client // has the session cookie
 	endpoint string
@@ -102,8 +102,8 @@ func (r *run) openRooms(ctx context.Context) error {
 	return nil
 }
 
-// transport is for HTTP calls. They are made as connections are: to the endpoint itself, by no proxy of the environment, and
-// trusting whom the run trusts.
+// transport is for HTTP calls. They are made as connections are: to the endpoint itself, past any proxy that the environment
+// names, with the certificates that the run trusts.
 func (r *run) transport() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy, t.MaxIdleConnsPerHost = nil, restInWork

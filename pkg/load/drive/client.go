@@ -80,8 +80,8 @@ const (
 	dialTime  = 30 * time.Second
 )
 
-// live connects, reads and connects again until ctx ends.
-func (c *client) live(ctx context.Context) {
+// stayConnected connects, reads and connects again until ctx ends.
+func (c *client) stayConnected(ctx context.Context) {
 	again := backoff.Backoff{First: firstWait, Last: maxWait, Spread: backoff.Around}
 	for ctx.Err() == nil && !c.run.ending.Load() {
 		err := c.connect(ctx)
@@ -96,7 +96,7 @@ func (c *client) live(ctx context.Context) {
 	}
 }
 
-// connect opens a socket, recovering the connection where that is possible, and asks for the groups.
+// connect opens a socket, recovers the connection if that is possible, and joins the groups.
 func (c *client) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
@@ -119,7 +119,7 @@ func (c *client) connect(ctx context.Context) error {
 		_ = tcp.SetReadBuffer(smallBuffer) // else the kernel reads fast
 	}
 	if c.Subprotocol != scenario.Simple {
-		if err := c.hello(ctx, s, recovering); err != nil {
+		if err := c.waitConnected(ctx, s, recovering); err != nil {
 			s.drop()
 			return err
 		}
@@ -157,8 +157,8 @@ func (c *client) connect(ctx context.Context) error {
 	return nil
 }
 
-// hello waits for the connected message, and for a person who is new also until the chat knows of it.
-func (c *client) hello(ctx context.Context, s *socket, recovering bool) error {
+// waitConnected waits for the connected message, and for a person who is new also until the chat knows of it.
+func (c *client) waitConnected(ctx context.Context, s *socket, recovering bool) error {
 	connected := false
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -218,7 +218,7 @@ func (c *client) target(ctx context.Context) (target string, recovering bool, er
 	return target, false, err
 }
 
-// recovery is where a lost connection can be taken up again; empty when that is not possible, or no more.
+// recovery returns the URL at which a lost connection can be recovered, "" when it cannot be recovered (any more).
 func (c *client) recovery() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -238,7 +238,7 @@ func (c *client) each(f func(group string)) {
 	}
 }
 
-// join asks to be let into a group. The caller holds mu.
+// join sends a request to join a group. The caller holds mu.
 func (c *client) join(group string, due int64) {
 	c.joining++
 	c.receiver.Joining(group, c.run.now())
@@ -275,7 +275,7 @@ func (c *client) request(r *protocol.Request) {
 func (c *client) publish(stream *truth.Stream, due int64, size int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socket == nil || !c.ready.Load() || c.person != nil && c.joining > 0 { // who is not in a room cannot type into it
+	if c.socket == nil || !c.ready.Load() || c.person != nil && c.joining > 0 { // a person that is not in a room yet cannot type into it
 		return false
 	}
 	number := stream.Send(c.run.now())
@@ -322,7 +322,7 @@ func (c *client) event(name string, invoke bool, due int64, size int) bool {
 	return true
 }
 
-// toggleIdle goes away from the keyboard, or comes back.
+// toggleIdle makes the person idle, or active again.
 func (c *client) toggleIdle(due int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -335,7 +335,7 @@ func (c *client) toggleIdle(due int64) bool {
 	return true
 }
 
-// cut loses the socket as a network does; false when there is none.
+// cut breaks the socket as a failing network does; false when there is none.
 func (c *client) cut() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -349,8 +349,8 @@ func (c *client) cut() bool {
 	return true
 }
 
-// bye closes the connection for good.
-func (c *client) bye() {
+// closeNormally closes the connection for good.
+func (c *client) closeNormally() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.socket != nil {
@@ -358,7 +358,7 @@ func (c *client) bye() {
 	}
 }
 
-// gone notes that the socket has ended between two moments, and with it the memberships of a connection that cannot be
+// gone records that the socket has ended between two moments, and with it the memberships of a connection that cannot be
 // recovered. The caller holds mu.
 func (c *client) gone(since, now int64) {
 	if c.lostAt == 0 {
@@ -402,14 +402,14 @@ func (c *client) read(ctx context.Context) error {
 	}
 }
 
-// lost notes how a socket ended, or why there was none.
+// lost records how a socket ended, or why there was none.
 func (c *client) lost(ctx context.Context, err error) {
 	c.mu.Lock()
 	c.socket = nil
 	c.ready.Store(false)
 	c.run.unanswered.Add(-int64(len(c.pending)))
 	for _, p := range c.pending {
-		c.run.unanswerable(p)
+		c.run.giveUp(p)
 		if p.group != "" {
 			c.rejoin = append(c.rejoin, p.group)
 		}
@@ -507,7 +507,7 @@ func (c *client) message(payload []byte, now int64) error {
 
 var sequenceMember = []byte(`"sequenceId":`)
 
-// number returns the sequence id of a reliable connection's message; what has none has 0.
+// number returns the sequence id of a reliable connection's message, 0 if it has none.
 func (c *client) number(payload []byte) (n uint64) {
 	if c.codec.Binary() {
 		var r protocol.Response
@@ -527,7 +527,7 @@ func (c *client) number(payload []byte) (n uint64) {
 	return n
 }
 
-// repeated notes a sequence id and reports whether its message was received before, as the SDKs do.
+// repeated records a sequence id and reports whether its message was received before, as the SDKs do.
 func (c *client) repeated(n uint64) bool {
 	if n <= c.sequence {
 		return true
@@ -608,5 +608,5 @@ func (p pending) what() string {
 
 func (c *client) becomeReady() {
 	c.ready.Store(true)
-	c.run.readied(c)
+	c.run.markReady(c)
 }

@@ -1,8 +1,8 @@
-// Package drive carries a load plan out: it opens the connections, sends what is due when it is due, and takes note
-// of everything that comes back.
+// Package drive carries out a load plan: it opens the connections, sends each message at its time, and records everything
+// that comes back.
 //
-// Rates are open loop: what to send at which moment is fixed beforehand, and latencies count from that moment, so a
-// server that stalls cannot make the client ask less of it. A connection costs one goroutine and a small buffer.
+// Rates are open loop: the moment of each message is fixed beforehand, and latencies count from that moment, so a server that
+// stalls cannot make the client send less. A connection costs one goroutine and a small buffer.
 package drive
 
 import (
@@ -60,7 +60,7 @@ const (
 	ackPeriod   = 500 * time.Millisecond // how long a reliable message may be unacknowledged
 	recoverTime = 30 * time.Second       // after which a lost connection is given up (client-json.md section 8.1)
 	quiet       = 300 * time.Millisecond // without a delivery: everything has arrived
-	quietTimes  = 30                     // as often nothing must have been delivered since the last look
+	quietTimes  = 30                     // how many checks in a row must have seen no delivery
 )
 
 // run is one run. Fields without a guard are fixed before the first goroutine starts.
@@ -231,19 +231,19 @@ func (r *run) clientURL(endpoint, userID string, groups []string) (string, error
 // that all number them alike.
 func (r *run) stream(owner int, sender, target string, o truth.StreamOptions) *truth.Stream {
 	r.owners = append(r.owners, int32(owner))
-	o.Elsewhere = r.home(owner) != r.share.Index
+	o.Elsewhere = r.processOf(owner) != r.share.Index
 	return r.log.Stream(sender, target, o)
 }
 
-// home is the process that an owner of streams belongs to.
-func (r *run) home(owner int) int {
+// processOf returns the index of the process that an owner of streams belongs to.
+func (r *run) processOf(owner int) int {
 	if owner < 0 {
 		return -1 - owner
 	}
 	return r.share.Owner(owner)
 }
 
-// delivered notes that a message of the run has arrived.
+// delivered records that a message of the run has arrived.
 func (r *run) delivered(c *client, s truth.Stamp, now int64) {
 	if c.Slow {
 		r.totals.slowly.Add(1)
@@ -256,10 +256,10 @@ func (r *run) delivered(c *client, s truth.Stamp, now int64) {
 		switch owner := int(r.owners[s.Stream]); {
 		case owner == c.index:
 			kind = measure.RoundTrip
-		case r.home(owner) != r.share.Index:
+		case r.processOf(owner) != r.share.Index:
 			r.totals.across.Add(1)
 			if now < s.Due {
-				r.totals.early.Add(1) // counted as none at all
+				r.totals.early.Add(1) // counted as no time at all
 			}
 		}
 	}
@@ -268,7 +268,7 @@ func (r *run) delivered(c *client, s truth.Stamp, now int64) {
 	}
 }
 
-// acked notes the answer to a message.
+// acked records the answer to a message.
 func (r *run) acked(p pending, ok bool, now int64) {
 	if ok {
 		p.stream.Accepted(p.number, now)
@@ -278,8 +278,8 @@ func (r *run) acked(p pending, ok bool, now int64) {
 	r.release()
 }
 
-// unanswerable notes that a request will never be answered.
-func (r *run) unanswerable(p pending) {
+// giveUp records that a request will never be answered.
+func (r *run) giveUp(p pending) {
 	if p.stream != nil {
 		r.release()
 	}
@@ -292,8 +292,8 @@ func (r *run) release() {
 	}
 }
 
-// readied counts clients that are ready for the first time.
-func (r *run) readied(c *client) {
+// markReady counts the client when it is ready for the first time.
+func (r *run) markReady(c *client) {
 	if c.hasBeenReady {
 		return
 	}
@@ -316,7 +316,7 @@ func (r *run) connect(ctx context.Context, living *sync.WaitGroup) {
 		if ctx.Err() != nil {
 			return
 		}
-		living.Go(func() { c.live(ctx) })
+		living.Go(func() { c.stayConnected(ctx) })
 	}
 }
 
@@ -326,7 +326,7 @@ type action func(due int64)
 // lookahead is how far a process goes through the plan ahead of time to find what is its own.
 const lookahead = 10 * time.Millisecond
 
-// at does what next returns, rate times a second until ctx ends, each at the moment it is due.
+// at calls next rate times a second until ctx ends, and does each action that it returns at the moment when it is due.
 func (r *run) at(ctx context.Context, rate int, next func() action) {
 	for k := int64(0); ctx.Err() == nil; k++ {
 		due := r.from + int64(float64(k)*1e9/float64(rate))
@@ -344,8 +344,8 @@ func (r *run) at(ctx context.Context, rate int, next func() action) {
 	}
 }
 
-// activities are what goes on while measuring. Streams are made here, before anything is sent. Each process of a team
-// draws all of the plan, and does what is its own.
+// activities returns what is to be done while measuring. Streams are made here, before anything is sent. Each process of a
+// team draws the whole plan and does its own part.
 func (r *run) activities() (all []func(ctx context.Context)) {
 	s := r.scenario
 	add := func(rate int, next func() action) {
@@ -483,8 +483,8 @@ func (r *run) restGroups() func() action {
 	})
 }
 
-// restUsers returns a function that sends to a user by REST. A user is somebody from the start to the end. In a team, the
-// next process sends, so that these messages go from one to another too.
+// restUsers returns a function that sends to a user by REST. A user is connected from the start to the end. In a team, the
+// next process sends, so that these messages also go from one process to another.
 func (r *run) restUsers() func() action {
 	streams := make([]*truth.Stream, len(r.plan.Clients))
 	for i := range streams {
@@ -616,7 +616,7 @@ func (r *run) storms(ctx context.Context) {
 	}
 }
 
-// acknowledge lets reliable clients acknowledge what few messages do not.
+// acknowledge lets reliable clients acknowledge the last messages, which are too few to cause an acknowledgement.
 func (r *run) acknowledge(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.sleep(ctx, ackPeriod)

@@ -29,7 +29,7 @@ type meter struct {
 	apart   time.Duration // by which the clock of another process may differ
 }
 
-// counters is where everything stood at some moment.
+// counters are the values of all counters at some moment.
 type counters struct {
 	at                             int64
 	sent, delivered, bytes, errors int64
@@ -59,7 +59,7 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.begin(ctx); err != nil {
+	if err := m.startClock(ctx); err != nil {
 		return nil, err
 	}
 	first.at = m.now()
@@ -71,12 +71,12 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 	var clients sync.WaitGroup
 	clients.Go(func() { m.connect(living, &clients) })
 	clients.Go(func() { m.acknowledge(living) })
-	defer m.goodbye(&clients, disconnect)
+	defer m.disconnectAll(&clients, disconnect)
 	if err := m.connected(ctx); err != nil {
 		return nil, err
 	}
 
-	if err := m.meetReady(ctx); err != nil {
+	if err := m.waitForStart(ctx); err != nil {
 		return nil, err
 	}
 	for i, u := range m.before.usage {
@@ -88,17 +88,17 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 	for _, act := range activities {
 		actors.Go(func() { act(acting) })
 	}
-	m.pass(ctx, "warm up", m.scenario.Warmup, nil)
+	m.runPhase(ctx, "warm up", m.scenario.Warmup, nil)
 	m.measuring = true
 	start := m.before
-	m.pass(ctx, "measure", m.scenario.Duration, nil)
+	m.runPhase(ctx, "measure", m.scenario.Duration, nil)
 	end := m.before
 	stopActing()
 	actors.Wait()
 	m.measuring = false
-	m.settle(ctx)
+	m.waitUntilIdle(ctx)
 	if m.team != nil {
-		if err := m.reunite(ctx); err != nil {
+		if err := m.exchangeSent(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -110,32 +110,32 @@ func (m *meter) measure(ctx context.Context) (*result.Result, error) {
 // connected waits until every client has been ready.
 func (m *meter) connected(ctx context.Context) error {
 	most := m.scenario.Ramp + connectWait
-	m.pass(ctx, "connect", most, func() bool {
+	m.runPhase(ctx, "connect", most, func() bool {
 		select {
 		case <-m.allReady:
 			return true
 		default:
-			return m.hopeless()
+			return m.allDeclined()
 		}
 	})
 	switch ready := m.ready.Load(); {
 	case ctx.Err() != nil:
 		return fmt.Errorf("stopped before everything was connected: %w", context.Cause(ctx))
 	case ready == 0:
-		return fmt.Errorf("no connection could be made: %s", m.problem())
+		return fmt.Errorf("no connection could be made: %s", m.topError())
 	case ready < int64(len(m.clients)):
 		m.failed(fmt.Sprintf("%d connections were not ready %v after they were begun", int64(len(m.clients))-ready, connectWait))
 	}
 	return nil
 }
 
-// hopeless reports whether the server declines everybody, as it does with a wrong key.
-func (m *meter) hopeless() bool {
+// allDeclined reports whether the server has declined every handshake so far, as it does when the key is wrong.
+func (m *meter) allDeclined() bool {
 	return m.declined.Load() != nil && m.totals.connects.Load() == 0
 }
 
-// problem is the most frequent error so far, empty without any.
-func (m *meter) problem() string {
+// topError returns the most frequent error so far, "" if there is none.
+func (m *meter) topError() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	most, of := "", int64(0)
@@ -147,24 +147,24 @@ func (m *meter) problem() string {
 	return most
 }
 
-// settle waits until nothing is under way any more.
-func (m *meter) settle(ctx context.Context) {
-	isQuiet := m.listen()
-	m.pass(ctx, "settle", m.scenario.Settle, func() bool {
-		here := m.unanswered.Load() == 0 && m.connections.Load() == int64(len(m.clients)) // before what they have got is looked at
-		return isQuiet() && here
+// waitUntilIdle waits until nothing is under way any more.
+func (m *meter) waitUntilIdle(ctx context.Context) {
+	isQuiet := m.newQuietCheck()
+	m.runPhase(ctx, "settle", m.scenario.Settle, func() bool {
+		idle := m.unanswered.Load() == 0 && m.connections.Load() == int64(len(m.clients)) // read before the deliveries are
+		return isQuiet() && idle
 	})
 }
 
-// listen returns a function, to be called after each of many short sleeps, that reports whether nothing has come for a
-// while: no delivery to anyone who keeps up, and no connection, which may be owed what it missed. Time alone does not
-// tell: after the whole process has stood still, deliveries are there that nobody has read.
-func (m *meter) listen() (isQuiet func() bool) {
-	type heard struct{ delivered, connects int64 }
-	last, since, times := heard{-1, -1}, int64(0), 0
+// newQuietCheck returns a function, to be called after each of many short sleeps, that reports whether nothing has arrived for
+// a while: no delivery to a client that keeps up, and no new connection, which may still get what it has missed. The time
+// alone is not enough: when the whole process has been stopped for a moment, deliveries wait that have not been read.
+func (m *meter) newQuietCheck() (isQuiet func() bool) {
+	type counts struct{ delivered, connects int64 }
+	last, since, times := counts{-1, -1}, int64(0), 0
 	return func() bool {
-		if h := (heard{m.totals.promptly.Load(), m.totals.connects.Load()}); h != last {
-			last, since, times = h, m.now(), 0
+		if n := (counts{m.totals.promptly.Load(), m.totals.connects.Load()}); n != last {
+			last, since, times = n, m.now(), 0
 			return false
 		}
 		times++
@@ -172,8 +172,8 @@ func (m *meter) listen() (isQuiet func() bool) {
 	}
 }
 
-// pass lets a phase go by, taking a reading each second and at the end. done may end it before its time.
-func (m *meter) pass(ctx context.Context, phase string, of time.Duration, done func() bool) {
+// runPhase waits for the end of a phase and takes a reading each second and at the end. done, unless nil, may end it early.
+func (m *meter) runPhase(ctx context.Context, phase string, of time.Duration, done func() bool) {
 	m.phase, m.of, m.began = phase, of, m.now()
 	end := m.began + int64(of)
 	next := m.began + int64(time.Second)
@@ -184,19 +184,19 @@ func (m *meter) pass(ctx context.Context, phase string, of time.Duration, done f
 		}
 		m.sleep(ctx, time.Duration(wake-m.now()))
 		if m.now() >= next {
-			m.second(ctx)
+			m.recordSecond(ctx)
 			for next <= m.now() { // one for all that were missed
 				next += int64(time.Second)
 			}
 		}
 	}
 	if m.now()-m.before.at > int64(50*time.Millisecond) || len(m.series) == 0 {
-		m.second(ctx)
+		m.recordSecond(ctx)
 	}
 }
 
-// second closes a second of the series.
-func (m *meter) second(ctx context.Context) {
+// recordSecond adds a second to the series.
+func (m *meter) recordSecond(ctx context.Context) {
 	now, err := m.read(context.WithoutCancel(ctx))
 	if err != nil {
 		m.failed(err.Error())
@@ -226,7 +226,7 @@ func (m *meter) second(ctx context.Context) {
 	m.series = append(m.series, s)
 	m.before = now
 	if m.options.Progress != nil {
-		m.options.Progress(Progress{m.phase, m.of, time.Duration(now.at - m.began), int(m.ready.Load()), len(m.clients), s, m.problem()})
+		m.options.Progress(Progress{m.phase, m.of, time.Duration(now.at - m.began), int(m.ready.Load()), len(m.clients), s, m.topError()})
 	}
 }
 
@@ -256,11 +256,11 @@ func (m *meter) read(ctx context.Context) (counters, error) {
 	return c, errors.Join(problems...)
 }
 
-// goodbye closes every connection and waits for the clients to end.
-func (m *meter) goodbye(clients *sync.WaitGroup, disconnect func()) {
+// disconnectAll closes every connection and waits until the clients have ended.
+func (m *meter) disconnectAll(clients *sync.WaitGroup, disconnect func()) {
 	m.ending.Store(true)
 	for _, c := range m.clients {
-		c.bye()
+		c.closeNormally()
 	}
 	for end := m.now() + int64(byeTime); m.connections.Load() > 0 && m.now() < end; {
 		m.sleep(context.Background(), 5*time.Millisecond)
@@ -328,7 +328,7 @@ func addMetrics(sum, start, end map[string]float64) {
 	}
 }
 
-// Bounds above which the client's own doing may show in the figures.
+// Bounds above which the figures may show the load generator's own limits rather than the server's.
 const (
 	tightCores = 0.85 // of those available
 	lateLimit  = 10.0 // milliseconds

@@ -33,7 +33,7 @@ func TestSettlingWaitsForWhatARecoveryBrings(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 			}
 		})
-		m.settle(t.Context())
+		m.waitUntilIdle(t.Context())
 		if got := time.Duration(m.now()); got < away+late+quiet || got > away+late+2*quiet {
 			t.Errorf("settled after %v, want %v after the last delivery to who keeps up, which is at %v", got, quiet, away+late)
 		}
@@ -46,7 +46,7 @@ func TestSettlingWaitsForWhatARecoveryBrings(t *testing.T) {
 func TestStalledProcessIsNotQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := settling()
-		isQuiet := m.listen()
+		isQuiet := m.newQuietCheck()
 		for i := range quietTimes {
 			if isQuiet() {
 				t.Fatalf("quiet after %d looks, want at least %d", i+1, quietTimes)

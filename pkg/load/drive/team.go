@@ -9,17 +9,18 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/truth"
 )
 
-// Team ties together the processes that carry out one plan. Each does its share; the members of a group may be
-// anywhere. All count time from one moment, on clocks that agree as well as was found out.
+// Team connects the processes that carry out one plan. Each process does its share; the members of a group may be in
+// different processes. All count time from the same moment, as well as their clocks could be compared.
 type Team struct {
 	Share scenario.Share
 	Run   truth.Run // the same for all
 	Rooms []string  // ids of the chats, in chat journeys, the same for all; the first process opens them
 
-	// Meet returns when all processes have come to the point: a moment that is the same for all, on this process's clock.
+	// Meet waits until all processes have reached the point, and returns a moment that is the same for all, on this process's
+	// clock.
 	Meet func(ctx context.Context, point Point) (time.Time, error)
-	// Exchange gives away what this process sent, and gives take what each of the others did, with the bound of what
-	// clocks may differ. Of a process that is gone, nothing comes.
+	// Exchange tells the other processes what this one has sent, and calls take with what each of the others has sent and by how
+	// much its clock may differ. Processes that are gone are left out.
 	Exchange func(ctx context.Context, sent []byte, take func(sent []byte, apart time.Duration) error) error
 }
 
@@ -36,8 +37,8 @@ const (
 // Points lists the points in order.
 var Points = []Point{Begin, Ready, Settled}
 
-// begin starts the clock, the same one for all processes.
-func (r *run) begin(ctx context.Context) error {
+// startClock sets the moment from which time is counted, the same for all processes.
+func (r *run) startClock(ctx context.Context) error {
 	r.epoch = time.Now()
 	if r.team == nil {
 		return nil
@@ -50,8 +51,8 @@ func (r *run) begin(ctx context.Context) error {
 	return nil
 }
 
-// meetReady waits until the load is to begin.
-func (m *meter) meetReady(ctx context.Context) error {
+// waitForStart waits until the load is to begin.
+func (m *meter) waitForStart(ctx context.Context) error {
 	m.from = m.now()
 	if m.team == nil {
 		return nil
@@ -62,20 +63,20 @@ func (m *meter) meetReady(ctx context.Context) error {
 	}
 	m.from = int64(at.Sub(m.epoch))
 	m.sleep(ctx, time.Until(at))
-	m.second(ctx) // else the wait would count as warm-up
+	m.recordSecond(ctx) // otherwise the wait would count as warm-up
 	return nil
 }
 
-// reunite keeps receiving until nobody has anything under way any more, and learns what the others have sent. Whoever is
-// stopped before its time has no account to give: the others would go on without it.
-func (m *meter) reunite(ctx context.Context) error {
+// exchangeSent keeps receiving until no process has anything under way, and then learns what the other processes have sent.
+// A process that is stopped early takes no part, since the others go on without it.
+func (m *meter) exchangeSent(ctx context.Context) error {
 	met := make(chan error, 1)
 	go func() {
 		_, err := m.team.Meet(ctx, Settled)
 		met <- err
 	}()
 	for len(met) == 0 && ctx.Err() == nil {
-		m.pass(ctx, "settle", time.Second, func() bool { return len(met) > 0 })
+		m.runPhase(ctx, "settle", time.Second, func() bool { return len(met) > 0 })
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("stopped before its time: %w", context.Cause(ctx))
@@ -83,7 +84,7 @@ func (m *meter) reunite(ctx context.Context) error {
 	if err := <-met; err != nil {
 		return fmt.Errorf("wait for the other processes to settle: %w", err)
 	}
-	m.settle(ctx) // for what the last of them has sent
+	m.waitUntilIdle(ctx) // for what the last of them has sent
 	take := func(sent []byte, apart time.Duration) error {
 		m.apart = max(m.apart, apart)
 		return m.log.Import(sent, apart)

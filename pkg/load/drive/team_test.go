@@ -15,8 +15,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/truth"
 )
 
-// crew is the processes of a team, all in this one.
-type crew struct {
+// testTeam stands for the processes of a team, all of them in this process.
+type testTeam struct {
 	of    int
 	skew  time.Duration // by which the clock of the last one is wrong
 	mute  bool          // the first one's account does not reach the others
@@ -33,7 +33,7 @@ type meeting struct {
 	done chan struct{}
 }
 
-func (c *crew) meet(ctx context.Context, p Point) (time.Time, error) {
+func (c *testTeam) meet(ctx context.Context, p Point) (time.Time, error) {
 	c.mu.Lock()
 	m := c.points[p]
 	if m == nil {
@@ -53,7 +53,7 @@ func (c *crew) meet(ctx context.Context, p Point) (time.Time, error) {
 	}
 }
 
-func (c *crew) team(index int) *Team {
+func (c *testTeam) team(index int) *Team {
 	return &Team{
 		Share: scenario.Share{Index: index, Of: c.of}, Run: truth.NewRun(7), Rooms: c.rooms,
 		Meet: func(ctx context.Context, p Point) (time.Time, error) {
@@ -83,7 +83,7 @@ func (c *crew) team(index int) *Team {
 }
 
 // drive runs a short scenario against s, shared by all processes, and returns what each found and the sum.
-func (c *crew) drive(t *testing.T, s *server, args ...string) (parts []*result.Result, sum *result.Result) {
+func (c *testTeam) drive(t *testing.T, s *server, args ...string) (parts []*result.Result, sum *result.Result) {
 	t.Helper()
 	c.points, c.sent = map[Point]*meeting{}, make([][]byte, c.of)
 	parts = make([]*result.Result, c.of)
@@ -105,7 +105,7 @@ func (c *crew) drive(t *testing.T, s *server, args ...string) (parts []*result.R
 func TestTeamDoesEverythingAtOnce(t *testing.T) {
 	for of := 2; of <= 3; of++ {
 		t.Run(fmt.Sprint(of), func(t *testing.T) {
-			parts, r := (&crew{of: of}).drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=60",
+			parts, r := (&testTeam{of: of}).drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=60",
 				"--rest-group-rate=30", "--rest-user-rate=30", "--churn-rate=30", "--event-rate=30", "--publish-sizes=64,3000", "--groups-count=1")
 			faultless(t, r)
 			if r.Totals["ready"] != 20 || r.Totals["planned"] != 20 || r.Totals["churned"] == 0 || r.Latency["connect"].Count != 20 || r.Latency["rest"] == nil {
@@ -126,7 +126,7 @@ func TestTeamDoesEverythingAtOnce(t *testing.T) {
 // TestTeamStorms cuts connections in all processes.
 func TestTeamStorms(t *testing.T) {
 	t.Parallel()
-	_, r := (&crew{of: 2}).drive(t, newServer(t), "--subprotocols=reliable", "--publish-rate=50", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1",
+	_, r := (&testTeam{of: 2}).drive(t, newServer(t), "--subprotocols=reliable", "--publish-rate=50", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1",
 		"--groups-count=1")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 || r.Totals["recoveries"] == 0 {
 		t.Errorf("got %+v and totals %v, want recoveries and no faults", r.Truth, r.Totals)
@@ -144,7 +144,7 @@ func TestFaultsAcrossATeam(t *testing.T) {
 				s := newServer(t)
 				s.to = "user-3" // in another process than user-4, which does the publishing
 				s.faultAt(50, tt.fault)
-				c := &crew{of: of}
+				c := &testTeam{of: of}
 				parts, r := c.drive(t, s, "--connections=4", "--groups-count=1", "--publish-outside=1", "--publish-rate=200", "--duration=3s", "--in-flight=0s")
 				if got := [3]int64{r.Truth.Lost, r.Truth.Doubled, r.Truth.Reordered}; got != tt.want || r.Truth.Stray != 0 || r.Truth.Due < 4*51 || len(r.Truth.Examples) != 1 {
 					t.Fatalf("got %v lost, doubled, reordered of %d, %d stray; %q; want %v", got, r.Truth.Due, r.Truth.Stray, r.Truth.Examples, tt.want)
@@ -164,7 +164,7 @@ func TestFaultsAcrossATeam(t *testing.T) {
 
 func TestClocksThatDisagreeAreTold(t *testing.T) {
 	t.Parallel()
-	parts, r := (&crew{of: 2, skew: time.Hour}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-rate=100")
+	parts, r := (&testTeam{of: 2, skew: time.Hour}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-rate=100")
 	if a, b := parts[0].Clocks, parts[1].Clocks; a.Across == 0 || b.Across == 0 || a.Early != a.Across || b.Early != 0 {
 		t.Errorf("got %+v and %+v, want that everything is early for the process whose clock is behind, and nothing for the other", a, b)
 	}
@@ -178,7 +178,7 @@ func TestClocksThatDisagreeAreTold(t *testing.T) {
 
 func TestGoneProcessLeavesThingsOpen(t *testing.T) {
 	t.Parallel()
-	parts, _ := (&crew{of: 2, mute: true}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-outside=1", "--publish-rate=100")
+	parts, _ := (&testTeam{of: 2, mute: true}).drive(t, newServer(t), "--connections=2", "--groups-count=1", "--publish-outside=1", "--publish-rate=100")
 	if got := parts[1].Truth; got.Unjudged == 0 || got.Unjudged != got.Delivered || got.Faults() != 0 || got.Due != 0 {
 		t.Errorf("got %+v, want that nothing is due or faulty and everything unjudged", got)
 	}
@@ -186,7 +186,7 @@ func TestGoneProcessLeavesThingsOpen(t *testing.T) {
 
 func TestTeamClosedLoop(t *testing.T) {
 	t.Parallel()
-	_, r := (&crew{of: 3}).drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=3s")
+	_, r := (&testTeam{of: 3}).drive(t, newServer(t), "--publish-window=8", "--publish-outside=2", "--groups-count=2", "--duration=3s")
 	faultless(t, r)
 	if r.Totals["sent"] <= 8 {
 		t.Errorf("sent %d, want more than the first window", r.Totals["sent"])
@@ -199,7 +199,7 @@ func TestSameSeedSendsTheSameInAnyTeam(t *testing.T) {
 	t.Parallel()
 	sent := func(of int) map[string][]string {
 		s := newServer(t)
-		_, r := (&crew{of: of}).drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=6", "--groups-count=4", "--groups-per-connection=2", "--duration=2s")
+		_, r := (&testTeam{of: of}).drive(t, s, "--publish-rate=200", "--publish-sizes=64,128,256", "--connections=6", "--groups-count=4", "--groups-per-connection=2", "--duration=2s")
 		faultless(t, r)
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -25,23 +25,23 @@ type coordinator struct {
 	build   string // of Chatr, which must be that of all workers
 	jobs    []job
 	clock   *clock
-	silence time.Duration // after which a worker is given up
-	note    func(string)
+	silence time.Duration   // after which a worker is given up
+	notify  func(string)    // tells the person who started the run
 	over    context.Context // ends with the run; its cause says why
 	end     context.CancelCauseFunc
 
-	mu      sync.Mutex // guards the following
-	joined  int
-	come    chan struct{} // closed when all have joined
-	points  map[drive.Point]*point
-	members []*member
+	mu        sync.Mutex // guards the following
+	joined    int
+	allJoined chan struct{} // closed when all have joined
+	points    map[drive.Point]*point
+	members   []*member
 }
 
 // point is where workers wait for each other.
 type point struct {
 	here []bool
-	at   int64         // when the last one came, or when to go on
-	done chan struct{} // closed when all are here who are not gone
+	at   int64         // when the last one reached it, or when to go on
+	done chan struct{} // closed when all workers that are not gone have reached it
 }
 
 // member is a worker, as the coordinator knows it.
@@ -50,31 +50,30 @@ type member struct {
 	done    chan struct{} // closed when it has reported, or is gone
 	silence *time.Timer   // from when it joined: gives it up, unless it gives a sign of life
 
-	sent  []byte        // its truth.Log's Export
-	told  chan struct{} // closed when it has given this, or is gone
-	clock estimate
+	sent      []byte        // the Export of its truth.Log
+	accounted chan struct{} // closed when sent is there, or the worker is gone
+	clock     estimate
 
 	result *result.Result
 }
 
-// Coordinate runs a scenario with n workers of the same build, who come to the listener, and returns the merged result.
-// One of them watches the targets, so these should be URLs. A worker that was lost under load is told in the result's
-// Workers.
-func Coordinate(ctx context.Context, build string, l net.Listener, s *scenario.Scenario, watch []string, n int, note func(string)) (*result.Result, error) {
-	c, err := newCoordinator(ctx, build, s, watch, n, note)
+// Coordinate runs a scenario with n workers of the same build, which connect to the listener, and returns the merged result.
+// One of them watches the targets, so these should be URLs. The result's Workers names each worker that was lost under load.
+func Coordinate(ctx context.Context, build string, l net.Listener, s *scenario.Scenario, watch []string, n int, notify func(string)) (*result.Result, error) {
+	c, err := newCoordinator(ctx, build, s, watch, n, notify)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return c.run(ctx, l, s)
 }
 
-func newCoordinator(ctx context.Context, build string, s *scenario.Scenario, watch []string, n int, note func(string)) (*coordinator, error) {
+func newCoordinator(ctx context.Context, build string, s *scenario.Scenario, watch []string, n int, notify func(string)) (*coordinator, error) {
 	if err := s.CheckWorkers(n); err != nil {
 		return nil, err
 	}
 	c := &coordinator{
-		build: build, jobs: make([]job, n), clock: newClock(), silence: silence, note: note,
-		come: make(chan struct{}), points: map[drive.Point]*point{}, members: make([]*member, n),
+		build: build, jobs: make([]job, n), clock: newClock(), silence: silence, notify: notify,
+		allJoined: make(chan struct{}), points: map[drive.Point]*point{}, members: make([]*member, n),
 	}
 	c.over, c.end = context.WithCancelCause(ctx)
 	common := job{Run: truth.NewRun(rand.Uint32()), Scenario: *s}
@@ -85,7 +84,7 @@ func newCoordinator(ctx context.Context, build string, s *scenario.Scenario, wat
 		c.jobs[i] = common
 		c.jobs[i].Share = scenario.Share{Index: i, Of: n}
 		c.members[i] = &member{
-			done: make(chan struct{}), told: make(chan struct{}),
+			done: make(chan struct{}), accounted: make(chan struct{}),
 			silence: time.AfterFunc(math.MaxInt64, func() { c.lose(i, fmt.Sprintf("it gave no sign of life for %v", c.silence)) }),
 		}
 	}
@@ -102,8 +101,8 @@ func (c *coordinator) handler() http.Handler {
 	mux.HandleFunc("GET /clock", c.read)
 	mux.HandleFunc("POST /alive", c.alive)
 	mux.HandleFunc("POST /meet", c.meet)
-	mux.HandleFunc("POST /sent", c.takeSent)
-	mux.HandleFunc("GET /sent", c.giveSent)
+	mux.HandleFunc("POST /sent", c.receiveSent)
+	mux.HandleFunc("GET /sent", c.serveSent)
 	mux.HandleFunc("POST /result", c.report)
 	return mux
 }
@@ -120,11 +119,11 @@ func (c *coordinator) run(ctx context.Context, l net.Listener, s *scenario.Scena
 		defer cancel()
 		_ = server.Shutdown(closing) // answers the last worker
 	}()
-	c.note(fmt.Sprintf("waiting at %s for %d workers", l.Addr(), len(c.jobs)))
-	if err := c.within(comeTime, c.come); err != nil {
+	c.notify(fmt.Sprintf("waiting at %s for %d workers", l.Addr(), len(c.jobs)))
+	if err := c.within(comeTime, c.allJoined); err != nil {
 		return nil, fmt.Errorf("wait for workers: %d of %d came: %w", c.here(), len(c.jobs), err)
 	}
-	c.note("all workers are here")
+	c.notify("all workers are here")
 	if err := c.ready(s.Ramp + finishTime); err != nil {
 		return nil, err
 	}
@@ -169,8 +168,8 @@ func (c *coordinator) ready(limit time.Duration) error {
 	return context.Cause(c.over)
 }
 
-// collect waits until every worker has reported or is gone. At the limit it gives up those that hold the others up, and
-// these have time to finish without them.
+// collect waits until every worker has reported or is gone. At the limit it gives up the workers that the others wait for, and
+// the others get time to finish without them.
 func (c *coordinator) collect(limit time.Duration) error {
 	for {
 		err := c.finished(limit)
@@ -200,8 +199,8 @@ func (c *coordinator) loseAwaited() {
 	}
 }
 
-// awaited lists the workers that are missing where the first of them is: at a meeting point, with its account of what it
-// sent, or with its result.
+// awaited lists the workers that are missing at the first step at which any is missing: a point where workers meet, the
+// account of what each has sent, or the results.
 func (c *coordinator) awaited() (all []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,7 +208,7 @@ func (c *coordinator) awaited() (all []int) {
 	for _, name := range drive.Points {
 		steps = append(steps, func(i int) bool { return c.points[name].here[i] })
 	}
-	steps = append(steps, func(i int) bool { return isClosed(c.members[i].told) }, func(int) bool { return false })
+	steps = append(steps, func(i int) bool { return isClosed(c.members[i].accounted) }, func(int) bool { return false })
 	for _, done := range steps {
 		for i, m := range c.members {
 			if !isClosed(m.done) && !done(i) {
@@ -223,7 +222,7 @@ func (c *coordinator) awaited() (all []int) {
 	return all
 }
 
-// merge adds up what was reported. The missing are told as such, and as errors: half of the load is not the load.
+// merge adds up what was reported. Missing workers are listed as such and counted as errors, since half of the load is not the load.
 func (c *coordinator) merge(s *scenario.Scenario) (*result.Result, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -253,7 +252,7 @@ func (c *coordinator) merge(s *scenario.Scenario) (*result.Result, error) {
 	return merged, nil
 }
 
-// lose gives a worker up, unless it has reported or the run is over. Before the load has begun this is the end of the run.
+// lose gives a worker up, unless it has reported or the run is over. Before the load has begun this ends the run.
 func (c *coordinator) lose(i int, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -267,13 +266,13 @@ func (c *coordinator) lose(i int, why string) {
 	}
 	m.fate = why
 	close(m.done)
-	if !isClosed(m.told) {
-		close(m.told)
+	if !isClosed(m.accounted) {
+		close(m.accounted)
 	}
 	for name, p := range c.points {
 		c.check(name, p)
 	}
-	c.note(fmt.Sprintf("worker %d is missing: %s", i+1, why))
+	c.notify(fmt.Sprintf("worker %d is missing: %s", i+1, why))
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -285,7 +284,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// check lets the workers go on when all are here. The caller holds mu.
+// check lets the workers go on when all have reached the point. The caller holds mu.
 func (c *coordinator) check(name drive.Point, p *point) {
 	for i, m := range c.members {
 		if !p.here[i] && m.fate == "" {
@@ -306,7 +305,7 @@ func (c *coordinator) check(name drive.Point, p *point) {
 func (c *coordinator) join(w http.ResponseWriter, r *http.Request) {
 	if build := r.URL.Query().Get("build"); build != c.build {
 		problem := fmt.Sprintf("the worker is chatr %q and the coordinator chatr %q; all must be of one build", build, c.build)
-		c.note("refused a worker: " + problem)
+		c.notify("refused a worker: " + problem)
 		http.Error(w, problem, http.StatusConflict)
 		return
 	}
@@ -320,13 +319,13 @@ func (c *coordinator) join(w http.ResponseWriter, r *http.Request) {
 	c.joined++
 	c.members[i].silence.Reset(c.silence)
 	if c.joined == len(c.jobs) {
-		close(c.come)
+		close(c.allJoined)
 	}
 	c.mu.Unlock()
 	reply(w, c.jobs[i]) // a worker that is gone gives no sign of life
 }
 
-// reply answers with JSON; whoever asked may be gone.
+// reply answers with JSON; the worker may be gone.
 func reply(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }
 
 // read tells the time.
@@ -334,7 +333,7 @@ func (c *coordinator) read(w http.ResponseWriter, _ *http.Request) {
 	reply(w, reading{c.clock.now(), c.clock.boot})
 }
 
-// alive takes a worker's signs of life for as long as it lives, and answers when the run or the worker's part in it is over.
+// alive reads a worker's signs of life for as long as it lives, and answers when the run or the worker's part in it is over.
 func (c *coordinator) alive(w http.ResponseWriter, r *http.Request) {
 	i, ok := c.index(w, r)
 	if !ok {
@@ -368,12 +367,12 @@ func (c *coordinator) alive(w http.ResponseWriter, r *http.Request) {
 	}
 	close(heard)
 	interrupting.Wait()
-	c.lose(i, why) // which says nothing new when that was the interruption
-	c.gone(w, i)
+	c.lose(i, why) // without effect when the run is over
+	c.refuse(w, i)
 }
 
-// gone answers a worker that is no longer wanted.
-func (c *coordinator) gone(w http.ResponseWriter, i int) {
+// refuse answers a worker that has been given up, or whose run is over, with the reason.
+func (c *coordinator) refuse(w http.ResponseWriter, i int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	why := c.members[i].fate
@@ -405,15 +404,15 @@ func (c *coordinator) meet(w http.ResponseWriter, r *http.Request) {
 		defer c.mu.Unlock()
 		reply(w, moment{p.at})
 	case <-c.over.Done():
-		c.gone(w, i)
+		c.refuse(w, i)
 	case <-c.members[i].done:
-		c.gone(w, i)
+		c.refuse(w, i)
 	case <-r.Context().Done():
 	}
 }
 
-// takeSent takes what a worker has sent, and what it knows of its clock.
-func (c *coordinator) takeSent(w http.ResponseWriter, r *http.Request) {
+// receiveSent stores the account of what a worker has sent, and how its clock differs.
+func (c *coordinator) receiveSent(w http.ResponseWriter, r *http.Request) {
 	i, ok := c.index(w, r)
 	if !ok {
 		return
@@ -428,29 +427,29 @@ func (c *coordinator) takeSent(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[i]
-	if isClosed(m.told) {
-		http.Error(w, "this worker has told already, or was given up: "+m.fate, http.StatusConflict)
+	if isClosed(m.accounted) {
+		http.Error(w, "this worker has given its account already, or was given up: "+m.fate, http.StatusConflict)
 		return
 	}
 	m.sent, m.clock = body, estimate{offset, apart}
-	close(m.told)
+	close(m.accounted)
 	w.WriteHeader(http.StatusNoContent)
 }
 
 // apartHeader says by how much a worker's clock may differ from what it believes.
 const apartHeader = "Clock-Apart"
 
-// giveSent answers with what a worker has sent, as soon as it has told.
-func (c *coordinator) giveSent(w http.ResponseWriter, r *http.Request) {
+// serveSent answers with the account of what a worker has sent, as soon as there is one.
+func (c *coordinator) serveSent(w http.ResponseWriter, r *http.Request) {
 	i, ok := c.index(w, r)
 	if !ok {
 		return
 	}
 	m := c.members[i]
 	select {
-	case <-m.told:
+	case <-m.accounted:
 	case <-c.over.Done():
-		c.gone(w, i)
+		c.refuse(w, i)
 		return
 	case <-r.Context().Done():
 		return
@@ -463,7 +462,7 @@ func (c *coordinator) giveSent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set(apartHeader, apart.String())
-	_, _ = w.Write(sent) // a worker that is gone is missed later
+	_, _ = w.Write(sent) // a worker that is gone is noticed elsewhere
 }
 
 // report takes a worker's result, or why it has none.

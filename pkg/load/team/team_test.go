@@ -283,7 +283,7 @@ func TestOnlyWhoHoldsTheOthersUpIsGivenUp(t *testing.T) {
 		waiting func(c *coordinator, i int) bool // whether another worker has come as far as it can
 	}{
 		{"before it settles", func(*worker) error { return nil }, func(c *coordinator, i int) bool { return c.points[drive.Settled].here[i] }},
-		{"before it tells", settle, func(c *coordinator, i int) bool { return isClosed(c.members[i].told) }},
+		{"before it tells", settle, func(c *coordinator, i int) bool { return isClosed(c.members[i].accounted) }},
 		{"before it reports", func(w *worker) error { return errors.Join(settle(w), exchange(w)) }, func(c *coordinator, i int) bool { return isClosed(c.members[i].done) }},
 	}
 	for _, tt := range tests {

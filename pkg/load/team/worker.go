@@ -35,7 +35,7 @@ var ErrNoKey = errors.New("the scenario's clients need tokens, and this worker h
 func Work(ctx context.Context, build, coordinator string, o drive.Options) (*result.Result, error) {
 	w := &worker{coordinator: coordinator, clock: newClock()}
 	join := coordinator + "/join?" + url.Values{"build": {build}}.Encode()
-	if err := patiently(ctx, func() error { return call(ctx, http.MethodPost, join, nil, &w.job) }); err != nil {
+	if err := untilReachable(ctx, func() error { return call(ctx, http.MethodPost, join, nil, &w.job) }); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	wanted, cancel := context.WithCancelCause(ctx)
@@ -131,7 +131,7 @@ func (w *worker) meet(ctx context.Context, p drive.Point) (time.Time, error) {
 	return w.clock.when(m.At - int64(w.estimate.offset)), nil
 }
 
-// exchange gives away what was sent, and takes what the others did.
+// exchange tells the coordinator what this worker has sent, and gets what the other workers have sent.
 func (w *worker) exchange(ctx context.Context, sent []byte, take func([]byte, time.Duration) error) error {
 	later, err := w.clock.compare(ctx, w.ask)
 	if err != nil {
@@ -188,12 +188,12 @@ func (w *worker) url(path string, query ...string) string {
 	return w.coordinator + "/" + path + "?" + values.Encode()
 }
 
-// patiently tries as long as nobody answers, until comeTime is over.
-func patiently(ctx context.Context, try func() error) error {
+// untilReachable tries as long as nobody answers, until comeTime is over.
+func untilReachable(ctx context.Context, try func() error) error {
 	for end := time.Now().Add(comeTime); ; {
 		err := try()
 		var op *net.OpError
-		if !errors.As(err, &op) || op.Op != "dial" || time.Now().After(end) { // else it may have been done
+		if !errors.As(err, &op) || op.Op != "dial" || time.Now().After(end) { // otherwise the call may have been done
 			return err
 		}
 		if backoff.Sleep(ctx, retryPeriod) != nil {
@@ -202,7 +202,7 @@ func patiently(ctx context.Context, try func() error) error {
 	}
 }
 
-// direct uses no proxy, whatever the environment says: it would hold back signs of life.
+// direct uses no proxy, whatever the environment says: a proxy would hold signs of life back.
 var direct = func() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil
@@ -242,7 +242,7 @@ func read(answer *http.Response, into any) error {
 	return nil
 }
 
-// refused is the error that an answer stands for, nil for none.
+// refused returns the error that an answer stands for, nil for a success.
 func refused(answer *http.Response) error {
 	if answer.StatusCode/100 == 2 {
 		return nil
