@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"flag"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/config"
@@ -35,5 +38,46 @@ func TestDocsConfiguration(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s does not say what the settings say; run make docs", file)
+	}
+}
+
+// TestDocsSchema keeps docs/settings.schema.json what chatr settings --schema prints: for editors, and for the schema of the
+// chart's values, which is made from it.
+func TestDocsSchema(t *testing.T) {
+	var want bytes.Buffer
+	if err := runSettings(t.Context(), []string{"--schema"}, &want); err != nil {
+		t.Fatal(err)
+	}
+	const file = "../../docs/settings.schema.json"
+	if *update {
+		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("%s does not say what the settings say; run make docs", file)
+	}
+}
+
+// TestSettingsOfTheChart: what the chart writes is what the program reads. The file is what the chart makes of as many values as
+// possible.
+func TestSettingsOfTheChart(t *testing.T) {
+	files, err := filepath.Glob("../../tests/chart/testdata/*settings.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("got %v (%v), want settings files of the chart", files, err)
+	}
+	for _, file := range append(files, "../../deploy/compose/chatr.yaml") {
+		s, _, err := load("events", []string{"--config", file, "--access-key", strings.Repeat("k", minKey)}, io.Discard)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if _, err := newTenants(s, fileTenants); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }

@@ -23,6 +23,9 @@ func TestDocumentedExamplesAreRight(t *testing.T) {
 	}
 	examples := 0
 	for _, file := range append(files, "../../README.md") {
+		if filepath.Base(file) == "deploying.md" { // values of the chart, whose tests render them
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
