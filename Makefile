@@ -4,7 +4,7 @@
 # make lint test     what CI runs; what both would do is done once
 # make test-busy     the same tests on a machine whose cores are all busy, ROUNDS (3) times, and then those of packages
 #                    that deal in time (PACKAGES) COUNT (50) times; a check before something is called done, takes hours
-# make up, make down   docker compose with keys made in .env; stop it (data stays)
+# make up, make down   docker compose with keys made in .env, or a new image on what runs, one gateway at a time; stop it (data stays)
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make test-cluster  the same on the chart; needs a Kubernetes cluster, kubectl and Helm (see scripts/test-cluster)
 # make test-rollout  helm upgrade from an older version and back, under load (see scripts/test-rollout)
@@ -42,7 +42,7 @@ run: build
 	bin/chatr standalone $(ARGS)
 
 up: .env
-	VERSION=$(VERSION) docker compose up --build --detach --wait --wait-timeout 180
+	VERSION=$(VERSION) scripts/compose-up
 	@echo "Chatr is at http://localhost:8080"
 
 down:
@@ -98,6 +98,7 @@ lint: web/node_modules/.package-lock.json
 
 docs:
 	go test ./cmd/chatr -run Docs -update
+	cd tests/chart && go test -update .
 
 compatibility:
 	go run ./tests/compatibility -update
