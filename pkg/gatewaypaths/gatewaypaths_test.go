@@ -62,17 +62,16 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// TestIngress compares the lists in the chart's template; what they become is for the chart's own tests.
-func TestIngress(t *testing.T) {
-	template := read(t, "deploy/helm/templates/ingress.yaml")
-	lists := regexp.MustCompile(`(?s)range \$path := list ([^}]*)\}\}.*?pathType: (\w+)`).FindAllStringSubmatch(template, -1)
+// TestChart compares the lists in the chart's helpers; what the Ingress and the HTTPRoute make of them is for the chart's own tests.
+func TestChart(t *testing.T) {
+	lists := regexp.MustCompile(`(?m)^(Prefix|Exact): \[(.*)\]$`).FindAllStringSubmatch(read(t, "deploy/helm/templates/_helpers.tpl"), -1)
 	for kind, want := range map[string][]string{"Prefix": Trees, "Exact": Single} {
-		i := slices.IndexFunc(lists, func(l []string) bool { return l[2] == kind })
+		i := slices.IndexFunc(lists, func(l []string) bool { return l[1] == kind })
 		if i < 0 {
 			t.Errorf("there is no list of paths of type %s", kind)
 			continue
 		}
-		if got := quoted(lists[i][1], `"`); !slices.Equal(got, want) {
+		if got := strings.Split(lists[i][2], ", "); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", kind, got, want)
 		}
 	}

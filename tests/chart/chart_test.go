@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,12 +19,16 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -78,31 +83,46 @@ func objects(t *testing.T, values map[string]any) []runtime.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	decode := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	var list []runtime.Object
 	for _, name := range sortedKeys(files) {
-		if !strings.HasSuffix(name, ".yaml") {
-			continue
-		}
-		for _, doc := range strings.Split(files[name], "\n---\n") {
-			if strings.TrimSpace(doc) == "" {
-				continue
-			}
-			o, _, err := decode.Decode([]byte(doc), nil, nil)
-			if err != nil {
-				t.Fatalf("%s: %v\n%s", name, err, doc)
-			}
-			list = append(list, o)
+		if strings.HasSuffix(name, ".yaml") {
+			list = append(list, decode(t, name, files[name])...)
 		}
 	}
 	return list
 }
+
+// decode reads documents into Kubernetes' types, refusing unknown and doubled fields.
+func decode(t *testing.T, name, text string) (list []runtime.Object) {
+	t.Helper()
+	for doc := range strings.SplitSeq("\n"+text, "\n---\n") {
+		if meaningless.ReplaceAllString(doc, "") == "" {
+			continue
+		}
+		o, _, err := strictly.Decode([]byte(doc), nil, nil)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, doc)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+// meaningless are comments and white space.
+var meaningless = regexp.MustCompile(`(?m)^\s*#.*$|\s+`)
+
+var strictly = func() runtime.Decoder {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
+		autoscalingv2.AddToScheme, monitoringv1.AddToScheme, gatewayv1.Install,
+	} {
+		if err := add(scheme); err != nil {
+			panic(err)
+		}
+	}
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+}()
 
 func sortedKeys(m map[string]string) []string {
 	var keys []string
@@ -134,14 +154,16 @@ func podSpecs(list []runtime.Object) map[string]corev1.PodSpec {
 		case *appsv1.StatefulSet:
 			specs[o.Name] = o.Spec.Template.Spec
 		case *batchv1.Job:
-			specs[o.Name] = o.Spec.Template.Spec
+			specs[o.Name[:strings.LastIndex(o.Name, "-")]] = o.Spec.Template.Spec // without what stands for its content
+		case *corev1.Pod:
+			specs[o.Name] = o.Spec
 		}
 	}
 	return specs
 }
 
 func TestGolden(t *testing.T) {
-	for name, values := range map[string]map[string]any{"trial": trial(), "external": external()} {
+	for name, values := range map[string]map[string]any{"trial": trial(), "external": external(), "documented": valuesOf(t, documented(t))} {
 		files, err := render(t, values)
 		if err != nil {
 			t.Fatal(err)
@@ -153,19 +175,29 @@ func TestGolden(t *testing.T) {
 				got.WriteString("# " + f + "\n" + strings.TrimSpace(files[f]) + "\n")
 			}
 		}
-		golden := filepath.Join("testdata", name+".golden")
-		if *update {
-			if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
+		if name != "documented" {
+			expectGolden(t, name+".golden", got.Bytes())
 		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
+		// Package main of the program reads these, too.
+		expectGolden(t, name+"-settings.yaml", []byte(named[*corev1.Secret](t, objects(t, values), "chatr-settings").StringData["chatr.yaml"]))
+	}
+}
+
+// expectGolden holds got against a file of testdata.
+func expectGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	golden := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got.Bytes(), want) {
-			t.Errorf("%s has changed; look at the difference, then run go test -update", golden)
-		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s has changed; look at the difference, then run go test -update", golden)
 	}
 }
 
@@ -363,7 +395,14 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"odd duration":     {"gateway": map[string]any{"drainTime": "soon"}},
 		"no Postgres":      {"postgres": map[string]any{"trial": map[string]any{"enabled": false}}},
 		"unknown event":    {"hubs": []any{map[string]any{"name": "h", "handlers": []any{map[string]any{"url": "http://a", "systemEvents": []any{"join"}}}}}},
-		"drain twice":      {"settings": map[string]any{"gateway": map[string]any{"drainTime": "1m"}}},
+		"unknown setting":  {"settings": map[string]any{"gateway": map[string]any{"drainTme": "1m"}}},
+		"tenants twice":    {"settings": map[string]any{"tenants": []any{}}},
+		"unknown deep":     {"pods": map[string]any{"tolerations": []any{map[string]any{"key": "a", "effects": "NoSchedule"}}}},
+		"unknown resource": {"gateway": map[string]any{"resources": map[string]any{"request": map[string]any{}}}},
+		"two Postgres":     {"postgres": map[string]any{"existingSecret": "mine", "trial": map[string]any{"enabled": true}}},
+		"no such tenant":   {"settings": map[string]any{"chat": map[string]any{"tenant": "acme"}}},
+		"two authorities":  {"privateCA": map[string]any{"existingSecret": "a", "existingConfigMap": "b"}},
+		"route to nowhere": {"httpRoute": map[string]any{"enabled": true}},
 		"URL with a path":  {"chat": map[string]any{"publicUrl": "https://chat.example.com/chat"}},
 		"tenant, no hosts": {"tenants": []any{map[string]any{"name": "acme"}}},
 	} {

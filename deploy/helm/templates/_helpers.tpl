@@ -15,31 +15,123 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
+{{/* An image's name with global.imageRegistry in place of the registry that it names, or before it when it names none. */}}
+{{- define "chatr.fromRegistry" -}}
+{{- $registry := .root.Values.global.imageRegistry -}}
+{{- $first := first (splitList "/" .name) -}}
+{{- if not $registry }}{{ .name }}
+{{- else if and (contains "/" .name) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) }}{{ $registry }}{{ trimPrefix $first .name }}
+{{- else }}{{ $registry }}/{{ .name }}
+{{- end }}
+{{- end }}
+
 {{- define "chatr.image" -}}
-{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- $name := include "chatr.fromRegistry" (dict "root" . "name" .Values.image.repository) -}}
+{{- if .Values.image.digest }}{{ $name }}@{{ .Values.image.digest }}{{ else }}{{ $name }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "chatr.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (include "chatr.fullname" .) }}
 {{- end }}
 
-{{/* What the "restricted" Pod Security Standard asks for, and a root file system that nobody can write to. */}}
-{{- define "chatr.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ .uid }}
-runAsGroup: {{ .uid }}
-fsGroup: {{ .uid }}
-seccompProfile: {type: RuntimeDefault}
+{{/* Writes what is in over into base: mappings are merged, all else is replaced, and null takes away. (mergeOverwrite would
+     pass over false, 0 and "".) */}}
+{{- define "chatr.mergeInto" -}}
+{{- $base := .base -}}
+{{- range $key, $value := .over -}}
+{{- if and (kindIs "map" $value) (kindIs "map" (get $base $key)) -}}
+{{- include "chatr.mergeInto" (dict "base" (get $base $key) "over" $value) -}}
+{{- else if kindIs "invalid" $value -}}
+{{- $_ := unset $base $key -}}
+{{- else -}}
+{{- $_ := set $base $key $value -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
-{{- define "chatr.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{/* Gives values of the first version of the chart, which helm upgrade --reuse-values hands on with that version's defaults,
+     the defaults of what they do not know. First in every template that uses values. */}}
+{{- define "chatr.complete" -}}
+{{- if not (hasKey .Values "pods") -}}
+{{- $all := .Files.Get "defaults.json" | fromJson -}}{{/* what values.yaml says, which templates cannot read */}}
+{{- include "chatr.mergeInto" (dict "base" $all "over" .Values) -}}
+{{- range $key, $value := $all }}{{ $_ := set $.Values $key $value }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* What holds for a component's pods, as YAML: the values under pods, with the component's own over them. */}}
+{{- define "chatr.pod" -}}
+{{- $pod := deepCopy .root.Values.pods -}}
+{{- if has .component (list "migrate" "postgres" "redis") }}{{ $_ := unset $pod "topologySpreadConstraints" }}{{ end -}}
+{{- $own := dict -}}
+{{- range $key := list "podLabels" "podAnnotations" "priorityClassName" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints"
+  "hostAliases" "dnsPolicy" "dnsConfig" "podSecurityContext" "containerSecurityContext" "extraEnv" "extraEnvFrom" "extraVolumes"
+  "extraVolumeMounts" "initContainers" -}}
+{{- if hasKey $.values $key }}{{ $_ := set $own $key (get $.values $key) }}{{ end -}}
+{{- end -}}
+{{- $security := $pod.podSecurityContext -}}
+{{- if .values.runAsUser -}}{{/* of the trial stores, whose images have users of their own */}}
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- if hasKey $security $key }}{{ $_ := set $security $key $.values.runAsUser }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- include "chatr.mergeInto" (dict "base" $pod "over" $own) -}}
+{{ toYaml $pod }}
+{{- end }}
+
+{{/* The labels and annotations of a component's pods. */}}
+{{- define "chatr.podMetadata" -}}
+labels:
+  {{- include "chatr.labels" . | nindent 2 }}
+  {{- with .pod.podLabels }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- $annotations := .annotations | default dict | deepCopy }}
+{{- include "chatr.mergeInto" (dict "base" $annotations "over" (.pod.podAnnotations | default dict)) }}
+{{- with $annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The part of a pod's specification that all pods have, before their containers and volumes. */}}
+{{- define "chatr.podSpec" -}}
+{{- if has .component (list "postgres" "redis") }}
+automountServiceAccountToken: false
+{{- else }}
+serviceAccountName: {{ include "chatr.serviceAccount" .root }}
+automountServiceAccountToken: {{ .root.Values.serviceAccount.automountToken }}
+{{- end }}
+# Service names as environment variables would only be noise beside CHATR_… settings.
+enableServiceLinks: false
+{{- with concat (.root.Values.global.imagePullSecrets | default list) .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext: {{- toYaml .pod.podSecurityContext | nindent 2 }}
+{{- range $key := list "priorityClassName" "dnsPolicy" }}
+{{- with get $.pod $key }}
+{{ $key }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+{{- with get $.pod $key }}
+{{ $key }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .pod.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  {{- $constraint := deepCopy . }}
+  {{- if not .labelSelector }}
+  {{- $_ := set $constraint "labelSelector" (dict "matchLabels" (include "chatr.selector" $ | fromYaml)) }}
+  {{- if not .matchLabelKeys }}{{/* do not count the pods that an upgrade is replacing */}}
+  {{- $_ := set $constraint "matchLabelKeys" (list "pod-template-hash") }}
+  {{- end }}
+  {{- end }}
+  - {{ toYaml $constraint | nindent 4 | trim }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* The secrets a component needs and no others, as files: they do not show in the pod's specification or environment. */}}
-{{- define "chatr.secretVolume" -}}
+{{- define "chatr.volumes" -}}
 {{- $uses := index (dict
   "gateway" (list "access" "redis")
   "events" (list "access" "postgres" "redis")
@@ -68,6 +160,39 @@ capabilities: {drop: [ALL]}
           name: {{ include "chatr.redisSecret" .root }}
           items: [{key: {{ include "chatr.redisSecretKey" .root }}, path: redis-url}]
       {{- end }}
+{{- $ca := .root.Values.privateCA }}
+{{- if and $ca.existingSecret $ca.existingConfigMap }}{{ fail "privateCA: set existingSecret or existingConfigMap, not both" }}{{ end }}
+{{- if $ca.existingSecret }}
+- name: private-ca
+  secret: {secretName: {{ $ca.existingSecret }}, items: [{key: {{ $ca.key }}, path: ca.crt}]}
+{{- else if $ca.existingConfigMap }}
+- name: private-ca
+  configMap: {name: {{ $ca.existingConfigMap }}, items: [{key: {{ $ca.key }}, path: ca.crt}]}
+{{- end }}
+{{- with .pod.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "chatr.mounts" -}}
+- {name: secrets, mountPath: /etc/chatr/secrets, readOnly: true}
+{{- if or .root.Values.privateCA.existingSecret .root.Values.privateCA.existingConfigMap }}
+- {name: private-ca, mountPath: /etc/chatr/ca, readOnly: true}
+{{- end }}
+{{- with .pod.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Environment that all of our programs have, after their own. */}}
+{{- define "chatr.env" -}}
+{{- if or .root.Values.privateCA.existingSecret .root.Values.privateCA.existingConfigMap }}
+# Authorities beside the public ones, which are in a file of the image that is read whatever this says.
+- {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/chatr/ca"}
+{{- end }}
+{{- with .pod.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "chatr.keysSecret" -}}
@@ -92,16 +217,30 @@ capabilities: {drop: [ALL]}
 {{- if .given }}{{ .given | b64enc }}{{ else if and $old (hasKey $old.data .key) }}{{ index $old.data .key }}{{ else }}{{ randAlphaNum 64 | b64enc }}{{ end }}
 {{- end }}
 
-{{/* One of the three services: Deployment, Service and PodDisruptionBudget. */}}
+{{/* Changes with what pods read once, when they start, out of Secrets that the chart makes. */}}
+{{- define "chatr.secretsChecksum" -}}
+{{ list .Values.keys .Values.postgres.url .Values.redis.url | toJson | sha256sum }}
+{{- end }}
+
+{{/* One of the three services: Deployment, Service, and as far as wanted autoscaler and PodDisruptionBudget. */}}
 {{- define "chatr.service" -}}
 {{- $name := printf "%s-%s" (include "chatr.fullname" .root) .component -}}
+{{- $pod := include "chatr.pod" . | fromYaml -}}
+{{- $ctx := merge (dict "pod" $pod) . -}}
+{{- $scaled := .values.autoscaling.enabled -}}
+{{- $fixed := and (not $scaled) (not (kindIs "invalid" .values.replicas)) -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ $name }}
   labels: {{- include "chatr.labels" . | nindent 4 }}
 spec:
+  {{- if $fixed }}
   replicas: {{ .values.replicas }}
+  {{- end }}
+  {{- with .values.progressDeadlineSeconds }}
+  progressDeadlineSeconds: {{ . }}
+  {{- end }}
   selector:
     matchLabels: {{- include "chatr.selector" . | nindent 6 }}
   strategy:
@@ -110,30 +249,21 @@ spec:
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
   template:
     metadata:
-      labels: {{- include "chatr.labels" . | nindent 8 }}
-      annotations:
-        # Tenants, hubs and access keys are reloaded while running; other settings need new pods. So do addresses of stores,
-        # as far as they are values; after a change in a Secret of your own: kubectl rollout restart.
-        checksum/settings: {{ include "chatr.ownSettings" .root | sha256sum }}
-        checksum/secrets: {{ list .root.Values.keys .root.Values.postgres.url .root.Values.redis.url | toJson | sha256sum }}
-        {{- with .values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
+      # Tenants, hubs and access keys are reloaded while running; other settings need new pods. So do addresses of stores,
+      # as far as they are values; after a change in a Secret of your own: kubectl rollout restart.
+      {{- include "chatr.podMetadata" (merge (dict "annotations" (dict
+        "checksum/settings" (include "chatr.ownSettings" .root | sha256sum)
+        "checksum/secrets" (include "chatr.secretsChecksum" .root))) $ctx) | nindent 6 }}
     spec:
-      serviceAccountName: {{ include "chatr.serviceAccount" .root }}
-      automountServiceAccountToken: false
-      # Service names as environment variables would only be noise beside CHATR_… settings.
-      enableServiceLinks: false
-      {{- with .root.Values.imagePullSecrets }}
-      imagePullSecrets: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      securityContext: {{- include "chatr.podSecurity" (dict "uid" 65532) | nindent 8 }}
+      {{- include "chatr.podSpec" $ctx | trim | nindent 6 }}
       # Longer than preStop and draining together, or the kubelet would cut off those who are still leaving.
-      terminationGracePeriodSeconds: {{ .grace }}
+      terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds | default (add .values.preStopSeconds .leaving) }}
       containers:
         - name: {{ .component }}
           image: {{ include "chatr.image" .root }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           args: [{{ .component }}, --config, /etc/chatr/settings/chatr.yaml]
-          securityContext: {{- include "chatr.containerSecurity" . | nindent 12 }}
+          securityContext: {{- toYaml $pod.containerSecurityContext | nindent 12 }}
           ports:
             - {name: http, containerPort: 8080}
             - {name: ops, containerPort: 9090}
@@ -154,9 +284,13 @@ spec:
             - name: MEMORY_MIB
               valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}
             - {name: GOMEMLIMIT, value: $(MEMORY_MIB)000000}
+            {{- with include "chatr.env" $ctx | trim }}{{ . | nindent 12 }}{{ end }}
+          {{- with $pod.extraEnvFrom }}
+          envFrom: {{- toYaml . | nindent 12 }}
+          {{- end }}
           volumeMounts:
             - {name: settings, mountPath: /etc/chatr/settings, readOnly: true} # no subPath: those are never updated
-            - {name: secrets, mountPath: /etc/chatr/secrets, readOnly: true}
+            {{- include "chatr.mounts" $ctx | nindent 12 }}
           livenessProbe:
             # Says only that the process answers: a store that is away is a matter of readiness, not of a restart.
             httpGet: {path: /healthz, port: ops}
@@ -172,43 +306,46 @@ spec:
             httpGet: {path: /healthz, port: ops}
             periodSeconds: 1
             failureThreshold: 60
+          {{- with .values.preStopSeconds }}
           lifecycle:
             # Endpoints take a moment to disappear everywhere; until then this pod still takes new connections.
-            preStop: {sleep: {seconds: 3}}
+            preStop: {sleep: {seconds: {{ . }}}}
+          {{- end }}
           resources: {{- toYaml .values.resources | nindent 12 }}
       volumes:
         - name: settings
           secret:
             secretName: {{ include "chatr.fullname" .root }}-settings
-        {{- include "chatr.secretVolume" . | nindent 8 }}
-      # Spread over nodes, so that one node's end does not take all of a service along.
-      topologySpreadConstraints:
-        - maxSkew: 1
-          topologyKey: kubernetes.io/hostname
-          whenUnsatisfiable: ScheduleAnyway
-          labelSelector:
-            matchLabels: {{- include "chatr.selector" . | nindent 14 }}
-          matchLabelKeys: [pod-template-hash] # do not count the pods that an upgrade is replacing
-      {{- with .values.nodeSelector }}
-      nodeSelector: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.tolerations }}
-      tolerations: {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.affinity }}
-      affinity: {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- include "chatr.volumes" $ctx | nindent 8 }}
 ---
-apiVersion: v1
-kind: Service
+{{ include "chatr.serviceObject" (merge (dict "port" 8080 "portName" "http") .) }}
+{{- if $scaled }}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
 metadata:
   name: {{ $name }}
   labels: {{- include "chatr.labels" . | nindent 4 }}
 spec:
-  selector: {{- include "chatr.selector" . | nindent 4 }}
-  ports:
-    - {name: http, port: 8080, targetPort: http}
-{{- if gt (int .values.replicas) 1 }}
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ $name }}}
+  minReplicas: {{ .values.autoscaling.minReplicas }}
+  maxReplicas: {{ .values.autoscaling.maxReplicas }}
+  metrics:
+    {{- range $resource := list "cpu" "memory" }}
+    {{- with get $.values.autoscaling $resource }}
+    - type: Resource
+      resource: {name: {{ $resource }}, target: {type: Utilization, averageUtilization: {{ . }}}}
+    {{- end }}
+    {{- end }}
+    {{- with .values.autoscaling.metrics }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{- with .values.autoscaling.behavior }}
+  behavior: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- $least := 2 }}{{/* unknown where something else scales */}}
+{{- if $scaled }}{{ $least = int .values.autoscaling.minReplicas }}{{ else if $fixed }}{{ $least = int .values.replicas }}{{ end }}
+{{- $budget := .values.podDisruptionBudget }}
+{{- if and $budget.enabled (gt $least 1) }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -216,16 +353,66 @@ metadata:
   name: {{ $name }}
   labels: {{- include "chatr.labels" . | nindent 4 }}
 spec:
-  # One pod at a time, when nodes are drained for maintenance.
-  maxUnavailable: 1
+  {{- if not (kindIs "invalid" $budget.minAvailable) }}
+  minAvailable: {{ $budget.minAvailable }}
+  {{- else }}
+  maxUnavailable: {{ $budget.maxUnavailable }}
+  {{- end }}
+  unhealthyPodEvictionPolicy: {{ $budget.unhealthyPodEvictionPolicy }}
   selector:
     matchLabels: {{- include "chatr.selector" . | nindent 6 }}
 {{- end }}
 {{- end }}
 
-{{/* Seconds of a duration such as 20s or 2m. */}}
+{{/* The Service of a component. */}}
+{{- define "chatr.serviceObject" -}}
+{{- $service := .values.service -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "chatr.fullname" .root }}-{{ .component }}
+  labels:
+    {{- include "chatr.labels" . | nindent 4 }}
+    {{- with $service.labels }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{- with $service.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- range $key := list "type" "loadBalancerClass" "externalTrafficPolicy" }}
+  {{- with get $service $key }}
+  {{ $key }}: {{ . }}
+  {{- end }}
+  {{- end }}
+  {{- with $service.loadBalancerSourceRanges }}
+  loadBalancerSourceRanges: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  selector: {{- include "chatr.selector" . | nindent 4 }}
+  ports:
+    - name: {{ .portName }}
+      port: {{ .port }}
+      targetPort: {{ .portName }}
+      {{- with $service.appProtocol }}
+      appProtocol: {{ . }}
+      {{- end }}
+      {{- with $service.nodePort }}
+      nodePort: {{ . }}
+      {{- end }}
+{{- end }}
+
+{{/* Whole seconds of a duration such as 20s, 1m30s or 1.5h, rounded up. */}}
 {{- define "chatr.seconds" -}}
-{{- if hasSuffix "ms" . }}1{{ else if hasSuffix "m" . }}{{ mul 60 (trimSuffix "m" . | int) }}{{ else }}{{ trimSuffix "s" . | int }}{{ end }}
+{{- $seconds := 0.0 -}}
+{{- $units := dict "ns" 0.000000001 "us" 0.000001 "µs" 0.000001 "μs" 0.000001 "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 -}}
+{{- range regexFindAll "[0-9.]+[a-zµμ]+" (toString .) -1 -}}
+{{- $unit := regexFind "[a-zµμ]+" . -}}
+{{- $seconds = addf $seconds (mulf (trimSuffix $unit . | float64) (get $units $unit)) -}}
+{{- end -}}
+{{- ceil $seconds | int -}}
+{{- end }}
+
+{{/* How long gateways take to leave, wherever that is set. */}}
+{{- define "chatr.drainTime" -}}
+{{ dig "gateway" "drainTime" .Values.gateway.drainTime .Values.settings | default .Values.gateway.drainTime }}
 {{- end }}
 
 {{/* The settings file of all services: their own settings, then the tenants. */}}
@@ -239,24 +426,47 @@ spec:
   "log" (dict "level" .Values.log.level)
   "gateway" (dict "url" (printf "http://%s-gateway:8080" (include "chatr.fullname" .)) "drainTime" .Values.gateway.drainTime)
   "auth" (dict "guests" .Values.chat.guests "legacyGuests" .Values.chat.legacyGuests)
-  "chat" (dict "idleAfter" .Values.chat.idleAfter "publicUrl" .Values.chat.publicUrl "proxies" .Values.chat.proxies) -}}
-{{ mergeOverwrite $own (deepCopy .Values.settings) | toYaml }}
+  "chat" (dict "idleAfter" .Values.chat.idleAfter "publicUrl" .Values.chat.publicUrl "trustedProxies" .Values.chat.trustedProxies) -}}
+{{- if hasKey .Values.chat "proxies" }}{{ $_ := set $own.chat "trustedProxies" .Values.chat.proxies }}{{ end -}}
+{{- if hasKey (.Values.settings.chat | default dict) "proxies" }}{{ $_ := unset $own.chat "trustedProxies" }}{{ end -}}{{/* the old name of the same */}}
+{{- include "chatr.mergeInto" (dict "base" $own "over" (deepCopy .Values.settings)) -}}
+{{ toYaml $own }}
 {{- end }}
 
+{{/* The default tenant and those of the values. The hub of the chat is in the chat's tenant; a hub of that name among the
+     values says what is different about it. */}}
 {{- define "chatr.tenants" -}}
-tenants:
-  - name: default
-    hosts: ["*"]
-    limits: {{- toYaml .Values.limits | nindent 6 }}
-    hubs:
-      - name: chat
-        handlers:
-          - url: http://{{ include "chatr.fullname" . }}-events:8080/eventhandler/{event}
-            userEvents: "*"
-            systemEvents: [connect, connected, disconnected]
-        listeners: [history]
-        messagesPerSecond: 100
-        chat: http://{{ include "chatr.fullname" . }}-events:8080
-      {{- with .Values.hubs }}{{ toYaml . | nindent 6 }}{{ end }}
-  {{- with .Values.tenants }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- $chatTenant := dig "chat" "tenant" "default" .Values.settings | default "default" -}}
+{{- $chatHub := dig "chat" "hub" "chat" .Values.settings | default "chat" -}}
+{{- $events := printf "http://%s-events:8080" (include "chatr.fullname" .) -}}
+{{- $default := dict "name" "default" "hosts" (list "*") "limits" .Values.limits "hubs" .Values.hubs -}}
+{{- include "chatr.mergeInto" (dict "base" $default "over" (deepCopy .Values.defaultTenant)) -}}
+{{- $tenants := list -}}
+{{- $found := false -}}
+{{- range prepend .Values.tenants $default -}}
+{{- $tenant := deepCopy . -}}
+{{- if eq .name $chatTenant -}}
+{{- $found = true -}}
+{{- $hub := dict "name" $chatHub "listeners" (list "history") "messagesPerSecond" 100 "chat" $events "handlers" (list (dict
+  "url" (printf "%s/eventhandler/{event}" $events) "userEvents" "*" "systemEvents" (list "connect" "connected" "disconnected"))) -}}
+{{- $hubs := list -}}
+{{- range .hubs -}}
+{{- if eq (lower .name) (lower $chatHub) -}}
+{{- include "chatr.mergeInto" (dict "base" $hub "over" (deepCopy .)) -}}
+{{- else -}}
+{{- $hubs = append $hubs . -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $tenant "hubs" (prepend $hubs $hub) -}}
+{{- end -}}
+{{- $tenants = append $tenants $tenant -}}
+{{- end -}}
+{{- if not $found }}{{ fail (printf "settings.chat.tenant is %s, and there is no such tenant" $chatTenant) }}{{ end -}}
+{{ toYaml (dict "tenants" $tenants) }}
+{{- end }}
+
+{{/* What belongs to the gateways; everything else is the API service's. Lines of a kind, as Ingress has them, and a path. */}}
+{{- define "chatr.gatewayPaths" -}}
+Prefix: [/client, /clients, /ws, /api/hubs]
+Exact: [/api/health, /api/v1/health, /livetrace]
 {{- end }}
