@@ -3,32 +3,31 @@ package front
 import (
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/chatr-dev/chatr/pkg/tenant"
-	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 )
 
 // Admission counts who comes in, and says whether there is room for one more: of handshakes in all and a second, of a
 // tenant's handshakes, and of its connections. Its methods are safe for concurrent use.
 type Admission struct {
 	tenants    tenant.Source
-	handshakes int // how many may be under way at once
-	rate       int // how many may come a second
+	handshakes int           // how many may be under way at once
+	arrivals   *rate.Limiter // of handshakes
 
 	underWay atomic.Int64 // handshakes
 	begun    atomic.Int64 // handshakes, ever
 
-	mu          sync.Mutex // guards the following
-	arrivals    session.Throttle
+	mu          sync.Mutex     // guards the following
 	connections map[string]int // by tenant
 	connecting  map[string]int // handshakes under way by tenant
 }
 
 // NewAdmission returns an Admission with bounds of handshakes under way at once, and of those that begin in a second.
 // tenants say how many connections each may have.
-func NewAdmission(tenants tenant.Source, handshakes, rate int) *Admission {
-	return &Admission{tenants: tenants, handshakes: handshakes, rate: rate, connections: map[string]int{}, connecting: map[string]int{}}
+func NewAdmission(tenants tenant.Source, handshakes, perSecond int) *Admission {
+	return &Admission{tenants: tenants, handshakes: handshakes, arrivals: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: map[string]int{}, connecting: map[string]int{}}
 }
 
 // beginHandshake counts a handshake and reports whether there is room for it. endHandshake is called in any case.
@@ -37,9 +36,7 @@ func (a *Admission) beginHandshake() bool {
 	if a.underWay.Add(1) > int64(a.handshakes) {
 		return false
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.arrivals.Try(a.rate, time.Now())
+	return a.arrivals.Allow()
 }
 
 // endHandshake counts a handshake out.

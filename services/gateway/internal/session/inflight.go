@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // How much of one connection may be on its way to the bus before its reader waits.
@@ -108,37 +110,22 @@ func (f *inFlight) awaitNone(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Throttle bounds a rate: a limit's worth may come at once, then as many a second.
-type Throttle struct {
-	allowance float64
-	last      time.Time
+// throttle bounds how many messages of a connection come a second: a limit's worth may come at once, then as many a
+// second. The zero value has no limit yet.
+type throttle struct {
+	bucket    *rate.Limiter // nil: nothing has been limited
+	perSecond int           // of bucket
 }
 
-// Wait returns when the next one may come.
-func (t *Throttle) Wait(perSecond int) {
-	t.refill(perSecond, time.Now())
-	t.allowance--
-	if t.allowance < 0 {
-		time.Sleep(time.Duration(-t.allowance / float64(perSecond) * float64(time.Second)))
+// wait returns when the next message may come.
+func (t *throttle) wait(perSecond int) {
+	switch {
+	case t.bucket == nil:
+		t.bucket = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	case t.perSecond != perSecond: // the settings have changed
+		t.bucket.SetLimit(rate.Limit(perSecond))
+		t.bucket.SetBurst(perSecond)
 	}
-}
-
-// Try reports whether the next one may come now.
-func (t *Throttle) Try(perSecond int, now time.Time) bool {
-	t.refill(perSecond, now)
-	if t.allowance < 1 {
-		return false
-	}
-	t.allowance--
-	return true
-}
-
-func (t *Throttle) refill(perSecond int, now time.Time) {
-	rate := float64(perSecond)
-	if t.last.IsZero() {
-		t.allowance = rate
-	} else {
-		t.allowance = min(rate, t.allowance+now.Sub(t.last).Seconds()*rate)
-	}
-	t.last = now
+	t.perSecond = perSecond
+	time.Sleep(t.bucket.Reserve().Delay())
 }

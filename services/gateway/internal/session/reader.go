@@ -22,7 +22,7 @@ type reader struct {
 	req      protocol.Request
 	settings settings
 	address  node.Address // of the group that was sent to last
-	throttle Throttle
+	throttle throttle
 
 	asked   chan struct{} // closed when all that was asked of the application has been answered; nil: nothing was
 	busy    chan struct{} // the same of the last event; nil: it has been answered
@@ -63,7 +63,7 @@ func (r *reader) run() {
 func (r *reader) limitRate() {
 	r.renewSettings()
 	if limit := r.settings.rate; limit > 0 {
-		r.blocked(func() { r.throttle.Wait(limit) })
+		r.blocked(func() { r.throttle.wait(limit) })
 	}
 }
 
