@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The collector runs when as much garbage has come together as there is in use, which on a small heap is every few
+// The collector runs when there is as much garbage as there is memory in use, which on a small heap is every few
 // milliseconds: up to a fifth of what a delivery costs. So the garbage may grow to garbageRoom at least, but not
 // beyond mostPercent of what is in use (docs/performance.md).
 const (
@@ -17,7 +17,7 @@ const (
 	mostPercent  = 400
 )
 
-// paceCollector adapts the collector to the size of the heap until ctx ends. Who sets GOGC has decided it.
+// paceCollector adapts the collector to the size of the heap until ctx ends. If GOGC is set, it does nothing.
 func paceCollector(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil

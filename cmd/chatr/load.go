@@ -105,8 +105,8 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(incomplete(r), judge(r, thresholds))
 }
 
-// incomplete is the error of a result in which workers are missing: whatever the conditions, half of the load is not the
-// load.
+// incomplete returns the error of a result in which workers are missing, whatever the conditions are: what was measured is
+// not the load that was asked for.
 func incomplete(r *result.Result) error {
 	if n := r.Missing(); n > 0 {
 		return fmt.Errorf("the result is incomplete: %d of %d workers are missing", n, len(r.Workers))

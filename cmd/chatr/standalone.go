@@ -19,7 +19,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
-// standaloneDrain bounds the drain time: there is no other node to leave for, and somebody waits at a terminal.
+// standaloneDrain bounds the drain time: there is no other node to which connections could move, and somebody waits at a terminal.
 const standaloneDrain = 2 * time.Second
 
 // Files of the data folder that hold keys.
@@ -55,23 +55,23 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	if s.Emulator {
 		p.log.Warn("EMULATOR MODE: everybody knows the access key; whoever reaches this port, web pages in a browser on this machine included, can be anybody here", "listen", s.Listen)
 	}
-	door, err := openDoor(s)
+	listeners, err := listenAll(s)
 	if err != nil {
 		return err
 	}
-	defer door.close()
+	defer listeners.close()
 
 	complete := func(n *settings) ([]tenant.Tenant, error) {
 		if err := n.keepKeys(); err != nil {
 			return nil, err
 		}
-		return n.withChatHub(n.completed(), "http://"+door.events.Addr().String()), nil
+		return n.withChatHub(n.completed(), "http://"+listeners.events.Addr().String()), nil
 	}
 	tenants, err := newTenants(s, complete)
 	if err != nil {
 		return err
 	}
-	services, err := p.all(ctx, s, tenants, "http://"+reachable(door.http.Addr()))
+	services, err := p.all(ctx, s, tenants, "http://"+reachable(listeners.http.Addr()))
 	if err != nil {
 		return err
 	}
@@ -81,33 +81,33 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	defer stopWork()
 	group, groupCtx := errgroup.WithContext(work)
 	server := httpx.NewServer(p.health.Front(routed(services.gateway.Handler(), services.api.Handler())))
-	group.Go(func() error { return httpx.Serve(groupCtx, server, door.http, lastRequests) })
-	if door.https != nil {
+	group.Go(func() error { return httpx.Serve(groupCtx, server, listeners.http, lastRequests) })
+	if listeners.https != nil {
 		secure := httpx.NewServer(server.Handler)
 		secure.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelInfo) // clients that do not trust the authority
-		group.Go(func() error { return httpx.Serve(groupCtx, secure, door.https, lastRequests) })
+		group.Go(func() error { return httpx.Serve(groupCtx, secure, listeners.https, lastRequests) })
 	}
-	if door.ops != nil {
+	if listeners.ops != nil {
 		group.Go(func() error {
-			return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), door.ops, lastRequests)
+			return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), listeners.ops, lastRequests)
 		})
 	}
 	group.Go(func() error {
-		return httpx.Serve(groupCtx, httpx.NewServer(services.events.Handler()), door.events, lastRequests)
+		return httpx.Serve(groupCtx, httpx.NewServer(services.events.Handler()), listeners.events, lastRequests)
 	})
 	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
 	group.Go(func() error { return reload(groupCtx, loaded.Files, tenants, complete, args, p.log) })
 	group.Go(func() error {
-		defer stopWork() // the gateway leaves first: its goodbyes need the others
+		defer stopWork() // the gateway stops first: its disconnected events need the others
 		return services.gateway.Run(mergeDone(ctx, groupCtx))
 	})
-	group.Go(func() error { return welcome(groupCtx, out, s, door, services) })
+	group.Go(func() error { return welcome(groupCtx, out, s, listeners, services) })
 	return group.Wait()
 }
 
-// keepKeys fills in the keys that nobody has given from the data folder.
+// keepKeys takes the keys that the settings do not give from the data folder.
 func (s *settings) keepKeys() (err error) {
 	if s.AccessKey == "" {
 		if s.AccessKey, err = keptKey(s.Data, accessKeyFile); err != nil {
@@ -123,10 +123,10 @@ func (s *settings) keepKeys() (err error) {
 	return err
 }
 
-// emulatorKey is in the connection string that the vendor's emulator has everywhere (protocol/README.md).
+// emulatorKey is the key in the connection string of the vendor's emulator, the same everywhere (protocol/README.md).
 const emulatorKey = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
 
-// checkEmulator reports what keeps a key that everybody knows from being accepted.
+// checkEmulator reports why the emulator's key, which everybody knows, cannot be accepted with these settings.
 func (s *settings) checkEmulator() error {
 	if !s.Emulator {
 		return nil
@@ -143,15 +143,15 @@ func (s *settings) checkEmulator() error {
 	return nil
 }
 
-// door is where standalone listens.
-type door struct {
+// listenerSet holds the listeners of standalone.
+type listenerSet struct {
 	http, https, ops net.Listener
 	events           net.Listener // for the gateway only: loopback, any port
 	authority        *authority
 }
 
-func openDoor(s *settings) (d *door, err error) {
-	d = &door{}
+func listenAll(s *settings) (d *listenerSet, err error) {
+	d = &listenerSet{}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -181,8 +181,8 @@ func openDoor(s *settings) (d *door, err error) {
 	return d, nil
 }
 
-// secure sets TLS up for an address, with a certificate of the folder's authority, and asks clients for theirs if told to.
-func (d *door) secure(address, folder string, askClients bool) (*tls.Config, error) {
+// secure sets up TLS for an address, with a certificate of the folder's authority, and asks clients for a certificate if askClients.
+func (d *listenerSet) secure(address, folder string, askClients bool) (*tls.Config, error) {
 	var err error
 	if d.authority, err = openAuthority(folder, time.Now()); err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (d *door) secure(address, folder string, askClients bool) (*tls.Config, err
 	return config, nil
 }
 
-func (d *door) close() {
+func (d *listenerSet) close() {
 	for _, l := range []net.Listener{d.http, d.https, d.ops, d.events} {
 		if l != nil {
 			_ = l.Close()
@@ -209,7 +209,7 @@ func (d *door) close() {
 	}
 }
 
-// reachable is an address of this machine that reaches a.
+// reachable returns an address at which this machine reaches the listener at a.
 func reachable(a net.Addr) string {
 	host, port, _ := net.SplitHostPort(a.String())
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
@@ -218,7 +218,7 @@ func reachable(a net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// shown is the address to show people: localhost where that is what it means.
+// shown returns the address as it is shown to people, with localhost where that is the same.
 func shown(a net.Addr) string {
 	host, port, _ := net.SplitHostPort(a.String())
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
@@ -227,8 +227,8 @@ func shown(a net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// welcome says, once everything answers, where the product is and how to connect to it.
-func welcome(ctx context.Context, out io.Writer, s *settings, d *door, ready *services) error {
+// welcome prints, once everything answers, where the product is and how to connect to it.
+func welcome(ctx context.Context, out io.Writer, s *settings, d *listenerSet, ready *services) error {
 	for ready.Ready(ctx) != nil {
 		select {
 		case <-ctx.Done():

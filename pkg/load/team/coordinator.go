@@ -367,7 +367,7 @@ func (c *coordinator) alive(w http.ResponseWriter, r *http.Request) {
 	}
 	close(heard)
 	interrupting.Wait()
-	c.lose(i, why) // without effect when the run is over
+	c.lose(i, why) // without effect after an interruption: the worker is done, or the run is over
 	c.refuse(w, i)
 }
 
