@@ -1,8 +1,8 @@
-// Package api is what a browser asks of the chat over HTTP: who am I, sign me in, which chats and people are there,
-// what was said, and where to connect; and the page itself.
+// Package api serves what a browser needs over HTTP: sign-in, the lists of chats and people, history, the address to
+// connect to, and the page itself.
 //
-// It reads the chat.Store and signs client tokens; changes to chats are events and go through package events. Who
-// asks is the signed session cookie, never a parameter. Shapes are those of docs/chat.md, a superset of the
+// It reads the chat.Store and signs client tokens; changes to chats are events and go through package events. The
+// user is known by the signed session cookie, never by a parameter. Shapes are those of docs/chat.md, a superset of the
 // original Chatr's. Errors are problem details that hold nothing internal.
 package api
 
@@ -35,11 +35,11 @@ type Config struct {
 
 	PublicURL        string               // of the page, such as "https://chat.example"; empty: what each request says
 	GatewayPublicURL string               // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
-	TrustedProxies   httpx.TrustedProxies // in front, whose X-Forwarded-For says who asks
+	TrustedProxies   httpx.TrustedProxies // in front, whose X-Forwarded-For gives the client's address
 
 	SessionTime time.Duration // how long a session lasts; default 30 days
 
-	NoGuests     bool          // nobody signs in with just a name
+	NoGuests     bool          // people may not sign in with just a name
 	LegacyGuests bool          // the original Chatr's guests get tokens and read lists without a session
 	IdleAfter    time.Duration // without mouse, key, touch or scroll a page counts as idle; default 60 s
 	GuestsPerMin int           // guest sign-ins of one client address per minute, with bursts of twice that; default 30
@@ -56,7 +56,7 @@ const (
 // Deps are what the service works with.
 type Deps struct {
 	Store   chat.Store
-	Gateway *dataplane.Client  // to close the sockets of who signs out
+	Gateway *dataplane.Client  // to close the sockets of users who sign out
 	Keys    func() tenant.Keys // sign client tokens
 	Web     fs.FS              // the built page, index.html at its root
 	Logger  *slog.Logger
@@ -72,7 +72,7 @@ type Service struct {
 	logger  *slog.Logger
 	metrics *metrics
 	guests  *ratelimit.Limiter // by client address
-	limit   *ratelimit.Limiter // by who asks
+	limit   *ratelimit.Limiter // by asker
 	page    *page
 	handler http.Handler
 }
@@ -206,8 +206,8 @@ func (s *Service) bounded(next http.Handler) http.Handler {
 	})
 }
 
-// limited bounds how often somebody asks for what the store has to be asked for, before it is. Who signs out is not
-// kept from it.
+// limited bounds how often one asker may make requests that need the store, before the store is used. Signing out is not
+// limited.
 func (s *Service) limited(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if ok, wait := s.limit.Allow(s.asker(r)); !ok {
@@ -219,7 +219,7 @@ func (s *Service) limited(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// asker is what somebody's requests are counted by: the user of the session, or the address of who has none.
+// asker returns what requests are counted by: the user of the session, or the client's address if there is no session.
 func (s *Service) asker(r *http.Request) string {
 	if cookie, err := r.Cookie(s.cookieName(r)); err == nil {
 		if v, ok := s.open(cookie.Value); ok {
@@ -258,7 +258,7 @@ func (s *Service) Run(ctx context.Context) error {
 // Ready returns nil, or why requests cannot be served now.
 func (s *Service) Ready(ctx context.Context) error { return s.store.Ready(ctx) }
 
-// healthy says that the service answers. Whether it is ready is seen to before a request comes here.
+// healthy answers that the service works. Whether it is ready has been checked before a request comes here.
 func healthy(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
@@ -268,7 +268,7 @@ func (s *Service) unknown(w http.ResponseWriter, r *http.Request) {
 	problem(w, r, http.StatusNotFound, "there is nothing at this path, or not for this method")
 }
 
-// config tells a page what it needs to know before anybody has signed in.
+// config answers with what a page needs to know before anybody has signed in.
 func (s *Service) config(w http.ResponseWriter, _ *http.Request) {
 	httpx.WriteJSON(w, http.StatusOK, map[string]any{
 		"hub":              s.cfg.Hub,

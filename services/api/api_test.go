@@ -218,7 +218,7 @@ func TestProviders(t *testing.T) {
 		status, body, res := w.browser().do("GET", path, nil)
 		equal(t, path, status, want)
 		equal(t, path+" form", res.Header.Get("Content-Type"), "application/problem+json")
-		if path == "/.auth/login/github" && !strings.HasSuffix(body["detail"].(string), "there is: guest") {
+		if path == "/.auth/login/github" && !strings.HasSuffix(body["detail"].(string), "available: guest") {
 			t.Errorf("detail: got %q, want the configured providers", body["detail"])
 		}
 	}

@@ -57,7 +57,7 @@ func asPrincipal(u chat.User) *principal {
 	return &principal{u.Provider, u.ID, u.Name, []string{"anonymous", "authenticated"}, []string{}}
 }
 
-// me says who is signed in; being signed out is no error.
+// me answers with the user who is signed in; to be signed out is no error.
 func (s *Service) me(w http.ResponseWriter, r *http.Request) {
 	user, err := s.signedIn(r)
 	switch {
@@ -75,7 +75,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) {
 	list := s.configured()
 	i := slices.IndexFunc(list, func(p provider) bool { return p.name == r.PathValue("provider") })
 	if i < 0 {
-		problem(w, r, http.StatusNotFound, "this way to sign in is not set up here; there is: "+strings.Join(s.providers(), ", "))
+		problem(w, r, http.StatusNotFound, "this way to sign in is not set up here; available: "+strings.Join(s.providers(), ", "))
 		return
 	}
 	list[i].begin(w, r)
@@ -139,7 +139,7 @@ func guestName(w http.ResponseWriter, r *http.Request) (name string, isForm bool
 }
 
 // logout ends all sessions of the user and closes the user's sockets. Copies of the cookie and tokens for sockets that
-// were given out before count no more (security fault 42). It is a GET because links of the original are; a link on another site does not sign anybody out.
+// were given out before are no longer valid (security fault 42). It is a GET because links of the original are; a link on another site does not sign anybody out.
 func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
 		problem(w, r, http.StatusForbidden, "this request came from another site")
@@ -147,7 +147,7 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	if user, err := s.signedIn(r); err == nil {
 		if err := s.store.SignOut(r.Context(), s.cfg.Tenant, user.ID); err != nil {
-			s.fail(w, r, err) // else the page would say that it has happened
+			s.fail(w, r, err) // otherwise the page would say that it has happened
 			return
 		}
 		if err := s.gateway.CloseUser(r.Context(), user.ID, "signed out"); err != nil {

@@ -29,8 +29,8 @@ type member struct {
 	State    chat.MemberState `json:"state"`
 }
 
-// asSeenBy returns what a person may know of a room, here with its members. A direct room is called after the
-// other one in it.
+// asSeenBy returns what a person may know of a room, with its members. A direct room has the name of the
+// other person in it.
 func asSeenBy(userID string, r chat.Room) room {
 	v := room{
 		ID:        r.ID,
@@ -57,7 +57,7 @@ func asSeenBy(userID string, r chat.Room) room {
 	return v
 }
 
-// reader returns the id of who asks for lists, "" for a stranger, whom only legacy guests make possible.
+// reader returns the id of the user who asks for a list, "" for a stranger, which only LegacyGuests allows.
 func (s *Service) reader(r *http.Request) (string, error) {
 	user, err := s.signedIn(r)
 	if errors.Is(err, errSignedOut) && s.cfg.LegacyGuests {
@@ -85,7 +85,7 @@ func (s *Service) chats(w http.ResponseWriter, r *http.Request) {
 	writeFresh(w, map[string]any{"chats": byID})
 }
 
-// chat is one of them. A direct room of others is not there for anybody else.
+// chat answers with one chat. A direct room does not exist for anybody but its two members.
 func (s *Service) chat(w http.ResponseWriter, r *http.Request) {
 	user, id, err := s.roomRequest(r)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) {
 	writeFresh(w, asSeenBy(user.ID, found))
 }
 
-// roomRequest returns who asks and for which room.
+// roomRequest returns the user who asks, and the room.
 func (s *Service) roomRequest(r *http.Request) (user chat.User, id string, err error) {
 	user, err = s.signedIn(r)
 	return user, r.PathValue("id"), err
@@ -143,7 +143,7 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 		if loadErr != nil {
 			err = loadErr
 		} else if room.Kind != chat.KindPublic {
-			err = chat.ErrNotFound // that there is a chat which is not public is its members' to know
+			err = chat.ErrNotFound // only its members may know that there is a chat which is not public
 		}
 	}
 	if err != nil {
@@ -176,7 +176,7 @@ type presence struct {
 	Idle         bool   `json:"idle"`
 }
 
-// users lists who is online.
+// users lists the people who are online.
 func (s *Service) users(w http.ResponseWriter, r *http.Request) {
 	if _, err := s.reader(r); err != nil {
 		s.fail(w, r, err)
@@ -194,7 +194,7 @@ func (s *Service) users(w http.ResponseWriter, r *http.Request) {
 	writeFresh(w, map[string]any{"users": byID})
 }
 
-// blocked lists whom a person has blocked.
+// blocked lists the people whom a person has blocked.
 func (s *Service) blocked(w http.ResponseWriter, r *http.Request) {
 	user, err := s.signedIn(r)
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *Service) blocked(w http.ResponseWriter, r *http.Request) {
 	writeFresh(w, map[string]any{"blocked": ids})
 }
 
-// writeFresh answers with what nobody may keep.
+// writeFresh answers with something that caches must not keep.
 func writeFresh(w http.ResponseWriter, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	httpx.WriteJSON(w, http.StatusOK, v)

@@ -37,8 +37,8 @@ func (s *Service) clientToken(r *http.Request, userID string) (endpoint, signed 
 	return endpoint, signed, err
 }
 
-// getToken is negotiate for pages of the original, which name the user they want to be. With a session that can
-// only be the session's own. Errors are plain text, as those pages show them.
+// getToken is negotiate for pages of the original, which name the user they want to be. With a session it can
+// only be the session's user. Errors are plain text, as those pages show them.
 func (s *Service) getToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	userID := r.URL.Query().Get("userId")

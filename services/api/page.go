@@ -65,7 +65,7 @@ func newAsset(name string, content []byte, zip *gzip.Writer) *asset {
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		problem(w, r, http.StatusMethodNotAllowed, "the page is there to be read")
+		problem(w, r, http.StatusMethodNotAllowed, "the page can only be read, by GET or HEAD")
 		return
 	}
 	name := r.URL.Path

@@ -12,7 +12,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/httpx"
 )
 
-// problem answers with an error, as problem details or, for who would rather have it, as plain text.
+// problem answers with an error, as problem details or, if the client prefers that, as plain text.
 func problem(w http.ResponseWriter, r *http.Request, status int, detail string) {
 	accept := r.Header.Get("Accept")
 	if strings.HasPrefix(accept, "text/plain") {
@@ -23,7 +23,7 @@ func problem(w http.ResponseWriter, r *http.Request, status int, detail string) 
 	httpx.Problem(w, r, status, detail)
 }
 
-// fail answers with what err means for the person who asks. What means nothing to them is logged and not told.
+// fail answers with what err means for the person who asks. Errors that mean nothing to them are logged and not shown.
 func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var body *httpx.BodyError
 	switch {
@@ -42,7 +42,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// internal answers 503 when the store is away, else 500.
+// internal answers 503 when the store cannot be reached, otherwise 500.
 func (s *Service) internal(w http.ResponseWriter, r *http.Request, err error) {
 	s.logger.Error("request not answered", "route", r.Pattern, "request", httpx.RequestID(r.Context()), "error", err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)

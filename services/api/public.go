@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// How a request looks from the browser's side of whatever proxies are in front. What a client makes up here, it
-// makes up for its own answer only.
+// How a request looks to the browser, in front of whatever proxies there are. A client that sends false headers
+// changes nothing but its own answer.
 
 // https reports whether the browser uses https.
 func (s *Service) https(r *http.Request) bool { return strings.HasPrefix(s.publicURL(r), "https:") }
 
-// trustworthy reports whether the browser takes the page's origin for one (https, or this machine); elsewhere it
-// ignores some headers and complains of them.
+// trustworthy reports whether the browser treats the page's origin as trustworthy (https, or this machine). On other origins
+// it ignores some headers and warns about them.
 func (s *Service) trustworthy(r *http.Request) bool {
 	u, err := url.Parse(s.publicURL(r))
 	if err != nil {
@@ -70,7 +70,7 @@ func webSocket(u string) string { return "ws" + strings.TrimPrefix(u, "http") }
 // IPv6 one without the half that its owner chooses freely.
 func (s *Service) clientAddress(r *http.Request) string {
 	ip := s.cfg.TrustedProxies.ClientAddr(r)
-	if !ip.IsValid() { // a trusted proxy says something else than an address
+	if !ip.IsValid() { // a trusted proxy sent something that is not an address
 		return r.RemoteAddr[:max(0, strings.LastIndexByte(r.RemoteAddr, ':'))]
 	}
 	if ip.Is6() {

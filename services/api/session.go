@@ -66,7 +66,7 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request, userID string) {
 	s.setCookie(w, r, s.seal(v), int(s.cfg.SessionTime/time.Second))
 }
 
-// end takes the session's cookie away.
+// end removes the session's cookie.
 func (s *Service) end(w http.ResponseWriter, r *http.Request) { s.setCookie(w, r, "", -1) }
 
 func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
@@ -81,11 +81,11 @@ func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, value string
 	})
 }
 
-// errSignedOut says that a request has no session, or one that its user has ended, or of a user who is not there any
-// more.
+// errSignedOut says that a request has no session, or a session that its user has ended, or that of a user who has been
+// deleted.
 var errSignedOut = errors.New("signed out")
 
-// signedIn returns who asks.
+// signedIn returns the user of the session.
 func (s *Service) signedIn(r *http.Request) (chat.User, error) {
 	cookie, err := r.Cookie(s.cookieName(r))
 	if err != nil {
