@@ -227,6 +227,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // drain asks clients to leave at moments spread over half the drain time. A reliable connection waits until another
 // node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
+// As long as there is no node to go to, connections are closed for good instead.
 func (g *Gateway) drain() {
 	g.front.Drain()
 	began := time.Now()
@@ -234,11 +235,17 @@ func (g *Gateway) drain() {
 	conns := g.conns.Conns()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	others := g.node.Others(ctx)
-	g.log.Info("draining", "connections", len(conns), "others", others)
-	leave := g.conns.Close
-	if others {
-		leave = g.conns.AskToReconnect
+	if err := g.node.Withdraw(ctx); err != nil {
+		g.log.Warn("drain: other nodes may send connections here", "error", err)
+	}
+	others := otherNodes{count: g.node.Others}
+	g.log.Info("draining", "connections", len(conns), "others", others.open(ctx, time.Now()))
+	leave := func(c *hub.Conn, closing hub.Closing) {
+		if others.open(ctx, time.Now()) {
+			g.conns.AskToReconnect(c, closing)
+		} else {
+			g.conns.Close(c, closing)
+		}
 	}
 	restart := hub.ReasonDrain.Closing("The service is restarting; please reconnect.")
 	for i, c := range conns {

@@ -25,8 +25,11 @@ func Topic(hub webpubsub.HubKey, scope webpubsub.Scope, name string) string {
 	return kind + strconv.Itoa(len(hub.Tenant)) + "/" + hub.Tenant + "/" + hub.Hub + "/" + name
 }
 
-// AllNodesTopic is a topic that every node subscribes to, so that they can be counted.
-const AllNodesTopic = "nodes"
+// OpenNodesTopic is a topic that every node subscribes to as long as connections can move to it, so that such nodes can be
+// counted; nothing is published to it. A node gives it up when it begins to drain. One of version 0.1 keeps it until it has
+// ended, so that it is counted while it drains; those in turn, who subtract themselves from the count, see that a newer node is
+// not open any more. That is why the topic is the one of that version, and not a new one beside it.
+const OpenNodesTopic = "nodes"
 
 // HandedOverTopic returns the topic by which a connection is reached that the node that made it has handed over to another one.
 // Only the node that has it subscribes to it.

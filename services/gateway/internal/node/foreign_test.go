@@ -26,10 +26,17 @@ var foreignHub = webpubsub.HubKey{Tenant: "t", Hub: "h"}
 
 // alone runs a node that is the only one of its bus.
 func alone(t testing.TB) *Node {
+	t.Helper()
+	return startNode(t, membus.New())
+}
+
+// startNode runs a node of a bus to which no connection can move.
+func startNode(t testing.TB, bus cluster.Bus) *Node {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	conns := hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
 	strangers := Options{Handoff: handoff.Hooks{Admit: func(*hub.Conn, string) bool { return false }}} // nobody has a right to a connection
-	n := New(membus.New(), conns, strangers, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	n := New(bus, conns, strangers, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
 	work.Go(func() { _ = conns.Run(ctx) })
 	work.Go(func() { _ = n.Run(ctx) })

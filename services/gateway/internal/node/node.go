@@ -58,6 +58,7 @@ type Node struct {
 	traced func(tenant string, frame []byte)
 	sent   [webpubsub.ScopeConnection + 1]prometheus.Counter
 
+	withdrawn atomic.Bool    // see Withdraw
 	reachable atomic.Bool    // the inbox is subscribed
 	asked     sync.WaitGroup // questions of other nodes being answered
 	answering atomic.Int64   // the same, until the answer is out
@@ -100,7 +101,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // ownTopics are the topics that the node holds for itself.
-func (n *Node) ownTopics() []string { return []string{n.inbox, cluster.AllNodesTopic} }
+func (n *Node) ownTopics() []string { return []string{n.inbox, cluster.OpenNodesTopic} }
 
 // openInbox subscribes to the inbox: without it no connection of this node can be reached by its id, and no answer to
 // a question of its own.
@@ -127,10 +128,25 @@ func (n *Node) ID() string { return n.peer.ID() }
 // Idle reports whether no connection is on its way to or from another node and no question of another node unanswered.
 func (n *Node) Idle() bool { return !n.Handoffs.Pending() && n.answering.Load() == 0 }
 
-// Others reports whether there are other nodes, to which connections could move.
-func (n *Node) Others(ctx context.Context) bool {
-	nodes, err := n.peer.SubscriberCount(ctx, cluster.AllNodesTopic)
-	return err == nil && nodes > 1
+// Withdraw says that no connection can move to this node any more, as it drains, and returns when no node counts it among
+// the Others. After an error, which is ErrUnavailable when the bus is away, that is tried again in the background. It is
+// for ever; a second call does nothing.
+func (n *Node) Withdraw(ctx context.Context) error {
+	if n.withdrawn.Swap(true) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	return wire.Unavailable(n.topics.Drop(ctx, cluster.OpenNodesTopic))
+}
+
+// Others reports whether there are other nodes to which connections could move.
+func (n *Node) Others(ctx context.Context) (bool, error) {
+	nodes, err := n.peer.SubscriberCount(ctx, cluster.OpenNodesTopic)
+	if n.topics.Subscribed(cluster.OpenNodesTopic) {
+		nodes-- // this one
+	}
+	return nodes > 0, err
 }
 
 // Ready returns nil when the node can reach and be reached, else why not.

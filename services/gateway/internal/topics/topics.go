@@ -64,6 +64,14 @@ func (t *Set) Hold(ctx context.Context, keys ...string) error {
 	return err
 }
 
+// Subscribed reports whether the bus has been told to subscribe to a topic, and not to end that since.
+func (t *Set) Subscribed(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.byKey[key]
+	return s != nil && s.subscribed
+}
+
 // Release gives up a hold of each key. Subscriptions that nobody holds end in the background.
 func (t *Set) Release(keys ...string) {
 	t.mu.Lock()
