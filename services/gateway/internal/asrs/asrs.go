@@ -31,7 +31,7 @@ const (
 	Messages    = "messages"
 )
 
-// Names of events; there is none for a connection whose handshake is done.
+// Names of events. There is no event for a handshake that is done, unlike in our own protocol.
 const (
 	Connect    = "connect"
 	Disconnect = "disconnect"
@@ -60,7 +60,7 @@ func ParseHub(name string) (string, error) {
 	return webpubsub.ParseHub(name)
 }
 
-// Caller is what is said about a client with each of its events.
+// Caller is what each event of a client says about the client. It does not change.
 type Caller struct {
 	Claims      map[string][]string // of its token
 	Query       string              // of its handshake, without the token
@@ -71,7 +71,9 @@ type Caller struct {
 
 // NewCaller returns the caller of a handshake.
 func NewCaller(r *http.Request, claims map[string][]string, offered []string, thumbprint string) *Caller {
-	return &Caller{Claims: claims, Query: withoutToken(r.URL.RawQuery), Forwarded: forwarded(r), Thumbprint: thumbprint, Subprotocol: offered}
+	return &Caller{
+		Claims: claims, Query: withoutToken(r.URL.RawQuery), Forwarded: forwardedFor(r), Thumbprint: thumbprint, Subprotocol: offered,
+	}
 }
 
 // withoutToken removes the access token from a raw query and leaves the rest as it is.
@@ -85,7 +87,7 @@ func withoutToken(raw string) string {
 	return strings.Join(parts, "&")
 }
 
-func forwarded(r *http.Request) string {
+func forwardedFor(r *http.Request) string {
 	peer, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		peer = r.RemoteAddr
@@ -158,7 +160,8 @@ type ConnectAnswer struct {
 	Greeting    []byte // the first text frame; empty: none
 }
 
-// ParseConnectAnswer takes in an answer to connect.
+// ParseConnectAnswer reads an answer to connect, for a client that has offered subprotocols. The error says what is wrong with the
+// answer, for operators.
 func ParseConnectAnswer(h http.Header, body []byte, offered []string) (ConnectAnswer, error) {
 	protocols := h.Values("Sec-WebSocket-Protocol")
 	w := ConnectAnswer{Groups: h.Values("X-ASRS-Connection-Group"), UserID: h.Get("X-ASRS-User-Id"), Greeting: body}
@@ -189,5 +192,5 @@ func ParseConnectAnswer(h http.Header, body []byte, offered []string) (ConnectAn
 	return w, nil
 }
 
-// timeout bounds what waits for the store of users' groups.
-const timeout = 5 * time.Second
+// storeTimeout is how long a call to the store of users' groups may take.
+const storeTimeout = 5 * time.Second

@@ -20,8 +20,8 @@ const maxGroups = 10_000
 // ErrTooMany says that a user cannot be added to more groups.
 var ErrTooMany = fmt.Errorf("the user is in %d groups; more are not allowed", maxGroups)
 
-// UserGroups knows which groups users are in, connected or not. It is kept in Redis, or in this process, whose end it
-// does not survive, when there is none.
+// UserGroups stores which groups users are in, connected or not: in Redis, or without Redis in this process, with which it is lost. It
+// is safe for concurrent use. Errors but ErrTooMany are cluster.ErrUnavailable.
 type UserGroups struct {
 	client redis.UniversalClient // nil: in this process
 	prefix string
@@ -49,7 +49,7 @@ func (u *UserGroups) key(hub webpubsub.HubKey, user string) string {
 	return u.prefix + ":groups:" + cluster.Topic(hub, webpubsub.ScopeUser, user)
 }
 
-// Add notes that a user is in a group.
+// Add puts a user into a group. It returns ErrTooMany when the user is in 10,000 others.
 func (u *UserGroups) Add(ctx context.Context, hub webpubsub.HubKey, user, group string) error {
 	key := u.key(hub, user)
 	if u.client != nil {
@@ -74,7 +74,7 @@ redis.call('SADD', KEYS[1], ARGV[1])
 return 1`)
 
 func (u *UserGroups) addRedis(ctx context.Context, key, group string) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	added, err := addBounded.Run(ctx, u.client, []string{key}, group, maxGroups).Bool()
 	switch {
@@ -86,11 +86,11 @@ func (u *UserGroups) addRedis(ctx context.Context, key, group string) error {
 	return nil
 }
 
-// Remove notes that a user is not in a group.
+// Remove takes a user out of a group.
 func (u *UserGroups) Remove(ctx context.Context, hub webpubsub.HubKey, user, group string) error {
 	key := u.key(hub, user)
 	if u.client != nil {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		if err := u.client.SRem(ctx, key, group).Err(); err != nil {
 			return errors.Join(cluster.ErrUnavailable, err)
@@ -110,7 +110,7 @@ func (u *UserGroups) Remove(ctx context.Context, hub webpubsub.HubKey, user, gro
 func (u *UserGroups) Groups(ctx context.Context, hub webpubsub.HubKey, user string) ([]string, error) {
 	key := u.key(hub, user)
 	if u.client != nil {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		groups, err := u.client.SMembers(ctx, key).Result()
 		if err != nil {

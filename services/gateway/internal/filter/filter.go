@@ -1,9 +1,9 @@
 // Package filter evaluates the OData filter that a send, close or other operation may carry
 // (protocol/rest-api.md section 8): a boolean expression over one connection.
 //
-// Types are checked when a filter is parsed, so that a match cannot fail, and so is what a match may cost, since that is
-// paid for each connection by those who deliver to everybody. What depends on no connection is worked out at once. A filter
-// that uses no string-making function matches without allocating.
+// Types are checked when a filter is parsed, so that a match cannot fail. So is what a match may cost, since a message to a hub is
+// matched with each of its connections, and delays those behind it. What does not depend on the connection is computed once. A filter
+// without functions that make strings matches without allocating.
 package filter
 
 import (
@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Subject is the connection that a filter is about. One Subject may be filled again for each of many connections,
-// which saves making InGroup for each.
+// Subject is the connection that a filter is about. One Subject may be filled in again for each of many
+// connections, so that InGroup is made once.
 type Subject struct {
 	ConnectionID string
 	UserID       string            // empty for an anonymous connection, null in the filter
@@ -28,11 +28,11 @@ func (f *Filter) Match(s *Subject) bool { return f.root.eval(s).truth }
 
 // node is an expression: an operation and what it is applied to.
 type node struct {
-	op   op
-	args []*node
-	lit  value              // of opLiteral
-	set  map[value]struct{} // of opIn: the literals of a long list, in place of all args but the first
-	size int                // bytes that a string of it may have, at most
+	op      op
+	args    []*node
+	literal value              // of opLiteral
+	set     map[value]struct{} // of opIn: the literals of a long list, in place of all args but the first
+	size    int                // bytes that a string of it may have, at most
 }
 
 type op uint8
@@ -94,7 +94,7 @@ func (v value) runes() int { return utf8.RuneCountInString(v.s) }
 func (n *node) eval(s *Subject) value {
 	switch n.op {
 	case opLiteral:
-		return n.lit
+		return n.literal
 	case opConnectionID:
 		return text(s.ConnectionID)
 	case opUserID:

@@ -12,13 +12,13 @@ import (
 
 // Limits of a filter.
 const (
-	maxNesting = 100      // parentheses, functions and not inside each other
+	maxNesting = 100      // parentheses, functions and operators not, one inside the other
 	maxTerms   = 1000     // names, literals, functions and operators
 	maxText    = 64 << 10 // bytes
 	maxWork    = 64 << 10 // bytes that functions may make for one connection
 )
 
-// shortList is the most elements of a list that are looked at one by one.
+// shortList is up to how many elements a list is compared one by one; a longer one becomes a set.
 const shortList = 8
 
 // Parse reads a filter. Its error says at which character the filter is wrong and what would be right.
@@ -80,7 +80,7 @@ const (
 	tokWord
 	tokString
 	tokInteger
-	tokMark // parenthesis or comma
+	tokPunctuation // parenthesis or comma
 )
 
 func (t token) String() string {
@@ -93,7 +93,9 @@ func (t token) String() string {
 	return fmt.Sprintf("%.40q", t.text)
 }
 
-func (t token) is(s string) bool { return t.text == s && (t.kind == tokWord || t.kind == tokMark) }
+func (t token) is(s string) bool {
+	return t.text == s && (t.kind == tokWord || t.kind == tokPunctuation)
+}
 
 // expr is an expression with its type and where it begins.
 type expr struct {
@@ -153,7 +155,7 @@ func (p *parser) apply(o op, k kind, at int, args ...*node) expr {
 	}
 	if constant {
 		v := n.eval(nil)
-		return expr{&node{lit: v, size: len(v.s)}, k, at}
+		return expr{&node{literal: v, size: len(v.s)}, k, at}
 	}
 	p.work += n.measure()
 	if p.work > maxWork {
@@ -165,25 +167,25 @@ func (p *parser) apply(o op, k kind, at int, args ...*node) expr {
 	return expr{n, k, at}
 }
 
-// searched is how many bytes can be looked through in the time in which one is made.
-const searched = 8
+// scanCost is how many bytes can be searched in the time in which one byte can be made.
+const scanCost = 8
 
 // measure sets the size of what a function yields, and returns how many bytes it may have to make.
 func (n *node) measure() (work int) {
 	switch n.op {
 	case opToLower, opToUpper:
-		n.size = 3 * n.args[0].size // a letter's twin may be longer
+		n.size = 3 * n.args[0].size // a letter may have more bytes in the other case
 		return n.size
 	case opTrim, opSubstring: // a part of it, not a copy
 		n.size = n.args[0].size
-		return n.size / searched
+		return n.size / scanCost
 	case opConcat:
 		n.size = n.args[0].size + n.args[1].size
 		return n.size
 	case opContains, opIndexOf:
-		return (n.args[0].size + n.args[1].size) / searched
+		return (n.args[0].size + n.args[1].size) / scanCost
 	case opLength:
-		return n.args[0].size / searched
+		return n.args[0].size / scanCost
 	}
 	return 0
 }
@@ -195,7 +197,7 @@ func (n *node) index() {
 		if arg.op != opLiteral {
 			return
 		}
-		set[arg.lit] = struct{}{}
+		set[arg.literal] = struct{}{}
 	}
 	n.set, n.args = set, n.args[:1]
 }
@@ -267,11 +269,11 @@ func (p *parser) list() []expr {
 		p.next()
 		list = append(list, p.value())
 	}
-	p.closing()
+	p.closeParenthesis()
 	return list
 }
 
-func (p *parser) closing() {
+func (p *parser) closeParenthesis() {
 	if !p.tok.is(")") {
 		p.fail(p.tok, `expected ")", found %s`, p.tok)
 	}
@@ -286,7 +288,7 @@ func (p *parser) value() expr {
 		p.enter(t)
 		p.next()
 		e := p.or()
-		p.closing()
+		p.closeParenthesis()
 		return e
 	case t.kind == tokString:
 		p.next()
@@ -305,7 +307,7 @@ func (p *parser) value() expr {
 	panic("unreachable")
 }
 
-func literal(v value, t token) expr { return expr{&node{lit: v, size: len(v.s)}, v.kind, t.at} }
+func literal(v value, t token) expr { return expr{&node{literal: v, size: len(v.s)}, v.kind, t.at} }
 
 // sizes are how many bytes a connection's names have at most; user ids are bounded where connections are made.
 var sizes = map[op]int{opConnectionID: 64, opUserID: webpubsub.MaxUserID, opProtocol: 128}
@@ -361,7 +363,8 @@ var functions = map[string]function{
 func (p *parser) call(t token) expr {
 	f, ok := functions[t.text]
 	if !ok {
-		p.fail(t, "%s is not a function that filters know; they are tolower, toupper, trim, concat, substring, startswith, endswith, contains, length, indexof", t)
+		p.fail(t, "%s is not a function that filters know; they are "+
+			"tolower, toupper, trim, concat, substring, startswith, endswith, contains, length, indexof", t)
 	}
 	list := p.list()
 	if n := len(list); n > len(f.args) || n < len(f.args)-f.optional {
@@ -392,7 +395,7 @@ func (p *parser) next() {
 	n := 1
 	switch c := p.rest[0]; {
 	case c == '(' || c == ')' || c == ',':
-		p.tok.kind = tokMark
+		p.tok.kind = tokPunctuation
 	case c == '\'':
 		p.string()
 		return
@@ -411,8 +414,8 @@ func (p *parser) next() {
 	}
 	p.tok.text = p.rest[:n]
 	p.skip(n)
-	if p.tok.kind != tokMark {
-		p.count()
+	if p.tok.kind != tokPunctuation {
+		p.countTerm()
 	}
 }
 
@@ -434,16 +437,16 @@ func (p *parser) string() {
 		rest = rest[1:]
 	}
 	p.tok = token{tokString, value.String(), start}
-	p.count()
+	p.countTerm()
 }
 
-// skip goes on by n bytes.
+// skip moves on by n bytes.
 func (p *parser) skip(n int) {
 	p.at += utf8.RuneCountInString(p.rest[:n])
 	p.rest = p.rest[n:]
 }
 
-func (p *parser) count() {
+func (p *parser) countTerm() {
 	if p.terms++; p.terms > maxTerms {
 		p.fail(p.tok, "the filter has more than %d names, literals, functions and operators", maxTerms)
 	}

@@ -26,10 +26,10 @@ var ancestorOperations = tableOf([]operation{
 
 	{"PUT", "groups/{group}/connections/{connectionId}", "AddConnectionToGroup", 200, 404, conn, (*Handler).join},
 	{"DELETE", "groups/{group}/connections/{connectionId}", "RemoveConnectionFromGroup", 200, 200, conn, (*Handler).leave},
-	{"PUT", "groups/{group}/users/{userId}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood},
-	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 200, user, (*Handler).joinForGood},
-	{"DELETE", "groups/{group}/users/{userId}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood},
-	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 200, 200, user, (*Handler).leaveForGood},
+	{"PUT", "groups/{group}/users/{userId}", "AddUserToGroup", 200, 200, user, (*Handler).addUserToGroup},
+	{"PUT", "users/{userId}/groups/{group}", "AddUserToGroup", 200, 200, user, (*Handler).addUserToGroup},
+	{"DELETE", "groups/{group}/users/{userId}", "RemoveUserFromGroup", 200, 200, user, (*Handler).removeUserFromGroup},
+	{"DELETE", "users/{userId}/groups/{group}", "RemoveUserFromGroup", 200, 200, user, (*Handler).removeUserFromGroup},
 
 	{"DELETE", "connections/{connectionId}", "CloseClientConnection", 200, 200, conn, (*Handler).close},
 	{"HEAD", "connections/{connectionId}", "CheckConnectionExists", 200, 404, conn, (*Handler).exists},
@@ -58,8 +58,9 @@ func routeAncestor(r *http.Request) (*operation, httproute.Params, error) {
 	return find(ancestorOperations, r.Method, hubName+"/"+strings.TrimSuffix(below, "/"))
 }
 
-// joinForGood adds a user to a group, with all connections that the user has or will have.
-func (h *Handler) joinForGood(ctx context.Context, q *request) (any, error) {
+// addUserToGroup adds a user to a group, with all connections that the user has or will have: the user stays in it also without a
+// connection, unlike in our own protocol.
+func (h *Handler) addUserToGroup(ctx context.Context, q *request) (any, error) {
 	switch err := h.options.UserGroups.Add(ctx, q.hub, q.user, q.group); {
 	case errors.Is(err, asrs.ErrTooMany):
 		return nil, &problem{status: http.StatusConflict, message: err.Error(), target: "group"}
@@ -72,8 +73,8 @@ func (h *Handler) joinForGood(ctx context.Context, q *request) (any, error) {
 	return nil, nil
 }
 
-// leaveForGood undoes joinForGood.
-func (h *Handler) leaveForGood(ctx context.Context, q *request) (any, error) {
+// removeUserFromGroup undoes addUserToGroup.
+func (h *Handler) removeUserFromGroup(ctx context.Context, q *request) (any, error) {
 	if err := h.options.UserGroups.Remove(ctx, q.hub, q.user, q.group); err != nil {
 		return nil, err
 	}

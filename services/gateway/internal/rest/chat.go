@@ -13,15 +13,15 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// What is below /api/hubs/{hub}/chat/ is about rooms and what was said (chat-preview.md section 6), of which a gateway
-// knows nothing. It sees whether the caller may, as for its own operations, and passes the request on to the service that
-// the hub names, with a token of its own for that request.
+// What is below /api/hubs/{hub}/chat/ is about rooms and their messages (chat-preview.md section 6), of which a gateway knows
+// nothing. It checks the caller as for its own operations, and passes the request on to the service that the hub names, with a token
+// that it signs for that request.
 
 var chatOperation = operation{category: "Chat"}
 
 const (
-	chatTime  = 30 * time.Second // that the service has
-	chatToken = time.Minute      // that a token for it is good
+	chatTimeout   = 30 * time.Second // for the service to answer
+	chatTokenLife = time.Minute      // how long a token for it is valid
 )
 
 // chatHub returns the name of the hub, as written, whose chat a request is about.
@@ -34,31 +34,31 @@ func chatHub(r *http.Request) (string, bool) {
 	return hubName, below == "chat" || strings.HasPrefix(below, "chat/")
 }
 
-// target is where a request goes on to.
-type target struct {
+// chatDestination is where a request is passed on to.
+type chatDestination struct {
 	base      *url.URL
-	authority string // of the Authorization header
+	authority string // the Authorization header
 	from      string // the endpoint that the caller used
 }
 
-type targetKey struct{}
+type chatDestinationKey struct{}
 
-// passed are the headers that go on.
-var passed = []string{"Accept", "Content-Type", "Content-Length", "If-Match", "If-None-Match", "X-Ms-Client-Request-Id"}
+// proxiedHeaders are the caller's headers that are passed on.
+var proxiedHeaders = []string{"Accept", "Content-Type", "Content-Length", "If-Match", "If-None-Match", "X-Ms-Client-Request-Id"}
 
 func newChatProxy() *httputil.ReverseProxy {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // it is one of ours
+	transport.Proxy = nil // the service is one of ours
 	transport.MaxIdleConnsPerHost = 64
-	transport.ResponseHeaderTimeout = chatTime
+	transport.ResponseHeaderTimeout = chatTimeout
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			to := p.In.Context().Value(targetKey{}).(target)
+			to := p.In.Context().Value(chatDestinationKey{}).(chatDestination)
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = to.base.Scheme, to.base.Host, to.base.Host
-			p.Out.URL.RawQuery = p.In.URL.RawQuery // as the caller wrote it, for the service to judge
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // as the caller wrote it: the service checks it
 			p.Out.Header = http.Header{}
-			for _, name := range passed {
+			for _, name := range proxiedHeaders {
 				if values := p.In.Header[name]; len(values) > 0 {
 					p.Out.Header[name] = values
 				}
@@ -71,9 +71,9 @@ func newChatProxy() *httputil.ReverseProxy {
 	}
 }
 
-// passOn has the hub's chat service answer a request, and returns the status. With an error nothing is written.
-func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, hubName string) (status int, err error) {
-	t, err := h.admit(r)
+// proxyChat has the hub's chat service answer a request, and returns the status. When it returns an error nothing is written.
+func (h *Handler) proxyChat(w http.ResponseWriter, r *http.Request, hubName string) (status int, err error) {
+	t, err := h.authorizedTenant(r)
 	if err != nil {
 		return 0, err
 	}
@@ -81,9 +81,9 @@ func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, hubName string)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), targetKey{}, to), chatTime)
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), chatDestinationKey{}, to), chatTimeout)
 	defer cancel()
-	answer := &watched{ResponseWriter: w, status: http.StatusOK}
+	answer := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	proxy := *h.chat
 	proxy.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, cause error) {
 		h.log.Warn("chat service not reached", "hub", hubName, "error", cause)
@@ -93,7 +93,7 @@ func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, hubName string)
 	return answer.status, err
 }
 
-func (h *Handler) chatTarget(r *http.Request, t *tenant.Tenant, hubName string) (to target, err error) {
+func (h *Handler) chatTarget(r *http.Request, t *tenant.Tenant, hubName string) (to chatDestination, err error) {
 	plain, err := url.PathUnescape(hubName)
 	if err != nil {
 		return to, badRequest("path", "the path has an invalid escape: %s", err)
@@ -110,21 +110,21 @@ func (h *Handler) chatTarget(r *http.Request, t *tenant.Tenant, hubName string) 
 		return to, err
 	}
 	to.from = (&request{http: r}).endpoint()
-	signed, err := token.Sign(t.Keys.Primary, to.base.Scheme+"://"+to.base.Host+r.URL.EscapedPath(), chatToken, token.Options{})
+	signed, err := token.Sign(t.Keys.Primary, to.base.Scheme+"://"+to.base.Host+r.URL.EscapedPath(), chatTokenLife, token.Options{})
 	to.authority = "Bearer " + signed
 	return to, err
 }
 
-// watched is a ResponseWriter that remembers the status.
-type watched struct {
+// statusRecorder is a ResponseWriter that records the status.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 }
 
-func (w *watched) WriteHeader(status int) {
+func (w *statusRecorder) WriteHeader(status int) {
 	w.status = status
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets deadlines through.
-func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// Unwrap gives http.ResponseController access to deadlines.
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -40,7 +40,7 @@ func notFound(message, target string) error {
 	return &problem{status: http.StatusNotFound, message: message, target: target}
 }
 
-// problemOf is the one place where errors become answers. Of an unmapped one the caller sees the request id only.
+// problemOf is the one place where errors become answers. Of an error that it does not know the caller gets the request id only.
 func problemOf(ctx context.Context, err error) *problem {
 	var p *problem
 	switch {
@@ -64,8 +64,8 @@ func problemOf(ctx context.Context, err error) *problem {
 	return &problem{status: http.StatusInternalServerError, message: message}
 }
 
-// excuse turns "nobody is there" into a success where that is the operation's (rest-api.md section 2).
-func (op *operation) excuse(err error) error {
+// ignoreMissing makes node.ErrNotFound a success for the operations that succeed without a receiver (rest-api.md section 2).
+func (op *operation) ignoreMissing(err error) error {
 	if errors.Is(err, node.ErrNotFound) && op.missing == op.success {
 		return nil
 	}
@@ -81,8 +81,8 @@ type errorBody struct {
 	Inner   *errorBody  `json:"inner"`
 }
 
-// refuse answers with err, logs it, and returns the status.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, op *operation, err error) int {
+// writeProblem answers with err, logs it, and returns the status.
+func (h *Handler) writeProblem(w http.ResponseWriter, r *http.Request, op *operation, err error) int {
 	p := problemOf(r.Context(), err)
 	code := "Error." + strings.ReplaceAll(http.StatusText(p.status), " ", "")
 	header := w.Header()
@@ -96,18 +96,18 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, op *operation, 
 		header.Set("Allow", strings.Join(p.allow, ", "))
 	}
 	write(w, r, p.status, errorBody{Code: code, Message: p.message, Target: p.target, Details: []errorBody{}})
-	h.logRefusal(r, op, p, err)
+	h.logProblem(r, op, p, err)
 	return p.status
 }
 
-// logRefusal logs what the operator should know of. The caller's own mistakes are for debugging; a 404 of an
+// logProblem logs an error at the level that it has for operators. The caller's own mistakes are for debugging; a 404 of an
 // operation is a normal answer.
-func (h *Handler) logRefusal(r *http.Request, op *operation, p *problem, err error) {
+func (h *Handler) logProblem(r *http.Request, op *operation, p *problem, err error) {
 	level := slog.LevelDebug
 	switch {
 	case p.status == http.StatusNotFound:
 		return
-	case r.Context().Err() != nil: // the caller has left
+	case r.Context().Err() != nil: // the caller has closed the connection
 	case p.status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn
 	case p.status >= http.StatusInternalServerError:
@@ -119,12 +119,13 @@ func (h *Handler) logRefusal(r *http.Request, op *operation, p *problem, err err
 		slog.String("target", p.target),
 		slog.String("request", httpx.RequestID(r.Context())),
 	}
-	if p.status == http.StatusUnauthorized || p.status == http.StatusForbidden { // operators are asked why; who has no right must not fill logs
-		if ok, _ := h.refusals.Allow(r.Host); ok {
+	if p.status == http.StatusUnauthorized || p.status == http.StatusForbidden {
+		// Operators are asked why; but callers without a right must not fill the log.
+		if ok, _ := h.refusalLogs.Allow(r.Host); ok {
 			level = slog.LevelInfo
 		}
 	}
-	if level > slog.LevelDebug { // a caller's mistake may quote what the caller sent
+	if level > slog.LevelDebug { // at debug level it is left out: the error may quote what the caller sent
 		attributes = append(attributes, slog.Any("error", err))
 	}
 	h.log.LogAttrs(r.Context(), level, "rest request refused", attributes...)

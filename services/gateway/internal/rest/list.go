@@ -32,7 +32,7 @@ func (h *Handler) list(ctx context.Context, q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := q.after()
+	after, err := q.afterID()
 	if err != nil {
 		return nil, err
 	}
@@ -52,24 +52,24 @@ func (h *Handler) list(ctx context.Context, q *request) (any, error) {
 	return page, nil
 }
 
-// tokenMark begins a continuation token, so that another text is told from one.
-const tokenMark = "after:"
+// continuationPrefix begins every continuation token before it is encoded, so that other texts are not taken for one.
+const continuationPrefix = "after:"
 
-// after is the connection id that the last page ended with, or empty.
-func (q *request) after() (string, error) {
+// afterID is the connection id that the last page ended with; empty for the first page.
+func (q *request) afterID() (string, error) {
 	text, given, err := q.single("continuationToken")
 	if err != nil || !given {
 		return "", err
 	}
 	decoded, err := base64.RawURLEncoding.DecodeString(text)
-	after, ok := strings.CutPrefix(string(decoded), tokenMark)
+	after, ok := strings.CutPrefix(string(decoded), continuationPrefix)
 	if err != nil || !ok || after == "" {
 		return "", badRequest("continuationToken", "the continuationToken is not one that this service gave out")
 	}
 	return after, nil
 }
 
-// nextLink is this request, continued. SDKs follow it as it stands and sign for it, so it names the host that
+// nextLink is this request, continued. SDKs follow it unchanged and sign for it, so it names the host that
 // the caller used.
 func (q *request) nextLink(after string, top int) string {
 	var link strings.Builder
@@ -82,6 +82,6 @@ func (q *request) nextLink(after string, top int) string {
 	if q.query.Has("top") {
 		link.WriteString("top=" + strconv.Itoa(top) + "&")
 	}
-	link.WriteString("continuationToken=" + base64.RawURLEncoding.EncodeToString([]byte(tokenMark+after)))
+	link.WriteString("continuationToken=" + base64.RawURLEncoding.EncodeToString([]byte(continuationPrefix+after)))
 	return link.String()
 }

@@ -32,7 +32,7 @@ var supportedVersions = strings.Join(versions, ", ")
 // request is what a request says, checked.
 type request struct {
 	http    *http.Request
-	w       http.ResponseWriter // for limits on reading the body only
+	w       http.ResponseWriter // only to limit how much of the body is read, and for how long
 	tenant  *tenant.Tenant
 	hub     webpubsub.HubKey
 	hubText string // as the caller wrote it
@@ -202,7 +202,7 @@ func (q *request) body() ([]byte, error) {
 	case err != nil:
 		return nil, badRequest("body", "the body could not be read to its end")
 	}
-	setReadDeadline(q.w, time.Time{}) // else the server takes its passing for a caller that has left
+	setReadDeadline(q.w, time.Time{}) // the server would take a deadline that passes later for a caller that has closed the connection
 	return body, nil
 }
 

@@ -1,7 +1,7 @@
-// Package rest is the data-plane REST API (protocol/rest-api.md): it reads a request, calls one verb of the node
+// Package rest is the data-plane REST API (protocol/rest-api.md): it reads a request, calls one method of the node
 // for one audience, and writes the answer.
 //
-// Whose hub a request is about is said by its Host header, and only that tenant's keys open it. The handler
+// The Host header of a request says which tenant it is about, and only that tenant's keys give access. The handler
 // matches the raw path, so it must not stand behind a mux that cleans paths, as http.ServeMux does.
 package rest
 
@@ -27,11 +27,12 @@ import (
 )
 
 const (
-	verbTime = 10 * time.Second // that the node has for one request
-	bodyTime = 30 * time.Second // that a caller has to send a body, wanted or not
+	verbTimeout = 10 * time.Second // for the node to carry a request out
+	bodyTimeout = 30 * time.Second // for the caller to send a body, also one that is not needed
 )
 
-// Verbs is what the API asks of the node; *node.Node has them.
+// Verbs is what the API asks the node to do; *node.Node implements it. Errors are node.ErrNotFound, node.ErrPartial and
+// node.ErrUnavailable, which have statuses of their own (rest-api.md section 1.4); others are internal.
 type Verbs interface {
 	Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Message) error
 	Close(ctx context.Context, a webpubsub.Audience, reason string) error
@@ -55,7 +56,7 @@ type Options struct {
 	TrustedProxies httpx.TrustedProxies
 	// UserGroups are the groups of users in the ancestor protocol.
 	UserGroups *asrs.UserGroups
-	// OnAnswered is told of each request that has been answered; nil: nobody is.
+	// OnAnswered is called with each request that has been answered, by the goroutine that has answered it. It may be nil.
 	OnAnswered func(AnsweredRequest)
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
 	MaxTokenLife time.Duration
@@ -63,14 +64,14 @@ type Options struct {
 
 // Handler serves /api/hubs/… and the health routes. It is safe for concurrent use.
 type Handler struct {
-	node      Verbs
-	tenants   tenant.Source
-	providers *token.Providers
-	options   Options
-	log       *slog.Logger
-	refusals  *ratelimit.Limiter // of lines about callers without a right, by host
-	seconds   *prometheus.HistogramVec
-	chat      *httputil.ReverseProxy
+	node        Verbs
+	tenants     tenant.Source
+	providers   *token.Providers
+	options     Options
+	log         *slog.Logger
+	refusalLogs *ratelimit.Limiter // by host: limits the log lines about callers without a right
+	duration    *prometheus.HistogramVec
+	chat        *httputil.ReverseProxy
 }
 
 // New returns the handler. Its metrics are registered with metrics.
@@ -81,13 +82,14 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
 	}
-	h := &Handler{node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(), refusals: ratelimit.New(1, 20),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	h := &Handler{
+		node: n, tenants: tenants, providers: token.NewProviders(), options: o, log: log, chat: newChatProxy(), refusalLogs: ratelimit.New(1, 20),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_rest_request_duration_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
 		}, []string{"category", "status"}),
 	}
-	metrics.MustRegister(h.seconds)
+	metrics.MustRegister(h.duration)
 	return h
 }
 
@@ -95,35 +97,35 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	if r.ContentLength != 0 {
-		setReadDeadline(w, start.Add(bodyTime))
+		setReadDeadline(w, start.Add(bodyTimeout))
 	}
 	if hubName, is := chatHub(r); is {
-		status, err := h.passOn(w, r, hubName)
+		status, err := h.proxyChat(w, r, hubName)
 		if err != nil {
-			status = h.refuse(w, r, &chatOperation, err)
+			status = h.writeProblem(w, r, &chatOperation, err)
 		}
-		h.seconds.WithLabelValues(chatOperation.category, statusClass(status)).Observe(time.Since(start).Seconds())
+		h.duration.WithLabelValues(chatOperation.category, statusClass(status)).Observe(time.Since(start).Seconds())
 		return
 	}
 	w.Header().Set("Api-Supported-Versions", supportedVersions)
 	w.Header().Set("Cache-Control", "no-store")
-	op, status, body, err := h.answer(w, r)
+	op, status, body, err := h.run(w, r)
 	if err != nil {
-		status = h.refuse(w, r, op, err)
+		status = h.writeProblem(w, r, op, err)
 	} else {
 		write(w, r, status, body)
 	}
 	took := time.Since(start)
-	h.seconds.WithLabelValues(op.category, statusClass(status)).Observe(took.Seconds())
+	h.duration.WithLabelValues(op.category, statusClass(status)).Observe(took.Seconds())
 	if h.options.OnAnswered != nil {
-		h.options.OnAnswered(h.done(r, op, status, took))
+		h.options.OnAnswered(h.answered(r, op, status, took))
 	}
 }
 
 // AnsweredRequest is a request that has been answered.
 type AnsweredRequest struct {
 	Request   *http.Request
-	Tenant    string // empty: its host is nobody's
+	Tenant    string // empty: no tenant has the request's host
 	Category  string // the protocol's RestApiCategory
 	Route     string // with its parameters by name
 	Status    int
@@ -131,7 +133,7 @@ type AnsweredRequest struct {
 	RequestID string
 }
 
-func (h *Handler) done(r *http.Request, op *operation, status int, took time.Duration) AnsweredRequest {
+func (h *Handler) answered(r *http.Request, op *operation, status int, took time.Duration) AnsweredRequest {
 	d := AnsweredRequest{Request: r, Category: op.category, Status: status, Time: took, RequestID: httpx.RequestID(r.Context())}
 	if t := h.tenants.ByHost(r.Host); t != nil {
 		d.Tenant = t.Name
@@ -142,8 +144,8 @@ func (h *Handler) done(r *http.Request, op *operation, status int, took time.Dur
 	return d
 }
 
-// answer finds the operation and carries it out. The operation is known also with an error.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation, status int, body any, err error) {
+// run finds the operation and carries it out. It returns an operation also with an error, for metrics and logs.
+func (h *Handler) run(w http.ResponseWriter, r *http.Request) (op *operation, status int, body any, err error) {
 	if isHealth(r) {
 		return &health, http.StatusOK, nil, nil
 	}
@@ -152,7 +154,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 		find = routeAncestor
 	}
 	op, params, routeErr := find(r)
-	t, err := h.admit(r)
+	t, err := h.authorizedTenant(r)
 	if err != nil {
 		return op, 0, nil, err
 	}
@@ -163,14 +165,14 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (op *operation,
 	if err != nil {
 		return op, 0, nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), verbTime)
+	ctx, cancel := context.WithTimeout(r.Context(), verbTimeout)
 	defer cancel()
 	body, err = op.run(h, ctx, q)
-	return op, op.success, body, op.excuse(err)
+	return op, op.success, body, op.ignoreMissing(err)
 }
 
-// admit returns the tenant that a request is about, if its caller may ask at all.
-func (h *Handler) admit(r *http.Request) (*tenant.Tenant, error) {
+// authorizedTenant returns the tenant that a request is about, if the caller has the right to use its API.
+func (h *Handler) authorizedTenant(r *http.Request) (*tenant.Tenant, error) {
 	t := h.tenants.ByHost(r.Host)
 	if t == nil {
 		return nil, notFound("no service has this host name", "")
@@ -185,7 +187,7 @@ func (h *Handler) admit(r *http.Request) (*tenant.Tenant, error) {
 // the tenant trusts for who may use the API.
 func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	header := r.Header["Authorization"]
-	if len(header) == 0 && (r.URL.Path == "/" || r.URL.Path == "") { // so that probes can tell us from nothing
+	if len(header) == 0 && (r.URL.Path == "/" || r.URL.Path == "") { // probes expect an answer that shows that there is a service
 		return forbidden("there is nothing to see here; applications use /api/hubs/{hub}, clients /client/hubs/{hub}")
 	}
 	if len(header) != 1 {
@@ -213,7 +215,7 @@ func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	return nil
 }
 
-// authorize checks a token of an OpenID Connect provider: genuine, and of somebody whom the API is open to.
+// authorize checks a token of an OpenID Connect provider: that it is genuine, and that the settings give its subject access.
 func (h *Handler) authorize(r *http.Request, provider *tenant.OIDC, raw string) error {
 	claims, err := h.providers.Verifier(provider.Pinned()).Verify(r.Context(), raw)
 	switch {
@@ -234,7 +236,7 @@ func isHealth(r *http.Request) bool {
 	return (path == "/api/health" || path == "/api/v1/health") && (r.Method == http.MethodHead || r.Method == http.MethodGet)
 }
 
-// setReadDeadline bounds what is read of the request. A ResponseWriter that knows no deadlines is no server's.
+// setReadDeadline sets until when the request may be read. An error is ignored: only a test's ResponseWriter has no deadlines.
 func setReadDeadline(w http.ResponseWriter, t time.Time) {
 	_ = http.NewResponseController(w).SetReadDeadline(t)
 }
@@ -245,7 +247,7 @@ func write(w http.ResponseWriter, r *http.Request, status int, body any) {
 		return
 	}
 	text, err := json.Marshal(body)
-	if err != nil { // only a value that no test has tried
+	if err != nil { // cannot happen with our types
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}

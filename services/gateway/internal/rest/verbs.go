@@ -27,7 +27,7 @@ func (h *Handler) close(ctx context.Context, q *request) (any, error) {
 func (h *Handler) exists(ctx context.Context, q *request) (any, error) {
 	ok, err := h.node.Exists(ctx, q.audience)
 	if err == nil && !ok {
-		err = notFound("nobody is there", "")
+		err = notFound("there is no such connection, user or group", "")
 	}
 	return nil, err
 }
@@ -70,27 +70,29 @@ func (q *request) groups() (webpubsub.Audience, []string, error) {
 	a := q.audience
 	if kind := q.http.Header.Get("Content-Type"); kind != "" {
 		if media, _, err := mime.ParseMediaType(kind); err != nil || media != "application/json" {
-			return a, nil, &problem{status: http.StatusUnsupportedMediaType, message: "the content type must be application/json", target: "Content-Type"}
+			return a, nil, &problem{
+				status: http.StatusUnsupportedMediaType, message: "the content type must be application/json", target: "Content-Type",
+			}
 		}
 	}
 	text, err := q.body()
 	if err != nil {
 		return a, nil, err
 	}
-	var said struct {
+	var fields struct {
 		Groups *[]string
 		Filter string // null leaves it empty
 	}
-	if err := json.Unmarshal(text, &said); err != nil || said.Groups == nil {
+	if err := json.Unmarshal(text, &fields); err != nil || fields.Groups == nil {
 		return a, nil, badRequest("body", `the body must be JSON of the form {"groups":["name"],"filter":"userId eq 'ana'"}`)
 	}
-	for i, name := range *said.Groups {
+	for i, name := range *fields.Groups {
 		if err := webpubsub.CheckGroup(name); err != nil {
 			return a, nil, badRequest(fmt.Sprintf("groups[%d]", i), "%s", err)
 		}
 	}
-	a.Filter, err = checkedFilter(said.Filter)
-	return a, *said.Groups, err
+	a.Filter, err = checkedFilter(fields.Filter)
+	return a, *fields.Groups, err
 }
 
 // grant is R23 (rest-api.md section 7.1).

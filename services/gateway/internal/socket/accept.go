@@ -14,9 +14,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// CheckHandshake reports whether r asks for a WebSocket as RFC 6455 section 4.2.1 wants it, and answers if not. It is
-// to be called first, so that nobody hears of a client whose handshake is bound to fail: Accept comes only after
-// the event handler's consent.
+// CheckHandshake reports whether r asks for a WebSocket as RFC 6455 section 4.2.1 demands, and answers if not. It is to be called
+// first, so that the event handler is not asked about a client whose handshake is bound to fail: Accept is called only when the
+// handler has agreed.
 func CheckHandshake(w http.ResponseWriter, r *http.Request) bool {
 	key := r.Header.Values("Sec-WebSocket-Key")
 	switch {
@@ -67,17 +67,17 @@ func OfferedSubprotocols(r *http.Request) []string {
 	return names
 }
 
-// Accept takes the connection of a handshake over; w and r are of no more use then, and the handler should return so
-// that their memory is freed. The answer, which names subprotocol if the client has offered it, is left to be written:
-// Answer returns it. With compress, permessage-deflate is agreed on if the client has offered it. Any Origin may connect:
-// what protects is the token, which no other site's page has. On an error w has been answered.
+// Accept takes the connection of a handshake over; w and r must not be used any more then, and the HTTP handler should return so
+// that their memory is freed. The response, which names subprotocol if the client has offered it, is left to be written:
+// HandshakeResponse returns it. With compress, permessage-deflate is agreed on if the client has offered it. Any Origin may connect:
+// what protects a client is its token, which a page of another site does not have. On an error w has been answered.
 func Accept(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*Socket, error) {
 	options := websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled}
 	if subprotocol != "" {
 		options.Subprotocols = []string{subprotocol}
 	}
-	agreed := &agreement{ResponseWriter: w}
-	if _, err := websocket.Accept(agreed, r, &options); !agreed.reached {
+	handshake := &handshakeWriter{ResponseWriter: w}
+	if _, err := websocket.Accept(handshake, r, &options); !handshake.agreed {
 		return nil, fmt.Errorf("accept WebSocket: %w", err)
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
@@ -90,12 +90,12 @@ func Accept(w http.ResponseWriter, r *http.Request, subprotocol string, compress
 		_ = conn.Close()
 		return nil, fmt.Errorf("accept WebSocket: %w", err)
 	}
-	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // came right behind the handshake
+	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // what the client has sent right after the handshake
 	s := newSocket(conn, unread)
 	if compress {
 		s.compress(w.Header(), r.Header)
 	}
-	s.answer = switching(w.Header())
+	s.response = handshakeResponse(w.Header())
 	return s, nil
 }
 
@@ -103,47 +103,47 @@ func Accept(w http.ResponseWriter, r *http.Request, subprotocol string, compress
 func (s *Socket) compress(answer, request http.Header) {
 	if extension := negotiate(request); extension != "" {
 		answer.Set("Sec-WebSocket-Extensions", extension)
-		s.meaningless &^= rsv1Bit
+		s.reservedBits &^= rsv1Bit
 	}
 }
 
-// agreement is a ResponseWriter that ends the library's part once it has agreed to the handshake: it is not given
-// the connection, for which it would make buffers and a finalizer that nobody needs.
-type agreement struct {
+// handshakeWriter is a ResponseWriter that ends the library's part once it has agreed to the handshake: the library does not get
+// the connection, for which it would make buffers and a finalizer that we do not need.
+type handshakeWriter struct {
 	http.ResponseWriter
-	reached bool
+	agreed bool
 }
 
-var errTaken = errors.New("the connection is not the library's")
+var errNoHijack = errors.New("the connection is not the library's")
 
-func (a *agreement) WriteHeader(status int) {
+func (a *handshakeWriter) WriteHeader(status int) {
 	switch {
-	case a.reached: // says that there is no connection
+	case a.agreed: // the library reports that it got no connection
 	case status == http.StatusSwitchingProtocols:
-		a.reached = true
+		a.agreed = true
 	default:
 		a.ResponseWriter.WriteHeader(status)
 	}
 }
 
-func (a *agreement) Write(b []byte) (int, error) {
-	if a.reached {
+func (a *handshakeWriter) Write(b []byte) (int, error) {
+	if a.agreed {
 		return len(b), nil
 	}
 	return a.ResponseWriter.Write(b)
 }
 
-func (a *agreement) Header() http.Header {
-	if a.reached { // the answer's stay as they are
+func (a *handshakeWriter) Header() http.Header {
+	if a.agreed { // those of the response stay as they are
 		return http.Header{}
 	}
 	return a.ResponseWriter.Header()
 }
 
-func (a *agreement) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errTaken }
+func (a *handshakeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errNoHijack }
 
-// switching returns the answer to a handshake.
-func switching(h http.Header) []byte {
+// handshakeResponse returns the response to a handshake, with the headers h.
+func handshakeResponse(h http.Header) []byte {
 	b := bytes.NewBuffer(make([]byte, 0, 256))
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = h.Write(b) // a buffer takes everything

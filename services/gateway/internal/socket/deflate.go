@@ -12,14 +12,14 @@ import (
 	"unicode/utf8"
 )
 
-// What permessage-deflate (RFC 7692) is here: each message is compressed by itself, in both directions. So the same
-// bytes are right for every receiver, and a connection that is idle holds no window.
+// permessage-deflate (RFC 7692) as it is done here: each message is compressed by itself, in both directions (no context takeover).
+// So the same bytes are right for every receiver, and an idle connection does not hold a window in memory.
 
-// takenAs is the answer to an offer that is taken.
-const takenAs = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+// acceptedOffer is the answer to an offer that is accepted.
+const acceptedOffer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
-// negotiate returns the answer to the first of a client's offers of permessage-deflate that we can take, or nothing. An
-// offer that is wrong in any way is declined, as RFC 7692 section 7.1 wants it; of a line that breaks the grammar of RFC 6455
+// negotiate returns the answer to the first of a client's offers of permessage-deflate that we can accept, or nothing. An
+// offer that is wrong in any way is declined, as RFC 7692 section 7.1 demands; of a line that breaks the grammar of RFC 6455
 // section 9.1 the offers before that point count.
 func negotiate(h http.Header) string {
 	for _, line := range h.Values("Sec-WebSocket-Extensions") {
@@ -42,13 +42,15 @@ type offer struct {
 	seen     [4]bool // parameters, in the order of deflateParameters
 }
 
-var deflateParameters = [4]string{"server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"}
+var deflateParameters = [4]string{
+	"server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits",
+}
 
 // serverBits is the place of server_max_window_bits, whose presence asks for it in the answer.
 const serverBits = 2
 
-// parameter notes a parameter; without a value, given is false. Our windows have 15 bits, which compress/flate cannot change; a
-// client may use a smaller one without our saying so.
+// parameter takes in a parameter of the offer; given says whether it has a value. Our windows have 15 bits, which
+// compress/flate cannot change; a client may use a smaller one without our agreement.
 func (o *offer) parameter(name, value string, given bool) {
 	for i, known := range deflateParameters {
 		if name != known {
@@ -81,9 +83,9 @@ func (o *offer) answer() string {
 	case o.declined:
 		return ""
 	case o.seen[serverBits]:
-		return takenAs + "; server_max_window_bits=15"
+		return acceptedOffer + "; server_max_window_bits=15"
 	}
-	return takenAs
+	return acceptedOffer
 }
 
 // scanner is what is unread of a header line.
@@ -91,16 +93,16 @@ type scanner string
 
 // offer reads one extension; it reports false at the end of the line, or where the line is malformed.
 func (s *scanner) offer() (o offer, ok bool) {
-	for s.take(',') { // elements of a list may be empty
+	for s.separator(',') { // elements of a list may be empty
 	}
 	name := s.token()
 	o.declined = name != "permessage-deflate"
-	for s.take(';') {
+	for s.separator(';') {
 		parameter := s.token()
 		if parameter == "" {
 			return o, false
 		}
-		value, given := "", s.take('=')
+		value, given := "", s.separator('=')
 		if given {
 			if value = s.value(); value == "" {
 				return o, false
@@ -108,20 +110,20 @@ func (s *scanner) offer() (o offer, ok bool) {
 		}
 		o.parameter(parameter, value, given)
 	}
-	return o, name != "" && (*s == "" || s.take(','))
+	return o, name != "" && (*s == "" || s.separator(','))
 }
 
-// skip drops white space.
-func (s *scanner) skip() { *s = scanner(strings.TrimLeft(string(*s), " \t")) }
+// skipSpace drops white space.
+func (s *scanner) skipSpace() { *s = scanner(strings.TrimLeft(string(*s), " \t")) }
 
-// take reads a separator, if it is next, and the white space around it.
-func (s *scanner) take(c byte) bool {
-	s.skip()
+// separator reads the separator c and the white space around it, and reports whether it came next.
+func (s *scanner) separator(c byte) bool {
+	s.skipSpace()
 	if *s == "" || (*s)[0] != c {
 		return false
 	}
 	*s = (*s)[1:]
-	s.skip()
+	s.skipSpace()
 	return true
 }
 
@@ -132,7 +134,7 @@ func (s *scanner) token() string {
 	}
 	token := string((*s)[:n])
 	*s = (*s)[n:]
-	s.skip()
+	s.skipSpace()
 	return token
 }
 
@@ -147,7 +149,7 @@ func (s *scanner) value() string {
 		switch {
 		case c == '"':
 			*s = (*s)[i+1:]
-			s.skip()
+			s.skipSpace()
 			return string(value)
 		case c == '\\':
 			if i++; i == len(*s) {
@@ -175,7 +177,7 @@ const (
 	lastBlock = "\x01" + tail
 )
 
-// deflater gathers what it compresses in out. It has 1.2 MB, so that there are only as many as compress at a time.
+// deflater compresses to out. It needs 1.2 MB, so that they are pooled: there are as many as compress at the same time.
 type deflater struct {
 	w   *flate.Writer
 	out []byte
@@ -186,8 +188,8 @@ func (d *deflater) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// The fastest level: it takes a message after another without clearing its tables, which with other levels cost more than the
-// messages that are usual here.
+// The fastest level: from one message to the next it need not clear its tables. With other levels that costs more than to compress
+// a message of usual size.
 var deflaters = sync.Pool{New: func() any {
 	d := new(deflater)
 	d.w, _ = flate.NewWriter(d, flate.BestSpeed) // the level exists
@@ -224,10 +226,10 @@ func endCompressed(b []byte, start int, op Opcode) []byte {
 	return b
 }
 
-// A message that has its beginning for itself and the rest in common with others is compressed in two parts, the second of
-// them once: blocks of DEFLATE stand side by side, and one that does not compress needs no work.
+// A message whose beginning differs for each receiver, and whose rest is the same for all, is sent as two blocks of DEFLATE: a stored
+// one, which costs no work, and a compressed one, which is made once.
 
-// Deflate returns b compressed, for EndSpliced, or nil if that would not be shorter.
+// Deflate returns b compressed, for EndSharedTail, or nil if that would not be shorter.
 func Deflate(b []byte) []byte {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
@@ -240,12 +242,12 @@ func Deflate(b []byte) []byte {
 // storedHeader is the size of what a block that is not compressed begins with.
 const storedHeader = 5
 
-// BeginSharedTail appends room for a header, as BeginFrame does. The message's beginning, of at most 65,535 bytes, is to be appended next, then
-// EndSpliced called with start, which is len(dst) before.
+// BeginSharedTail appends room for a header, as BeginFrame does. The message's beginning, of at most 65,535 bytes, is
+// to be appended next, then EndSharedTail called with start, which is len(dst) before.
 func BeginSharedTail(dst []byte) []byte { return append(BeginFrame(dst), 0, 0, 0, 0, 0) }
 
-// EndSharedTail appends rest, which Deflate has made, to what was appended to b since BeginSpliced, at start, and makes it a frame for
-// sockets that are Compressed.
+// EndSharedTail appends rest, which Deflate has made, to what was appended to b since BeginSharedTail, at start, and makes it a
+// frame for sockets that are Compressed.
 func EndSharedTail(b []byte, start int, rest []byte, op Opcode) []byte {
 	block := b[start+usualHeader:]
 	n := uint16(len(block) - storedHeader)
@@ -254,7 +256,7 @@ func EndSharedTail(b []byte, start int, rest []byte, op Opcode) []byte {
 	return endCompressed(append(b, rest...), start, op)
 }
 
-// inflater reads one compressed message at a time. It has 44 KB, so that it is had only meanwhile.
+// inflater decompresses one message at a time. It needs 44 KB, so that they are pooled.
 type inflater struct {
 	r interface {
 		io.Reader
@@ -273,19 +275,19 @@ var inflaters = sync.Pool{New: func() any {
 	return i
 }}
 
-const behind = tail + lastBlock
+const afterMessage = tail + lastBlock
 
 // ReadByte gives the decompressor no byte more than it needs.
 func (i *inflater) ReadByte() (byte, error) {
 	at := i.at
-	if i.at < len(i.message)+len(behind) {
+	if i.at < len(i.message)+len(afterMessage) {
 		i.at++
 	}
 	switch n := at - len(i.message); {
 	case n < 0:
 		return i.message[at], nil
-	case n < len(behind):
-		return behind[n], nil
+	case n < len(afterMessage):
+		return afterMessage[n], nil
 	}
 	return 0, io.EOF
 }
@@ -295,7 +297,7 @@ func (i *inflater) Read(b []byte) (n int, err error) {
 	if i.at < len(i.message) {
 		n = copy(b, i.message[i.at:])
 	} else {
-		n = copy(b, behind[i.at-len(i.message):])
+		n = copy(b, afterMessage[i.at-len(i.message):])
 	}
 	i.at += n
 	if n == 0 && len(b) > 0 {
@@ -304,15 +306,15 @@ func (i *inflater) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// A block may be marked as the last one without being it (RFC 7692 section 7.2.1). Each costs the decompressor a new
-// beginning, for which a few bytes of the client's must not be enough.
+// A block may be marked as the last one while others follow (RFC 7692 section 7.2.1). After each the decompressor starts anew,
+// which costs much, and the client only a few bytes: so there is a limit.
 const maxLastBlocks = 16
 
 const windowSize = 32 << 10
 
 var (
-	errTooBig   = errors.New("the message is too large")
-	errTooLasts = errors.New("too many last blocks")
+	errInflatedTooLarge  = errors.New("the message is too large")
+	errTooManyLastBlocks = errors.New("too many last blocks")
 )
 
 // inflate appends the message to out. It stops with errTooBig when that would have more than limit bytes.
@@ -323,7 +325,7 @@ func (i *inflater) inflate(out, message []byte, limit int) ([]byte, error) {
 	for lasts := 0; ; {
 		if len(out) == cap(out) {
 			if len(out) > limit {
-				return out, errTooBig
+				return out, errInflatedTooLarge
 			}
 			out = grow(out, limit+1)
 		}
@@ -331,7 +333,7 @@ func (i *inflater) inflate(out, message []byte, limit int) ([]byte, error) {
 		out = out[:len(out)+n]
 		switch {
 		case len(out) > limit:
-			return out, errTooBig
+			return out, errInflatedTooLarge
 		case err == nil:
 		case !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			return out, err
@@ -339,7 +341,7 @@ func (i *inflater) inflate(out, message []byte, limit int) ([]byte, error) {
 			return out, nil
 		default:
 			if lasts++; lasts == maxLastBlocks {
-				return out, errTooLasts
+				return out, errTooManyLastBlocks
 			}
 			_ = i.r.Reset(i, out[max(0, len(out)-windowSize):])
 		}
@@ -359,19 +361,19 @@ const (
 	maxInflated = 64 << 10
 )
 
-var inflated = sync.Pool{New: func() any { return new([]byte) }}
+var inflatedBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// unpack returns the compressed message at hand. It is valid until the next Read.
-func (s *Socket) unpack(op Opcode, payload []byte) (Opcode, []byte, *CloseError) {
-	s.plain = inflated.Get().(*[]byte)
+// inflate returns the compressed message at hand. It is valid until the next Read.
+func (s *Socket) inflate(op Opcode, payload []byte) (Opcode, []byte, *CloseError) {
+	s.inflated = inflatedBuffers.Get().(*[]byte)
 	i := inflaters.Get().(*inflater)
-	message, err := i.inflate((*s.plain)[:0], payload, s.limit)
+	message, err := i.inflate((*s.inflated)[:0], payload, s.limit)
 	inflaters.Put(i)
-	*s.plain = message
+	*s.inflated = message
 	var wrong *CloseError
 	switch {
-	case errors.Is(err, errTooBig):
-		wrong = tooBig
+	case errors.Is(err, errInflatedTooLarge):
+		wrong = errTooLarge
 	case err != nil:
 		wrong = &CloseError{Code: CodeInvalidText, Reason: "a compressed message cannot be decompressed"}
 	case op == Text && !utf8.Valid(message):
@@ -379,19 +381,19 @@ func (s *Socket) unpack(op Opcode, payload []byte) (Opcode, []byte, *CloseError)
 	default:
 		return op, message, nil
 	}
-	s.forget()
+	s.releaseInflated()
 	return 0, nil, wrong
 }
 
-// forget gives the memory of the last compressed message back.
-func (s *Socket) forget() {
-	if cap(*s.plain) > maxInflated {
-		*s.plain = nil
+// releaseInflated gives the memory of the last compressed message back to the pool, unless it is too large to be kept.
+func (s *Socket) releaseInflated() {
+	if cap(*s.inflated) > maxInflated {
+		*s.inflated = nil
 	}
-	inflated.Put(s.plain)
-	s.plain = nil
+	inflatedBuffers.Put(s.inflated)
+	s.inflated = nil
 }
 
-// packedLimit is how large a compressed message may be that has no more than limit bytes: not much larger, even if it could
+// compressedLimit is how large a compressed message may be that has no more than limit bytes: not much larger, even if it could
 // not be compressed.
-func packedLimit(limit int) int { return limit + limit/8 + 64 }
+func compressedLimit(limit int) int { return limit + limit/8 + 64 }

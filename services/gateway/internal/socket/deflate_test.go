@@ -20,28 +20,28 @@ import (
 )
 
 func TestNegotiation(t *testing.T) {
-	const bits = takenAs + "; server_max_window_bits=15"
+	const bits = acceptedOffer + "; server_max_window_bits=15"
 	tests := map[string]struct {
 		offers []string
 		want   string
 	}{
 		"nothing":                        {nil, ""},
 		"empty":                          {[]string{""}, ""},
-		"plain":                          {[]string{"permessage-deflate"}, takenAs},
-		"as browsers do":                 {[]string{"permessage-deflate; client_max_window_bits"}, takenAs},
-		"both without takeover":          {[]string{"permessage-deflate;server_no_context_takeover ; client_no_context_takeover"}, takenAs},
-		"the client's window":            {[]string{"permessage-deflate; client_max_window_bits=8"}, takenAs},
+		"plain":                          {[]string{"permessage-deflate"}, acceptedOffer},
+		"as browsers do":                 {[]string{"permessage-deflate; client_max_window_bits"}, acceptedOffer},
+		"both without takeover":          {[]string{"permessage-deflate;server_no_context_takeover ; client_no_context_takeover"}, acceptedOffer},
+		"the client's window":            {[]string{"permessage-deflate; client_max_window_bits=8"}, acceptedOffer},
 		"our window":                     {[]string{"permessage-deflate; server_max_window_bits=15"}, bits},
 		"our window, quoted":             {[]string{`permessage-deflate; server_max_window_bits="15"`}, bits},
 		"quoted with a backslash":        {[]string{`permessage-deflate; server_max_window_bits="1\5"`}, bits},
 		"everything":                     {[]string{"permessage-deflate; client_max_window_bits=15; server_max_window_bits=15; client_no_context_takeover; server_no_context_takeover"}, bits},
-		"another extension before":       {[]string{`x-other; a=1; b="c", permessage-deflate`}, takenAs},
+		"another extension before":       {[]string{`x-other; a=1; b="c", permessage-deflate`}, acceptedOffer},
 		"another extension":              {[]string{"x-webkit-deflate-frame"}, ""},
-		"in the second header":           {[]string{"x-other", "permessage-deflate"}, takenAs},
-		"empty elements":                 {[]string{" ,, permessage-deflate ,"}, takenAs},
-		"tabs":                           {[]string{"\tpermessage-deflate\t;\tclient_max_window_bits\t=\t9"}, takenAs},
+		"in the second header":           {[]string{"x-other", "permessage-deflate"}, acceptedOffer},
+		"empty elements":                 {[]string{" ,, permessage-deflate ,"}, acceptedOffer},
+		"tabs":                           {[]string{"\tpermessage-deflate\t;\tclient_max_window_bits\t=\t9"}, acceptedOffer},
 		"a smaller window of ours":       {[]string{"permessage-deflate; server_max_window_bits=14"}, ""},
-		"a smaller one, then any":        {[]string{"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, takenAs},
+		"a smaller one, then any":        {[]string{"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, acceptedOffer},
 		"the first counts":               {[]string{"permessage-deflate; server_max_window_bits=15, permessage-deflate"}, bits},
 		"our window without a value":     {[]string{"permessage-deflate; server_max_window_bits"}, ""},
 		"our window, leading zero":       {[]string{"permessage-deflate; server_max_window_bits=015"}, ""},
@@ -52,7 +52,7 @@ func TestNegotiation(t *testing.T) {
 		"takeover with a value":          {[]string{"permessage-deflate; server_no_context_takeover=1"}, ""},
 		"client's takeover with a value": {[]string{`permessage-deflate; client_no_context_takeover="x"`}, ""},
 		"unknown parameter":              {[]string{"permessage-deflate; level=9"}, ""},
-		"unknown, then good":             {[]string{"permessage-deflate; level=9", "permessage-deflate"}, takenAs},
+		"unknown, then good":             {[]string{"permessage-deflate; level=9", "permessage-deflate"}, acceptedOffer},
 		"twice the same":                 {[]string{"permessage-deflate; client_no_context_takeover; client_no_context_takeover"}, ""},
 		"twice with other values":        {[]string{"permessage-deflate; client_max_window_bits; client_max_window_bits=9"}, ""},
 		"another case":                   {[]string{"Permessage-Deflate"}, ""},
@@ -63,8 +63,8 @@ func TestNegotiation(t *testing.T) {
 		"no value":                       {[]string{"permessage-deflate; client_max_window_bits="}, ""},
 		"no parameter":                   {[]string{"permessage-deflate;"}, ""},
 		"no comma":                       {[]string{"permessage-deflate permessage-deflate"}, ""},
-		"good before malformed":          {[]string{"permessage-deflate, ;="}, takenAs},
-		"malformed, then another header": {[]string{"permessage-deflate; =", "permessage-deflate"}, takenAs},
+		"good before malformed":          {[]string{"permessage-deflate, ;="}, acceptedOffer},
+		"malformed, then another header": {[]string{"permessage-deflate; =", "permessage-deflate"}, acceptedOffer},
 		"no name":                        {[]string{"; client_max_window_bits"}, ""},
 		"not ASCII":                      {[]string{"permessage-deflate; \u00e9"}, ""},
 	}
@@ -92,7 +92,7 @@ func TestCompressionIsOffered(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, answer := openPeer(t, conn, "permessage-deflate; server_max_window_bits=15")
-		want := map[bool]string{true: takenAs + "; server_max_window_bits=15"}[compress]
+		want := map[bool]string{true: acceptedOffer + "; server_max_window_bits=15"}[compress]
 		if got := answer.Get("Sec-WebSocket-Extensions"); got != want {
 			t.Errorf("wanted is %v: got the answer %q, want %q", compress, got, want)
 		}
@@ -219,13 +219,13 @@ func TestInflationIsBounded(t *testing.T) {
 
 	i := inflaters.New().(*inflater)
 	out, err := i.inflate(nil, []byte(bomb), 1000)
-	if err != errTooBig || len(out) != 1001 || cap(out) > 4000 || i.at > len(bomb)/10 {
+	if err != errInflatedTooLarge || len(out) != 1001 || cap(out) > 4000 || i.at > len(bomb)/10 {
 		t.Errorf("got %v with %d bytes in a buffer of %d, having read %d of %d; want it to stop behind the limit", err, len(out), cap(out), i.at, len(bomb))
 	}
 
 	// What is compressed may be a little larger than the message, and no more: in one frame or in many.
-	for _, sent := range [][]byte{packed(Binary, strings.Repeat("x", packedLimit(1000)+1)),
-		join(packedPart(Binary, strings.Repeat("\x00\x00\x00\xff\xff", packedLimit(1000)/5)), whole(continuation, strings.Repeat("x", 5)))} {
+	for _, sent := range [][]byte{packed(Binary, strings.Repeat("x", compressedLimit(1000)+1)),
+		join(packedPart(Binary, strings.Repeat("\x00\x00\x00\xff\xff", compressedLimit(1000)/5)), whole(continuation, strings.Repeat("x", 5)))} {
 		s := compressedOver(&trickle{b: sent})
 		s.SetLimit(1000)
 		compare(t, s, nil, &CloseError{Code: CodeTooBig, Reason: "too large"})
@@ -281,11 +281,11 @@ func TestSplice(t *testing.T) {
 func TestIdleSocketsHoldNoMessage(t *testing.T) {
 	s, p := compressedPair(t)
 	p.send(join(packed(Text, deflated(strings.Repeat("x", 10000))), whole(Pong, "")))
-	if _, payload, err := s.Read(); err != nil || len(payload) != 10000 || s.plain == nil {
+	if _, payload, err := s.Read(); err != nil || len(payload) != 10000 || s.inflated == nil {
 		t.Fatalf("got %d bytes, %v", len(payload), err)
 	}
-	if _, _, err := s.Read(); err != nil || s.plain != nil {
-		t.Errorf("got %v, and the message still held: %v", err, s.plain != nil)
+	if _, _, err := s.Read(); err != nil || s.inflated != nil {
+		t.Errorf("got %v, and the message still held: %v", err, s.inflated != nil)
 	}
 }
 
@@ -347,7 +347,7 @@ func FuzzNegotiate(f *testing.F) {
 	f.Add("permessage-deflate; server_max_window_bits=\"10\", permessage-deflate", ",,")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		got := negotiate(http.Header{"Sec-Websocket-Extensions": {first, second}})
-		if got != "" && got != takenAs && got != takenAs+"; server_max_window_bits=15" {
+		if got != "" && got != acceptedOffer && got != acceptedOffer+"; server_max_window_bits=15" {
 			t.Fatalf("got the answer %q", got)
 		}
 		alone := negotiate(http.Header{"Sec-Websocket-Extensions": {first}})

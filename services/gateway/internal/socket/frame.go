@@ -58,7 +58,7 @@ func Payload(frame []byte) []byte {
 const usualHeader = 4
 
 // BeginFrame appends room for a header. The payload is to be appended next, then EndFrame called with start, which is
-// len(dst) before: so a payload made for one receiver is written to its place at once.
+// len(dst) before the call. So a payload that is made for one receiver is written where it is sent from, and not copied.
 func BeginFrame(dst []byte) []byte { return append(dst, 0, 0, 0, 0) }
 
 // EndFrame makes what was appended to b since BeginFrame, at start, a frame.
@@ -80,8 +80,8 @@ func EndFrame(b []byte, start int, op Opcode) []byte {
 	return b
 }
 
-// AppendClose appends a close frame. A reason that is too long is cut, one that is not UTF-8 mended. CodeNoStatus
-// gives a frame without a code; CodeAbnormal appends nothing, as it stands for having no frame.
+// AppendClose appends a close frame. A reason that is too long is cut off, and bytes that are not UTF-8 are replaced. CodeNoStatus
+// makes a frame without a code; CodeAbnormal appends nothing, as it stands for having no frame.
 func AppendClose(dst []byte, code int, reason string) []byte {
 	switch code {
 	case CodeAbnormal:
@@ -108,23 +108,23 @@ func cut(s string, n int) string {
 
 // header is the beginning of a client frame.
 type header struct {
-	op     Opcode
-	fin    bool
-	packed bool   // the payload begins a compressed message
-	size   int    // bytes of the header
-	n      uint64 // bytes of the payload
-	key    uint32 // masking key, as it lies in memory on a little-endian machine
+	op         Opcode
+	fin        bool
+	compressed bool   // the payload begins a compressed message
+	size       int    // bytes of the header
+	n          uint64 // bytes of the payload
+	key        uint32 // masking key, as it lies in memory on a little-endian machine
 }
 
 // parseHeader reads the header that b begins with. When b is too short it returns how many bytes are needed to
-// get further. A header that is wrong in itself gives an error as soon as that can be known. meaningless are the reserved bits
-// that no extension uses.
-func parseHeader(b []byte, meaningless byte) (h header, need int, err *CloseError) {
+// get further. A header that is wrong in itself gives an error as soon as that can be known.
+// reservedBits are the bits of the first byte that must be zero.
+func parseHeader(b []byte, reservedBits byte) (h header, need int, err *CloseError) {
 	if len(b) < 2 {
 		return h, 2, nil
 	}
-	h.op, h.fin, h.packed, h.size, h.n = Opcode(b[0]&0xF), b[0]&finBit != 0, b[0]&rsv1Bit != 0, 6, uint64(b[1]&^maskBit)
-	if err := h.check(b[0], b[1], meaningless); err != nil {
+	h.op, h.fin, h.compressed, h.size, h.n = Opcode(b[0]&0xF), b[0]&finBit != 0, b[0]&rsv1Bit != 0, 6, uint64(b[1]&^maskBit)
+	if err := h.check(b[0], b[1], reservedBits); err != nil {
 		return h, 0, err
 	}
 	switch h.n {
@@ -140,15 +140,15 @@ func parseHeader(b []byte, meaningless byte) (h header, need int, err *CloseErro
 	case 8:
 		h.n = uint64(binary.BigEndian.Uint16(b[2:]))
 		if h.n <= maxControl {
-			return h, 0, broken("a length is not in its shortest form")
+			return h, 0, protocolError("a length is not in its shortest form")
 		}
 	case 14:
 		h.n = binary.BigEndian.Uint64(b[2:])
 		if h.n < 1<<16 {
-			return h, 0, broken("a length is not in its shortest form")
+			return h, 0, protocolError("a length is not in its shortest form")
 		}
 		if h.n >= 1<<63 {
-			return h, 0, broken("a length has its highest bit set")
+			return h, 0, protocolError("a length has its highest bit set")
 		}
 	}
 	h.key = binary.LittleEndian.Uint32(b[h.size-4:])
@@ -156,25 +156,25 @@ func parseHeader(b []byte, meaningless byte) (h header, need int, err *CloseErro
 }
 
 // check finds what the first two bytes of a frame show to be wrong.
-func (h *header) check(first, second, meaningless byte) *CloseError {
+func (h *header) check(first, second, reservedBits byte) *CloseError {
 	switch {
-	case first&meaningless != 0:
-		return broken("a reserved bit is set, though no extension was agreed on that uses it")
+	case first&reservedBits != 0:
+		return protocolError("a reserved bit is set, though no extension was agreed on that uses it")
 	case h.op > Binary && h.op < Close || h.op > Pong:
-		return broken("the opcode is a reserved one")
+		return protocolError("the opcode is a reserved one")
 	case second&maskBit == 0:
-		return broken("a client's frame must be masked")
+		return protocolError("a client's frame must be masked")
 	case h.op.control() && !h.fin:
-		return broken("a control frame must not be fragmented")
+		return protocolError("a control frame must not be fragmented")
 	case h.op.control() && h.n > maxControl:
-		return broken("a control frame has at most 125 bytes")
-	case h.packed && h.op != Text && h.op != Binary:
-		return broken("only the first frame of a message may be marked as compressed")
+		return protocolError("a control frame has at most 125 bytes")
+	case h.compressed && h.op != Text && h.op != Binary:
+		return protocolError("only the first frame of a message may be marked as compressed")
 	}
 	return nil
 }
 
-func broken(reason string) *CloseError { return &CloseError{Code: CodeProtocol, Reason: reason} }
+func protocolError(reason string) *CloseError { return &CloseError{Code: CodeProtocol, Reason: reason} }
 
 // unmask takes the mask off b, eight bytes at a time.
 func unmask(b []byte, key uint32) {
@@ -197,11 +197,11 @@ func parseClose(payload []byte) *CloseError {
 	case 0:
 		return &CloseError{Code: CodeNoStatus, Remote: true}
 	case 1:
-		return broken("a close frame has one byte; it needs a code of two, or none")
+		return protocolError("a close frame has one byte; it needs a code of two, or none")
 	}
 	code, reason := int(binary.BigEndian.Uint16(payload)), payload[2:]
 	if !sendable(code) {
-		return broken("the close code is one that must not be sent")
+		return protocolError("the close code is one that must not be sent")
 	}
 	if !utf8.Valid(reason) {
 		return &CloseError{Code: CodeInvalidText, Reason: "the reason in a close frame is not UTF-8"}

@@ -196,9 +196,9 @@ func plainNegotiate(line string) string {
 			}
 		}
 		if _, ours := seen["server_max_window_bits"]; good && ours {
-			return takenAs + "; server_max_window_bits=15"
+			return acceptedOffer + "; server_max_window_bits=15"
 		} else if good {
-			return takenAs
+			return acceptedOffer
 		}
 	}
 }
@@ -232,7 +232,7 @@ func fuzzRead(t *testing.T, sent []byte, size, early uint16, compressed bool) {
 	cut := int(early) % (len(sent) + 1) // this much came with the handshake
 	s := newSocket(&chunks{b: bytes.Clone(sent[cut:]), size: int(size)%700 + 1}, bytes.Clone(sent[:cut]))
 	if compressed {
-		s.meaningless &^= rsv1Bit
+		s.reservedBits &^= rsv1Bit
 	}
 	s.SetLimit(fuzzLimit)
 	for i := 0; ; i++ {

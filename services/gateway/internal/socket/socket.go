@@ -1,19 +1,19 @@
 // Package socket carries WebSocket messages (RFC 6455) between the gateway and one client.
 //
 // The WebSocket library does the handshake; from then on the frames are ours, as the library's reads and writes
-// cost more than all the rest of a delivery. So this package keeps the whole of RFC 6455 section 5 itself: masking,
-// fragments, control frames, lengths, UTF-8, close codes. So it does RFC 7692: who calls Accept says whether
-// permessage-deflate is agreed to. Each message is compressed by itself then, so that a frame is compressed once, by Compress,
-// for all sockets that are Compressed; these take plain frames as well. Where only the rest of a message is the same for all, Deflate
-// and EndSpliced make its frames. What comes in is decompressed by Read.
+// cost more than all the rest of a delivery. So this package implements the whole of RFC 6455 section 5: masking,
+// fragments, control frames, lengths, UTF-8, close codes. It also implements permessage-deflate (RFC 7692), which the caller of
+// Accept may allow. Each message is then compressed by itself, so that a frame is compressed once, by Compress, for all sockets
+// that are Compressed; these take plain frames as well. Where only the end of a message is the same for all, Deflate and
+// EndSharedTail make its frames. What comes in is decompressed by Read.
 //
-// There is no goroutine per socket but the caller's reader:
+// Each socket has one goroutine, the caller's reader:
 //
-//	if !socket.CheckHandshake(w, r) { return }   // before anything is done for the client
+//	if !socket.CheckHandshake(w, r) { return }        // before anything is done for the client
 //	s, err := socket.Accept(w, r, subprotocol, false) // the HTTP handler can return now
-//	s.TryWrite(append(s.Answer(), frames...))         // 101, and what there is to say at once
+//	s.TryWrite(append(s.HandshakeResponse(), frames...)) // 101, and the first frames with it
 //	for {
-//		op, payload, err := s.Read()             // Text, Binary, Ping or Pong
+//		op, payload, err := s.Read()              // Text, Binary, Ping or Pong
 //		…
 //	}
 //
@@ -40,33 +40,33 @@ import (
 // Compressed and RemoteAddr may be called by any.
 type Socket struct {
 	conn   net.Conn
-	raw    syscall.RawConn // of the TCP connection; nil when conn hides it, and then TryWrite takes nothing
+	raw    syscall.RawConn // of the TCP connection; nil when conn gives no access to it: TryWrite then takes nothing
 	secure bool            // conn is TLS
 
-	meaningless byte // reserved bits of frames that no extension uses
+	reservedBits byte // the bits of a frame's first byte that must be zero: no extension uses them
 
-	answer   []byte // to the handshake, until it is written
+	response []byte // to the handshake; nil once HandshakeResponse has returned it
 	activity atomic.Uint32
-	closing  atomic.Bool // BeginClose was called: data is discarded
+	closing  atomic.Bool // BeginClose was called: messages are discarded
 
-	write sync.Mutex // held while writing
+	writing sync.Mutex // held while writing
 
-	// The reader's.
-	buf        []byte  // a message's fragments, free space, unread bytes, free space:
-	msg        int     // buf[:msg]
-	start, end int     // buf[start:end]
-	valid      int     // buf[:valid] is known to be UTF-8
-	op         Opcode  // of the message whose fragments are in buf; zero: none
-	packed     bool    // and whether it is compressed
-	quiet      uint8   // reads in a row that an idle buffer would have held
-	plain      *[]byte // the last message, if it was compressed
-	limit      int
-	err        *CloseError // what Read returned last
+	// The rest is the reader's.
+	buf                    []byte  // a message's fragments, free space, unread bytes, free space:
+	msg                    int     // buf[:msg]
+	unreadStart, unreadEnd int     // buf[unreadStart:unreadEnd]
+	validText              int     // buf[:validText] is known to be UTF-8
+	op                     Opcode  // of the message whose fragments are in buf; zero: none
+	msgCompressed          bool    // whether that message is compressed
+	smallReads             uint8   // reads in a row that would have fitted into an idle buffer
+	inflated               *[]byte // a pooled buffer with the last message, if it was compressed
+	limit                  int
+	err                    *CloseError // what Read returned last
 }
 
 func newSocket(conn net.Conn, unread []byte) *Socket {
-	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes, meaningless: rsvBits}
-	s.end = copy(s.buf, unread)
+	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes, reservedBits: rsvBits}
+	s.unreadEnd = copy(s.buf, unread)
 	tcp := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		tcp, s.secure = t.NetConn(), true
@@ -77,11 +77,11 @@ func newSocket(conn net.Conn, unread []byte) *Socket {
 	return s
 }
 
-// HandshakeResponse returns the answer to the handshake once, for whoever writes first to write before any frame: together they
-// cost one system call. Later it returns nil.
+// HandshakeResponse returns the answer to the handshake the first time, later nil. The first writer writes it before its frames:
+// together they cost one system call.
 func (s *Socket) HandshakeResponse() []byte {
-	b := s.answer
-	s.answer = nil
+	b := s.response
+	s.response = nil
 	return b
 }
 
@@ -95,34 +95,34 @@ func (s *Socket) SetLimit(bytes int64) {
 }
 
 // Compressed reports whether permessage-deflate was agreed on, so that the client takes what Compress makes.
-func (s *Socket) Compressed() bool { return s.meaningless&rsv1Bit == 0 }
+func (s *Socket) Compressed() bool { return s.reservedBits&rsv1Bit == 0 }
 
 // RemoteAddr returns the address of the client or the proxy before it.
 func (s *Socket) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
-// Activity returns a number that grows (and wraps) as bytes arrive, be it only a part of a message: a socket
-// where it stands still over two pings has lost its client.
+// Activity returns a number that grows (and wraps) as bytes arrive, also when they are only a part of a message: a socket whose
+// number has not changed over two pings has lost its client.
 func (s *Socket) Activity() uint32 { return s.activity.Load() }
 
-// BeginClose is for after a close frame was written: from then on Read discards data, and it ends when the client
-// has closed too or wait has passed.
+// BeginClose is to be called when a close frame is written: from then on Read discards messages, and it ends when the client
+// has closed too or wait has passed (RFC 6455 section 7.1.2).
 func (s *Socket) BeginClose(wait time.Duration) {
 	s.closing.Store(true)
 	_ = s.conn.SetReadDeadline(time.Now().Add(wait)) // an error means that Read ends anyway
 }
 
-// Closing reports whether BeginClose was called. If it was not, a client's close frame wants one in answer.
+// Closing reports whether BeginClose was called. If it was not, a client's close frame must be answered with one.
 func (s *Socket) Closing() bool { return s.closing.Load() }
 
 // Close closes the connection at once, without a close frame. Both Read and Write end.
 func (s *Socket) Close() error {
 	if t, ok := s.conn.(*tls.Conn); ok {
-		return t.NetConn().Close() // TLS's own would wait up to 5 s to say goodbye, which the close frame has done
+		return t.NetConn().Close() // TLS's own Close would wait up to 5 s to send an alert, which the close frame makes unnecessary
 	}
 	return s.conn.Close()
 }
 
-// Refuse closes a socket that was only accepted to say why not: it writes a close frame, waits a moment for the
+// Refuse closes a socket that was only accepted so that the client gets a reason: it writes a close frame, waits at most 5 s for the
 // client's and closes the connection (client-json.md 8.2, step 7).
 func (s *Socket) Refuse(code int, reason string) {
 	defer s.Close()
@@ -151,7 +151,7 @@ const (
 // CloseError is how reading ended.
 type CloseError struct {
 	Code   int
-	Reason string // the client's own words when Remote
+	Reason string // as the client sent it when Remote
 	Remote bool   // the client closed, or its connection broke; else it is to be closed, with Code and Reason
 	cause  error  // of CodeAbnormal
 }

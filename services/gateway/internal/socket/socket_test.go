@@ -113,7 +113,7 @@ func shakeOffering(t testing.TB, conn net.Conn, sockets <-chan *Socket, extensio
 	p := &peer{t, conn, bufio.NewReader(conn)}
 	request, answer := handshake+"Sec-WebSocket-Protocol: other, test.v1\r\n", ""
 	if extensions != "" {
-		request, answer = request+"Sec-WebSocket-Extensions: "+extensions+"\r\n", takenAs
+		request, answer = request+"Sec-WebSocket-Extensions: "+extensions+"\r\n", acceptedOffer
 	}
 	p.send(append([]byte(request+"\r\n"), first...))
 	resp, err := http.ReadResponse(p.r, nil)
@@ -598,8 +598,8 @@ func TestMore(t *testing.T) {
 	s, p := pair(t)
 	frames := join(whole(Text, "a"), whole(Text, "b"), whole(Text, "c")[:5])
 	p.send(frames)
-	for s.end < len(frames) { // until it has all come
-		if err := s.fill(1); err != nil {
+	for s.unreadEnd < len(frames) { // until it has all come
+		if err := s.readMore(1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -638,7 +638,7 @@ func TestReadBuffer(t *testing.T) {
 	if got := len(s.buf); got < 1<<20 || got > 1<<20+busyBuffer {
 		t.Errorf("with a large message: %d bytes, want about %d", got, 1<<20)
 	}
-	for range quietReads + 1 {
+	for range idleAfter + 1 {
 		p.send(whole(Pong, ""))
 		read(1)
 	}
