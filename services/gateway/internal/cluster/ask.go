@@ -100,7 +100,7 @@ func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, er
 	return q.answers, nil
 }
 
-// closeIfComplete wakes whoever asked once all answers are there, or none can come. The caller has Peer.mu.
+// closeIfComplete ends the wait of Ask once all answers are there, or none can come. The caller has Peer.mu.
 func (q *question) closeIfComplete() {
 	select {
 	case <-q.done:

@@ -45,7 +45,7 @@ func (r *Registry) Freeze(c *Conn) bool {
 		return false
 	}
 	c.mu.Lock()
-	//lint:ignore SA2001 whoever saw the connection not yet frozen has finished changing permissions when we get the lock
+	//lint:ignore SA2001 a change of permissions that saw the connection not yet frozen is over when we get the lock
 	c.mu.Unlock()
 	return askWriter(c, opFreeze, nil)
 }

@@ -9,7 +9,8 @@ import (
 // the list when it was asked for, in no order. It is called once.
 type PendingList func() []*Conn
 
-// List asks who is on the list of a topic at this moment, between what has been delivered to it and what will be.
+// List asks which connections are on the list of a topic at this moment, after all messages that have been delivered to it and
+// before those that will be.
 func (r *Registry) List(topic string) PendingList {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -19,7 +19,7 @@ type Message struct {
 
 	mu         sync.Mutex // guards the following
 	frames     [protocol.Count][]byte
-	compressed *compressedForms // nil until somebody wants it compressed
+	compressed *compressedForms // nil until a connection takes it compressed
 }
 
 // MessageOptions limits who receives a message, and how long it waits for them.

@@ -121,7 +121,7 @@ func (q *jobQueue) enqueue(j job, cost int) {
 }
 
 // unlockAndWake gives mu back, and has run look at the queue. It sends without mu, so that run does not wake up to wait
-// for it; wake has room for one, and only who has set awake sends.
+// for it; wake has room for one, and only the goroutine that has set awake sends.
 func (q *jobQueue) unlockAndWake() {
 	asleep := !q.awake
 	q.awake = true

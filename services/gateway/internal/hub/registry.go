@@ -7,7 +7,7 @@
 // write that does not block.
 //
 // Waking a writer costs as much as a write. So messages for a few connections are deferred until Flush, and when
-// there is little to do, and the writer is not at work, whoever flushes does it in the writer's place.
+// there is little to do, and the writer is not at work, the goroutine that flushes does it in the writer's place.
 //
 // Delivery never waits for a client: what the kernel does not take goes to an outbox of that connection, and when
 // that is full the connection is closed with ReasonSlow (slowclient.go).

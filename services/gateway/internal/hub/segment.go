@@ -2,9 +2,9 @@ package hub
 
 import "github.com/chatr-dev/chatr/pkg/protocol"
 
-// A segment is a stretch of jobs that only write: between them nobody joins, leaves or ends. So a writer may bring all
-// messages of one list to a member with one write, and share the bytes among the members, without anybody seeing another
-// order than that of the jobs.
+// A segment is a stretch of jobs that only write: between them no connection joins, leaves or ends. So a writer may bring all
+// messages of one list to a member with one write, and share the bytes among the members, and each member still sees
+// the order of the jobs.
 
 // maxRunBytes is about how many bytes are joined for one write. What a slow client does not take of them is copied.
 const maxRunBytes = 256 << 10
@@ -83,8 +83,8 @@ func (w *writer) writeList(l *list) {
 	}
 }
 
-// writeMembers gives the members of l that are not mixed a run of its messages. With the first run it finds out who is mixed:
-// members for whom other frames wait too, and all members when a filter decides for each by itself.
+// writeMembers gives the members of l that are not mixed a run of its messages. With the first run it finds out which members
+// are mixed: those for whom other frames wait too, and all members when a filter decides for each by itself.
 func (w *writer) writeMembers(l *list, run []*Message, first bool) {
 	p := l.parts[w.index]
 	clear(w.runFrames[:])

@@ -11,9 +11,9 @@ import (
 // closeWait is how long a client may take to answer a close frame.
 const closeWait = 5 * time.Second
 
-// writer writes to its share of the connections. Whoever holds owner has the writer's work and state to itself, so that
-// neither its connections nor its parts of lists need a lock: that is the goroutine in run, or, for a few messages that
-// were deferred, the goroutine that calls Flush. The order of locks is owner before jobQueue.mu; Registry.mu may be held
+// writer writes to its share of the connections. The goroutine that holds owner has the writer's work and state to itself, so
+// that neither its connections nor its parts of lists need a lock of their own: that is the goroutine in run or, for a few
+// messages that were deferred, the goroutine that calls Flush. The order of locks is owner before jobQueue.mu; Registry.mu may be held
 // while something is queued without waiting, and is taken by the owner when connections come and go.
 type writer struct {
 	jobQueue
@@ -21,7 +21,7 @@ type writer struct {
 	index int
 	done  chan struct{} // closed when the writer has ended
 
-	owner       sync.Mutex // held by whoever does the writer's work; guards the following
+	owner       sync.Mutex // held while doing the writer's work; guards the following
 	taken       []job      // what was taken from the queue
 	takenFrames []byte     // the frames of taken
 	helping     bool       // the owner is a goroutine that helps out: it may hold locks and must not be kept
@@ -102,7 +102,7 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // workOffQueue does what is queued until nothing is. awake is cleared under the lock that queues, together with finding
-// nothing: whoever queues next sees it and wakes run again.
+// nothing: the next that queues sees it and wakes run again.
 func (w *writer) workOffQueue() {
 	w.owner.Lock()
 	defer w.owner.Unlock()

@@ -13,7 +13,7 @@ import (
 
 // ancestorOperations are those of the ancestor protocol (event-handler.md section 12.2), below /ws/api/v1/hubs/{hub},
 // /ws/api/hubs/{hub} and, for the default hub, /ws/api. Two of its generations name some of them differently; a route of
-// one means nothing else in the other. Statuses are ours where nobody has written them down.
+// one means nothing else in the other. Where no document has statuses they are our choice.
 var ancestorOperations = tableOf([]operation{
 	{"POST", "", "SendToAll", 202, 202, hub, (*Handler).send},
 	{"POST", "messages", "SendToAll", 202, 202, hub, (*Handler).send},

@@ -184,7 +184,7 @@ func (h *Handler) authorizedTenant(r *http.Request) (*tenant.Tenant, error) {
 }
 
 // authenticate checks the token of a request: signed with a key of the tenant for this very path, or by a provider whom
-// the tenant trusts for who may use the API.
+// the tenant trusts to say who may use the API.
 func (h *Handler) authenticate(r *http.Request, t *tenant.Tenant) error {
 	header := r.Header["Authorization"]
 	if len(header) == 0 && (r.URL.Path == "/" || r.URL.Path == "") { // probes expect an answer that shows that there is a service

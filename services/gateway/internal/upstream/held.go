@@ -8,12 +8,12 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Held collects for which connections this process owes a disconnected event. Package orphans takes the changes from it
+// Held collects for which connections this process has to send a disconnected event. Package orphans takes the changes from it
 // and writes them where other processes find them, so that one of those can send the event when this process dies. Its
 // methods are safe for concurrent use and do not block.
 type Held struct {
 	mu      sync.Mutex
-	changes map[string][]byte // by connection, since they were taken last; nil: nothing is owed any more
+	changes map[string][]byte // by connection, since they were taken last; nil: there is no event to send any more
 }
 
 // TrackHeld has the Upstream collect what Held is about. It is to be called before anything else.
@@ -22,14 +22,14 @@ func (u *Upstream) TrackHeld() *Held {
 	return u.held
 }
 
-// Hold says that the event of a connection is owed, with what it takes to send it.
+// Hold says that the event of a connection is to be sent when it ends; entry is what another process needs to send it.
 func (h *Held) Hold(connID string, entry []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.changes[connID] = entry
 }
 
-// Release says that the event of a connection is not owed any more.
+// Release says that the event of a connection has been sent, or need not be.
 func (h *Held) Release(connID string) { h.Hold(connID, nil) }
 
 // TakeChanges returns the latest entry of each connection about which something has changed since it was called last, nil
@@ -65,7 +65,7 @@ func (s *Session) hold() {
 	}
 }
 
-// HeldEntry returns what is to be held of the session; ok is false when its disconnected event is not owed.
+// HeldEntry returns what is to be held of the session; ok is false when there is no disconnected event to send.
 func (s *Session) HeldEntry() (b []byte, ok bool) {
 	urls := s.up.handlerURLs(s.hub)
 	s.mu.Lock()
@@ -77,7 +77,7 @@ func (s *Session) HeldEntry() (b []byte, ok bool) {
 	return b, err == nil
 }
 
-// release says that nothing is owed any more.
+// release says that there is no disconnected event to send any more.
 func (s *Session) release() {
 	s.mu.Lock()
 	held := s.held

@@ -45,7 +45,7 @@ func (s *Session) lifecycleTarget(p lifecycle) (target, bool) {
 }
 
 // appendPending appends p to what is pending and gives it its id. It reports false for anything but disconnected that comes
-// after the end, which would make a user appear who is gone, and for all events once another process goes on with the session.
+// after the end, which would make a user appear that has gone, and for all events once another process goes on with the session.
 func (s *Session) appendPending(p lifecycle) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ type Session struct {
 	earlyChanges    []membershipChange // that came before the connection was established, in order
 	pending         []lifecycle        // lifecycle events that are not delivered, in order
 	submitted       bool               // a host has the session in its queue, for the first of pending
-	connected       chan struct{}      // closed when the connected event is no longer pending; nil: nobody waits for that
+	connected       chan struct{}      // closed when the connected event is no longer pending; nil: no user event waits for that
 	held            bool               // another process can report its end if this one dies
 	posting         bool               // the first of pending is being posted
 	handedOver      bool               // another process goes on with the session
@@ -58,7 +58,7 @@ type membershipChange struct {
 	group string
 }
 
-// lifecycle is an event to deliver that nobody waits for: connected, disconnected, joined or left.
+// lifecycle is an event that is delivered in the background: connected, disconnected, joined or left.
 type lifecycle struct {
 	kind       eventKind
 	group      string // that was joined or left

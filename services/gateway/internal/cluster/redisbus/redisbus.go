@@ -123,7 +123,7 @@ func (b *Bus) setDown(s *session, reason error) {
 }
 
 // setReady makes the bus ready, unless the session has ended meanwhile, and reports whether it has. The loss is counted before the
-// state changes: whoever sees the bus ready sees that payloads may have been missed before (cluster.Bus.LossCount).
+// state changes: a caller that sees the bus ready also sees that payloads may have been missed before (cluster.Bus.LossCount).
 func (b *Bus) setReady(s *session) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

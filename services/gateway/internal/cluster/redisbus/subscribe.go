@@ -15,7 +15,7 @@ func (b *Bus) Subscribe(ctx context.Context, topics ...string) error {
 	r := newRequest(b.channels(topics), false)
 	err := b.topics.request(ctx, r)
 	if err != nil && len(r.added) > 0 {
-		_, _ = b.topics.add(newRequest(r.added, true)) // undone as Subscribe promises; nobody waits for that
+		_, _ = b.topics.add(newRequest(r.added, true)) // undone, as cluster.Bus promises; there is no need to wait for that
 	}
 	return err
 }
