@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -196,6 +197,34 @@ func TestPrivateCA(t *testing.T) {
 		if cm := specs[name].Volumes[v].ConfigMap; cm.Name != "our-ca" || cm.Items[0].Key != "bundle.pem" || cm.Items[0].Path != "ca.crt" {
 			t.Errorf("%s: got %+v", name, cm)
 		}
+	}
+}
+
+// TestUpgradesLeaveTrialStoresAlone: a store that restarts throws everybody out, so its pods stay as the first version made them,
+// whatever the chart's version is.
+func TestUpgradesLeaveTrialStoresAlone(t *testing.T) {
+	text, err := os.ReadFile("testdata/stores-0.1.0.yaml") // as the chart of 0.1.0 renders them
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := loader.Load("../../deploy/helm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Metadata.Version, c.Metadata.AppVersion = "9.9.9", "9.9.9"
+	files, err := renderChart(c, trial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := decode(t, "stores", files["chatr/templates/trial/postgres.yaml"]+"\n---\n"+files["chatr/templates/trial/redis.yaml"])
+	before := decode(t, "stores-0.1.0.yaml", string(text))
+	redis, redisBefore := named[*appsv1.Deployment](t, now, "chatr-redis").Spec.Template, named[*appsv1.Deployment](t, before, "chatr-redis").Spec.Template
+	if !equality.Semantic.DeepEqual(redis, redisBefore) {
+		t.Errorf("Redis: got\n%+v\nwant\n%+v", redis, redisBefore)
+	}
+	postgres, postgresBefore := named[*appsv1.StatefulSet](t, now, "chatr-postgres").Spec.Template, named[*appsv1.StatefulSet](t, before, "chatr-postgres").Spec.Template
+	if !equality.Semantic.DeepEqual(postgres, postgresBefore) {
+		t.Errorf("Postgres: got\n%+v\nwant\n%+v", postgres, postgresBefore)
 	}
 }
 

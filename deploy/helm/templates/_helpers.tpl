@@ -91,6 +91,18 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* The same for trial stores, whose pods keep the labels that they had in the first version: with the chart's version among them,
+     every upgrade would restart Redis and throw everybody out. */}}
+{{- define "chatr.storeMetadata" -}}
+{{- $labels := dict "app.kubernetes.io/version" "0.1.0" "app.kubernetes.io/managed-by" .root.Release.Service "helm.sh/chart" "chatr-0.1.0" -}}
+{{- include "chatr.mergeInto" (dict "base" $labels "over" (include "chatr.selector" . | fromYaml)) -}}
+{{- include "chatr.mergeInto" (dict "base" $labels "over" (.pod.podLabels | default dict)) -}}
+labels: {{- toYaml $labels | nindent 2 }}
+{{- with .pod.podAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* The part of a pod's specification that all pods have, before their containers and volumes. */}}
 {{- define "chatr.podSpec" -}}
 {{- if has .component (list "postgres" "redis") }}
