@@ -7,8 +7,8 @@ import (
 
 // ParseQuery reads a query string as browsers and most servers do (WHATWG URL, application/x-www-form-urlencoded parsing):
 // members end at & only, + is a space, and what is not an escape stays as it is. Unlike the url package it refuses nothing: no
-// member vanishes, and none that means nothing here makes a request fail, because of a bare semicolon or percent sign. What is
-// not UTF-8 becomes U+FFFD.
+// member vanishes, and none that means nothing here makes a request fail, because of a bare semicolon or percent sign. What
+// escapes stand for need not be UTF-8; who stores or shows it checks.
 func ParseQuery(raw string) url.Values {
 	values := url.Values{}
 	for member := range strings.SplitSeq(raw, "&") {
@@ -37,7 +37,7 @@ func unescape(s string) string {
 		}
 		s = b.String()
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return s
 }
 
 func isHex(c byte) bool {

@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"reflect"
 	"testing"
-	"unicode/utf8"
 )
 
 func TestParseQuery(t *testing.T) {
@@ -20,7 +19,7 @@ func TestParseQuery(t *testing.T) {
 		"sale=100%":                  {"sale": {"100%"}},
 		"x=%zz%4&y=%41%2":            {"x": {"%zz%4"}, "y": {"A%2"}},
 		"%61=%C3%A9%2b":              {"a": {"é+"}},
-		"a=%ff":                      {"a": {"\uFFFD"}},
+		"a=%ff":                      {"a": {"\xff"}},
 		"a=%25":                      {"a": {"%"}},
 	} {
 		if got := ParseQuery(raw); !reflect.DeepEqual(got, want) {
@@ -36,15 +35,8 @@ func FuzzParseQuery(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		want, err := url.ParseQuery(raw)
-		if err != nil || !utf8.ValidString(want.Encode()) {
+		if err != nil {
 			return
-		}
-		for name, values := range want {
-			for _, text := range append(values, name) {
-				if !utf8.ValidString(text) {
-					return
-				}
-			}
 		}
 		if got := ParseQuery(raw); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: got %q, want %q", raw, got, want)

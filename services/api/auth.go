@@ -156,7 +156,7 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	s.end(w, r)
 	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, localPath(r.URL.Query().Get("post_logout_redirect_uri")), http.StatusFound)
+	http.Redirect(w, r, localPath(httpx.ParseQuery(r.URL.RawQuery).Get("post_logout_redirect_uri")), http.StatusFound)
 }
 
 // localPath returns target if it leads to a path of this site, else the sign-in page. Browsers read a backslash

@@ -162,7 +162,7 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 
 // number reads a query parameter between low and high.
 func number(r *http.Request, name string, missing, low, high int64) (int64, bool) {
-	text := r.URL.Query().Get(name)
+	text := httpx.ParseQuery(r.URL.RawQuery).Get(name)
 	if text == "" {
 		return missing, true
 	}

@@ -41,7 +41,7 @@ func (s *Service) clientToken(r *http.Request, userID string) (endpoint, signed 
 // only be the session's user. Errors are plain text, as those pages show them.
 func (s *Service) getToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	userID := r.URL.Query().Get("userId")
+	userID := httpx.ParseQuery(r.URL.RawQuery).Get("userId")
 	if userID == "" {
 		http.Error(w, "userId is missing: ask as /api/getToken?userId=…", http.StatusBadRequest)
 		return

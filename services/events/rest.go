@@ -16,6 +16,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/httproute"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
 
@@ -124,10 +125,7 @@ func (s *Service) restAnswer(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		return restAnswer{}, err
 	}
-	q := &restRequest{http: r, path: path}
-	if q.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-		return restAnswer{}, invalid("the query is malformed")
-	}
+	q := &restRequest{http: r, path: path, query: httpx.ParseQuery(r.URL.RawQuery)}
 	if versions := q.query["api-version"]; len(versions) > 1 || len(versions) == 1 && !slices.Contains(restVersions, versions[0]) {
 		return restAnswer{}, invalid("api-version %.40q is not supported here; these are: %s", versions, strings.Join(restVersions, ", "))
 	}

@@ -227,7 +227,7 @@ func TestLiveTraceRefuses(t *testing.T) {
 		"a client's token":   {on.url + "/livetrace?access_token=" + client, 401, "audience"},
 		"not our key":        {on.url + "/livetrace?access_token=" + foreign, 401, "signed"},
 		"an old token":       {on.url + "/livetrace?access_token=" + old, 401, "expired"},
-		"a malformed query":  {on.url + "/livetrace?%zz", 400, "malformed"},
+		"a malformed query":  {on.url + "/livetrace?%zz", 401, "needs a token"},
 		"something below it": {on.url + "/livetrace/negotiate", 401, ""},
 	} {
 		_, answer, err := websocket.Dial(within(t), test.url, nil)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
@@ -114,10 +115,7 @@ func (h *handshake) arrive() *refusal {
 // locate finds out what hub of which tenant is meant.
 func (h *handshake) locate() *refusal {
 	r := h.r
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "the query string is malformed")
-	}
+	query := httpx.ParseQuery(r.URL.RawQuery)
 	parseHub := webpubsub.ParseHub
 	name, ok := strings.CutPrefix(r.URL.Path, "/client/hubs/")
 	ancestor := false

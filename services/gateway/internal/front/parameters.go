@@ -54,10 +54,15 @@ func last(values []string) string {
 	return values[len(values)-1]
 }
 
-// accessToken is what the query or the header Authorization says, empty if neither has one.
+// accessToken is what the query, in any letter case, or the header Authorization says, empty if neither has one.
 func accessToken(r *http.Request, query url.Values) string {
 	if raw := query.Get("access_token"); raw != "" {
 		return raw
+	}
+	for name, values := range query {
+		if strings.EqualFold(name, "access_token") && values[0] != "" {
+			return values[0]
+		}
 	}
 	if scheme, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(credentials)

@@ -2,8 +2,8 @@ package front
 
 import (
 	"net/http"
-	"net/url"
 
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/services/gateway/internal/audit/livetrace"
@@ -51,11 +51,7 @@ func (f *Front) admitTrace(r *http.Request) (*tenant.Tenant, *refusal) {
 	case f.Draining():
 		return nil, refuseForNow()
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the query string is malformed")
-	}
-	claims, err := token.NewKeyVerifier(t.TokenKeys()...).Verify(r.Context(), accessToken(r, query))
+	claims, err := token.NewKeyVerifier(t.TokenKeys()...).Verify(r.Context(), accessToken(r, httpx.ParseQuery(r.URL.RawQuery)))
 	if err == nil {
 		err = token.CheckRESTAudience(claims, r, t.AudienceHosts(f.AcceptedHosts))
 	}

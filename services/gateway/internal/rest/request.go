@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chatr-dev/chatr/pkg/httproute"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
@@ -60,11 +61,7 @@ func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *op
 	if isAncestor(r) && !t.Ancestor(name) {
 		return nil, notFound("the hub has no upstream templates, without which its routes are below /api/hubs/{hub}", "")
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, badRequest("query", "the query is malformed: %s", err)
-	}
-	q := &request{http: r, w: w, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: name}, hubText: hubText, query: query}
+	q := &request{http: r, w: w, tenant: t, hub: webpubsub.HubKey{Tenant: t.Name, Hub: name}, hubText: hubText, query: httpx.ParseQuery(r.URL.RawQuery)}
 	if err := q.checkQuery(); err != nil {
 		return nil, err
 	}

@@ -3,12 +3,14 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 )
@@ -399,10 +401,11 @@ func contentType(t webpubsub.DataType) string {
 	return cloudevents.TypeText // also of an invocation without data (event-handler.md section 6.3)
 }
 
-// queryWithoutToken returns the parameters of a handshake that handlers may see.
+// queryWithoutToken returns the parameters of a handshake that handlers may see. A token is none of them, however its name is
+// spelt.
 func queryWithoutToken(r *http.Request) map[string][]string {
-	query := r.URL.Query()
-	delete(query, "access_token")
+	query := httpx.ParseQuery(r.URL.RawQuery)
+	maps.DeleteFunc(query, func(name string, _ []string) bool { return strings.EqualFold(name, "access_token") })
 	return query
 }
 

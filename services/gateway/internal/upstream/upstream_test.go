@@ -162,7 +162,7 @@ func names(requests []*http.Request) string {
 func noClaims() map[string][]string { return nil }
 
 func handshake() *http.Request {
-	r := httptest.NewRequest("GET", "http://wps.example.com:8080/client/hubs/chat?access_token=t0k3n&room=7&lang=en&lang=de", nil)
+	r := httptest.NewRequest("GET", "http://wps.example.com:8080/client/hubs/chat?access_token=t0k3n&Access_Token=t0k3n&room=7&lang=en&lang=de", nil)
 	r.Header.Set("Authorization", "Bearer t0k3n")
 	r.Header.Set("X-ASRS-Internal-Foo", "x")
 	r.Header.Set("User-Agent", "x/1.0")
