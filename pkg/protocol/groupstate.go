@@ -130,7 +130,7 @@ func eachEntry(object []byte, entry func(key, value string)) error {
 }
 
 // readState reads a GroupState and makes of it the JSON object that states travel as. Of entries with the same key the
-// last counts, as for whoever reads the object.
+// last counts, as for any reader of the object.
 func (r *Request) readState(b []byte) error {
 	state, err := appendEntries(r.scratch[:0], b, MaxGroupState)
 	r.scratch = state

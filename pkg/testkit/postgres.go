@@ -204,7 +204,7 @@ func postgresBin() (string, error) {
 	return filepath.Dir(initdb), nil
 }
 
-// postgresUser is whom to run as: Postgres refuses to run as root.
+// postgresUser returns the user to run as: Postgres refuses to run as root.
 func postgresUser() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil

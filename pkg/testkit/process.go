@@ -102,7 +102,7 @@ func (p *process) end(keep bool) {
 		return
 	}
 	if keep {
-		io.WriteString(p.stdin, "keep\n") //nolint:errcheck // a keeper that is gone needs no telling
+		io.WriteString(p.stdin, "keep\n") //nolint:errcheck // a keeper that has ended need not be told
 	}
 	p.stdin.Close()
 	p.cmd.Wait() //nolint:errcheck // the status is that of the signal

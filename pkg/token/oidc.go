@@ -105,7 +105,7 @@ func (v *oidcVerifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	return c, nil
 }
 
-// UnverifiedIssuer returns the issuer that a token names, whoever wrote it: it says which Verifier may judge the token and
+// UnverifiedIssuer returns the issuer that a token names, which anybody may have written: it says which Verifier may judge the token and
 // nothing else. It is empty when there is none.
 func UnverifiedIssuer(raw string) string {
 	if len(raw) > maxLength {

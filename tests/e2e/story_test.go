@@ -152,7 +152,7 @@ func TestOriginalPage(t *testing.T) {
 }
 
 // TestFaultsOfTheOriginal tries what needs the whole system: faults 1, 2, 10, 11, 12, 14, 16, 17, 19, 22, 23, 24, 26
-// and 34 of the project's list, by somebody who is signed in and means ill.
+// and 34 of the project's list, by an attacker who is signed in.
 func TestFaultsOfTheOriginal(t *testing.T) { eachDeployment(t, faults) }
 
 func faults(t *testing.T, s settings) {
@@ -239,12 +239,12 @@ func TestGhostGoes(t *testing.T) {
 		}
 		ada.Await("Bob's ghost gone", people.Is("userOffline", bob.ID))
 		if told := ada.All(people.Is("userOffline", ada.ID)); told != nil {
-			t.Errorf("who is there is said to be gone: %v", told)
+			t.Errorf("a person who is there is reported as gone: %v", told)
 		}
 	})
 }
 
-// TestClosedConnectionIsForgotten loses a socket without a goodbye.
+// TestClosedConnectionIsForgotten breaks a socket without a close frame.
 func TestClosedConnectionIsForgotten(t *testing.T) {
 	w := start(t, settings{})
 	ada := w.come("Ada")

@@ -54,8 +54,8 @@ func Run(t *testing.T, env []string, files ...string) {
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-force-exit", "--test-reporter=" + reporterFile}, files...)...)
 	node.Env = append(os.Environ(), env...)
-	var complaints bytes.Buffer
-	node.Stderr = &complaints
+	var stderr bytes.Buffer
+	node.Stderr = &stderr
 	out, err := node.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func Run(t *testing.T, env []string, files ...string) {
 		t.Error("node --test ran no test")
 	}
 	if printed != "" || t.Failed() {
-		t.Logf("printed by the tests:\n%s%s", printed, complaints.String())
+		t.Logf("printed by the tests:\n%s%s", printed, stderr.String())
 	}
 }
 

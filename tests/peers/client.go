@@ -32,7 +32,7 @@ type crowd struct {
 	readers   sync.WaitGroup
 }
 
-// client is one connection. A goroutine reads; whoever has mu writes.
+// client is one connection. One goroutine reads; the holder of mu may write.
 type client struct {
 	crowd *crowd
 	conn  net.Conn

@@ -12,7 +12,7 @@ type scenario struct {
 	name    string
 	groups  int
 	members int
-	outside bool // one more client sends, who is in no group
+	outside bool // one more client sends, which is in no group
 	shift   int  // members of group g send to group g+shift
 	nodes   int
 	window  int // messages in flight in the closed loop
@@ -43,7 +43,7 @@ type result struct {
 	Server, Scenario, Phase string
 
 	CPU       float64 // microseconds of the server per delivery, or per connection
-	BrokerCPU float64 // of Redis, likewise
+	BrokerCPU float64 // of Redis, in the same unit
 	PerSecond float64
 	KiB       float64 // memory of the server per connection
 	P50, P99  time.Duration

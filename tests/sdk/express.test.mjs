@@ -1,7 +1,7 @@
 // The event handler middleware, in both versions: what it gets of connections and what its answers do.
 //
 // The gateway's configuration names http://127.0.0.1:$CHATR_HANDLER_1_0/eventhandler for all events of hub
-// handler_1_0, and likewise for 1_1.
+// handler_1_0, and in the same way for 1_1.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -164,7 +164,7 @@ export class Wire {
     }
   }
 
-  // cut breaks every connection without a goodbye.
+  // cut breaks every connection without a close frame.
   cut() {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }

@@ -107,7 +107,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 		for _, e := range append(r.gone, r.All(people.Named("userOffline"))...) {
 			if e.Data != owner.ID {
-				t.Errorf("%s was told that %s had gone, who has only reconnected", r.Name, e.Data)
+				t.Errorf("%s was told that %s has gone, which has only reconnected", r.Name, e.Data)
 			}
 		}
 	}

@@ -55,7 +55,7 @@ func openOriginal(t *testing.T, front, name string) *original {
 	if p.Page, err = people.Dial(t, body["url"].(string), people.Plain); err != nil {
 		t.Fatal(err)
 	}
-	p.event("userConnected", people.Object{"userName": name, "userProvider": "fake"}) // a hint; whoever has no session is a guest
+	p.event("userConnected", people.Object{"userName": name, "userProvider": "fake"}) // a hint; a person without a session is a guest
 	p.Await("itself online", people.Is("userOnline", p.asOnline()))
 	return p
 }
@@ -259,7 +259,7 @@ func TestOriginalREST(t *testing.T) {
 	}{
 		{"no id", stranger, "", http.StatusBadRequest},
 		{"a guest of its own making", stranger, originalID("Grace"), http.StatusOK},
-		{"the id of who has a session", stranger, ada.ID, http.StatusUnauthorized},
+		{"the id of a person with a session", stranger, ada.ID, http.StatusUnauthorized},
 		{"an id with the prefix of a provider", stranger, "github_1", http.StatusUnauthorized},
 		{"one's own", ada.HTTP, ada.ID, http.StatusOK},
 		{"another with a session", ada.HTTP, originalID("Grace"), http.StatusForbidden},

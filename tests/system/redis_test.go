@@ -97,7 +97,7 @@ func loseRedis(t *testing.T, begin, end func(*testkit.RedisServer)) {
 	carol.AwaitFor(presenceTime-time.Since(back), "Eve is gone", people.Is("userOffline", eve.ID))
 	t.Logf("presence right after %v", time.Since(back))
 	if told := carol.All(people.Named("userOffline")); len(told) != 1 {
-		t.Errorf("who is there is said to be gone: %+v", told)
+		t.Errorf("a person who is there is reported as gone: %+v", told)
 	}
 	ada.Keeps(tea, said)
 	for _, p := range []*people.Person{carol, dave} {

@@ -157,7 +157,7 @@ func (c *client) connect(ctx context.Context) error {
 	return nil
 }
 
-// waitConnected waits for the connected message, and for a person who is new also until the chat knows of it.
+// waitConnected waits for the connected message, and for a new person also until the chat knows about it.
 func (c *client) waitConnected(ctx context.Context, s *socket, recovering bool) error {
 	connected := false
 	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })

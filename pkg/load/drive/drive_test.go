@@ -14,7 +14,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/scenario"
 )
 
-// drive runs a short scenario against s. Machines are busy: whoever counts messages of an open loop lets it run for as long
+// drive runs a short scenario against s. Machines are busy: a test that counts messages of an open loop lets it run for as long
 // as makes a multiple of what it wants, and a message may be under way for long and is waited for.
 func drive(t *testing.T, s *server, args ...string) *result.Result {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Plan is who does what in a run.
+// Plan says what each client of a run does.
 type Plan struct {
 	Clients []Client
 	Groups  int

@@ -1,7 +1,7 @@
 // Package scenario says what a load run does: the settings, and the plan that a seed makes of them.
 //
-// The same scenario with the same seed gives the same plan: who is in which group, speaks which subprotocol and
-// publishes what to whom in which order. When the network answers is not part of a plan.
+// The same scenario with the same seed gives the same plan: which client is in which group, speaks which subprotocol, and
+// publishes what to which group in which order. When the network answers is not part of a plan.
 package scenario
 
 import (
@@ -45,7 +45,7 @@ type Scenario struct {
 	InFlight time.Duration `default:"1s" help:"how long a message may be under way: what was sent less than that before a leave need not arrive"`
 }
 
-// Groups says who is where.
+// Groups says how clients are divided among groups.
 type Groups struct {
 	Count         int    `default:"10" help:"groups; 0: none"`
 	PerConnection int    `default:"1" help:"groups that each connection joins"`
@@ -79,7 +79,7 @@ type Event struct {
 	Invoke bool   `help:"invoke, and wait for the handler's answer, instead of sending an event"`
 }
 
-// Slow is receivers that do not keep up. They are under way for the others' sake and not asked what they missed.
+// Slow is receivers that do not keep up. They are there to see what they do to the others; what they miss is not counted.
 type Slow struct {
 	Connections int `help:"connections, of all, that read slowly"`
 	Rate        int `default:"1024" help:"bytes per second that each of them reads"`

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// clock tells the time in nanoseconds since 1970. It runs steadily from the moment it was made, whoever sets the
-// machine's clock meanwhile.
+// clock tells the time in nanoseconds since 1970. It runs steadily from the moment it was made, also when the
+// machine's clock is set meanwhile.
 type clock struct {
 	base time.Time
 	boot string

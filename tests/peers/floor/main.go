@@ -1,4 +1,4 @@
-// Command floor is the least that a server of the same shape can be, to compare the product with: it knows groups and
+// Command floor is the smallest possible server of the same shape, to compare the product with: it knows groups and
 // the two frames joinGroup and sendToGroup, and nothing else. No tokens, no ids, no acks of sends, no metrics, no
 // limits, no reliable connections, no tolerance for odd input, no care for slow clients.
 //
@@ -64,25 +64,25 @@ type member struct {
 	writer int
 }
 
-// lent is a connection that the library cannot close.
-type lent struct{ net.Conn }
+// unclosable is a connection that the library cannot close.
+type unclosable struct{ net.Conn }
 
-func (lent) Close() error { return nil }
+func (unclosable) Close() error { return nil }
 
-// lender gives the library a connection to agree on and keeps it.
-type lender struct {
+// hijacker gives the library a connection for the handshake and keeps it afterwards.
+type hijacker struct {
 	http.ResponseWriter
 	conn net.Conn
 }
 
-func (l *lender) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (l *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := l.ResponseWriter.(http.Hijacker).Hijack()
 	l.conn = conn
-	return lent{conn}, rw, err
+	return unclosable{conn}, rw, err
 }
 
 func (s *server) accept(w http.ResponseWriter, r *http.Request) {
-	l := &lender{ResponseWriter: w}
+	l := &hijacker{ResponseWriter: w}
 	library, err := websocket.Accept(l, r, &websocket.AcceptOptions{
 		Subprotocols: []string{"json.webpubsub.azure.v1"}, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
