@@ -21,5 +21,7 @@ export default defineConfig({
   test: {
     include: ["src/**/*.test.ts"],
     environment: "node",
+    testTimeout: 60_000, // ends a test that hangs; no result may depend on it
+    hookTimeout: 60_000,
   },
 });

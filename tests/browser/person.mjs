@@ -31,7 +31,7 @@ export class Person {
   /** Opens the page at the given address in a new browser context. */
   static async at(browser, url, name) {
     const context = await browser.newContext(viewports[size]);
-    context.setDefaultTimeout(20_000);
+    context.setDefaultTimeout(60_000);
     await context.grantPermissions(["notifications"]);
     const page = await context.newPage();
     const person = new Person(context, page, url, name);
@@ -181,8 +181,8 @@ export class Person {
 
 /** Waits until a question to the outside of the page is answered with yes. */
 export async function until(what, question) {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 100))) {
+  for (const end = Date.now() + 60_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 100))) {
     if (await question()) return;
   }
-  assert.fail(`not within 20 s: ${what}`);
+  assert.fail(`not within a minute: ${what}`);
 }

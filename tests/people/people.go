@@ -30,7 +30,7 @@ const (
 )
 
 // Patience is how long something may take that must happen: long, for a busy machine. Only a failing test waits for it.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Object is a JSON object.
 type Object = map[string]any
@@ -49,7 +49,7 @@ type Person struct {
 func SignIn(t *testing.T, front, name string) *Person {
 	t.Helper()
 	jar, _ := cookiejar.New(nil)
-	p := &Person{T: t, Name: name, Front: front, HTTP: &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: stay}}
+	p := &Person{T: t, Name: name, Front: front, HTTP: &http.Client{Jar: jar, Timeout: Patience, CheckRedirect: stay}}
 	status, body := p.Call("POST", "/.auth/login/guest", Object{"name": name})
 	if status != http.StatusOK {
 		t.Fatalf("sign in as %s: got %d %v, want 200", name, status, body)

@@ -16,7 +16,7 @@ const fronts = [required("CHATR_CHAT_A"), required("CHATR_CHAT_B")];
 const services = fronts.map((front) => serviceClient(front, "chat"));
 
 for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
-  describe(`chat over client ${version}`, { timeout: 120_000 }, () => {
+  describe(`chat over client ${version}`, { timeout: 600_000 }, () => {
     const started = [];
     let negotiator, turn = 0;
 

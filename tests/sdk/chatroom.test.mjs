@@ -120,7 +120,7 @@ class ChatRoom {
   }
 }
 
-describe("chat room", { timeout: 120_000 }, () => {
+describe("chat room", { timeout: 600_000 }, () => {
   // The sample wants Port= in its connection string and never puts a port into an audience.
   const [, host, port, key] = /Endpoint=(http:\/\/[^:;]+):(\d+);AccessKey=([^;]+)/.exec(endpoints.http);
   const service = new Service(`Endpoint=${host};AccessKey=${key};Port=${port};Version=1.0;`);

@@ -23,7 +23,7 @@ function watch(client) {
 
 for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
   for (const [scheme, connectionString] of Object.entries(endpoints)) {
-    describe(`client ${version} over ${scheme}`, { timeout: 180_000 }, () => {
+    describe(`client ${version} over ${scheme}`, { timeout: 600_000 }, () => {
       const hub = `client_${version.replace(".", "_")}_${scheme}`;
       const service = serviceClient(connectionString, hub);
       const started = [];

@@ -12,7 +12,7 @@ const RELIABLE = "json.reliable.webpubsub.azure.v1";
 const ROLES = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
 
 for (const [scheme, connectionString] of Object.entries(endpoints)) {
-  describe(`compression over ${scheme}`, { timeout: 180_000 }, () => {
+  describe(`compression over ${scheme}`, { timeout: 600_000 }, () => {
     const service = serviceClient(connectionString, "compressed");
     const ends = [];
     after(() => ends.forEach((end) => end()));

@@ -14,7 +14,7 @@ import { WebPubSubEventHandler as Handler1_1 } from "web-pubsub-express-1.1";
 import { endpoints, Inbox, JSON_PROTOCOL, RawSocket, refusal, required, serviceClient, within } from "./lib.mjs";
 
 for (const [version, Handler] of Object.entries({ "1_0": Handler1_0, "1_1": Handler1_1 })) {
-  describe(`express ${version}`, { timeout: 180_000 }, () => {
+  describe(`express ${version}`, { timeout: 600_000 }, () => {
     const hub = `handler_${version}`;
     const service = serviceClient(endpoints.http, hub);
     const seen = { connect: new Inbox(), connected: new Inbox(), disconnected: new Inbox(), user: new Inbox() };

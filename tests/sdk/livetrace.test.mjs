@@ -18,7 +18,7 @@ function token(connectionString, path) {
 
 for (const [scheme, connectionString] of Object.entries(endpoints)) {
   // checklist:O08
-  test(`a SignalR client watches over ${scheme}`, { timeout: 60_000 }, async () => {
+  test(`a SignalR client watches over ${scheme}`, { timeout: 600_000 }, async () => {
     const trace = token(connectionString, "/livetrace");
     const connection = new HubConnectionBuilder()
       .withUrl(trace.url, { skipNegotiation: true, transport: HttpTransportType.WebSockets, accessTokenFactory: () => trace.token })

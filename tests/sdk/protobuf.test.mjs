@@ -95,7 +95,7 @@ const kinds = {
 };
 
 for (const protocol of [PROTOBUF, RELIABLE]) {
-  describe(protocol, { timeout: 180_000 }, () => {
+  describe(protocol, { timeout: 600_000 }, () => {
     const hub = "handler_1_0";
     const service = serviceClient(endpoints.http, hub);
     const reliable = protocol === RELIABLE;

@@ -9,7 +9,7 @@ import { endpoints, eventually, JSON_PROTOCOL, RawSocket, refusal, serviceClient
 const ODD = "a/b +%?#&é:send"; // a group that needs care in URLs
 
 for (const [scheme, connectionString] of Object.entries(endpoints)) {
-  describe(`rest over ${scheme}`, { timeout: 180_000 }, () => {
+  describe(`rest over ${scheme}`, { timeout: 600_000 }, () => {
     const hub = `Rest_${scheme}`; // hubs are case-insensitive, and keep to themselves
     const service = serviceClient(connectionString, hub);
     const open = async (options = {}, protocol = JSON_PROTOCOL) => {
@@ -294,7 +294,7 @@ for (const [scheme, connectionString] of Object.entries(endpoints)) {
 // With a token credential the SDK cannot sign for clients and asks the service to (:generateToken). It insists on
 // TLS. Its token here is one for exactly that request, signed with the access key.
 // checklist:R04
-test("client tokens made by the service", { timeout: 180_000 }, async () => {
+test("client tokens made by the service", { timeout: 600_000 }, async () => {
   const { endpoint, accessKey } = parse(endpoints.https);
   const credential = {
     getToken: async () => ({

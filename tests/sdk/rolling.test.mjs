@@ -48,7 +48,7 @@ class Talker {
 }
 
 // checklist:C17 C18 O06
-test("a rolling deploy loses and doubles nothing", { timeout: 120_000 }, async () => {
+test("a rolling deploy loses and doubles nothing", { timeout: 600_000 }, async () => {
   const service = serviceClient(endpoints.http, "rolling");
   const group = "everybody";
   const talkers = [];
@@ -74,7 +74,7 @@ test("a rolling deploy loses and doubles nothing", { timeout: 120_000 }, async (
   const response = await fetch(required("CHATR_DEPLOY"), { method: "POST" });
   deployed = true;
   assert.equal(response.status, 200, await response.text());
-  await within(Promise.all(talking), "everybody's last message is acknowledged", 40_000);
+  await within(Promise.all(talking), "everybody's last message is acknowledged", 120_000);
 
   const arrived = (to) => talkers.every((from) => (to.got.get(from.name) ?? []).at(-1) === from.sent - 1);
   await eventually(() => talkers.every(arrived), "everybody's last message is everywhere").catch(() => {}); // is lost, then

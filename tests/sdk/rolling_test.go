@@ -12,8 +12,10 @@ import (
 // Two real gateways are deployed anew, one after the other, whenever the test asks for it, while official clients that know
 // nothing of it talk to each other through a front.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	nodetest.Install(t)
-	top := topology.Gateways(t, topology.Options{})
+	// Clients are asked to leave during the first half, and have much of the second to come back, also on a busy machine.
+	top := topology.Gateways(t, topology.Options{Env: []string{"CHATR_GATEWAY_DRAIN_TIME=20s"}})
 	deploy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for _, g := range top.Gateways {
 			if err := g.Roll(); err != nil {

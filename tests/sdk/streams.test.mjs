@@ -10,7 +10,7 @@ import { endpoints, eventually, Inbox, serviceClient, Wire, within } from "./lib
 const EVERYTHING = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
 
 for (const [scheme, connectionString] of Object.entries(endpoints)) {
-  describe(`streams over ${scheme}`, { timeout: 180_000 }, () => {
+  describe(`streams over ${scheme}`, { timeout: 600_000 }, () => {
     const service = serviceClient(connectionString, `streams_${scheme}`);
     const started = [];
     let wire;

@@ -52,7 +52,7 @@ class Whiteboard {
   }
 }
 
-describe("whiteboard", { timeout: 120_000 }, () => {
+describe("whiteboard", { timeout: 600_000 }, () => {
   const port = required("CHATR_WHITEBOARD");
   const site = `http://127.0.0.1:${port}`;
   let board, server;

@@ -15,7 +15,7 @@ import (
 )
 
 // startTime bounds how long a process may take to be ready; a busy machine needs patience.
-const startTime = 30 * time.Second
+const startTime = 2 * time.Minute
 
 // Process is a chatr of a Topology. It keeps its addresses across restarts. Its methods are for one goroutine at a
 // time, but for Log and Ready.

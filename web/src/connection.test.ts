@@ -53,7 +53,7 @@ function connect(negotiate?: () => Promise<string>): Connection {
   return connection;
 }
 
-const until = (what: () => unknown) => vi.waitFor(() => expect(what()).toBeTruthy(), { timeout: 8000, interval: 10 });
+const until = (what: () => unknown) => vi.waitFor(() => expect(what()).toBeTruthy(), { timeout: 50_000, interval: 10 });
 
 it("tells when a lost socket is being recovered and when it is", async () => {
   connect();

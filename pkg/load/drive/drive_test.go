@@ -45,8 +45,8 @@ func faultless(t *testing.T, r *result.Result) {
 
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=400", "--rest-group-rate=50", "--rest-user-rate=50",
-		"--churn-rate=50", "--event-rate=50", "--publish-sizes=64,3000", "--duration=2s")
+	r := drive(t, newServer(t), "--subprotocols=json,reliable,simple,protobuf,reliable-protobuf", "--publish-rate=100", "--rest-group-rate=20", "--rest-user-rate=20",
+		"--churn-rate=20", "--event-rate=20", "--publish-sizes=64,3000", "--duration=2s")
 	faultless(t, r)
 	for _, kind := range []string{"connect", "join", "ack", "oneway", "roundtrip", "rest", "event", "late"} {
 		if r.Latency[kind] == nil || r.Latency[kind].P50 < 0 {
@@ -54,7 +54,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		}
 	}
 	if got := r.Totals["sent"]; got < 100 {
-		t.Errorf("sent %d, want at least 100 of 1,100", got)
+		t.Errorf("sent %d, want at least 100 of 320", got)
 	}
 	if r.Totals["churned"] == 0 || r.Totals["ready"] != 20 {
 		t.Errorf("totals: got %v", r.Totals)
@@ -115,7 +115,7 @@ func TestInjectedFaults(t *testing.T) {
 func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	r := drive(t, s, "--subprotocols=reliable,reliable-protobuf", "--publish-rate=300", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1")
+	r := drive(t, s, "--subprotocols=reliable,reliable-protobuf", "--publish-rate=100", "--storm-every=250ms", "--storm-share=20", "--publish-outside=1", "--duration=2s")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}
@@ -126,7 +126,7 @@ func TestStormsLoseNothingOfReliableConnections(t *testing.T) {
 
 func TestStormsOfPlainConnections(t *testing.T) {
 	t.Parallel()
-	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=300", "--storm-every=300ms", "--storm-share=10")
+	r := drive(t, newServer(t), "--subprotocols=json,protobuf,simple", "--publish-rate=100", "--storm-every=300ms", "--storm-share=10", "--duration=2s")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 {
 		t.Errorf("got %+v, want no faults", r.Truth)
 	}

@@ -42,7 +42,8 @@ type peer struct {
 	codec    protocol.Codec
 	groups   []string
 
-	mu     sync.Mutex // guards the following
+	reading sync.Mutex // held by the one who reads the connection's socket
+	mu      sync.Mutex // guards the following
 	socket *websocket.Conn
 	seq    uint64
 	kept   [][]byte // sent and not acknowledged, the last of them being number seq
@@ -99,6 +100,7 @@ func (s *server) client(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.mu.Lock()
+	old := p.socket
 	p.socket = socket
 	_ = p.write(socket, p.codec.AppendConnected(nil, protocol.Connected{UserID: p.user, ConnectionID: p.id, ReconnectionToken: "token"}))
 	for _, b := range p.kept {
@@ -106,7 +108,12 @@ func (s *server) client(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Unlock()
 	s.join(p, append(p.groups, "user:"+p.user)...)
+	if old != nil { // what it has still brought comes first
+		_ = old.CloseNow()
+	}
+	p.reading.Lock()
 	ended := s.read(p, socket)
+	p.reading.Unlock()
 	p.mu.Lock()
 	if p.socket == socket { // else the connection has been recovered meanwhile
 		p.socket = nil

@@ -126,8 +126,8 @@ func TestTeamDoesEverythingAtOnce(t *testing.T) {
 // TestTeamStorms cuts connections in all processes.
 func TestTeamStorms(t *testing.T) {
 	t.Parallel()
-	_, r := (&testTeam{of: 2}).drive(t, newServer(t), "--subprotocols=reliable", "--publish-rate=50", "--storm-every=100ms", "--storm-share=50", "--publish-outside=1",
-		"--groups-count=1")
+	_, r := (&testTeam{of: 2}).drive(t, newServer(t), "--subprotocols=reliable", "--publish-rate=50", "--storm-every=500ms", "--storm-share=10", "--publish-outside=1",
+		"--groups-count=1", "--duration=3s")
 	if r.Truth.Faults() != 0 || r.Truth.Due == 0 || r.Totals["recoveries"] == 0 {
 		t.Errorf("got %+v and totals %v, want recoveries and no faults", r.Truth, r.Totals)
 	}

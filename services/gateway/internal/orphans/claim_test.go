@@ -129,6 +129,13 @@ func TestOnlyLapsedLeasesAreClaimedFrom(t *testing.T) {
 	}
 
 	a.leave(t, "b", "c1", 1)
+	mustDo(t, b.renewOnce)
+	if !b.rewrite || b.robbed {
+		t.Errorf("a lease that had lapsed unnoticed: got rewrite %v, robbed %v; want the list written again", b.rewrite, b.robbed)
+	}
+	b.rewrite = false
+
+	a.leave(t, "b", "c1", 1)
 	if n := claimed(); n != 1 {
 		t.Errorf("got %d claimed of a node whose lease has lapsed, want its connection", n)
 	}
