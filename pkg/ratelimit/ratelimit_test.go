@@ -51,3 +51,22 @@ func TestQuietKeysAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingIsSavedUp waits for less than an empty bucket needs to fill, so that the bucket is not forgotten, and for more
+// than this one needs.
+func TestNothingIsSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(2, 3)
+		l.Allow("ada")
+		time.Sleep(1400 * time.Millisecond)
+		passed := 0
+		for range 10 {
+			if ok, _ := l.Allow("ada"); ok {
+				passed++
+			}
+		}
+		if passed != 3 {
+			t.Errorf("got %d at once, want the burst of 3", passed)
+		}
+	})
+}

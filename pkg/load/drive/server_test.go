@@ -44,9 +44,9 @@ type peer struct {
 
 	reading sync.Mutex // held by the one who reads the connection's socket
 	mu      sync.Mutex // guards the following
-	socket *websocket.Conn
-	seq    uint64
-	kept   [][]byte // sent and not acknowledged, the last of them being number seq
+	socket  *websocket.Conn
+	seq     uint64
+	kept    [][]byte // sent and not acknowledged, the last of them being number seq
 }
 
 // faultAt has delivery number n done as fault says, which may keep it for after the next one.

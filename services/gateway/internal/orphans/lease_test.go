@@ -154,11 +154,18 @@ func survivorsTakeOverOnce(t *testing.T, url string) {
 			t.Fatal(err)
 		}
 	}
-	notice := func(nodes ...*member) {
-		for _, n := range nodes {
-			n.steadySince(time.Now().Add(-2 * n.lease))
-			go func() { _ = n.claimOnce(t.Context()) }()
-		}
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for _, n := range []*member{b, c} {
+		looking.Go(func() { // again and again, as any call may fail
+			for ctx.Err() == nil {
+				n.steadySince(time.Now().Add(-2 * n.lease))
+				_ = n.claimOnce(ctx)
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
 	}
 	const many = 5000
 	a.open(many)
@@ -168,7 +175,6 @@ func survivorsTakeOverOnce(t *testing.T, url string) {
 	a.change("a0", nil)
 	a.stored(t, many-1)
 	dies(a)
-	notice(b, c)
 	all := func() (connections, calls int) {
 		b1, b2 := b.count(b.claimed)
 		c1, c2 := c.count(c.claimed)
@@ -180,7 +186,6 @@ func survivorsTakeOverOnce(t *testing.T, url string) {
 	}
 	left, _ := b.count(b.claimed)
 	dies(b)
-	notice(c)
 	testkit.Eventually(t, 60*time.Second, func() bool { _, calls := all(); return calls == many-1+left }, "what b did not finish is c's")
 	c.mu.Lock()
 	for id := range c.claimed {
