@@ -87,6 +87,8 @@ func withoutToken(raw string) string {
 	return strings.Join(parts, "&")
 }
 
+// forwardedFor returns the addresses through which a request has come, as handlers get them in X-Forwarded-For: as proxies have
+// reported them, then the peer that we see.
 func forwardedFor(r *http.Request) string {
 	peer, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -35,6 +35,7 @@ type node struct {
 	size    int                // bytes that a string of it may have, at most
 }
 
+// op is what a node does with its arguments.
 type op uint8
 
 const (
@@ -91,6 +92,8 @@ func text(s string) value  { return value{kind: kindString, s: s} }
 func (v value) null() bool { return v.kind == kindNull }
 func (v value) runes() int { return utf8.RuneCountInString(v.s) }
 
+// eval returns what the expression yields for a connection. Types have been checked by the parser, so that the fields of a value
+// can be read without looking at its kind; only null has to be looked for.
 func (n *node) eval(s *Subject) value {
 	switch n.op {
 	case opLiteral:
@@ -150,6 +153,8 @@ func unary(o op, a value) value {
 	return integer(a.runes())
 }
 
+// binary applies an operator or function of two arguments. Comparisons with null are false, but for eq and ne, as in
+// OData; startswith, endswith and contains are false for null, too.
 func binary(o op, a, b value) value {
 	null := a.null() || b.null()
 	switch o {
@@ -206,6 +211,7 @@ func (n *node) substring(a value, s *Subject) value {
 	return text(a.s[offset(a.s, from):offset(a.s, to)])
 }
 
+// clamp returns n, but at least 0 and at most most.
 func clamp(n int64, most int) int { return int(min(max(0, n), int64(most))) }
 
 // offset returns where character i of s starts, in bytes.

@@ -67,6 +67,7 @@ type parser struct {
 	work  int
 }
 
+// token is a word, literal or mark of a filter's text.
 type token struct {
 	kind tokenKind
 	text string // a string's value, else as written
@@ -83,6 +84,7 @@ const (
 	tokPunctuation // parenthesis or comma
 )
 
+// String describes t for an error. A string's value is left out: it may be long, or somebody's id.
 func (t token) String() string {
 	switch t.kind {
 	case tokEnd:
@@ -93,6 +95,7 @@ func (t token) String() string {
 	return fmt.Sprintf("%.40q", t.text)
 }
 
+// is reports whether t is the given word, parenthesis or comma. A string with that value is not.
 func (t token) is(s string) bool {
 	return t.text == s && (t.kind == tokWord || t.kind == tokPunctuation)
 }
@@ -104,6 +107,7 @@ type expr struct {
 	at   int
 }
 
+// failAt ends the parse with an error about a position.
 func (p *parser) failAt(position int, format string, args ...any) {
 	panic(syntaxError{position, fmt.Sprintf(format, args...)})
 }
@@ -117,6 +121,7 @@ func (p *parser) enter(t token) {
 	}
 }
 
+// want fails unless e has a kind, which what needs.
 func (p *parser) want(kind kind, e expr, what string) {
 	if e.kind != kind {
 		p.failAt(e.at, "%s needs %s, found %s", what, kind, e.kind)
@@ -130,6 +135,7 @@ func (p *parser) wantOrNull(kind kind, e expr, what string) {
 	}
 }
 
+// or and and read the operators that bind least; not, comparisons and values follow in this order.
 func (p *parser) or() expr  { return p.chain("or", opOr, p.and) }
 func (p *parser) and() expr { return p.chain("and", opAnd, p.not) }
 
@@ -202,6 +208,7 @@ func (n *node) index() {
 	n.set, n.args = set, n.args[:1]
 }
 
+// not reads a comparison, or not and what it negates.
 func (p *parser) not() expr {
 	if !p.tok.is("not") {
 		return p.compare()
@@ -217,6 +224,8 @@ func (p *parser) not() expr {
 
 var comparisons = map[string]op{"eq": opEq, "ne": opNe, "gt": opGt, "ge": opGe, "lt": opLt, "le": opLe}
 
+// compare reads a value and, if one follows, a comparison with another. Values are compared with those of their kind or with null;
+// greater and less are for integers (rest-api.md section 8).
 func (p *parser) compare() expr {
 	left := p.value()
 	if p.tok.is("in") {
@@ -241,6 +250,7 @@ func (p *parser) compare() expr {
 	return p.apply(o, kindBoolean, left.at, left.node, right.node)
 }
 
+// in reads what follows after in: groups, or a list of values.
 func (p *parser) in(left expr) expr {
 	if p.tok.kind == tokWord && strings.EqualFold(p.tok.text, "groups") {
 		p.next()
@@ -273,6 +283,7 @@ func (p *parser) list() []expr {
 	return list
 }
 
+// closeParenthesis reads the end of what enter has counted.
 func (p *parser) closeParenthesis() {
 	if !p.tok.is(")") {
 		p.fail(p.tok, `expected ")", found %s`, p.tok)
@@ -281,6 +292,7 @@ func (p *parser) closeParenthesis() {
 	p.depth--
 }
 
+// value reads a literal, a name, a call of a function, or an expression in parentheses.
 func (p *parser) value() expr {
 	t := p.tok
 	switch {
@@ -307,6 +319,7 @@ func (p *parser) value() expr {
 	panic("unreachable")
 }
 
+// literal returns the expression of a literal.
 func literal(v value, t token) expr { return expr{&node{literal: v, size: len(v.s)}, v.kind, t.at} }
 
 // sizes are how many bytes a connection's names have at most; user ids are bounded where connections are made.
@@ -315,6 +328,7 @@ var sizes = map[op]int{opConnectionID: 64, opUserID: webpubsub.MaxUserID, opProt
 // names are the identifiers, in lower case; they are not case-sensitive, other words are.
 var names = map[string]op{"connectionid": opConnectionID, "userid": opUserID, "protocol": opProtocol}
 
+// word reads a name, a constant or a call. Those that are wrong get an error that names what would be right.
 func (p *parser) word() expr {
 	t := p.tok
 	p.next()
@@ -340,6 +354,7 @@ func (p *parser) word() expr {
 	panic("unreachable")
 }
 
+// function is what the parser knows of a function.
 type function struct {
 	op       op
 	args     []kind
@@ -360,6 +375,7 @@ var functions = map[string]function{
 	"indexof":    {opIndexOf, []kind{kindString, kindString}, 0, kindInteger},
 }
 
+// call reads the arguments of function t.
 func (p *parser) call(t token) expr {
 	f, ok := functions[t.text]
 	if !ok {
@@ -378,6 +394,7 @@ func (p *parser) call(t token) expr {
 	return p.apply(f.op, f.result, t.at, args...)
 }
 
+// arity says how many arguments f takes, for an error.
 func (f function) arity() string {
 	if f.optional > 0 {
 		return fmt.Sprintf("%d or %d", len(f.args)-f.optional, len(f.args))
@@ -446,12 +463,14 @@ func (p *parser) skip(n int) {
 	p.rest = p.rest[n:]
 }
 
+// countTerm bounds how much there is to evaluate for each connection.
 func (p *parser) countTerm() {
 	if p.terms++; p.terms > maxTerms {
 		p.fail(p.tok, "the filter has more than %d names, literals, functions and operators", maxTerms)
 	}
 }
 
+// span returns how many bytes at the beginning of s are in a class.
 func span(s string, in func(byte) bool) (n int) {
 	for n < len(s) && in(s[n]) {
 		n++

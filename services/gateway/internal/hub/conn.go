@@ -76,6 +76,7 @@ type writing struct {
 	activityAtPing uint32 // the socket's activity at the last ping
 }
 
+// connState is where a connection is in its life, see lifecycle.go.
 type connState uint8
 
 const (
@@ -105,7 +106,7 @@ func (c *Conn) Allows(p webpubsub.Permission, group string) bool {
 	return c.Permissions.Allows(p, group)
 }
 
-// Grant allows p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrMoving.
+// Grant allows p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrHandoff.
 func (c *Conn) Grant(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +116,7 @@ func (c *Conn) Grant(p webpubsub.Permission, group string) error {
 	return c.Permissions.Grant(p, group)
 }
 
-// Revoke denies p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrMoving.
+// Revoke denies p for the literal group; it returns webpubsub.ErrRuleLimit when there are too many, or ErrHandoff.
 func (c *Conn) Revoke(p webpubsub.Permission, group string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,6 +159,7 @@ type ackMemory struct {
 	max  uint64   // the largest id ever
 }
 
+// has reports whether id is among the ackIds.
 func (a *ackMemory) has(id uint64) bool {
 	if id > a.max {
 		return false
@@ -170,6 +172,7 @@ func (a *ackMemory) has(id uint64) bool {
 	return false
 }
 
+// add adds id, in the place of the oldest when there are maxAcks.
 func (a *ackMemory) add(id uint64) {
 	a.max = max(a.max, id)
 	if len(a.ids) < maxAcks {

@@ -35,7 +35,9 @@ func (r *Registry) Freeze(c *Conn) bool {
 	if !c.Codec.Reliable() {
 		return false
 	}
-	shadow := &Conn{w: c.w, shadowOf: c, ConnOptions: ConnOptions{ID: c.ID, Hub: c.Hub, UserID: c.UserID, Codec: c.Codec, Subprotocol: c.Subprotocol}}
+	shadow := &Conn{w: c.w, shadowOf: c, ConnOptions: ConnOptions{
+		ID: c.ID, Hub: c.Hub, UserID: c.UserID, Codec: c.Codec, Subprotocol: c.Subprotocol,
+	}}
 	shadow.state, shadow.unacked = stateDetached, &unackedBuffer{}
 	r.mu.Lock()
 	shadow.groups = c.groups

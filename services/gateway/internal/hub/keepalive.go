@@ -53,6 +53,7 @@ func (w *writer) keepAlive() {
 	}
 }
 
+// ping sends a ping, or has it wait behind what waits already: a slow client answers when it gets there.
 func (w *writer) ping(c *Conn) {
 	if c.outbox == nil || !w.holdBack(c, item{frame: pingFrame}) {
 		w.writeNow(c, pingFrame, true)

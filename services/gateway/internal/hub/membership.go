@@ -35,6 +35,7 @@ func (r *Registry) JoinInitial(c *Conn, topic, group string) (joined bool, err e
 	return r.join(c, topic, group, false)
 }
 
+// join is Join; report says whether the owner of the connection is told of the change.
 func (r *Registry) join(c *Conn, topic, group string, report bool) (joined bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,6 +97,7 @@ func (r *Registry) Groups(c *Conn) []string {
 	return slices.Collect(maps.Keys(c.groups))
 }
 
+// inGroup reports whether c is in the group, as Join and Leave have it: a filter need not wait for the writer.
 func (c *Conn) inGroup(group string) bool {
 	r := c.w.r
 	r.mu.RLock()

@@ -77,6 +77,7 @@ func (m *Message) excludes(c *Conn) bool {
 	})
 }
 
+// opcode is the opcode of a message's frame.
 func opcode(binary bool) socket.Opcode {
 	if binary {
 		return socket.Binary

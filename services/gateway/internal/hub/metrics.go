@@ -2,6 +2,7 @@ package hub
 
 import "github.com/prometheus/client_golang/prometheus"
 
+// metrics are updated once for all jobs that a writer takes, and not for each message: see writer.doTaken.
 type metrics struct {
 	connections prometheus.Gauge
 	delivered   prometheus.Counter
@@ -23,7 +24,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Name: "gateway_messages_dropped_total", Help: "Copies of messages that their connection did not get, by reason."},
 			[]string{"reason"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_connections_closed_total", Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},
+			Name: "gateway_connections_closed_total",
+			Help: "Connections that ended for good, by reason, and by what the cloud service's metrics call it."},
 			[]string{"reason", "category"}),
 	}
 	m.expired = m.dropped.WithLabelValues("expired")

@@ -23,6 +23,8 @@ type item struct {
 	frame []byte
 }
 
+// size is how many bytes i counts for against maxWaitingBytes. A message counts as its JSON, whatever its codec makes of it: frames
+// are made when they are written.
 func (i item) size() int {
 	if i.m != nil {
 		return len(i.m.envelope.JSON)
@@ -70,6 +72,7 @@ func (o *outbox) add(i item) (drained, ok bool) {
 	return false, true
 }
 
+// full reports whether i has no room. The caller has mu.
 func (o *outbox) full(i item) bool {
 	return len(o.items)-o.first >= o.limit || o.bytes+i.size() > maxWaitingBytes
 }

@@ -203,6 +203,7 @@ func (w *writer) stageJob(j *job, frames []byte) {
 	}
 }
 
+// stageMessage adds a message to c's stage, which is written at once when it has become large.
 func (w *writer) stageMessage(c *Conn, m *Message) {
 	s := w.stageOf(c)
 	s.buf = w.appendOrHold(c, s.buf, m)
@@ -212,6 +213,7 @@ func (w *writer) stageMessage(c *Conn, m *Message) {
 	}
 }
 
+// stageFrame adds a copy of a frame to c's stage: the frames of a queue are overwritten by those of the next.
 func (w *writer) stageFrame(c *Conn, frame []byte) {
 	if c.state != stateAttached {
 		return
@@ -237,6 +239,7 @@ func (w *writer) stageOf(c *Conn) *stage {
 	return &w.stages[c.stage]
 }
 
+// writeStages writes to each mixed connection what it gets, and keeps the buffers for the next segment.
 func (w *writer) writeStages() {
 	for i := range w.stages {
 		s := &w.stages[i]

@@ -72,7 +72,9 @@ func (w *writer) writeNow(c *Conn, b []byte, lasting bool) {
 // startOutbox gives c an outbox and a goroutine that empties it into c's present socket.
 func (w *writer) startOutbox(c *Conn, items []item) {
 	sock := c.sock
-	waiting := &outbox{codec: c.Codec, compress: c.compress, items: items, limit: maxWaiting + len(items), encoder: encoder{expired: w.r.metrics.expired}}
+	waiting := &outbox{
+		codec: c.Codec, compress: c.compress, items: items, limit: maxWaiting + len(items), encoder: encoder{expired: w.r.metrics.expired},
+	}
 	if c.unacked != nil {
 		waiting.limit += maxWaiting // bounded by what is kept; this is for acks
 	}

@@ -17,6 +17,7 @@ func (r *Registry) Attach(c *Conn, sock *socket.Socket, connected protocol.Conne
 	return ok
 }
 
+// attachment is the extra of opAttach.
 type attachment struct {
 	sock      *socket.Socket
 	connected protocol.Connected
@@ -29,6 +30,7 @@ func (r *Registry) Detach(c *Conn, sock *socket.Socket, final bool, closing Clos
 	c.w.push(job{op: opDetach, conn: c, extra: detachment{sock, final, closing}})
 }
 
+// detachment is the extra of opDetach.
 type detachment struct {
 	sock    *socket.Socket
 	final   bool

@@ -8,6 +8,7 @@ const (
 	maxWaitingBytes = 16 << 20
 )
 
+// unackedOverflow ends a reliable connection whose client does not acknowledge.
 var unackedOverflow = ReasonUnacked.Closing("More than 1000 messages or 16 MiB are unacknowledged.")
 
 // unackedBuffer is what a reliable connection was sent and has not acknowledged, oldest first: messages with
@@ -39,6 +40,7 @@ func (u *unackedBuffer) add(m *Message) (seq uint64, ok bool) {
 	return u.last, true
 }
 
+// full reports whether m has no room.
 func (u *unackedBuffer) full(m *Message) bool {
 	return u.n == maxWaiting || u.bytes+len(m.envelope.JSON) > maxWaitingBytes
 }
@@ -59,6 +61,7 @@ func (u *unackedBuffer) dropOldest() {
 	u.n--
 }
 
+// grow doubles the ring, from 8 to maxWaiting places.
 func (u *unackedBuffer) grow() {
 	ring := make([]*Message, min(max(2*len(u.ring), 8), maxWaiting))
 	for i := range u.n {

@@ -46,7 +46,10 @@ type writer struct {
 }
 
 func newWriter(r *Registry, index int) *writer {
-	w := &writer{r: r, index: index, jobQueue: jobQueue{wake: make(chan struct{}, 1)}, done: make(chan struct{}), encoder: encoder{expired: r.metrics.expired}}
+	w := &writer{
+		r: r, index: index, jobQueue: jobQueue{wake: make(chan struct{}, 1)}, done: make(chan struct{}),
+		encoder: encoder{expired: r.metrics.expired},
+	}
 	w.hasRoom.L = &w.mu
 	return w
 }
@@ -204,6 +207,7 @@ func (w *writer) apply(j job) {
 	}
 }
 
+// join puts c on w's part of l. One that has ended meanwhile is counted out again.
 func (w *writer) join(l *list, c *Conn, report bool) {
 	if c.state == stateEnded {
 		w.r.removeMember(l, c)
@@ -217,6 +221,7 @@ func (w *writer) join(l *list, c *Conn, report bool) {
 	}
 }
 
+// leave takes c off w's part of l. One that has ended is on no list any more.
 func (w *writer) leave(l *list, c *Conn) {
 	for i, at := range c.places {
 		if at.list == l {

@@ -39,6 +39,7 @@ var ancestorOperations = tableOf([]operation{
 
 const ancestorPrefix = "/ws/api/"
 
+// isAncestor reports whether r is a request of the ancestor protocol.
 func isAncestor(r *http.Request) bool { return strings.HasPrefix(r.URL.EscapedPath(), ancestorPrefix) }
 
 // routeAncestor is route for the ancestor protocol.

@@ -46,6 +46,8 @@ type chatDestinationKey struct{}
 // proxiedHeaders are the caller's headers that are passed on.
 var proxiedHeaders = []string{"Accept", "Content-Type", "Content-Length", "If-Match", "If-None-Match", "X-Ms-Client-Request-Id"}
 
+// newChatProxy returns the proxy to chat services. Where it sends a request, and with which token, is in the request's context.
+// Nothing but proxiedHeaders is passed on, so that a caller cannot set what the service believes of us.
 func newChatProxy() *httputil.ReverseProxy {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // the service is one of ours
@@ -93,6 +95,7 @@ func (h *Handler) proxyChat(w http.ResponseWriter, r *http.Request, hubName stri
 	return answer.status, err
 }
 
+// chatTarget returns where a request about the chat of a hub is passed on to. The token is for the path of this very request.
 func (h *Handler) chatTarget(r *http.Request, t *tenant.Tenant, hubName string) (to chatDestination, err error) {
 	plain, err := url.PathUnescape(hubName)
 	if err != nil {

@@ -24,6 +24,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.message }
 
+// badRequest says that the parameter or header target is wrong, or "body"; the message says what would be right.
 func badRequest(target, format string, args ...any) error {
 	return &problem{status: http.StatusBadRequest, message: fmt.Sprintf(format, args...), target: target}
 }

@@ -17,6 +17,7 @@ type connectionPage struct {
 	NextLink string       `json:"nextLink,omitempty"`
 }
 
+// connection is a connection of a page.
 type connection struct {
 	ConnectionID string `json:"connectionId"`
 	UserID       string `json:"userId,omitempty"`

@@ -48,6 +48,7 @@ type request struct {
 	audience webpubsub.Audience // the operation's scope, without exceptions and filter
 }
 
+// newRequest checks everything about a request but its body.
 func newRequest(w http.ResponseWriter, r *http.Request, t *tenant.Tenant, op *operation, params httproute.Params) (*request, error) {
 	parseHub := webpubsub.ParseHub
 	if isAncestor(r) {
@@ -203,6 +204,7 @@ func (q *request) body() ([]byte, error) {
 	return body, nil
 }
 
+// tooLarge is the error of a body that is larger than limit.
 func (q *request) tooLarge() error {
 	return badRequest("body", "the body is too large; at most %d bytes are allowed", q.limit())
 }

@@ -133,6 +133,7 @@ type AnsweredRequest struct {
 	RequestID string
 }
 
+// answered describes a request that has been answered, for Options.OnAnswered.
 func (h *Handler) answered(r *http.Request, op *operation, status int, took time.Duration) AnsweredRequest {
 	d := AnsweredRequest{Request: r, Category: op.category, Status: status, Time: took, RequestID: httpx.RequestID(r.Context())}
 	if t := h.tenants.ByHost(r.Host); t != nil {
@@ -241,6 +242,7 @@ func setReadDeadline(w http.ResponseWriter, t time.Time) {
 	_ = http.NewResponseController(w).SetReadDeadline(t)
 }
 
+// write writes an answer; body is written as JSON unless it is nil.
 func write(w http.ResponseWriter, r *http.Request, status int, body any) {
 	if body == nil || r.Method == http.MethodHead {
 		w.WriteHeader(status)
@@ -256,4 +258,5 @@ func write(w http.ResponseWriter, r *http.Request, status int, body any) {
 	_, _ = w.Write(text)
 }
 
+// statusClass returns 2xx for 204, and so on: a metric label with few values.
 func statusClass(status int) string { return string(rune('0'+status/100)) + "xx" }

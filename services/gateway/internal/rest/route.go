@@ -28,6 +28,7 @@ const (
 	conn  = webpubsub.ScopeConnection
 )
 
+// operations are all operations of the API, in the order of rest-api.md section 2.
 var operations = tableOf([]operation{
 	{"POST", ":send", "SendToAll", 202, 202, hub, (*Handler).send},
 	{"POST", ":closeConnections", "CloseAllConnections", 204, 204, hub, (*Handler).close},
@@ -65,6 +66,7 @@ var (
 	unknown = operation{category: "Uncategorized"}
 )
 
+// tableOf returns the routing table of operations, whose paths begin with the name of a hub.
 func tableOf(operations []operation) *httproute.Table[operation] {
 	return httproute.New(operations, func(op *operation) (method, path string) { return op.method, hubParam + "/" + op.path })
 }

@@ -64,6 +64,8 @@ func (q *request) data() (webpubsub.Data, error) {
 	return webpubsub.Data{Type: kind, Bytes: body}, nil
 }
 
+// contentType says what kind of data a request with header sends, and in which charset. Without a content type it is binary
+// (rest-api.md section 3.1).
 func contentType(header http.Header) (kind webpubsub.DataType, charset string, err error) {
 	text := header.Get("Content-Type")
 	if text == "" {

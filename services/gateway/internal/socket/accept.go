@@ -26,7 +26,8 @@ func CheckHandshake(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "a WebSocket handshake is a GET request", http.StatusMethodNotAllowed)
 	case !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket"):
-		http.Error(w, "this address is for WebSockets; the request must have the headers Connection: Upgrade and Upgrade: websocket", http.StatusBadRequest)
+		http.Error(w, "this address is for WebSockets; the request must have the headers Connection: Upgrade and Upgrade: websocket",
+			http.StatusBadRequest)
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		http.Error(w, "the header Sec-WebSocket-Version must be 13", http.StatusUpgradeRequired)
@@ -38,6 +39,7 @@ func CheckHandshake(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
+// hasToken reports whether a header that is a list has a token, in any case.
 func hasToken(h http.Header, name, token string) bool {
 	for _, line := range h.Values(name) {
 		for t := range strings.SplitSeq(line, ",") {
@@ -49,6 +51,7 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
+// validKey reports whether a Sec-WebSocket-Key is one (RFC 6455 section 4.1).
 func validKey(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
 	return err == nil && len(b) == 16

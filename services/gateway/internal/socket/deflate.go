@@ -78,6 +78,7 @@ func isWindowBits(s string) bool {
 	return false
 }
 
+// answer returns what to answer to the offer; empty when it is declined.
 func (o *offer) answer() string {
 	switch {
 	case o.declined:
@@ -127,6 +128,7 @@ func (s *scanner) separator(c byte) bool {
 	return true
 }
 
+// token reads a token and the white space after it; it is empty if there is none.
 func (s *scanner) token() string {
 	n := 0
 	for n < len(*s) && isTokenByte((*s)[n]) {
@@ -220,6 +222,7 @@ func (d *deflater) append(dst, b []byte, most int) bool {
 	return err == nil && len(d.out)-len(dst) < most // an error is impossible, as Write has none
 }
 
+// endCompressed is EndFrame for a frame that is compressed.
 func endCompressed(b []byte, start int, op Opcode) []byte {
 	b = EndFrame(b, start, op)
 	b[start] |= rsv1Bit
@@ -275,6 +278,7 @@ var inflaters = sync.Pool{New: func() any {
 	return i
 }}
 
+// afterMessage is what the decompressor reads behind a message.
 const afterMessage = tail + lastBlock
 
 // ReadByte gives the decompressor no byte more than it needs.
@@ -310,6 +314,7 @@ func (i *inflater) Read(b []byte) (n int, err error) {
 // which costs much, and the client only a few bytes: so there is a limit.
 const maxLastBlocks = 16
 
+// windowSize is how far back in a message a block may refer.
 const windowSize = 32 << 10
 
 var (

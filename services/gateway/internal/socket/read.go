@@ -22,6 +22,7 @@ func (s *Socket) Read() (op Opcode, payload []byte, err error) {
 	return op, payload, nil
 }
 
+// read is Read without the memory of errors. A control frame does not disturb the message whose fragments it comes between.
 func (s *Socket) read() (Opcode, []byte, *CloseError) {
 	if s.op == 0 {
 		s.msg = 0 // the caller is done with the last message

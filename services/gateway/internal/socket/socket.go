@@ -64,6 +64,8 @@ type Socket struct {
 	err                    *CloseError // what Read returned last
 }
 
+// newSocket returns a socket on conn, of which unread has been read already. Without access to the file descriptor of the TCP
+// connection, as in tests, TryWrite takes nothing, and everything goes through Write.
 func newSocket(conn net.Conn, unread []byte) *Socket {
 	s := &Socket{conn: conn, buf: make([]byte, max(idleBuffer, len(unread))), limit: webpubsub.MaxMessageBytes, reservedBits: rsvBits}
 	s.unreadEnd = copy(s.buf, unread)

@@ -40,6 +40,7 @@ func (s *Socket) Write(b []byte, deadline time.Time) error {
 	return err
 }
 
+// writeUntil writes all of b, until deadline, and returns how much it has written. The caller has writing.
 func (s *Socket) writeUntil(b []byte, deadline time.Time) (n int, err error) {
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return 0, err
@@ -90,6 +91,7 @@ const (
 	tlsWriteTimeout = time.Second
 )
 
+// tryWriteTLS is TryWrite over TLS. The caller has writing.
 func (s *Socket) tryWriteTLS(b []byte) (n int, err error) {
 	for n < len(b) && s.hasRoom() {
 		k, err := s.writeUntil(b[n:min(n+tlsChunk, len(b))], time.Now().Add(tlsWriteTimeout))

@@ -22,6 +22,7 @@ import (
 // claimNameIdentifier is a second name under which recorded connect events carry sub (event-handler.md section 5.1).
 const claimNameIdentifier = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier"
 
+// connectRequest returns the body of a connect event (event-handler.md section 5.1).
 func connectRequest(r *http.Request, claims map[string][]string, offered []string) cloudevents.ConnectRequest {
 	if sub, ok := claims["sub"]; ok {
 		all := map[string][]string{claimNameIdentifier: sub}
@@ -36,6 +37,7 @@ func connectRequest(r *http.Request, claims map[string][]string, offered []strin
 	}
 }
 
+// certificates returns what connect says about the client's certificates.
 func certificates(r *http.Request) []cloudevents.Certificate {
 	if r.TLS == nil {
 		return nil
@@ -103,6 +105,7 @@ func (a answer) data(ancestor bool) (*webpubsub.Data, *Failure) {
 	return d, nil
 }
 
+// dataType returns the type of data that the answer's content type stands for (event-handler.md section 6.2), if the body is that.
 func (a answer) dataType(ancestor bool) (webpubsub.DataType, *Failure) {
 	if ancestor {
 		return frameType(a), nil

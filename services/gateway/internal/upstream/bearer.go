@@ -92,6 +92,7 @@ func (t *tokens) tokenFor(ctx context.Context, auth tenant.HandlerAuth) (string,
 	}
 }
 
+// bearerOf returns the token for a way of getting it, which is made, without a token, for the first that asks.
 func (t *tokens) bearerOf(auth tenant.HandlerAuth) *bearer {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -162,10 +162,13 @@ func readResponse(ctx context.Context, resp *http.Response, limit int64) (answer
 	return a, nil
 }
 
+// drainBody reads the rest of a body, up to limit bytes: only then is the TCP connection used again.
 func drainBody(resp *http.Response, limit int64) {
 	io.Copy(io.Discard, io.LimitReader(resp.Body, limit)) //nolint:errcheck // only to use the connection again
 }
 
+// unusable is the failure of an answer with status 2xx that breaks the protocol. It is not tried again: the handler has done what the
+// event asked for.
 func unusable(format string, args ...any) *Failure {
 	return &Failure{Reason: ReasonAnswer, detail: fmt.Errorf(format, args...)}
 }

@@ -23,6 +23,7 @@ const (
 	maxValidationAnswer = 64 << 10
 )
 
+// consentKey is what a handler consents to: events of a hub at an address.
 type consentKey struct {
 	hub webpubsub.HubKey
 	url string
@@ -76,6 +77,7 @@ func (cs *consents) consented(ctx context.Context, to target) *Failure {
 	}
 }
 
+// of returns the consent for key, which is made, not given, for the first that asks.
 func (cs *consents) of(key consentKey) *consent {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -24,6 +24,7 @@ type snapshot struct {
 	Pending     []pendingEvent `json:"owed,omitempty"` // connected, joined and left events that no handler has yet
 }
 
+// pendingEvent is a lifecycle event that no handler has yet. Group is bytes since its name need not be UTF-8.
 type pendingEvent struct {
 	Kind  eventKind `json:"kind"`
 	Group []byte    `json:"group,omitempty"`

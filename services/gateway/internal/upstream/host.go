@@ -34,6 +34,7 @@ const (
 	maxPause = 10 * time.Second
 )
 
+// host returns the host of that name. Hosts are kept for good: there are as many as the settings have had.
 func (u *Upstream) host(name string) *host {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -118,6 +119,8 @@ func (h *host) nextSession() *Session {
 	}
 }
 
+// tryNextSession takes a session from the queue, or returns how long to wait before; nil and no wait end the worker, which is
+// counted out under the same lock that finds the queue empty: push then starts another one.
 func (h *host) tryNextSession() (s *Session, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,6 +164,7 @@ func (h *host) reserve(k eventKind, limit int) bool {
 	return true
 }
 
+// unreserve counts out an event that reserve has counted.
 func (h *host) unreserve() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

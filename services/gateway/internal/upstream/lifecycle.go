@@ -122,6 +122,7 @@ func (u *Upstream) deliverNext(h *host, s *Session) {
 	}
 }
 
+// postLifecycle posts a lifecycle event once. Only the answer to connected may set the connection state.
 func (u *Upstream) postLifecycle(s *Session, to target, p lifecycle) *Failure {
 	ctx, cancel := context.WithTimeout(u.life, u.cfg.LifecycleTimeout)
 	defer cancel()

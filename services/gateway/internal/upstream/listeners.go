@@ -113,6 +113,7 @@ type copies struct {
 	retrying bool // a goroutine is in retry
 }
 
+// copiesOf returns the copies for a log.
 func (u *Upstream) copiesOf(name string) *copies {
 	u.mu.Lock()
 	defer u.mu.Unlock()

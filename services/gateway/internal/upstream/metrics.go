@@ -92,6 +92,7 @@ func (m *metrics) addCopy(err error) {
 	m.copies.WithLabelValues(result).Inc()
 }
 
+// addWebhookEvents counts n events by result, as the metric's help has it.
 func (m *metrics) addWebhookEvents(result string, n int) {
 	m.webhooks.WithLabelValues(result).Add(float64(n))
 }

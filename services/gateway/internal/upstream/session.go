@@ -389,6 +389,7 @@ func (s *Session) event(typ, name string, id uint64, at time.Time) cloudevents.E
 	}
 }
 
+// contentType is the content type of a user event with data of type t (event-handler.md section 6.1).
 func contentType(t webpubsub.DataType) string {
 	switch t {
 	case webpubsub.DataJSON:

@@ -37,6 +37,7 @@ type Config struct {
 	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time"`
 }
 
+// withDefaults sets the fields that are zero or less to their defaults, for callers that make a Config by themselves.
 func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		value   *time.Duration
@@ -98,6 +99,7 @@ func New(cfg Config, tenants tenant.Source, messages messagelog.Log, log *slog.L
 	return u
 }
 
+// newClient returns the client for all requests to handlers. It keeps as many idle connections to a host as there may be requests.
 func newClient(cfg Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -215,6 +217,7 @@ func (u *Upstream) userTarget(hub webpubsub.HubKey, event string) (target, bool)
 	return u.choose(hub, event, func(h *tenant.Handler) bool { return h.WantsUser(event) })
 }
 
+// choose returns the first handler of hub that wants an event. The settings are read for each event: they may change at any time.
 func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant.Handler) bool) (target, bool) {
 	t := u.tenants.ByName(hub.Tenant)
 	if t == nil {
@@ -229,6 +232,7 @@ func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant
 	return target{}, false
 }
 
+// targetOf returns the target that sends an event of hub to h.
 func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) target {
 	return target{
 		hub: hub, event: event, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,

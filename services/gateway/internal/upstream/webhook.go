@@ -101,6 +101,7 @@ type delivery struct {
 	failing bool   // the last attempt has failed
 }
 
+// handle posts a batch, in as few requests as its size allows. An error has the log call it with the same batch again.
 func (d *delivery) handle(ctx context.Context, batch []messagelog.Entry) error {
 	if batch[0].ID != d.first {
 		d.first, d.done = batch[0].ID, 0
@@ -153,6 +154,7 @@ func (d *delivery) deliver(ctx context.Context, entries []messagelog.Entry) *Fai
 	return nil
 }
 
+// refused reports whether a webhook has refused events for what they are: trying again would change nothing.
 func refused(f *Failure) bool {
 	return f.Status == http.StatusBadRequest || f.Status == http.StatusRequestEntityTooLarge || f.Status == http.StatusUnprocessableEntity
 }
@@ -197,6 +199,7 @@ func (d *delivery) post(ctx context.Context, entries []messagelog.Entry) *Failur
 	return failure
 }
 
+// send posts a request, and drops the token if the webhook does not accept it.
 func (d *delivery) send(ctx context.Context, to target, r *http.Request) *Failure {
 	resp, err := d.u.client.Do(r)
 	if err != nil {
@@ -224,11 +227,13 @@ func (d *delivery) target() (target, *Failure) {
 	return target{}, &Failure{Reason: ReasonNoHandler}
 }
 
+// targetOf returns the target that sends the events to w.
 func (d *delivery) targetOf(t *tenant.Tenant, w tenant.Webhook) target {
 	return target{hub: d.hub, host: d.u.host(w.Host()), origin: d.u.origin(t), keys: t.Keys.All(), auth: w.Auth, trusted: w.SkipValidation,
 		urlFor: func(string) (string, error) { return w.URLFor(d.hub.Hub) }}
 }
 
+// eventOf returns the event that an entry of a log is a copy of, as it is posted.
 func eventOf(e messagelog.Entry) cloudevents.Event {
 	return cloudevents.Event{
 		Type: e.Event.Type, Name: e.Event.Name, Hub: e.Hub.Hub, ConnectionID: e.ConnectionID, ID: e.Event.ID, Time: e.Time,

@@ -41,6 +41,7 @@ type Network struct {
 	idleFuncs atomic.Pointer[[]func()] // of running; replaced, under mu
 }
 
+// post is a call of Post.
 type post struct {
 	topic   string
 	payload []byte
@@ -77,6 +78,7 @@ func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)
 	}
 }
 
+// enqueue adds p to the queue, unless the bus does not run or too much waits.
 func (b *Bus) enqueue(p post) bool {
 	n := b.net
 	n.mu.Lock()
@@ -161,6 +163,7 @@ func (n *Network) takeQueue() bool {
 	return len(n.batch) > 0
 }
 
+// subscribers returns the nodes that subscribe to a topic. The slice does not change.
 func (n *Network) subscribers(topic string) []*Bus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -193,6 +196,7 @@ func (b *Bus) Unsubscribe(_ context.Context, topics ...string) error {
 	return nil
 }
 
+// removeSubscriber ends b's subscription to a topic. The caller has mu.
 func (n *Network) removeSubscriber(topic string, b *Bus) {
 	rest := slices.DeleteFunc(slices.Clone(n.topics[topic]), func(other *Bus) bool { return other == b })
 	if len(rest) == 0 {
@@ -225,6 +229,7 @@ func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte
 	}
 }
 
+// connect makes b ready: from now on it gets payloads and may post.
 func (b *Bus) connect(deliver func(string, []byte), idle func()) {
 	n := b.net
 	n.mu.Lock()
@@ -235,6 +240,7 @@ func (b *Bus) connect(deliver func(string, []byte), idle func()) {
 	b.deliver.Store(&deliver)
 }
 
+// disconnect ends b's subscriptions, and returns when deliver and idle are not called any more.
 func (b *Bus) disconnect() {
 	n := b.net
 	n.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Why a link ends, besides the errors of the client library.
 var (
 	errEchoLost   = errors.New("redis takes publishes but does not know of our subscriptions")
 	errRedial     = errors.New("connection closed")
@@ -189,6 +190,7 @@ type singleDial struct {
 	idle func()
 }
 
+// DialHook implements redis.Hook.
 func (dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d, ok := ctx.Value(singleDialKey{}).(*singleDial)
@@ -213,11 +215,13 @@ type idleConn struct {
 	idle func()
 }
 
+// Read implements net.Conn.
 func (c *idleConn) Read(b []byte) (int, error) {
 	c.idle()
 	return c.Conn.Read(b)
 }
 
+// ProcessHook and ProcessPipelineHook implement redis.Hook; they change nothing.
 func (dialHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (dialHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {

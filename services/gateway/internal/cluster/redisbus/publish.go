@@ -26,6 +26,7 @@ const (
 
 var errFull = fmt.Errorf("%w: too much is waiting to be published", cluster.ErrUnavailable)
 
+// post is a call of Post. done may be nil.
 type post struct {
 	channel string
 	payload []byte
@@ -65,8 +66,10 @@ type posts struct {
 	bytes  int // payload bytes in list
 }
 
+// newPosts returns a queue that is closed until the session is ready.
 func newPosts() posts { return posts{wake: make(chan struct{}, 1), closed: cluster.ErrUnavailable} }
 
+// add queues p, or returns why it cannot: done is then up to the caller.
 func (q *posts) add(p post) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,6 +95,7 @@ func (q *posts) takeAll(spare []post) []post {
 	return taken
 }
 
+// accept opens the queue.
 func (q *posts) accept() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -83,6 +83,7 @@ func (b *Bus) findRoutes(ctx context.Context) (*routes, error) {
 	return nil, errors.Join(problems...)
 }
 
+// askRoutes asks the server at addr for the routes, with a client of its own.
 func (b *Bus) askRoutes(ctx context.Context, addr string) (*routes, error) {
 	client, err := b.openServer(addr)
 	if err != nil {

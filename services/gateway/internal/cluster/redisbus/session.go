@@ -13,6 +13,7 @@ import (
 // intervals, it takes the connection for dead.
 const echoInterval = 2 * time.Second
 
+// errSilent ends a session whose server does not answer any more, though its connection is open.
 var errSilent = fmt.Errorf("redis has sent nothing for %v", 2*echoInterval)
 
 // session is the time from one connect to the next, with the links to all servers. Its goroutines are, for each link, one that

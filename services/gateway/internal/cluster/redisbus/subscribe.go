@@ -73,6 +73,7 @@ func newTopics() topics {
 	return topics{wake: make(chan struct{}, 1), wanted: map[string]struct{}{}}
 }
 
+// request adds r and waits until it has been executed, or ctx ends. What r asks for stays wanted when ctx ends.
 func (t *topics) request(ctx context.Context, r *request) error {
 	if len(r.channels) == 0 {
 		return nil
@@ -121,6 +122,7 @@ func (t *topics) resubscribeAll() {
 	}
 }
 
+// accept lets Subscribe succeed: the session is ready.
 func (t *topics) accept() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
