@@ -71,13 +71,15 @@ func TestSettingsOfTheChart(t *testing.T) {
 		t.Fatalf("got %v (%v), want settings files of the chart", files, err)
 	}
 	for _, file := range append(files, "../../deploy/compose/chatr.yaml") {
-		s, _, err := load("events", []string{"--config", file, "--access-key", strings.Repeat("k", minKey)}, io.Discard)
+		s, loaded, err := load("events", []string{"--config", file, "--access-key", strings.Repeat("k", minKey)}, io.Discard)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		if _, err := newTenants(s, fileTenants); err != nil {
+		if tenants, err := newTenants(s, loaded, nil, nil); err != nil {
 			t.Errorf("%s: %v", file, err)
+		} else if len(tenants.wrong) > 0 {
+			t.Errorf("%s: %v", file, joined(tenants.wrong))
 		}
 	}
 }

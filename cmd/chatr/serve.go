@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/gatewaypaths"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/obs"
@@ -27,12 +28,16 @@ type process struct {
 	health  *obs.Health
 }
 
-func newProcess(s *settings, name string) (*process, error) {
+func newProcess(s *settings, loaded *config.Loaded, name string) (*process, error) {
 	log, err := obs.NewLogger(os.Stderr, s.Log, isTerminal(os.Stderr))
 	if err != nil {
 		return nil, err
 	}
 	p := &process{log: log.With("service", name), metrics: obs.NewRegistry(), health: &obs.Health{}}
+	warnRenamed(loaded, p.log)
+	if loaded.Empty {
+		p.log.Warn("the settings file is empty", "files", loaded.Files)
+	}
 	version := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "chatr_build_info", Help: "1, with the version as label.",
 		ConstLabels: prometheus.Labels{"version": buildVersion()},
@@ -40,6 +45,13 @@ func newProcess(s *settings, name string) (*process, error) {
 	version.Set(1)
 	p.metrics.MustRegister(version)
 	return p, nil
+}
+
+// warnRenamed logs each former name of a setting that was used.
+func warnRenamed(loaded *config.Loaded, log *slog.Logger) {
+	for _, r := range loaded.Renamed {
+		log.Warn("a setting has a new name, and the old one will be gone in the next version", "old", r.Old, "new", r.New, "place", r.Place)
+	}
 }
 
 func isTerminal(f *os.File) bool {

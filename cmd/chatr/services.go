@@ -117,11 +117,15 @@ func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.
 
 // chatTenant is the tenant that the chat belongs to.
 func (s *settings) chatTenant(tenants tenant.Source) (*tenant.Tenant, error) {
-	t := tenants.ByName(s.Chat.Tenant)
-	if t == nil {
-		return nil, fmt.Errorf("chat.tenant %q is not among the tenants of the file", s.Chat.Tenant)
+	if t := tenants.ByName(s.Chat.Tenant); t != nil {
+		return t, nil
 	}
-	return t, nil
+	for i := range s.Tenants {
+		if s.Tenants[i].Name == s.Chat.Tenant { // it is wrong, and the chat works once it is mended
+			return &s.Tenants[i], nil
+		}
+	}
+	return nil, fmt.Errorf("chat.tenant %q is not among the tenants of the file", s.Chat.Tenant)
 }
 
 func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string) (*dataplane.Client, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
@@ -22,25 +23,22 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := c.needs(s); err != nil {
+	tenants, err := newTenants(s, loaded, nil, nil)
+	if err := errors.Join(c.needs(s), err); err != nil {
 		return err
 	}
-	tenants, err := newTenants(s, fileTenants)
+	p, err := newProcess(s, loaded, c.name)
 	if err != nil {
 		return err
 	}
-	p, err := newProcess(s, c.name)
-	if err != nil {
-		return err
-	}
-	service, handler, err := c.service(ctx, p, s, tenants)
+	service, handler, err := c.service(ctx, p, s, tenants.Static)
 	if err != nil {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error {
-		return reload(groupCtx, loaded.Files, tenants, fileTenants, args, p.log)
+		return tenants.follow(groupCtx, loaded.Files, args, p.log, newReloadMetrics(p.metrics))
 	})
 	group.Go(func() error {
 		return p.run(groupCtx, service, handler, either(s.Listen, ":8080"), either(s.OpsListen, ":9090"))

@@ -48,7 +48,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	if err := s.keepKeys(); err != nil {
 		return err
 	}
-	p, err := newProcess(s, "standalone")
+	p, err := newProcess(s, loaded, "standalone")
 	if err != nil {
 		return err
 	}
@@ -61,17 +61,14 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer listeners.close()
 
-	complete := func(n *settings) ([]tenant.Tenant, error) {
-		if err := n.keepKeys(); err != nil {
-			return nil, err
-		}
-		return n.withChatHub(n.completed(), "http://"+listeners.events.Addr().String()), nil
+	withChatHub := func(n *settings, list []tenant.Tenant) []tenant.Tenant {
+		return n.withChatHub(list, "http://"+listeners.events.Addr().String())
 	}
-	tenants, err := newTenants(s, complete)
+	tenants, err := newTenants(s, loaded, (*settings).keepKeys, withChatHub)
 	if err != nil {
 		return err
 	}
-	services, err := p.all(ctx, s, tenants, "http://"+reachable(listeners.http.Addr()))
+	services, err := p.all(ctx, s, tenants.Static, "http://"+reachable(listeners.http.Addr()))
 	if err != nil {
 		return err
 	}
@@ -98,7 +95,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	group.Go(func() error { return paceCollector(groupCtx) })
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
-	group.Go(func() error { return reload(groupCtx, loaded.Files, tenants, complete, args, p.log) })
+	group.Go(func() error { return tenants.follow(groupCtx, loaded.Files, args, p.log, newReloadMetrics(p.metrics)) })
 	group.Go(func() error {
 		defer stopWork() // the gateway stops first: its disconnected events need the others
 		return services.gateway.Run(mergeDone(ctx, groupCtx))

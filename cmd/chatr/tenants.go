@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
@@ -21,13 +23,20 @@ import (
 // notifications miss; a look costs one small read.
 const reloadInterval = 2 * time.Second
 
-// completed returns the tenants of the file, or one that has all hosts, each without keys of its own given the
-// process's.
-func (s *settings) completed() []tenant.Tenant {
-	tenants := append([]tenant.Tenant(nil), s.Tenants...)
-	if len(tenants) == 0 {
-		tenants = []tenant.Tenant{{Name: s.Chat.Tenant, Hosts: []string{"*"}}}
+// writeTime is how long files must stay the same before they are believed: editors write in several steps.
+const writeTime = 200 * time.Millisecond
+
+// fileTenants are the tenants that the file has, or one that has all hosts when it has none.
+func (s *settings) fileTenants() []tenant.Tenant {
+	if len(s.Tenants) == 0 {
+		return []tenant.Tenant{{Name: s.Chat.Tenant, Hosts: []string{"*"}}}
 	}
+	return s.Tenants
+}
+
+// withKeys gives the process's keys to tenants that have none of their own.
+func (s *settings) withKeys(tenants []tenant.Tenant) []tenant.Tenant {
+	tenants = slices.Clone(tenants)
 	for i := range tenants {
 		if k := &tenants[i].Keys; k.Primary == "" && k.Secondary == "" {
 			k.Primary, k.Secondary = s.AccessKey, s.AccessKeySecondary
@@ -36,19 +45,8 @@ func (s *settings) completed() []tenant.Tenant {
 	return tenants
 }
 
-// completer makes the tenants that are in force out of what the settings say.
-type completer func(*settings) ([]tenant.Tenant, error)
-
-// fileTenants is the completer of services that have nothing to add to the file.
-func fileTenants(s *settings) ([]tenant.Tenant, error) { return s.completed(), nil }
-
-func newTenants(s *settings, complete completer) (*tenant.Static, error) {
-	list, err := complete(s)
-	if err != nil {
-		return nil, err
-	}
-	return tenant.NewStatic(list...)
-}
+// completed returns the tenants of the file with their keys.
+func (s *settings) completed() []tenant.Tenant { return s.withKeys(s.fileTenants()) }
 
 // withChatHub adds the chat's hub to the chat's tenant, or the events service at the given address and the history to what
 // the file says about it, unless the file gives that hub handlers.
@@ -82,14 +80,219 @@ const chatRate = 100
 // historyLog is the message log that the chat's history is made from.
 const historyLog = "history"
 
-// reload keeps tenants, and the keys of those without keys of their own, at what files say until ctx ends. Files that
-// are wrong change nothing and are logged once.
-func reload(ctx context.Context, files []string, tenants *tenant.Static, complete completer, args []string, log *slog.Logger) error {
+// tenantProblem is what is wrong with one tenant of the file.
+type tenantProblem struct {
+	name string // may be empty, and may be that of another
+	at   string // where it stands in the file: tenants[2]
+	err  error
+}
+
+// sortOut divides the tenants of the file into those that are right, without the keys that they do not have of their own,
+// and what is wrong with the others.
+func (s *settings) sortOut(loaded *config.Loaded) (right []tenant.Tenant, wrong []tenantProblem) {
+	all := s.fileTenants()
+	for i, problems := range tenant.CheckEach(s.withKeys(all)...) {
+		at := fmt.Sprintf("tenants[%d]", i)
+		unread := loaded.Wrong[at]
+		var errs []error
+		for _, p := range unread {
+			errs = append(errs, p)
+		}
+		for _, p := range problems {
+			// What could not be read is missing, and is not reported for that as well.
+			if slices.ContainsFunc(unread, func(u *config.ItemProblem) bool {
+				return strings.HasPrefix(u.Path+".", p.Path) || strings.HasPrefix(p.Path, u.Path)
+			}) {
+				continue
+			}
+			errs = append(errs, located(loaded, p))
+		}
+		if len(errs) == 0 {
+			right = append(right, all[i])
+			continue
+		}
+		wrong = append(wrong, tenantProblem{all[i].Name, at, errors.Join(errs...)})
+	}
+	return right, wrong
+}
+
+// located adds where the setting stands.
+func located(loaded *config.Loaded, p *tenant.Problem) error {
+	if place := loaded.Place(p.Path); place != "" {
+		return fmt.Errorf("%s: %w", place, p)
+	}
+	return p
+}
+
+func joined(wrong []tenantProblem) error {
+	var all []error
+	for _, w := range wrong {
+		all = append(all, w.err)
+	}
+	return errors.Join(all...)
+}
+
+// tenants are those in force, and what is needed to keep them at what the files say.
+type tenants struct {
+	*tenant.Static
+
+	// prepare adds to settings what a process keeps itself; finish adds to tenants what it knows of them. Either may be nil.
+	prepare func(*settings) error
+	finish  func(*settings, []tenant.Tenant) []tenant.Tenant
+
+	last    read
+	inForce map[string]tenant.Tenant // by name, as the file had them
+	stale   map[string]bool          // those in force that the file does not have so any more, by name
+	wrong   []tenantProblem
+}
+
+// read is what the files said when they were last read without a mistake outside of tenants.
+type read struct{ tenants, accessKey, nothing bool }
+
+func newRead(s *settings, loaded *config.Loaded) read {
+	return read{tenants: len(s.Tenants) > 0, accessKey: s.AccessKey != "" && loaded.Place("accessKey") != "", nothing: loaded.Empty}
+}
+
+// newTenants puts those tenants of the settings into force that are right. It is an error when none is.
+func newTenants(s *settings, loaded *config.Loaded, prepare func(*settings) error, finish func(*settings, []tenant.Tenant) []tenant.Tenant) (*tenants, error) {
+	t := &tenants{Static: new(tenant.Static), prepare: prepare, finish: finish}
+	right, wrong := s.sortOut(loaded)
+	if len(right) == 0 {
+		return nil, joined(wrong)
+	}
+	return t, t.use(s, loaded, right, nil, wrong)
+}
+
+// use puts tenants into force: those that are right, and those kept as they were.
+func (t *tenants) use(s *settings, loaded *config.Loaded, right, kept []tenant.Tenant, wrong []tenantProblem) error {
+	list := slices.Concat(right, kept)
+	complete := s.withKeys(list)
+	if t.finish != nil {
+		complete = t.finish(s, complete)
+	}
+	if err := t.Set(complete...); err != nil {
+		return err
+	}
+	t.last, t.wrong = newRead(s, loaded), wrong
+	t.inForce, t.stale = map[string]tenant.Tenant{}, map[string]bool{}
+	for _, one := range list {
+		t.inForce[one.Name] = one
+	}
+	for _, one := range kept {
+		t.stale[one.Name] = true
+	}
+	return nil
+}
+
+// reload reads the settings anew. An error means that nothing has changed.
+func (t *tenants) reload(args []string) error {
+	s := &settings{}
+	loaded, err := config.Load(s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
+	if loaded == nil {
+		return err
+	}
+	if err := errors.Join(err, loaded.Validate(), s.checkRenamed(loaded)); err != nil {
+		return err
+	}
+	switch {
+	case loaded.Empty && !t.last.nothing:
+		return errors.New("the file is empty; to remove all tenants, write tenants: []")
+	case s.Tenants == nil && t.last.tenants:
+		return errors.New("the file has no tenants any more; to remove all of them, write tenants: []")
+	case s.AccessKey == "" && t.last.accessKey:
+		return errors.New("accessKey is gone; to change it, put another in its place")
+	}
+	if t.prepare != nil {
+		if err := t.prepare(s); err != nil {
+			return err
+		}
+	}
+	right, wrong := s.sortOut(loaded)
+	if len(right) == 0 {
+		return joined(wrong)
+	}
+	return t.use(s, loaded, right, t.kept(right, wrong), wrong)
+}
+
+// kept are the tenants that stay in force as they were: while any is wrong, those that are not among the right ones.
+// The one that is wrong may be any of them, since its name may be what is wrong; and a file that was cut off lacks those
+// that came after. What a right one claims now, they give up.
+func (t *tenants) kept(right []tenant.Tenant, wrong []tenantProblem) (list []tenant.Tenant) {
+	if len(wrong) == 0 {
+		return nil
+	}
+	names, hosts := map[string]bool{}, map[string]bool{}
+	for _, r := range right {
+		names[strings.ToLower(r.Name)] = true
+		for _, host := range r.Hosts {
+			hosts[strings.ToLower(strings.Trim(host, "[]"))] = true
+		}
+	}
+	for _, old := range t.inForce {
+		left := slices.DeleteFunc(slices.Clone(old.Hosts), func(host string) bool { return hosts[strings.ToLower(strings.Trim(host, "[]"))] })
+		if !names[strings.ToLower(old.Name)] && len(left) > 0 {
+			old.Hosts = left
+			list = append(list, old)
+		}
+	}
+	return list
+}
+
+// report logs each tenant that is wrong.
+func (t *tenants) report(log *slog.Logger) {
+	named := map[string]bool{}
+	for _, w := range t.wrong {
+		named[w.name] = true
+		if t.stale[w.name] {
+			log.Error("tenant is wrong in the file and stays as it was", "tenant", w.name, "at", w.at, "error", w.err)
+		} else {
+			log.Error("tenant is wrong in the file and is not loaded", "tenant", w.name, "at", w.at, "error", w.err)
+		}
+	}
+	for name := range t.stale {
+		if !named[name] {
+			log.Warn("tenant is not in the file any more and stays as it was while another is wrong", "tenant", name)
+		}
+	}
+}
+
+// reloadMetrics say whether the files were read well, in the words of Prometheus' own.
+type reloadMetrics struct {
+	successful, timestamp prometheus.Gauge
+}
+
+func newReloadMetrics(reg prometheus.Registerer) *reloadMetrics {
+	m := &reloadMetrics{
+		successful: prometheus.NewGauge(prometheus.GaugeOpts{Name: "chatr_config_last_reload_successful",
+			Help: "1 when all of the settings' files was right when they were last read, 0 when something was wrong, of one tenant perhaps, and was left out."}),
+		timestamp: prometheus.NewGauge(prometheus.GaugeOpts{Name: "chatr_config_last_reload_success_timestamp_seconds",
+			Help: "When the settings' files were last read and all was right, in seconds since 1970."}),
+	}
+	reg.MustRegister(m.successful, m.timestamp)
+	return m
+}
+
+func (m *reloadMetrics) read(right bool) {
+	if !right {
+		m.successful.Set(0)
+		return
+	}
+	m.successful.Set(1)
+	m.timestamp.SetToCurrentTime()
+}
+
+// follow keeps tenants, and the keys of those without keys of their own, at what files say until ctx ends. What is wrong is
+// logged once, and changes nothing: a tenant that is wrong concerns no other, a file that cannot be read or is empty
+// concerns none.
+func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Logger, m *reloadMetrics) error {
+	t.report(log)
+	m.read(len(t.wrong) == 0)
 	if len(files) == 0 {
 		<-ctx.Done()
 		return nil
 	}
-	last := digest(files)
+	last, _ := digest(files)
+	wasRight, unreadable := len(t.wrong) == 0, ""
 	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
 	for {
@@ -98,54 +301,68 @@ func reload(ctx context.Context, files []string, tenants *tenant.Static, complet
 			return nil
 		case <-ticker.C:
 		}
-		now := digest(files)
-		if now == nil || bytes.Equal(now, last) {
+		now, err := stableDigest(ctx, files)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			if unreadable != err.Error() {
+				unreadable = err.Error()
+				m.read(false)
+				log.Error("a settings file cannot be read, what is loaded stays in force", "error", err)
+			}
+			continue
+		case now == nil: // being written
+			continue
+		case bytes.Equal(now, last):
+			if unreadable != "" {
+				unreadable = ""
+				m.read(wasRight)
+				log.Info("the settings files can be read again, and say what they said", "files", files)
+			}
 			continue
 		}
-		last = now
-		if err := setTenants(tenants, complete, args); err != nil {
+		last, unreadable = now, ""
+		if err := t.reload(args); err != nil {
+			wasRight = false
+			m.read(false)
 			log.Error("tenants not reloaded, the ones before stay in force", "files", files, "error", err)
 			continue
 		}
-		log.Info("tenants reloaded", "files", files)
+		wasRight = len(t.wrong) == 0
+		m.read(wasRight)
+		t.report(log)
+		log.Info("tenants reloaded", "files", files, "tenants", len(t.inForce), "wrong", len(t.wrong))
 	}
 }
 
-// setTenants reads the settings anew.
-func setTenants(tenants *tenant.Static, complete completer, args []string) error {
-	var s settings
-	loaded, err := config.Load(&s, "", config.Source{Args: args, Env: os.Environ()}, io.Discard)
-	if loaded != nil {
-		err = errors.Join(err, loaded.Validate(), wrongItems(loaded))
-	}
+// stableDigest is the digest of files that have stayed the same for a moment, nil while they change.
+func stableDigest(ctx context.Context, files []string) ([]byte, error) {
+	first, err := digest(files)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	list, err := complete(&s)
-	if err != nil {
-		return err
+	select {
+	case <-ctx.Done():
+	case <-time.After(writeTime):
 	}
-	return tenants.Set(list...)
+	second, err := digest(files)
+	if err != nil || !bytes.Equal(first, second) {
+		return nil, err
+	}
+	return first, nil
 }
 
-func wrongItems(loaded *config.Loaded) error {
-	var problems []error
-	for _, list := range loaded.Wrong {
-		problems = append(problems, list...)
-	}
-	return errors.Join(problems...)
-}
-
-// digest returns a hash of files, nil while one of them cannot be read.
-func digest(files []string) []byte {
+// digest returns a hash of files.
+func digest(files []string) ([]byte, error) {
 	sum := sha256.New()
 	for _, file := range files {
 		b, err := os.ReadFile(file)
 		if err != nil {
-			return nil
+			return nil, err
 		}
 		fmt.Fprintf(sum, "%d:", len(b))
 		sum.Write(b)
 	}
-	return sum.Sum(nil)
+	return sum.Sum(nil), nil
 }

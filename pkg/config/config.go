@@ -70,11 +70,20 @@ type Loaded struct {
 	// Renamed are the former names that were used.
 	Renamed []Renamed
 	// Wrong has what is wrong with items of lists that are tagged alone, by their path, such as tenants[2].
-	Wrong map[string][]error
+	Wrong map[string][]*ItemProblem
 
 	into   any
 	places map[string]string // where settings were given, by path
 }
+
+// ItemProblem is one thing that is wrong with an item of a list, as it stands in the file.
+type ItemProblem struct {
+	Path string // of the setting: tenants[2].hosts
+	err  error
+}
+
+// Error has file and line, the path, and what is wrong.
+func (p *ItemProblem) Error() string { return p.err.Error() }
 
 // Renamed is a setting that was given by a former name.
 type Renamed struct {
@@ -89,7 +98,7 @@ type Renamed struct {
 // but for ErrHelp and flags that cannot be understood.
 func Load(into any, name string, s Source, out io.Writer) (*Loaded, error) {
 	Defaults(into)
-	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Wrong: map[string][]error{}}, fields: Fields(into), others: map[string]bool{}}
+	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Wrong: map[string][]*ItemProblem{}}, fields: Fields(into), others: map[string]bool{}}
 	if s.Others != nil {
 		l.know(Describe(reflect.TypeOf(s.Others)))
 	}

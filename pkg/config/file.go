@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -60,14 +62,14 @@ func parseYAML(b []byte) (*yaml.Node, error) {
 		return nil, nil
 	}
 	if err == nil {
-		if err = d.Decode(&second); err == nil {
-			err = fmt.Errorf("line %d: a second document begins here (---); settings are one document", second.Line)
+		if err = d.Decode(&second); err == nil && len(second.Content) > 0 && !isNull(second.Content[0]) {
+			return nil, fmt.Errorf("line %d: a second document begins here (---); settings are one document", second.Line)
 		} else if errors.Is(err, io.EOF) {
 			err = nil
 		}
 	}
 	if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, syntaxError(b, err)
 	}
 	if len(doc.Content) == 0 || isNull(doc.Content[0]) {
 		return nil, nil
@@ -75,17 +77,42 @@ func parseYAML(b []byte) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
+var syntaxLine = regexp.MustCompile(`^line (\d+): (.*)`)
+
+// syntaxError says where a file is no YAML. The library counts the lines of its parser, in contrast to those of its scanner,
+// from nought, leaves out the first, and does not say where an anchor is missing.
+func syntaxError(file []byte, err error) error {
+	line, text := 1, strings.TrimPrefix(err.Error(), "yaml: ")
+	if m := syntaxLine.FindStringSubmatch(text); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		text = m[2]
+		if strings.HasPrefix(text, "did not find expected") {
+			line++
+		}
+	}
+	if anchor, ok := strings.CutPrefix(text, "unknown anchor '"); ok {
+		anchor, _, _ = strings.Cut(anchor, "'")
+		line = 1 + bytes.Count(file[:max(0, bytes.Index(file, []byte("*"+anchor)))], []byte("\n"))
+	}
+	return fmt.Errorf("line %d: %s", line, text)
+}
+
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 func (d *decoder) place(n *yaml.Node) string { return fmt.Sprintf("%s: line %d", d.file, n.Line) }
 
-// wrong reports a problem at a node; it is that of the item alone, within such a list.
-func (d *decoder) wrong(n *yaml.Node, format string, args ...any) {
+// wrong reports a problem with the setting of a path, at a node; it is that of the item alone, within such a list. What is
+// wrong follows the path as it is.
+func (d *decoder) wrong(n *yaml.Node, path, format string, args ...any) {
+	if path == "" {
+		format = strings.TrimPrefix(format, ": ")
+	}
 	if d.item == "" {
-		d.problem(d.place(n), format, args...)
+		d.problem(d.place(n), "%s%w", path, fmt.Errorf(format, args...))
 		return
 	}
-	d.Loaded.Wrong[d.item] = append(d.Loaded.Wrong[d.item], fmt.Errorf("%s: %w", d.place(n), fmt.Errorf(format, args...)))
+	p := &ItemProblem{Path: path, err: fmt.Errorf("%s: %s%w", d.place(n), path, fmt.Errorf(format, args...))}
+	d.Loaded.Wrong[d.item] = append(d.Loaded.Wrong[d.item], p)
 }
 
 // resolve follows aliases.
@@ -110,9 +137,9 @@ func (d *decoder) pairs(n *yaml.Node, at string, merging []*yaml.Node) (list []p
 		case key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge":
 			merged = append(merged, d.merged(value, at, append(merging, n))...)
 		case resolve(key).Kind != yaml.ScalarNode:
-			d.wrong(key, "a key must be a name")
+			d.wrong(key, at, ": a key must be a name")
 		case seen[resolve(key).Value]:
-			d.wrong(key, "%s is given twice", join(at, resolve(key).Value))
+			d.wrong(key, join(at, resolve(key).Value), " is given twice; keep one")
 		default:
 			seen[resolve(key).Value] = true
 			list = append(list, pair{resolve(key), value})
@@ -131,7 +158,7 @@ func (d *decoder) merged(value *yaml.Node, at string, merging []*yaml.Node) (lis
 	n := resolve(value)
 	switch {
 	case slices.Contains(merging, n):
-		d.wrong(value, "<< merges a mapping into itself")
+		d.wrong(value, at, ": << merges a mapping into itself")
 	case n.Kind == yaml.MappingNode:
 		return d.pairs(n, at, merging)
 	case n.Kind == yaml.SequenceNode && !slices.Contains(merging, n):
@@ -139,7 +166,7 @@ func (d *decoder) merged(value *yaml.Node, at string, merging []*yaml.Node) (lis
 			list = append(list, d.merged(item, at, append(merging, n))...)
 		}
 	default:
-		d.wrong(value, "<< must merge a mapping, or a list of mappings")
+		d.wrong(value, at, ": << must merge a mapping, or a list of mappings")
 	}
 	return list
 }
@@ -151,7 +178,7 @@ func (d *decoder) mapping(members []Setting, v reflect.Value, n *yaml.Node, at s
 		if what == "" {
 			what = "the file"
 		}
-		d.wrong(n, "%s must be a mapping of settings, such as %s: …", what, members[0].Name)
+		d.wrong(n, what, " must be a mapping of settings, such as %s: …", members[0].Name)
 		return
 	}
 	for _, p := range d.pairs(n, at, nil) {
@@ -160,10 +187,10 @@ func (d *decoder) mapping(members []Setting, v reflect.Value, n *yaml.Node, at s
 		switch {
 		case s == nil && d.others[path]:
 		case s == nil:
-			d.wrong(p.key, "%s is not a setting%s", path, didYouMean(p.key.Value, namesOf(members), ""))
+			d.wrong(p.key, path, " is not a setting%s", didYouMean(p.key.Value, namesOf(members), ""))
 		case isNull(resolve(p.value)):
 		case d.given[s.current(at)] != "":
-			d.wrong(p.key, "%s and %s are the same setting; keep %s, which is its name now", d.given[s.current(at)], path, s.current(at))
+			d.wrong(p.key, path, " and %s are the same setting; keep %s, which is its name now", d.given[s.current(at)], s.current(at))
 		default:
 			d.given[s.current(at)] = path
 			target := v
@@ -227,11 +254,11 @@ func (d *decoder) setting(s *Setting, v reflect.Value, key, value *yaml.Node, pa
 	case s.Kind == KindItems:
 		d.items(s, v, n, path)
 	case n.Kind == yaml.MappingNode, n.Kind == yaml.SequenceNode && s.Kind != KindList && s.Kind != KindOther:
-		d.wrong(key, "%s must be a %s, not a %s", path, s.Type, kindName(n))
+		d.wrong(key, path, " must be a %s, not a %s", s.Type, kindName(n))
 	case n.Kind == yaml.SequenceNode:
 		d.texts(s, v, n, path, name)
 	case s.Kind == KindList && s.FileOnly:
-		d.wrong(key, "%s must be a list, such as [%s]", path, s.shown(n.Value))
+		d.wrong(key, path, " must be a list, such as [%s]", s.shown(n.Value))
 	case s.Kind == KindList:
 		d.set(s, v, key, splitList(n.Value), path)
 	default:
@@ -270,10 +297,10 @@ func (d *decoder) texts(s *Setting, v reflect.Value, n *yaml.Node, path, name st
 		d.places[fmt.Sprintf("%s[%d]", name, i)] = d.place(item)
 		switch r := resolve(item); {
 		case r.Kind != yaml.ScalarNode:
-			d.wrong(item, "%s must be a text, not a %s", at, kindName(r))
+			d.wrong(item, at, " must be a text, not a %s", kindName(r))
 			return
 		case isNull(r):
-			d.wrong(item, "%s is empty; remove it", at)
+			d.wrong(item, at, " is empty; remove it")
 			return
 		default:
 			list = append(list, r.Value)
@@ -286,12 +313,12 @@ func (d *decoder) texts(s *Setting, v reflect.Value, n *yaml.Node, path, name st
 func (d *decoder) set(s *Setting, v reflect.Value, n *yaml.Node, texts []string, path string) {
 	fresh := reflect.New(v.Type()).Elem()
 	if err := s.parse(fresh, texts); err != nil {
-		d.wrong(n, "%s: %w", path, err)
+		d.wrong(n, path, ": %w", err)
 		return
 	}
 	if !s.FileOnly {
 		if err := s.check(fresh); err != nil {
-			d.wrong(n, "%w", &outOfBounds{path, err})
+			d.wrong(n, "", "%w", &outOfBounds{path, err})
 			return
 		}
 	}
@@ -301,7 +328,7 @@ func (d *decoder) set(s *Setting, v reflect.Value, n *yaml.Node, texts []string,
 // items reads a list of mappings. An item that is wrong stays in the list, so that the others keep their places.
 func (d *decoder) items(s *Setting, v reflect.Value, n *yaml.Node, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.wrong(n, "%s must be a list of mappings, each beginning with - %s: …", path, s.Members[0].Name)
+		d.wrong(n, path, " must be a list of mappings, each beginning with - %s: …", s.Members[0].Name)
 		return
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
@@ -312,7 +339,7 @@ func (d *decoder) items(s *Setting, v reflect.Value, n *yaml.Node, path string) 
 			d.item = at
 		}
 		if isNull(resolve(item)) {
-			d.wrong(item, "%s is empty; remove it", at)
+			d.wrong(item, at, " is empty; remove it")
 		} else {
 			d.mapping(s.Members, list.Index(i), item, at)
 		}

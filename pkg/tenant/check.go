@@ -18,23 +18,49 @@ const minKeyBytes = 32
 // Check reports everything that is wrong with a set of tenants, a line for each problem that says where it is
 // and what would be right, or returns nil. Lines hold no keys and no URLs.
 func Check(tenants ...Tenant) error {
-	c := checker{names: map[string]string{}, hosts: map[string]string{}}
 	if len(tenants) == 0 {
-		c.add("tenants", "is empty; at least one tenant is needed")
+		return &Problem{"tenants", errors.New("is empty; at least one tenant is needed")}
 	}
-	for i, t := range tenants {
-		c.tenant(fmt.Sprintf("tenants[%d]", i), t)
+	var all []error
+	for _, problems := range CheckEach(tenants...) {
+		for _, p := range problems {
+			all = append(all, p)
+		}
 	}
-	return errors.Join(c.problems...)
+	return errors.Join(all...)
 }
 
+// CheckEach is Check with the problems of each tenant by themselves: the first of the two indexes is the tenant's. Of two
+// tenants that claim the same name or host, the later has the problem, whatever else is wrong with either.
+func CheckEach(tenants ...Tenant) [][]*Problem {
+	names, hosts := map[string]string{}, map[string]string{}
+	all := make([][]*Problem, len(tenants))
+	for i, t := range tenants {
+		c := checker{names: names, hosts: hosts}
+		c.tenant(fmt.Sprintf("tenants[%d]", i), t)
+		all[i] = c.problems
+	}
+	return all
+}
+
+// Problem is one thing that is wrong with a tenant.
+type Problem struct {
+	Path string // the setting: tenants[0].hubs[1].name
+	Err  error  // what is wrong, and what would be right
+}
+
+func (p *Problem) Error() string { return p.Path + ": " + p.Err.Error() }
+
+// Unwrap gives errors.Is and errors.As what is wrong.
+func (p *Problem) Unwrap() error { return p.Err }
+
 type checker struct {
-	problems     []error
+	problems     []*Problem
 	names, hosts map[string]string // in lower case, to where they were first
 }
 
 func (c *checker) add(at, format string, args ...any) {
-	c.problems = append(c.problems, fmt.Errorf(at+": "+format, args...))
+	c.problems = append(c.problems, &Problem{at, fmt.Errorf(format, args...)})
 }
 
 // Tenant names stand in topics, keys, rows and labels.
@@ -90,7 +116,7 @@ func (c *checker) host(at, host string) {
 
 func (c *checker) keys(at string, k Keys) {
 	if k.Primary == "" {
-		c.add(at+".primary", "is empty; give a text of at least %d bytes", minKeyBytes)
+		c.add(at+".primary", "is empty; give a text of at least %d bytes, or set accessKey for all tenants without keys of their own", minKeyBytes)
 	}
 }
 
