@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenTLS is Listen for TLS by config, made for crowds: the costly part of a handshake, from a client's first message
-// to our answer, is done by as many goroutines at a time as half of the processors, in order of arrival. Handshakes that
-// all went on at once would all end late, if they did not time out, and whoever has a message to deliver would queue for
-// a processor behind thousands of them. A client that is slow, or says nothing, holds nobody up.
+// ListenTLS is Listen for TLS by config, made for thousands of clients that connect at the same moment: the costly part
+// of a handshake, from a client's first message to our answer, is done for at most half as many clients at a time as there
+// are processors, in order of arrival. If all handshakes went on at once, all would end late or time out, and a
+// goroutine with a message to deliver would wait for a processor behind thousands of them. A client that is slow or
+// sends nothing delays no other.
 func ListenTLS(address string, config *tls.Config) (net.Listener, error) {
 	l, err := Listen(address)
 	if err != nil {
@@ -22,65 +23,66 @@ func ListenTLS(address string, config *tls.Config) (net.Listener, error) {
 	}
 	config = config.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		return nil, hello.Conn.(*newcomer).begin(hello)
+		return nil, hello.Conn.(*handshakeConn).acquire(hello)
 	}
-	return tls.NewListener(&orderly{l, make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))}, config), nil
+	return tls.NewListener(&handshakeLimiter{l, make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))}, config), nil
 }
 
-// orderly lets few handshakes at a time be worked on.
-type orderly struct {
+// handshakeLimiter is a listener whose connections share a limited number of slots for handshakes.
+type handshakeLimiter struct {
 	net.Listener
-	turns chan struct{} // holds one for each
+	slots chan struct{} // has one element for each slot in use
 }
 
-func (o *orderly) Accept() (net.Conn, error) {
-	c, err := o.Listener.Accept()
+func (l *handshakeLimiter) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &newcomer{TCPConn: c.(*net.TCPConn), turns: o.turns}, nil
+	return &handshakeConn{TCPConn: c.(*net.TCPConn), slots: l.slots}, nil
 }
 
-// newcomer is a connection below TLS. Its turn ends when it is answered, be it that a client which guessed the key
-// exchange wrong is asked for another (the rest of that rare handshake is done out of turn), or is closed.
-type newcomer struct {
+// handshakeConn is the TCP connection below a TLS connection. It holds a slot from the client's first message until our
+// first answer, or until it is closed. When that answer asks the client for another key exchange, which is rare, the
+// rest of its handshake is done without a slot.
+type handshakeConn struct {
 	*net.TCPConn
-	turns chan struct{}
-	turn  atomic.Bool // it is this one's
+	slots   chan struct{}
+	holding atomic.Bool // whether it holds a slot
 }
 
-// handshakeTime is how long a client may take from its turn on. That it has had to wait is not its fault; net/http's own
-// time-out, from the beginning, would throw away those who have waited longest.
+// handshakeTime is how long a client may take once it has a slot. The time it has waited for one is not counted:
+// net/http's own time-out, which counts from the start, would close those that have waited longest.
 const handshakeTime = 10 * time.Second
 
-// turnTime is how long a client may wait for its turn. Most have given up by then.
-const turnTime = 10 * time.Second
+// slotTime is how long a client may wait for a slot. Most clients have given up by then.
+const slotTime = 10 * time.Second
 
-var errCrowd = errors.New("too many TLS handshakes are under way")
+var errTooManyHandshakes = errors.New("too many TLS handshakes are under way")
 
-// begin waits for the turn. A client that has given up meanwhile is noticed before anything is computed for it, or else a
-// crowd that is larger than can be served in time would leave nobody served.
-func (n *newcomer) begin(hello *tls.ClientHelloInfo) error {
-	tooLong := time.NewTimer(turnTime)
+// acquire waits for a slot. A client that has given up meanwhile is noticed before anything is computed for it: otherwise,
+// when more clients come than can be served in time, all work would go to clients that have left.
+func (c *handshakeConn) acquire(hello *tls.ClientHelloInfo) error {
+	tooLong := time.NewTimer(slotTime)
 	defer tooLong.Stop()
 	select {
-	case n.turns <- struct{}{}:
+	case c.slots <- struct{}{}:
 	case <-tooLong.C:
-		return errCrowd
+		return errTooManyHandshakes
 	case <-hello.Context().Done():
 		return hello.Context().Err()
 	}
-	n.turn.Store(true)
-	if n.gone() {
-		n.end()
+	c.holding.Store(true)
+	if c.closedByClient() {
+		c.release()
 		return net.ErrClosed
 	}
-	return n.SetDeadline(time.Now().Add(handshakeTime)) // which net/http takes back after the handshake
+	return c.SetDeadline(time.Now().Add(handshakeTime)) // which net/http takes back after the handshake
 }
 
-// gone reports whether the client has closed the connection.
-func (n *newcomer) gone() bool {
-	raw, err := n.SyscallConn()
+// closedByClient reports whether the client has closed the connection.
+func (c *handshakeConn) closedByClient() bool {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return true
 	}
@@ -93,20 +95,21 @@ func (n *newcomer) gone() bool {
 	return err != nil || failed == nil && read == 0 || failed != nil && !errors.Is(failed, unix.EAGAIN) && !errors.Is(failed, unix.EINTR)
 }
 
-func (n *newcomer) end() {
-	if n.turn.CompareAndSwap(true, false) {
-		<-n.turns
+// release gives the slot back, if there is one.
+func (c *handshakeConn) release() {
+	if c.holding.CompareAndSwap(true, false) {
+		<-c.slots
 	}
 }
 
 // Write implements net.Conn.
-func (n *newcomer) Write(b []byte) (int, error) {
-	n.end()
-	return n.TCPConn.Write(b)
+func (c *handshakeConn) Write(b []byte) (int, error) {
+	c.release()
+	return c.TCPConn.Write(b)
 }
 
 // Close implements net.Conn.
-func (n *newcomer) Close() error {
-	n.end()
-	return n.TCPConn.Close()
+func (c *handshakeConn) Close() error {
+	c.release()
+	return c.TCPConn.Close()
 }

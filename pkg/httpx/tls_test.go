@@ -14,9 +14,9 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// TestListenTLSGivesTurnsBack lets more clients than there are turns fall silent, break off and refuse our certificate
-// before others come: those are served.
-func TestListenTLSGivesTurnsBack(t *testing.T) {
+// TestListenTLSReleasesSlots: when more clients than there are slots have sent nothing, broken off or refused our
+// certificate, others that come after them are served.
+func TestListenTLSReleasesSlots(t *testing.T) {
 	example := httptest.NewUnstartedServer(nil)
 	example.StartTLS()
 	defer example.Close()
@@ -47,10 +47,10 @@ func TestListenTLSGivesTurnsBack(t *testing.T) {
 	for range 2 * runtime.GOMAXPROCS(0) {
 		dial() // says nothing
 		if err := tls.Client(deaf{dial()}, trusting).Handshake(); err == nil {
-			t.Error("a client that does not hear the server has shaken hands")
+			t.Error("a client that does not receive the server's answer has completed the handshake")
 		}
 		if _, err := tls.Dial("tcp", address, &tls.Config{ServerName: "example.com"}); err == nil {
-			t.Error("a client that does not trust the server has shaken hands")
+			t.Error("a client that does not trust the server has completed the handshake")
 		}
 		old := trusting.Clone()
 		old.MaxVersion = tls.VersionTLS12
@@ -80,8 +80,9 @@ func TestListenTLSGivesTurnsBack(t *testing.T) {
 	}
 }
 
-// TestGoneClientsGetNoTurn: who has closed the connection while it waited is noticed, who has only said more is not taken for gone.
-func TestGoneClientsGetNoTurn(t *testing.T) {
+// TestClosedClientsGetNoSlot: it is noticed that a client has closed the connection while it waited; a client that has only
+// sent more is not taken for one.
+func TestClosedClientsGetNoSlot(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -91,26 +92,26 @@ func TestGoneClientsGetNoTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := (&orderly{l, make(chan struct{}, 1)}).Accept()
+	accepted, err := (&handshakeLimiter{l, make(chan struct{}, 1)}).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer accepted.Close()
-	n := accepted.(*newcomer)
-	if n.gone() {
+	n := accepted.(*handshakeConn)
+	if n.closedByClient() {
 		t.Error("a silent client is taken for gone")
 	}
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if n.gone() {
+	if n.closedByClient() {
 		t.Error("a client that says something is taken for gone")
 	}
 	if _, err := n.Read(make([]byte, 1)); err != nil {
 		t.Errorf("got %v, want what the client has said still to be there", err)
 	}
 	_ = client.Close()
-	testkit.Eventually(t, 10*time.Second, n.gone, "a client that has closed is gone")
+	testkit.Eventually(t, 10*time.Second, n.closedByClient, "a client that has closed is gone")
 }
 
 // deaf is a connection that fails instead of reading, and stays open.

@@ -35,7 +35,7 @@ type Event struct {
 }
 
 // Name returns the name of the log that a tenant calls name. Tenants share no log, whatever they call theirs: what one
-// writes must neither be confirmed by another's consumer nor push out what that has not read.
+// writes must not be confirmed by the consumer of another, nor push out entries that the other has not read yet.
 func Name(tenant, name string) string { return tenant + "/" + name }
 
 // Log is a set of named logs.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -200,6 +201,58 @@ func TestGroupStateAcrossRecovery(t *testing.T) {
 		wantStates(t, ben, update, map[string]string{"ben": "writing"})
 		setState(t, ana, "gone")
 		wantStates(t, ben, update, map[string]string{"ana": "gone"})
+	})
+}
+
+// TestSnapshotComesFirst has a subscriber lose its socket again and again while another connection changes its state without
+// a pause: what it is told first on each new socket is a snapshot.
+//
+// checklist:C29 P05
+func TestSnapshotComesFirst(t *testing.T) {
+	t.Parallel()
+	pairsInEachPubSub(t, func(t *testing.T, a, b *server, codec string) {
+		if !isReliable(codec) {
+			return
+		}
+		ana, ben := a.join(codec, "ana", "room"), a.join(protocol.NameJSON, "ben", "room")
+		subscribeState(t, ana)
+		wantStates(t, ana, snapshot, map[string]string{})
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					setState(t, ben, fmt.Sprint(i))
+				}
+			}
+		}()
+		defer func() {
+			close(stop)
+			wantSoon(t, done, "the last state is set")
+		}()
+		for n := range 40 {
+			ana.Drop()
+			for len(ana.Notices()) > 0 { // of the old socket
+				<-ana.Notices()
+			}
+			if n%8 == 7 { // now and then by the other node
+				a, b = b, a
+				eventually(t, "the other node takes the connection over", func() bool { // a busy one says 503, to try again
+					err := ana.RecoverAt(within(t), a.clientURL("nobody", nil))
+					if later := (*wsclient.HandshakeError)(nil); errors.As(err, &later) && later.Status == http.StatusServiceUnavailable {
+						return false
+					}
+					must(t, err)
+					return true
+				})
+			} else {
+				must(t, ana.Recover(within(t)))
+			}
+			nextStates(t, ana, snapshot)
+		}
 	})
 }
 

@@ -43,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// checks says which logs are due for a check, and which consumer groups are being complained about.
+// checks remembers when each log is to be checked next, and for which consumer groups an alarm has been logged.
 type checks struct {
 	mu      sync.Mutex // guards the following
 	next    map[string]time.Time
@@ -65,7 +65,7 @@ func (c *checks) due(name string) bool {
 	return true
 }
 
-// changed notes whether there is reason for alarm, and reports whether that is new.
+// changed records whether there is reason for an alarm, and reports whether that has changed.
 func (c *checks) changed(key string, alarm bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,18 +18,20 @@ const (
 	batchSize = 100
 	block     = time.Second // how long a read waits for entries, and at most how long Consume outlives its context
 
-	// Entries that their consumer has not touched for deadAfter go to another, which looks at every sweep. A
-	// consumer touches what it has at every renewal. Nothing is stored while a dead consumer seems to live, and people
-	// who come back meanwhile do not see what was said just before; too soon costs no more than work done twice.
+	// A consumer renews its claim on the entries it works on every renewal. Entries whose claim has not been renewed for
+	// deadAfter go to another consumer, which looks for such entries every sweep. Until a dead consumer is noticed, nothing
+	// is stored, and people who come back do not see what was said just before; to take entries over too early costs
+	// no more than work done twice.
 	deadAfter = 10 * time.Second
 	sweep     = 10 * time.Second
 	renewal   = 3 * time.Second
 
-	// One member of a group reads at a time, so that entries are handed over in the log's order. Its turn outlives
-	// it by a little more than deadAfter: whoever is next first takes over what it has left.
-	turnTime = deadAfter + 2*time.Second
+	// One member of a group reads at a time, the one that holds the group's lock, so that entries are handed over in the log's
+	// order. The lock of a member that dies lasts a little longer than deadAfter, so that the next member first takes over
+	// the entries that the dead one has left.
+	lockTime = deadAfter + 2*time.Second
 
-	// A consumer without entries that has not been heard of for this long is forgotten.
+	// A consumer that has no entries and has been idle for this long is removed from the group.
 	forgetAfter = time.Hour
 
 	firstPause = 100 * time.Millisecond // before trying again
@@ -53,10 +55,10 @@ type consumer struct {
 // a Redis that goes away, and starts again at the oldest entry if Redis has forgotten the group.
 func (l *Log) Consume(ctx context.Context, name, group string, handle func(context.Context, []messagelog.Entry) error) error {
 	c := &consumer{log: l, name: name, stream: l.stream(name), group: group, id: rand.Text(), handle: handle}
-	defer c.endTurn(ctx)
+	defer c.unlock(ctx)
 	again := pauses()
 	for ctx.Err() == nil {
-		err := c.round(ctx)
+		err := c.readOnce(ctx)
 		switch {
 		case err == nil:
 			again.Reset()
@@ -71,45 +73,48 @@ func (l *Log) Consume(ctx context.Context, name, group string, handle func(conte
 	return nil
 }
 
-// takeTurn gives the turn to ARGV[1], unless somebody else has it, and says whether it did.
-var takeTurn = redis.NewScript(`
+// lockScript gives the lock to the member ARGV[1] for ARGV[2] milliseconds, unless another member holds it, and returns
+// whether it did.
+var lockScript = redis.NewScript(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`)
 
-// dropTurn takes it away from ARGV[1].
-var dropTurn = redis.NewScript(`
+// unlockScript takes the lock away from the member ARGV[1], if it holds it.
+var unlockScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1`)
 
-func (c *consumer) turnKey() string { return c.stream + ":turn:" + c.group }
+// lockKey has its word from older versions, which read beside this one during an upgrade.
+func (c *consumer) lockKey() string { return c.stream + ":turn:" + c.group }
 
-// turn takes or keeps the group's turn to read and reports whether c has it.
-func (c *consumer) turn(ctx context.Context) (bool, error) {
-	return takeTurn.Run(ctx, c.log.client, []string{c.turnKey()}, c.id, turnTime.Milliseconds()).Bool()
+// lock takes the group's lock, or keeps it for lockTime from now, and reports whether c holds it.
+func (c *consumer) lock(ctx context.Context) (bool, error) {
+	return lockScript.Run(ctx, c.log.client, []string{c.lockKey()}, c.id, lockTime.Milliseconds()).Bool()
 }
 
-// endTurn lets another member read at once.
-func (c *consumer) endTurn(ctx context.Context) {
+// unlock lets another member read at once.
+func (c *consumer) unlock(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
 	defer cancel()
-	_ = dropTurn.Run(ctx, c.log.client, []string{c.turnKey()}, c.id).Err() // else it ends by itself
+	_ = unlockScript.Run(ctx, c.log.client, []string{c.lockKey()}, c.id).Err() // otherwise it expires
 }
 
-// round waits for the turn, takes over what dead consumers have left, when that is due, and else reads what is new.
-func (c *consumer) round(ctx context.Context) error {
-	mine, err := c.turn(ctx)
+// readOnce waits for the lock, takes over what dead consumers have left if that is due, and then processes one batch of new
+// entries.
+func (c *consumer) readOnce(ctx context.Context) error {
+	locked, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}
-	if !mine {
+	if !locked {
 		_ = backoff.Sleep(ctx, block)
 		return nil
 	}
 	if time.Since(c.swept) >= sweep {
 		if err := c.takeOver(ctx); err != nil {
-			return c.mend(ctx, err)
+			return c.createGroup(ctx, err)
 		}
 		c.swept = time.Now()
 		c.forgetDead(ctx)
@@ -124,19 +129,19 @@ func (c *consumer) round(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return c.mend(ctx, err)
+		return c.createGroup(ctx, err)
 	}
 	return c.process(ctx, read[0].Messages)
 }
 
-// mend makes the consumer group if that is what is missing, and returns any other error.
-func (c *consumer) mend(ctx context.Context, err error) error {
+// createGroup creates the consumer group if err says that it is missing, and returns any other error.
+func (c *consumer) createGroup(ctx context.Context, err error) error {
 	if !strings.HasPrefix(err.Error(), "NOGROUP") {
 		return err
 	}
 	err = c.log.client.XGroupCreateMkStream(ctx, c.stream, c.group, "0").Err()
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") { // another member was faster
-		return fmt.Errorf("make consumer group: %w", err)
+		return fmt.Errorf("create consumer group: %w", err)
 	}
 	return nil
 }
@@ -160,8 +165,8 @@ func (c *consumer) takeOver(ctx context.Context) error {
 	}
 }
 
-// process hands messages over until handle has taken them, and confirms them. If ctx ends before they are taken, they are
-// given back for the next consumer.
+// process calls handle until it succeeds, and confirms the messages. If ctx ends before that, they are given back for the next
+// consumer.
 func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error {
 	if len(messages) == 0 {
 		return nil
@@ -181,8 +186,8 @@ func (c *consumer) process(ctx context.Context, messages []redis.XMessage) error
 	return err
 }
 
-// confirm lasts through a Redis that is away, until ctx ends: if newer entries were read first, these would come again
-// behind them.
+// confirm tries until it succeeds or ctx ends. If it gave up while Redis is away and newer entries were read first, these
+// would be handed over again after them, out of order.
 func (c *consumer) confirm(ctx context.Context, ids []string) error {
 	for again := pauses(); ; {
 		err := c.acknowledge(ctx, ids)
@@ -206,7 +211,8 @@ func (c *consumer) acknowledge(ctx context.Context, ids []string) error {
 	return c.log.client.XAck(ctx, c.stream, c.group, ids...).Err()
 }
 
-// decode leaves out what is no entry of ours: nobody could ever take it, and it would hold up the rest.
+// decode leaves out messages that are no entries of ours: no handler could process them, and the entries behind them would
+// wait for ever.
 func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
 	entries := make([]messagelog.Entry, 0, len(messages))
 	for _, m := range messages {
@@ -220,10 +226,10 @@ func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
 	return entries
 }
 
-// handOver calls handle until it has taken entries or ctx ends.
+// handOver calls handle until it succeeds or ctx ends.
 func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) error {
 	for again := pauses(); len(entries) > 0; {
-		if c.handle(ctx, entries) == nil { // whoever handles says why not
+		if c.handle(ctx, entries) == nil { // handle has logged why it failed
 			return nil
 		}
 		if err := again.Wait(ctx); err != nil {
@@ -233,29 +239,29 @@ func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) err
 	return nil
 }
 
-// hold keeps the turn and touches entries at every renewal, so that nobody takes them over, until release is called.
+// hold renews the lock and the claim on entries until release is called, so that no other member takes them over.
 func (c *consumer) hold(ctx context.Context, ids []string) (release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for backoff.Sleep(ctx, renewal) == nil {
-			c.touch(ctx, ids)
+			c.renew(ctx, ids)
 		}
 	}()
 	return func() { cancel(); <-ended }
 }
 
-// touch keeps the turn and makes entries look as if they had just been read. An error is no reason to stop working on
-// them: they are ours until somebody else has them.
-func (c *consumer) touch(ctx context.Context, ids []string) {
-	_, _ = c.turn(ctx)
+// renew keeps the lock and makes entries look as if they had just been read. An error is no reason to stop working on
+// them: they are ours until another member has taken them over.
+func (c *consumer) renew(ctx context.Context, ids []string) {
+	_, _ = c.lock(ctx)
 	_ = c.log.client.XClaimJustID(ctx, &redis.XClaimArgs{
 		Stream: c.stream, Group: c.group, Consumer: c.id, Messages: ids,
 	}).Err()
 }
 
-// giveBack makes entries look long untouched, so that the next consumer takes them over at once.
+// giveBack makes entries look as if they had been idle for long, so that the next consumer takes them over at once.
 func (c *consumer) giveBack(ctx context.Context, ids []string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPause)
 	defer cancel()
@@ -267,7 +273,7 @@ func (c *consumer) giveBack(ctx context.Context, ids []string) {
 	_ = c.log.client.Do(ctx, args...).Err() // else they are taken over later
 }
 
-// forgetDead removes consumers that have nothing and are gone, so that restarts do not add up.
+// forgetDead removes consumers that have no entries and are gone: each restart makes a new one.
 func (c *consumer) forgetDead(ctx context.Context) {
 	all, err := c.log.client.XInfoConsumers(ctx, c.stream, c.group).Result()
 	if err != nil {

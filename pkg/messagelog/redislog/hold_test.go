@@ -9,7 +9,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// A handler may take longer than a consumer may be silent: what it works on is touched meanwhile, and its turn lasts.
+// A handler may take longer than deadAfter: its lock and its claim on entries are renewed meanwhile.
 func TestTouchedEntriesAreNotTakenOver(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
@@ -38,11 +38,11 @@ func TestTouchedEntriesAreNotTakenOver(t *testing.T) {
 	if got := idle(); got < deadAfter {
 		t.Errorf("an entry given back is idle for %v, want at least %v", got, deadAfter)
 	}
-	c.touch(ctx, []string{id})
+	c.renew(ctx, []string{id})
 	if got := idle(); got >= deadAfter-renewal {
 		t.Errorf("an entry just touched is idle for %v, want less than %v", got, deadAfter-renewal)
 	}
-	if got, err := l.client.PTTL(ctx, c.turnKey()).Result(); err != nil || got <= deadAfter {
-		t.Errorf("the turn of who just touched an entry lasts %v, %v; want more than %v", got, err, deadAfter)
+	if got, err := l.client.PTTL(ctx, c.lockKey()).Result(); err != nil || got <= deadAfter {
+		t.Errorf("the lock of a consumer that has just renewed its claim lasts %v, %v; want more than %v", got, err, deadAfter)
 	}
 }

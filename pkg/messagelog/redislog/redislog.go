@@ -1,6 +1,6 @@
 // Package redislog is a messagelog.Log of Redis Streams, one for each log name.
 //
-// Appends go through one queue into pipelines. They are not tried again: whoever appends hears of a failure and
+// Appends go through one queue into pipelines. They are not tried again: the caller learns of a failure and
 // decides. A stream is bounded by length and age; metrics and an error in the log say so before anything is
 // dropped that a consumer has not confirmed.
 package redislog
@@ -117,7 +117,7 @@ func (l *Log) stream(name string) string { return l.options.Prefix + ":log:" + n
 // Append queues e. While Redis does not serve, what is queued fails within seconds.
 func (l *Log) Append(name string, e messagelog.Entry, done func(error)) {
 	if err := l.enqueue(item{name, e, done}); err != nil {
-		l.answer([]item{{name, e, done}}, err)
+		l.report([]item{{name, e, done}}, err)
 	}
 }
 
@@ -139,8 +139,8 @@ func (l *Log) enqueue(i item) error {
 	return nil
 }
 
-// take returns what waits, and notes that the writer ends when that is nothing.
-func (l *Log) take() []item {
+// dequeue returns all items that wait. When there are none, it records that the writer has ended.
+func (l *Log) dequeue() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	taken := l.waiting
@@ -151,11 +151,11 @@ func (l *Log) take() []item {
 
 // write appends what waits, pipeline after pipeline, until nothing does.
 func (l *Log) write() {
-	for batch := l.take(); len(batch) > 0; batch = l.take() {
+	for batch := l.dequeue(); len(batch) > 0; batch = l.dequeue() {
 		for len(batch) > 0 {
 			n := pipelineLen(batch)
-			if err := l.send(batch[:n]); err != nil { // the rest would wait as long, for nothing
-				l.answer(batch[n:], err)
+			if err := l.send(batch[:n]); err != nil { // the rest would fail the same way, after the same time
+				l.report(batch[n:], err)
 				break
 			}
 			batch = batch[n:]
@@ -174,7 +174,7 @@ func pipelineLen(list []item) int {
 	return min(len(list), maxPipeline)
 }
 
-// send appends list as one pipeline and answers each item. Its error is that of a connection that failed.
+// send appends list as one pipeline and reports each item. Its error is that of a connection that failed.
 func (l *Log) send(list []item) error {
 	ctx := context.Background() // the client bounds each command
 	pipe := l.client.Pipeline()
@@ -186,7 +186,7 @@ func (l *Log) send(list []item) error {
 	answers, err := pipe.Exec(ctx)
 	names := map[string]bool{}
 	for n, answer := range answers {
-		l.answer(list[n:n+1], answer.Err())
+		l.report(list[n:n+1], answer.Err())
 		names[list[n].name] = true
 	}
 	if refused := redis.Error(nil); err != nil && !errors.As(err, &refused) {
@@ -200,7 +200,8 @@ func (l *Log) send(list []item) error {
 	return nil
 }
 
-func (l *Log) answer(list []item, err error) {
+// report counts the items and calls their done.
+func (l *Log) report(list []item, err error) {
 	result := "stored"
 	if err != nil {
 		result = "failed"

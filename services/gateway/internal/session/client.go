@@ -155,6 +155,7 @@ func (c *Client) Serve(sock *socket.Socket, greeting string) {
 	c.reading(1)
 	connected := c.connected()
 	connected.Greeting = greeting
+	s.node.States.Pause(c.conn) // before it has the socket, so that no update comes there before the snapshot
 	if !s.conns.Attach(c.conn, sock, connected) {
 		c.reading(-1)
 		code, text := hub.CodePolicy, "The connection has ended."

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -74,27 +75,52 @@ func (c *Client) forgetState(conn *hub.Conn, group string) {
 
 // statesToHandOff returns what goes along of group state, nil for nothing.
 func (c *Client) statesToHandOff() *groupstate.ConnStates {
-	if of, ok := c.shared.node.States.Of(c.conn); ok {
+	c.mu.Lock()
+	waiting := c.states
+	c.mu.Unlock()
+	if waiting != nil { // it has come from another node, and the client has not come for it
+		return waiting
+	}
+	if of, ok := c.shared.node.States.Snapshot(c.conn); ok {
 		return &of
 	}
 	return nil
 }
 
-// resumeStates brings a connection that has a socket again up to date: what it was told without one is lost, and what
-// it has said on another node is to be said here.
+// resumeStates brings a connection up to date that has another socket, for which its subscriptions have been paused: a
+// snapshot makes up for what it was told without socket. What it has said on another node is said here.
 func (c *Client) resumeStates() {
 	c.mu.Lock()
 	of := c.states
 	c.states = nil
 	c.mu.Unlock()
-	if of == nil {
-		here, ok := c.shared.node.States.Of(c.conn)
-		if !ok {
+	states, err := c.shared.node.States, error(nil)
+	if of != nil {
+		err = states.Restore(context.Background(), c.conn, *of)
+	} else {
+		err = states.Resume(context.Background(), c.conn)
+	}
+	if err != nil {
+		c.shared.log.Warn("resume group state", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+		c.shared.ending.Go(c.retryResumeStates)
+	}
+}
+
+// resumeEvery is how long a connection waits for a snapshot that could not be had, before it is asked for again. Until then
+// it is told of no changes, which mean nothing without a snapshot.
+const resumeEvery = time.Second
+
+// retryResumeStates tries until the connection has a snapshot for each subscription, or has ended.
+func (c *Client) retryResumeStates() {
+	ctx := c.context()
+	for {
+		select {
+		case <-time.After(resumeEvery):
+		case <-ctx.Done():
 			return
 		}
-		of = &groupstate.ConnStates{Last: here.Last, Wanted: here.Wanted}
-	}
-	if err := c.shared.node.States.Restore(context.Background(), c.conn, *of); err != nil {
-		c.shared.log.Warn("group state of a recovered connection", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+		if c.shared.node.States.Resume(ctx, c.conn) == nil {
+			return
+		}
 	}
 }
