@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,6 +115,48 @@ func TestRepeatedAckIDWhileTheFirstIsUnderWay(t *testing.T) {
 	must(t, s.rest().SendToGroup(within(t), "room", text("last")))
 	wantMessage(t, ben, "once")
 	wantMessage(t, ben, "last")
+}
+
+// TestRepeatedEventAfterRecovery: a client whose socket is lost before its event is acknowledged sends the event again on the
+// next one. The application hears of it once.
+//
+// checklist:C14 C18
+func TestRepeatedEventAfterRecovery(t *testing.T) {
+	t.Parallel()
+	eachReliable(t, func(t *testing.T, codec string) {
+		release := make(chan struct{})
+		heard := make(chan string, 10)
+		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/order" || r.URL.Path == "/last" {
+				heard <- r.URL.Path
+				<-release
+			}
+		})))
+		c := s.join(codec, "ana")
+		event := func(name string, ackID uint64) *protocol.Request {
+			r := &protocol.Request{Kind: protocol.SendEvent, Event: name, HasAck: true, AckID: ackID}
+			r.SetData(text("x"))
+			return r
+		}
+		go func() { _ = c.Do(within(t), event("order", 7)) }() // its socket is lost
+		if got := <-heard; got != "/order" {
+			t.Fatalf("got %s first", got)
+		}
+		c.Drop()
+		must(t, c.Recover(within(t)))
+		again := make(chan error, 1)
+		go func() { again <- c.Do(within(t), event("order", 7)) }()
+		eventually(t, "the second one waits for the first", func() bool {
+			conn := s.conns.Conn(c.Info().ConnectionID)
+			return conn.ReaderBusy.Load() || len(heard) > 0
+		})
+		close(release)
+		must(t, <-again) // by the first one's ack
+		must(t, c.Do(within(t), event("last", 8)))
+		if got := <-heard; got != "/last" {
+			t.Errorf("got %s heard again, want each event once", got)
+		}
+	})
 }
 
 // TestNothingIsLoggedThatNobodyGets: while the bus is away a message is refused before the message logs have it.

@@ -189,8 +189,6 @@ func (r *run) group(g int) string {
 // now is the time since the run began, in nanoseconds. The processes of a team count from the same moment.
 func (r *run) now() int64 { return int64(time.Since(r.epoch)) }
 
-func (r *run) jitter(n int64) int64 { return mathrand.Int64N(max(n, 1)) }
-
 func (r *run) record(seat int, k measure.Kind, ns int64) {
 	r.recorder.Record(seat, k, time.Duration(ns))
 }

@@ -15,44 +15,41 @@ const (
 	maxInFlightBytes = 4 << 20
 )
 
-// inFlight is the messages of a connection that the bus has not answered for.
+// inFlight is the messages of a connection that the bus has not answered for, and the requests that are to be acknowledged.
 type inFlight struct {
 	mu    sync.Mutex // guards the following
-	n     int
+	n     int        // messages
 	bytes int
-	ids   []uint64   // ackIds among them
+	ids   []uint64   // ackIds of requests that have not been acknowledged
 	room  *sync.Cond // made when somebody waits
 }
 
 // acquire counts a message of that size in, waiting for room.
-func (f *inFlight) acquire(a ack, size int) {
+func (f *inFlight) acquire(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.full() {
 		f.wait()
 	}
-	f.add(a, size)
+	f.add(size)
 }
 
 // tryAcquire counts a message of that size in if there is room.
-func (f *inFlight) tryAcquire(a ack, size int) bool {
+func (f *inFlight) tryAcquire(size int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.full() {
 		return false
 	}
-	f.add(a, size)
+	f.add(size)
 	return true
 }
 
 func (f *inFlight) full() bool { return f.n >= maxInFlight || f.bytes >= maxInFlightBytes }
 
-func (f *inFlight) add(a ack, size int) {
+func (f *inFlight) add(size int) {
 	f.n++
 	f.bytes += size
-	if a.wanted {
-		f.ids = append(f.ids, a.id)
-	}
 }
 
 func (f *inFlight) wait() {
@@ -63,33 +60,50 @@ func (f *inFlight) wait() {
 }
 
 // release counts a message out.
-func (f *inFlight) release(a ack, size int) {
+func (f *inFlight) release(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n--
 	f.bytes -= size
-	if i := slices.Index(f.ids, a.id); a.wanted && i >= 0 {
-		f.ids = slices.Delete(f.ids, i, i+1)
-	}
+	f.wake()
+}
+
+func (f *inFlight) wake() {
 	if f.room != nil {
 		f.room.Broadcast()
 	}
 }
 
-// has reports whether a message with that ackId is under way.
-func (f *inFlight) has(id uint64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Contains(f.ids, id)
-}
-
-// awaitAck waits until no message with that ackId is under way.
-func (f *inFlight) awaitAck(id uint64) {
+// begin notes that a request with that ackId is under way, once no other one is. A connection has several readers for a
+// moment when its client comes back before the old socket is read to its end, so that looking and noting are one step.
+func (f *inFlight) begin(id uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for slices.Contains(f.ids, id) {
 		f.wait()
 	}
+	f.ids = append(f.ids, id)
+}
+
+// tryBegin is begin without waiting; it reports whether it could be done.
+func (f *inFlight) tryBegin(id uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(f.ids, id) {
+		return false
+	}
+	f.ids = append(f.ids, id)
+	return true
+}
+
+// end notes that the request with that ackId is not under way any more.
+func (f *inFlight) end(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := slices.Index(f.ids, id); i >= 0 {
+		f.ids = slices.Delete(f.ids, i, i+1)
+	}
+	f.wake()
 }
 
 // awaitNone waits until nothing is under way. The bus answers for everything, if only that it is gone.
@@ -97,9 +111,7 @@ func (f *inFlight) awaitNone(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.room != nil {
-			f.room.Broadcast()
-		}
+		f.wake()
 	})
 	defer stop()
 	f.mu.Lock()

@@ -12,7 +12,7 @@ func TestInFlightIsBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var f inFlight
 				n := 0
-				for f.tryAcquire(ack{uint64(n), true}, size) {
+				for f.tryAcquire(size) {
 					n++
 				}
 				if want := min(maxInFlight, maxInFlightBytes/size); n != want {
@@ -20,24 +20,48 @@ func TestInFlightIsBounded(t *testing.T) {
 				}
 				acquired := false
 				go func() {
-					f.acquire(ack{}, size)
+					f.acquire(size)
 					acquired = true
 				}()
 				synctest.Wait()
 				if acquired {
 					t.Error("a message was let through without room")
 				}
-				if !f.has(0) {
-					t.Error("got that a message under way is not")
-				}
-				f.release(ack{0, true}, size)
+				f.release(size)
 				synctest.Wait()
-				if !acquired || f.has(0) {
-					t.Errorf("after a release: got acquired %v, still under way %v; want true, false", acquired, f.has(0))
+				if !acquired {
+					t.Error("after a release: got no message through, want one")
 				}
 			})
 		})
 	}
+}
+
+// TestOneRequestOfAnAckIDAtATime: several readers of a connection may have the same request, each from its socket.
+func TestOneRequestOfAnAckIDAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f inFlight
+		if !f.tryBegin(7) || f.tryBegin(7) || !f.tryBegin(8) {
+			t.Error("got two requests of one ackId under way, or not one of each")
+		}
+		begun := 0
+		for range 2 {
+			go func() {
+				f.begin(7)
+				begun++
+			}()
+		}
+		for want := range 3 {
+			synctest.Wait()
+			if begun != want {
+				t.Errorf("got %d more begun after %d have ended", begun, want)
+			}
+			f.end(7)
+		}
+		if !f.tryBegin(7) || f.tryBegin(8) {
+			t.Error("got an ended request under way, or one that has ended with another")
+		}
+	})
 }
 
 func TestThrottle(t *testing.T) {

@@ -176,12 +176,13 @@ func (r *reader) ack() ack { return ack{r.req.AckID, r.req.HasAck} }
 // (client-json.md 3.2). One with the same ackId that is under way is waited for.
 func (r *reader) isNew() bool {
 	id := r.req.AckID
-	if r.underWay.has(id) {
-		r.blocked(func() { r.underWay.awaitAck(id) })
+	if !r.underWay.tryBegin(id) {
+		r.blocked(func() { r.underWay.begin(id) })
 	}
 	if !r.conn.KnowsAckID(id) {
-		return true
+		return true // acknowledge ends it: what may have an ackId is acknowledged in any case
 	}
+	r.underWay.end(id)
 	r.reply(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
 		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
 	return false
@@ -195,6 +196,7 @@ func (c *Client) acknowledge(a ack, failure *protocol.Failure) {
 	if failure == nil {
 		c.conn.RememberAckID(a.id)
 	}
+	c.underWay.end(a.id)
 	c.reply(c.conn.Codec.AppendAck(nil, a.id, failure))
 }
 

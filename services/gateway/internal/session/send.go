@@ -39,8 +39,8 @@ func (r *reader) postToGroup(a ack) {
 		return
 	}
 	size := r.req.DataSize()
-	if !r.underWay.tryAcquire(a, size) {
-		r.blocked(func() { r.underWay.acquire(a, size) })
+	if !r.underWay.tryAcquire(size) {
+		r.blocked(func() { r.underWay.acquire(size) })
 	}
 	p := newPendingSend(r.Client, a, size)
 	done := p.done
@@ -95,7 +95,7 @@ func (p *pendingSend) finish(_ int, err error) {
 		c.shared.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
 	}
 	c.answerPost(a, err)
-	c.underWay.release(a, size)
+	c.underWay.release(size)
 }
 
 // afterAll returns a function to be called n times, which then calls done with what errors it was called with.

@@ -45,13 +45,13 @@ func (r *reader) streamData() {
 		return
 	}
 	size := r.req.DataSize()
-	if !r.underWay.tryAcquire(ack{}, size) {
-		r.blocked(func() { r.underWay.acquire(ack{}, size) })
+	if !r.underWay.tryAcquire(size) {
+		r.blocked(func() { r.underWay.acquire(size) })
 	}
 	c, landed := r.Client, f.Landed
 	f.Landed = func(err error) {
 		landed(err)
-		c.underWay.release(ack{}, size)
+		c.underWay.release(size)
 	}
 	r.shared.node.PostFragment(r.conn, &f, &r.req)
 }
