@@ -93,10 +93,10 @@ func TestGatewayImportsPointDown(t *testing.T) {
 	}
 }
 
-// TestOnlyOnePackageKnowsTheWebSocketLibrary confines the library: the gateway's socket package, the client, and the
-// server that the product is compared with.
+// TestOnlyOnePackageKnowsTheWebSocketLibrary confines the library: the gateway's socket package, and the server
+// that the product is compared with.
 func TestOnlyOnePackageKnowsTheWebSocketLibrary(t *testing.T) {
-	allowed := []string{module + "services/gateway/internal/socket", module + "pkg/wsclient", module + "tests/peers/floor"}
+	allowed := []string{module + "services/gateway/internal/socket", module + "tests/peers/floor"}
 	for importer, imports := range importsOfModule(t) {
 		for _, imported := range imports {
 			if within(imported, "github.com/coder/websocket") && !slices.ContainsFunc(allowed, func(a string) bool { return within(importer, a) }) {

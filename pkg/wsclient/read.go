@@ -1,14 +1,10 @@
 package wsclient
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 )
@@ -16,38 +12,39 @@ import (
 // read handles what comes on l until it ends.
 func (c *Client) read(l *link, codec protocol.Codec) {
 	defer close(l.done)
-	l.err = &CloseError{Code: int(websocket.StatusAbnormalClosure)}
+	l.err = &CloseError{Code: codeAbnormal}
 	var (
-		buf  bytes.Buffer
 		resp protocol.Response
 		err  error
 	)
 	for err == nil {
-		err = c.readOne(l, codec, &buf, &resp)
+		err = c.readOne(l, codec, &resp)
 	}
-	_ = l.conn.CloseNow()
+	l.Socket.Drop()
+	if end := (*CloseError)(nil); errors.As(err, &end) {
+		l.err.Code, l.err.Reason, err = end.Code, end.Reason, nil
+	}
 	l.err.err = err
-	var ce websocket.CloseError
-	if errors.As(err, &ce) {
-		l.err.Code, l.err.Reason = int(ce.Code), ce.Reason
-	}
 }
 
-func (c *Client) readOne(l *link, codec protocol.Codec, buf *bytes.Buffer, resp *protocol.Response) error {
-	kind, r, err := l.conn.Reader(context.Background())
+// readOne handles the next message, or reads once more.
+func (c *Client) readOne(l *link, codec protocol.Codec, resp *protocol.Response) error {
+	binary, payload, ok, err := l.Next()
 	if err != nil {
 		return err
 	}
-	buf.Reset()
-	if _, err := io.Copy(buf, r); err != nil {
+	if !ok {
+		_, err := l.Fill()
 		return err
 	}
-	if err := codec.DecodeResponse(kind == websocket.MessageBinary, buf.Bytes(), resp); err != nil {
+	if err := codec.DecodeResponse(binary, payload, resp); err != nil {
 		return err
 	}
 	c.handle(l, codec, resp)
 	return nil
 }
+
+const codeAbnormal = 1006 // of a connection that ended without a close frame
 
 func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 	switch r.Kind {

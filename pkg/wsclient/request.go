@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -186,14 +184,8 @@ func (c *Client) sendFrame(ctx context.Context, binary bool, b []byte) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	kind := websocket.MessageText
-	if binary {
-		kind = websocket.MessageBinary
-	}
 	l := c.current()
-	if err := l.conn.Write(ctx, kind, b); err != nil {
+	if err := l.Socket.Write(binary, b); err != nil {
 		select {
 		case <-l.done:
 			return l.err

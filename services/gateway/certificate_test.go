@@ -36,9 +36,9 @@ func TestClientCertificates(t *testing.T) {
 	shown := secure.TLS.Certificates[0] // any will do
 	client := secure.Client()
 	for _, certificates := range [][]tls.Certificate{nil, {shown}} {
-		transport := client.Transport.(*http.Transport).Clone()
-		transport.TLSClientConfig.Certificates = certificates
-		c, err := wsclient.Dial(within(t), address, wsclient.Options{HTTP: &http.Client{Transport: transport}})
+		trust := client.Transport.(*http.Transport).TLSClientConfig.Clone()
+		trust.Certificates = certificates
+		c, err := wsclient.Dial(within(t), address, wsclient.Options{TLS: trust})
 		must(t, err)
 		c.Drop()
 		var got cloudevents.ConnectRequest

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -101,7 +102,7 @@ func TestOverTLS(t *testing.T) {
 		secure := httptest.NewTLSServer(s.Handler())
 		t.Cleanup(secure.Close)
 		address := secure.URL + s.clientURL("ana", all, "room")[len(s.url):]
-		c, err := wsclient.Dial(within(t), address, wsclient.Options{Subprotocols: offer(codec), HTTP: secure.Client()})
+		c, err := wsclient.Dial(within(t), address, wsclient.Options{Subprotocols: offer(codec), TLS: secure.Client().Transport.(*http.Transport).TLSClientConfig})
 		must(t, err)
 		t.Cleanup(c.Drop)
 		sender := s.join(protocol.NameJSON, "ben")

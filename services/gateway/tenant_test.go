@@ -29,16 +29,17 @@ func TestTenantsByHost(t *testing.T) {
 		tenant.Tenant{Name: "two", Hosts: []string{"two.test"}, Keys: tenant.Keys{Primary: keys["two.test"]}})
 	must(t, err)
 	s := startWith(t, setup{}, tenants)
-	web := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	toGateway := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, s.url[len("http://"):])
-	}}}
+	}
+	web := &http.Client{Transport: &http.Transport{DialContext: toGateway}}
 	t.Cleanup(web.CloseIdleConnections)
 	dial := func(host, key string) (*wsclient.Client, error) {
 		raw, err := token.Sign(key, "http://"+host+"/client/hubs/chat", time.Hour,
 			token.Options{Subject: "ana", Roles: all, Groups: []string{"room"}})
 		must(t, err)
 		c, err := wsclient.Dial(within(t), "http://"+host+"/client/hubs/chat?access_token="+raw,
-			wsclient.Options{HTTP: web, Subprotocols: []string{protocol.NameReliableJSON}})
+			wsclient.Options{Dial: toGateway, Subprotocols: []string{protocol.NameReliableJSON}})
 		if err == nil {
 			t.Cleanup(c.Drop)
 		}
@@ -68,7 +69,7 @@ func TestTenantsByHost(t *testing.T) {
 	// A connection of tenant one cannot be recovered at tenant two.
 	info := clients["one.test"].Info()
 	address := "http://two.test/client/hubs/chat?awps_connection_id=" + info.ConnectionID + "&awps_reconnection_token=" + info.ReconnectionToken
-	if _, err := wsclient.Dial(within(t), address, wsclient.Options{HTTP: web, Subprotocols: []string{protocol.NameReliableJSON}}); !isClosed(err, 1008) {
+	if _, err := wsclient.Dial(within(t), address, wsclient.Options{Dial: toGateway, Subprotocols: []string{protocol.NameReliableJSON}}); !isClosed(err, 1008) {
 		t.Errorf("got %v, want a close with 1008", err)
 	}
 	must(t, clients["one.test"].Ping(within(t)))

@@ -80,7 +80,7 @@ func (r *run) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := wsclient.Dial(ctx, target, wsclient.Options{Subprotocols: []string{protocol.NameJSON}, HTTP: &http.Client{Transport: r.transport()}, OnMessage: func(wsclient.Message) {}})
+	c, err := wsclient.Dial(ctx, target, wsclient.Options{Subprotocols: []string{protocol.NameJSON}, TLS: r.options.TLS, OnMessage: func(wsclient.Message) {}})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/load/truth"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
 // client is one connection of the plan, over as many sockets as it takes.
@@ -37,8 +38,8 @@ type client struct {
 	ready   atomic.Bool // connected, and in all its groups
 	cutting atomic.Bool // we lost the socket on purpose
 
-	mu      sync.Mutex // guards the following
-	socket  *socket    // nil while there is none
+	mu      sync.Mutex       // guards the following
+	socket  *wsclient.Socket // nil while there is none
 	nextAck uint64
 	lastAck uint64 // asked for on a socket that is lost; the answer may come on a later one
 	pending map[uint64]pending
@@ -53,12 +54,23 @@ type client struct {
 	idle         bool
 
 	// Of the reading goroutine.
-	base      string // of the URL that was connected to, without the query
-	sequence  uint64 // largest received
-	sinceAck  int    // messages since the last acknowledgement
-	fragments []byte
+	base     string // of the URL that was connected to, without the query
+	sequence uint64 // largest received
+	sinceAck int    // messages since the last acknowledgement
 
 	toAcknowledge atomic.Uint64 // sequence id that is not yet acknowledged, zero: none
+}
+
+// refusal is an answer to a handshake, or to what comes before it, that says no.
+type refusal struct {
+	status int
+	body   string
+}
+
+const refusalBytes = 300 // of the answer's body that are quoted
+
+func (e *refusal) Error() string {
+	return fmt.Sprintf("the handshake was answered with %d %s: %s", e.status, http.StatusText(e.status), e.body)
 }
 
 // pending is a request without an answer so far.
@@ -78,6 +90,8 @@ const (
 	firstWait = 100 * time.Millisecond // before a connection is tried again
 	maxWait   = 5 * time.Second
 	dialTime  = 30 * time.Second
+
+	slowBuffer = 2 << 10 // bytes that the kernel keeps for who reads slowly
 )
 
 // stayConnected connects, reads and connects again until ctx ends.
@@ -111,16 +125,13 @@ func (c *client) connect(ctx context.Context) error {
 	if c.Subprotocol == scenario.Simple { // the token is the join
 		c.each(func(group string) { c.receiver.Joining(group, started) })
 	}
-	s, err := dial(ctx, c.run.dialer(c.seat), c.run.options.TLS, target, c.codec.Name())
+	s, err := c.open(ctx, target)
 	if err != nil {
 		return err
 	}
-	if tcp, ok := s.conn.(*net.TCPConn); ok && c.Slow {
-		_ = tcp.SetReadBuffer(smallBuffer) // else the kernel reads fast
-	}
 	if c.Subprotocol != scenario.Simple {
 		if err := c.waitConnected(ctx, s, recovering); err != nil {
-			s.drop()
+			s.Drop()
 			return err
 		}
 	}
@@ -157,28 +168,51 @@ func (c *client) connect(ctx context.Context) error {
 	return nil
 }
 
+// open opens a socket.
+func (c *client) open(ctx context.Context, target string) (*wsclient.Socket, error) {
+	o := wsclient.SocketOptions{Dial: c.run.dialer(c.seat).DialContext, TLS: c.run.options.TLS}
+	if name := c.codec.Name(); name != "" {
+		o.Subprotocols = []string{name}
+	}
+	s, err := wsclient.OpenSocket(ctx, target, o)
+	if err != nil {
+		if refused := (*wsclient.HandshakeError)(nil); errors.As(err, &refused) {
+			return nil, &refusal{refused.Status, strings.TrimSpace(refused.Body[:min(len(refused.Body), refusalBytes)])}
+		}
+		return nil, err
+	}
+	if got := s.Subprotocol(); got != c.codec.Name() {
+		s.Drop()
+		return nil, fmt.Errorf("the server chose the subprotocol %q, not %q", got, c.codec.Name())
+	}
+	if tcp, ok := s.NetConn().(*net.TCPConn); ok && c.Slow {
+		_ = tcp.SetReadBuffer(slowBuffer) // else the kernel reads fast
+	}
+	return s, nil
+}
+
 // waitConnected waits for the connected message, and for a new person also until the chat knows about it.
-func (c *client) waitConnected(ctx context.Context, s *socket, recovering bool) error {
+func (c *client) waitConnected(ctx context.Context, s *wsclient.Socket, recovering bool) error {
 	connected := false
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = s.NetConn().SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
-		op, _, payload, ok, err := s.next()
+		binary, payload, ok, err := s.Next()
 		switch {
 		case err != nil:
+			if end := (*wsclient.CloseError)(nil); errors.As(err, &end) {
+				c.setID("", "") // a refused recovery is final
+			}
 			return err
 		case !ok:
-			if err := s.fill(); err != nil {
+			if _, err := s.Fill(); err != nil {
 				return fmt.Errorf("wait for the connected message: %w", err)
 			}
-		case op == opClose:
-			c.setID("", "") // a refused recovery is final
-			return closeError(payload)
 		case connected && isOnline(payload):
 			return nil
-		case (op == opText || op == opBinary) && !connected:
+		case !connected:
 			var r protocol.Response
-			if err := c.codec.DecodeResponse(op == opBinary, payload, &r); err != nil {
+			if err := c.codec.DecodeResponse(binary, payload, &r); err != nil {
 				return fmt.Errorf("the first message: %w", err)
 			}
 			if r.Kind != protocol.ConnectedResponse {
@@ -263,12 +297,8 @@ func (c *client) ask(r protocol.Request, p pending) {
 
 // request sends r. The caller holds mu and has seen a socket.
 func (c *client) request(r *protocol.Request) {
-	op := byte(opText)
-	if c.codec.Binary() {
-		op = opBinary
-	}
 	c.scratch = c.codec.AppendRequest(c.scratch[:0], r)
-	c.socket.send(op, c.scratch)
+	c.socket.Queue(c.codec.Binary(), c.scratch)
 }
 
 // publish sends message number n+1 of a stream, due at due; false when there is no connection to do it.
@@ -344,7 +374,7 @@ func (c *client) cut() bool {
 	}
 	c.cutting.Store(true)
 	since := c.run.now() // from now on nothing is due, but until the socket is dropped it may come
-	c.socket.drop()
+	c.socket.Drop()
 	c.gone(since, c.run.now())
 	return true
 }
@@ -354,7 +384,7 @@ func (c *client) closeNormally() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.socket != nil {
-		c.socket.send(opClose, []byte{1000 >> 8, 1000 & 0xff})
+		c.socket.QueueClose(1000)
 	}
 }
 
@@ -372,29 +402,28 @@ func (c *client) gone(since, now int64) {
 // read handles what the server sends until the socket ends, and returns why.
 func (c *client) read(ctx context.Context) error {
 	s := c.socket
-	stop := context.AfterFunc(ctx, s.drop)
+	stop := context.AfterFunc(ctx, s.Drop)
 	defer stop()
 	for {
 		now := c.run.now()
 		for {
-			op, final, payload, ok, err := s.next()
+			_, payload, ok, err := s.Next()
 			if err == nil && !ok {
 				break
 			}
 			if err == nil {
-				err = c.frame(s, op, final, payload, now)
+				err = c.message(payload, now)
 			}
 			if err != nil {
-				s.drop()
+				s.Drop()
 				return err
 			}
 		}
-		before := len(s.in)
-		if err := s.fill(); err != nil {
-			s.drop()
+		n, err := s.Fill()
+		if err != nil {
+			s.Drop()
 			return err
 		}
-		n := len(s.in) - before
 		c.run.totals.bytes.Add(int64(n))
 		if c.Slow {
 			c.run.sleep(ctx, time.Duration(n)*time.Second/time.Duration(c.run.scenario.Slow.Rate))
@@ -432,46 +461,17 @@ func (c *client) lost(ctx context.Context, err error) {
 // connectionError names a cause in the same words for every connection that it ends.
 func connectionError(err error) string {
 	var refused *refusal
-	var end *closed
+	var end *wsclient.CloseError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &refused), errors.As(err, &end):
+	case errors.As(err, &refused):
 		return err.Error()
+	case errors.As(err, &end):
+		return fmt.Sprintf("closed by the server with %d %s", end.Code, end.Reason)
 	case errors.As(err, &op):
 		return "connection: " + op.Op + ": " + op.Err.Error()
 	}
 	return "connection: " + err.Error()
-}
-
-func closeError(payload []byte) error {
-	if len(payload) < 2 {
-		return &closed{1005, ""}
-	}
-	return &closed{int(payload[0])<<8 | int(payload[1]), string(payload[2:])}
-}
-
-// frame handles one frame. A fragmented message is put together first.
-func (c *client) frame(s *socket, op byte, final bool, payload []byte, now int64) error {
-	switch op {
-	case opPing:
-		s.send(opPong, payload)
-		return nil
-	case opPong:
-		return nil
-	case opClose:
-		s.send(opClose, payload)
-		return closeError(payload)
-	case opText, opBinary, opContinuation:
-		if !final || op == opContinuation {
-			c.fragments = append(c.fragments, payload...)
-			if !final {
-				return nil
-			}
-			payload, c.fragments = c.fragments, nil
-		}
-		return c.message(payload, now)
-	}
-	return fmt.Errorf("the server sent a frame with the unknown opcode %d", op)
 }
 
 // message handles one message. Those of the run are found by their stamp, which costs less than decoding.
