@@ -98,7 +98,7 @@ func TestWhatWaitsIsCompressed(t *testing.T) {
 	}
 }
 
-// TestCompressedOnce makes a frame once for each codec, whoever asks for it at the same time, and none for small or
+// TestCompressedOnce makes a frame once for each codec, however many ask for it at the same time, and none for small or
 // incompressible messages.
 func TestCompressedOnce(t *testing.T) {
 	large := strings.Repeat("large ", 100)

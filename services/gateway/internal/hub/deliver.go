@@ -6,8 +6,8 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
-// Deliver sends m to all on the list of a topic. It waits while the writers have more to do than they should, never
-// for a client. If the list is short m may wait until Flush, which the caller must call then.
+// Deliver sends m to all on the list of a topic. It waits while more is queued for a writer than should be, never for a client.
+// For a short list m may be deferred until Flush, which the caller must call when it has delivered what it has.
 func (r *Registry) Deliver(topic string, m *Message) {
 	l, size, to := r.membersOf(topic)
 	j := job{op: opMessage, msg: m, list: l}
@@ -41,7 +41,7 @@ func (r *Registry) Flush() {
 	}
 }
 
-// CloseList closes all on the list of a topic, except some.
+// CloseList closes all on the list of a topic, but for those that selected, which may have exceptions and a filter, excludes.
 func (r *Registry) CloseList(topic string, closing Closing, selected *Message) {
 	l, _, to := r.membersOf(topic)
 	r.pushTo(to, job{op: opCloseList, msg: selected, extra: closing, list: l})

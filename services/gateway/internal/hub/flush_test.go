@@ -27,7 +27,8 @@ func (h *harness) want(client *websocket.Conn, text string) {
 	}
 }
 
-// TestFlush: what few receive is put off and then done by whoever flushes, unless the writer is about to do it anyway.
+// TestFlush: messages for a few connections are deferred and then written by the goroutine that flushes, unless the writer is about
+// to do it anyway.
 func TestFlush(t *testing.T) {
 	for name, codec := range eachCodec {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// TestFlushKeepsOrder: whoever delivers and flushes, with others at it and frames between, each client sees one order.
+// TestFlushKeepsOrder: however many goroutines deliver and flush at the same time, with frames between, each client sees one order.
 func TestFlushKeepsOrder(t *testing.T) {
 	h := newHarness(t, Options{Writers: 2})
 	const senders, each = 4, 200

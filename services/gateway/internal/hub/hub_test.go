@@ -281,7 +281,7 @@ func TestGoodbyeCountsAfterALoss(t *testing.T) {
 	h.Detach(c, sock, false, ReasonLost.Closing(""))
 	h.Detach(c, sock, true, Closing{Reason: ReasonClient, Text: "of the last socket"})
 	if closing := <-h.gone; closing.Reason != ReasonClient || closing.Text != "of the last socket" {
-		t.Errorf("got the end %+v, want that by the goodbye of the last socket", closing)
+		t.Errorf("got the end %+v, want that of the last socket's close", closing)
 	}
 }
 

@@ -77,7 +77,7 @@ func (w *writer) scheduleExpiry(c *Conn) {
 
 // close tells the client how its connection ends, and ends it.
 func (w *writer) close(c *Conn, closing Closing) {
-	if w.helping {
+	if w.helping { // as in detach
 		w.push(job{op: opClose, conn: c, extra: closing})
 		return
 	}
@@ -86,7 +86,7 @@ func (w *writer) close(c *Conn, closing Closing) {
 		return
 	}
 	sock, out := c.sock, c.outbox
-	c.sock = nil // not closed by end: the client is to read what is under way
+	c.sock = nil // so that endConn does not close it: the client is to read what is under way
 	w.endConn(c, closing)
 
 	var b []byte

@@ -2,7 +2,7 @@ package hub
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are updated once for all jobs that a writer takes, and not for each message: see writer.doTaken.
+// metrics are those of a registry. What is delivered is counted once for all jobs that a writer takes: see writer.doTaken.
 type metrics struct {
 	connections prometheus.Gauge
 	delivered   prometheus.Counter

@@ -40,7 +40,7 @@ func (w *writer) write(jobs []job, frames []byte) {
 // collect adds j to the run of its list, or marks its connection as mixed.
 func (w *writer) collect(j *job) {
 	switch j.op {
-	case opAcknowledge:
+	case opAcknowledge: // the order among messages does not matter: what is acknowledged has been sent
 		if j.conn.unacked != nil {
 			j.conn.unacked.trim(j.seq)
 		}

@@ -132,7 +132,8 @@ func (w *writer) stop() {
 	close(w.done)
 }
 
-// doTaken works through what was taken: each stretch of messages and frames as one segment, other jobs one by one.
+// doTaken does the jobs that were taken: each stretch of messages and frames as one segment, other jobs one by one. Metrics are
+// counted once at the end, since counters are shared by all writers.
 func (w *writer) doTaken() {
 	w.now = time.Now().UnixMilli()
 	for rest := w.taken; len(rest) > 0; {

@@ -23,7 +23,7 @@ type operation struct {
 	contentType, body string
 	call              string // what the node is asked; empty: nothing
 	status            int    // of success
-	missing           int    // when the node finds nobody, be it by error or by answer
+	missing           int    // when the node finds no receiver, by an error or by its answer
 }
 
 var all = []operation{

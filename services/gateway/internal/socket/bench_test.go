@@ -85,7 +85,7 @@ func benchmarkTryWrite(b *testing.B, s *Socket, p *peer) {
 	for b.Loop() {
 		n, err := s.TryWrite(frame)
 		if err == nil && n < len(frame) {
-			err = s.Write(frame[n:], time.Now().Add(patience))
+			err = s.Write(frame[n:], time.Now().Add(hangTimeout))
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -293,7 +293,7 @@ func TestIdleSocketsHoldNoMessage(t *testing.T) {
 func TestLibraryClientCompressed(t *testing.T) {
 	server, sockets := serve(t, (*httptest.Server).Start)
 	for _, mode := range []websocket.CompressionMode{websocket.CompressionNoContextTakeover, websocket.CompressionContextTakeover} {
-		ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
+		ctx, cancel := context.WithTimeout(t.Context(), 6*hangTimeout)
 		defer cancel()
 		c, _, err := websocket.Dial(ctx, server.URL, &websocket.DialOptions{Subprotocols: []string{"test.v1"}, CompressionMode: mode, CompressionThreshold: 1})
 		if err != nil {
@@ -314,7 +314,7 @@ func TestLibraryClientCompressed(t *testing.T) {
 				if z := Compress(frame); z != nil {
 					frame, n = z, n+1
 				}
-				if err := s.Write(frame, time.Now().Add(patience)); err != nil {
+				if err := s.Write(frame, time.Now().Add(hangTimeout)); err != nil {
 					t.Error(err)
 				}
 			}

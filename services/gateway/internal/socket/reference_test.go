@@ -129,7 +129,7 @@ func openPeer(t *testing.T, conn net.Conn, extensions string) (*peer, http.Heade
 		request += "Sec-WebSocket-Extensions: " + extensions + "\r\n"
 	}
 	p.send([]byte(request + "\r\n"))
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(hangTimeout))
 	resp, err := http.ReadResponse(p.r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: got %v, %v", resp, err)

@@ -19,8 +19,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// patience bounds whatever should happen soon. It only ends a test that hangs: no result may depend on it.
-const patience = time.Minute
+// hangTimeout bounds everything that should happen soon. It only ends a test that hangs: no result may depend on it.
+const hangTimeout = time.Minute
 
 // peer is the client's end of a socket, which may send whatever bytes it likes.
 type peer struct {
@@ -136,11 +136,11 @@ func shakeOffering(t testing.TB, conn net.Conn, sockets <-chan *Socket, extensio
 	case s := <-sockets:
 		t.Cleanup(func() { _ = s.Close() })
 		if _, measures := t.(*testing.B); !measures { // a read of what never comes fails the test and does not hang
-			hang := time.AfterFunc(patience, func() { _ = s.Close() })
+			hang := time.AfterFunc(hangTimeout, func() { _ = s.Close() })
 			t.Cleanup(func() { hang.Stop() })
 		}
 		return s, p
-	case <-time.After(patience):
+	case <-time.After(hangTimeout):
 		t.Fatal("the handshake was answered, but there is no socket")
 		return nil, nil
 	}
@@ -148,7 +148,7 @@ func shakeOffering(t testing.TB, conn net.Conn, sockets <-chan *Socket, extensio
 
 func (p *peer) send(b []byte) {
 	p.t.Helper()
-	_ = p.SetWriteDeadline(time.Now().Add(patience))
+	_ = p.SetWriteDeadline(time.Now().Add(hangTimeout))
 	if _, err := p.Write(b); err != nil {
 		p.t.Fatalf("send: %v", err)
 	}
@@ -165,7 +165,7 @@ func (p *peer) frame() (op Opcode, payload []byte) {
 }
 
 func (p *peer) next() (Opcode, []byte, error) {
-	_ = p.SetReadDeadline(time.Now().Add(patience))
+	_ = p.SetReadDeadline(time.Now().Add(hangTimeout))
 	var head [10]byte
 	if _, err := io.ReadFull(p.r, head[:2]); err != nil {
 		return 0, nil, err
@@ -373,7 +373,7 @@ func TestAbnormalEnd(t *testing.T) {
 		t.Fatalf("got %v, want %d for EOF", err, CodeAbnormal)
 	}
 	// The client still listens.
-	if err := s.Write(AppendFrame(nil, Text, []byte("still here")), time.Now().Add(patience)); err != nil {
+	if err := s.Write(AppendFrame(nil, Text, []byte("still here")), time.Now().Add(hangTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if op, payload := p.frame(); op != Text || string(payload) != "still here" {
@@ -391,7 +391,7 @@ func TestFramesReachTheClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			written := make(chan error, 1)
-			go func() { written <- s.Write(b[took:], time.Now().Add(patience)) }()
+			go func() { written <- s.Write(b[took:], time.Now().Add(hangTimeout)) }()
 			if op, got := p.frame(); op != Text || string(got) != want {
 				t.Errorf("%d bytes: got %d with %d bytes", n, op, len(got))
 			}
@@ -445,7 +445,7 @@ func TestSlowClientGetsEverything(t *testing.T) {
 			}
 		}
 		written := make(chan error, 1)
-		go func() { written <- s.Write(rest, time.Now().Add(patience)) }()
+		go func() { written <- s.Write(rest, time.Now().Add(hangTimeout)) }()
 		for range sent {
 			if op, payload := p.frame(); op != Binary || len(payload) != size {
 				t.Fatalf("got %d with %d bytes, want %d with %d", op, len(payload), Binary, size)
@@ -512,8 +512,8 @@ func TestEndFrameIsLikeAppendFrame(t *testing.T) {
 	}
 }
 
-// TestAnswerOnce leaves the answer to whoever writes first.
-func TestAnswerOnce(t *testing.T) {
+// TestHandshakeResponseOnce leaves the response to the first writer.
+func TestHandshakeResponseOnce(t *testing.T) {
 	s, _ := pair(t)
 	if got := s.HandshakeResponse(); got != nil {
 		t.Errorf("got %q after the answer was taken, want nothing", got)
@@ -580,11 +580,11 @@ func TestDrain(t *testing.T) {
 		if !errors.As(err, &ce) || ce.Code != CodeTooBig {
 			t.Fatalf("got %v, want %d", err, CodeTooBig)
 		}
-		if err := s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(patience)); err != nil {
+		if err := s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(hangTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		drained := make(chan struct{})
-		go func() { defer close(drained); s.BeginClose(patience); s.DiscardInput(); _ = s.Close() }()
+		go func() { defer close(drained); s.BeginClose(hangTimeout); s.DiscardInput(); _ = s.Close() }()
 		<-sent
 		if op, payload := p.frame(); op != Close || !strings.Contains(string(payload), "too large") {
 			t.Errorf("got %d %q, want the close frame", op, payload)
@@ -652,7 +652,7 @@ func TestActivityCountsPartsOfMessages(t *testing.T) {
 	before := s.Activity()
 	p.send(whole(Text, "Hello")[:5])
 	go func() { _, _, _ = s.Read() }()
-	for deadline := time.Now().Add(patience); s.Activity() == before; {
+	for deadline := time.Now().Add(hangTimeout); s.Activity() == before; {
 		if time.Now().After(deadline) {
 			t.Fatal("half a frame is no activity")
 		}
@@ -801,7 +801,7 @@ func echo(s *Socket) error {
 		op, payload, err := s.Read()
 		var ce *CloseError
 		if errors.As(err, &ce) {
-			_ = s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(patience))
+			_ = s.Write(AppendClose(nil, ce.Code, ce.Reason), time.Now().Add(hangTimeout))
 			_ = s.Close()
 			return err
 		}
@@ -811,7 +811,7 @@ func echo(s *Socket) error {
 		if op == Ping {
 			op = Pong
 		}
-		if err := s.Write(AppendFrame(nil, op, payload), time.Now().Add(patience)); err != nil {
+		if err := s.Write(AppendFrame(nil, op, payload), time.Now().Add(hangTimeout)); err != nil {
 			return err
 		}
 	}

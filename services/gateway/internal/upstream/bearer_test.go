@@ -79,7 +79,7 @@ func (i *issuer) verify(_ context.Context, raw string) error {
 	return err
 }
 
-// A handler that verifies tokens of an issuer gets one that it accepts, one for many events, and refuses whoever has none.
+// A handler that verifies tokens of an issuer gets one that it accepts, one for many events, and refuses callers that have none.
 //
 // checklist:E10
 func TestHandlersCanVerifyWhoSendsEvents(t *testing.T) {

@@ -66,7 +66,7 @@ func TestHostileAnswers(t *testing.T) {
 			}, ReasonTimeout, 0},
 		"a state with control characters": {"it would stand in a header of each later event, which could then not be sent",
 			raw("HTTP/1.1 200 OK\r\nce-connectionState: a\x01b\r\nContent-Length: 0\r\n\r\n"), ReasonNetwork, 0},
-		"two lengths": {"requests could be smuggled past whoever believes the other",
+		"two lengths": {"requests could be smuggled past a proxy that believes the other",
 			raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), ReasonNetwork, 0},
 		"a switch of protocols": {"a connection that is no HTTP any more must not be used again",
 			raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), ReasonClientError, 101},

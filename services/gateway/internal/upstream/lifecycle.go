@@ -115,7 +115,7 @@ func (u *Upstream) deliverNext(h *host, s *Session) {
 		u.finishLifecycle(s, p, "")
 	case u.life.Err() != nil: // Run counts what is left
 	case mayTryAgain(failure):
-		h.backOff()
+		h.backOff() // other sessions would fail as well
 		u.retryLater(s)
 	default:
 		u.finishLifecycle(s, p, failure.Reason)
