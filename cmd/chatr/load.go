@@ -70,7 +70,7 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return runLoadWorker(ctx, args[1:], out)
 	}
 	var s loadSettings
-	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s), Intro: loadIntro}, out); err != nil {
+	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s), Intro: loadIntro, Others: &settings{}, OwnFile: true}, out); err != nil {
 		return err
 	}
 	thresholds, err := parseThresholds(s.FailIf)
@@ -129,7 +129,7 @@ func (s *loadSettings) run(ctx context.Context, o drive.Options, out io.Writer) 
 // runLoadWorker does the part of a scenario that a coordinator gives it.
 func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
 	var w workerSettings
-	if _, err := config.Load(&w, "load worker", config.Source{Args: args, Env: envOf(&w)}, out); err != nil {
+	if _, err := config.Load(&w, "load worker", config.Source{Args: args, Env: envOf(&w), Others: &settings{}, OwnFile: true}, out); err != nil {
 		return err
 	}
 	s := loadSettings{AccessKey: w.AccessKey, Data: w.Data, Authority: w.Authority}
@@ -154,7 +154,7 @@ func runLoadWorker(ctx context.Context, args []string, out io.Writer) error {
 // runLoadReport makes a page of results that were kept, side by side.
 func runLoadReport(args []string, out io.Writer) error {
 	var s reportSettings
-	if _, err := config.Load(&s, "load report", config.Source{Args: args, Env: envOf(&s)}, out); err != nil {
+	if _, err := config.Load(&s, "load report", config.Source{Args: args, Env: envOf(&s), Others: &settings{}, OwnFile: true}, out); err != nil {
 		return err
 	}
 	thresholds, err := parseThresholds(s.FailIf)

@@ -11,11 +11,19 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
+	"github.com/chatr-dev/chatr/pkg/config"
 )
 
+// migrateSettings are the settings that chatr migrate uses; what else stands beside them does not matter to it.
+type migrateSettings struct {
+	Postgres struct {
+		URL string `secret:"true" help:"postgres://user:password@host:5432/database"`
+	}
+}
+
 func runMigrate(ctx context.Context, args []string, out io.Writer) error {
-	s, _, err := load("migrate", args, out)
-	if err != nil {
+	var s migrateSettings
+	if _, err := config.Load(&s, "migrate", config.Source{Args: args, Env: os.Environ(), Others: &settings{}}, out); err != nil {
 		return err
 	}
 	if err := require([2]string{"postgres.url", s.Postgres.URL}); err != nil {

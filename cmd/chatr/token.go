@@ -13,6 +13,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -32,13 +33,17 @@ type tokenSettings struct {
 	ConnectionString string `secret:"true" help:"instead of endpoint and key: Endpoint=…;AccessKey=…, with a ClientEndpoint=… if clients have one of their own"`
 	REST             string `help:"print a token for this URL of the REST API instead, such as http://localhost:8080/api/hubs/chat/:send"`
 	TokenOnly        bool   `help:"print the token without the address"`
+
+	Tenants []tenant.Tenant `alone:"true" help:"those of the gateways' file, for their keys"`
 }
 
 func runToken(_ context.Context, args []string, out io.Writer) error {
 	var s tokenSettings
-	if _, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro + subprotocolIntro()}, out); err != nil {
+	loaded, err := config.Load(&s, "token", config.Source{Args: args, Env: tokenEnv(), Intro: toolIntro + subprotocolIntro(), Others: &settings{}}, out)
+	if err != nil {
 		return err
 	}
+	s.useTenantsKey(loaded)
 	if err := s.findKey(); err != nil {
 		return err
 	}
@@ -72,6 +77,19 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	}
 	_, err = fmt.Fprintln(out, signed)
 	return err
+}
+
+// useTenantsKey takes the key of the tenant that the endpoint's host means, when the gateways' file is given and no key is
+// given outside of it.
+func (s *tokenSettings) useTenantsKey(loaded *config.Loaded) {
+	place := loaded.Place("accessKey")
+	u, err := url.Parse(either(s.REST, s.Endpoint))
+	if err != nil || s.ConnectionString != "" || strings.HasPrefix(place, "--") || strings.HasPrefix(place, "CHATR_") {
+		return
+	}
+	if t := tenant.ByHost(s.Tenants, u.Host); t != nil && t.Keys.Primary != "" {
+		s.AccessKey = t.Keys.Primary
+	}
 }
 
 // findKey takes the key from where it is given.
@@ -125,7 +143,8 @@ func (s *tokenSettings) claims() (map[string][]string, error) {
 
 // toolIntro stands in the help of commands that are no services.
 const toolIntro = `The key and the data folder can also be set in the environment: CHATR_ACCESS_KEY,
-CHATR_ACCESS_KEY_FILE, CHATR_CONNECTION_STRING, CHATR_CONNECTION_STRING_FILE, CHATR_DATA.`
+CHATR_ACCESS_KEY_FILE, CHATR_CONNECTION_STRING, CHATR_CONNECTION_STRING_FILE, CHATR_DATA.
+--config may name the gateways' file: the key is then that of the tenant that the endpoint's host means.`
 
 // subprotocolIntro says how to speak at the URL.
 func subprotocolIntro() string {

@@ -53,6 +53,9 @@ type Source struct {
 	// Others points to a struct of settings that other commands have: they may stand in the file and the environment,
 	// are not looked at, and are no flags. A file that the environment names need not be there then.
 	Others any
+	// OwnFile says that a file which the environment names is for other commands when it has settings of Others, and is then
+	// not looked at.
+	OwnFile bool
 }
 
 const defaultIntro = `Each flag can also be set in the environment (--redis-url is CHATR_REDIS_URL) or in the
@@ -112,7 +115,7 @@ func Load(into any, name string, s Source, out io.Writer) (*Loaded, error) {
 		file, optional = env["CHATR_CONFIG"], s.Others != nil
 	}
 	if file != "" {
-		l.loadFile(file, optional)
+		l.loadFile(file, optional, optional && s.OwnFile)
 	}
 	l.loadEnv(env)
 	l.loadFlags(given)
@@ -513,7 +516,10 @@ func flatten(err error) []error {
 
 // didYouMean suggests the name that is most like a wrong one, if any is.
 func didYouMean(wrong string, names []string, prefix string) string {
-	best, least := "", 1+max(1, len(wrong)/4)
+	best, least := "", 2 // of three letters one may be wrong, of four two
+	if len(wrong) > 3 {
+		least = 1 + max(2, len(wrong)/4)
+	}
 	for _, name := range names {
 		if d := distance(strings.ToLower(wrong), strings.ToLower(name)); d < least {
 			best, least = name, d

@@ -25,7 +25,9 @@ type decoder struct {
 	item  string            // path of the item of a list, tagged alone, that is being read
 }
 
-func (l *loader) loadFile(file string, optional bool) {
+// loadFile reads a file; an optional one need not be there, and own says that it is not looked at when it has settings of
+// other commands.
+func (l *loader) loadFile(file string, optional, own bool) {
 	b, err := os.ReadFile(file)
 	if optional && missing(err) {
 		return
@@ -37,6 +39,8 @@ func (l *loader) loadFile(file string, optional bool) {
 	}
 	root, err := parseYAML(b)
 	switch {
+	case own && err == nil && root != nil && l.isForOthers(root, ""):
+		return
 	case err != nil:
 		l.problem(file, "%w", err)
 		return
@@ -51,6 +55,21 @@ func (l *loader) loadFile(file string, optional bool) {
 		}
 	}
 	d.mapping(Describe(reflect.TypeOf(l.into)), reflect.ValueOf(l.into).Elem(), root, "")
+}
+
+// isForOthers reports whether a mapping has a setting of other commands that is none of this one.
+func (l *loader) isForOthers(n *yaml.Node, at string) bool {
+	n = resolve(n)
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		path := join(at, n.Content[i].Value)
+		mine := slices.ContainsFunc(l.fields, func(f Field) bool { return f.Path == path })
+		parent := slices.ContainsFunc(l.fields, func(f Field) bool { return strings.HasPrefix(f.Path, path+".") })
+		switch {
+		case parent && l.isForOthers(n.Content[i+1], path), !mine && !parent && l.others[path]:
+			return true
+		}
+	}
+	return false
 }
 
 // parseYAML returns the one document of a file; nil when it is empty.

@@ -35,12 +35,27 @@ func (s *Static) Set(tenants ...Tenant) error {
 	if err := Check(tenants...); err != nil {
 		return err
 	}
-	x := &index{names: map[string]*Tenant{}, hosts: map[string]*Tenant{}, suffixes: map[string]*Tenant{}}
+	x := newIndex()
 	for _, t := range tenants {
 		x.add(t.clone())
 	}
 	s.now.Store(x)
 	return nil
+}
+
+// ByHost returns the tenant of a list that a Host header means, as Source.ByHost does, or nil. The list need not be right.
+func ByHost(tenants []Tenant, host string) *Tenant {
+	x := newIndex()
+	for i := range tenants {
+		x.add(&tenants[i])
+	}
+	var s Static
+	s.now.Store(x)
+	return s.ByHost(host)
+}
+
+func newIndex() *index {
+	return &index{names: map[string]*Tenant{}, hosts: map[string]*Tenant{}, suffixes: map[string]*Tenant{}}
 }
 
 func (x *index) add(t *Tenant) {
