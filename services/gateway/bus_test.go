@@ -16,10 +16,12 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 )
 
-// heldBus is a bus on which posts can be held up, and which can be away.
+// heldBus is a bus on which posts can be held up, and which can be away and lose payloads.
 type heldBus struct {
 	*membus.Bus
-	away atomic.Bool
+	away   atomic.Bool
+	losses atomic.Uint64
+	looks  atomic.Int64 // at how much it has lost
 
 	mu   sync.Mutex // guards the following
 	hold bool
@@ -31,6 +33,11 @@ func (b *heldBus) Ready() error {
 		return cluster.ErrUnavailable
 	}
 	return b.Bus.Ready()
+}
+
+func (b *heldBus) LossCount() uint64 {
+	b.looks.Add(1)
+	return b.losses.Load()
 }
 
 func (b *heldBus) Post(topic string, payload []byte, done func(int, error)) {
@@ -157,6 +164,23 @@ func TestRepeatedEventAfterRecovery(t *testing.T) {
 			t.Errorf("got %s heard again, want each event once", got)
 		}
 	})
+}
+
+// TestConnectionsThatMissedMessagesEndOnceTheBusIsBack: not before, as they could not come back, and would miss more.
+//
+// checklist:C18
+func TestConnectionsThatMissedMessagesEndOnceTheBusIsBack(t *testing.T) {
+	t.Parallel()
+	bus := &heldBus{Bus: membus.New()}
+	s := start(t, setup{bus: bus})
+	c := s.join(protocol.NameReliableJSON, "ana")
+	bus.away.Store(true)
+	bus.losses.Add(1)
+	before := bus.looks.Load()
+	eventually(t, "the node has looked, and done what it does about it", func() bool { return bus.looks.Load() >= before+3 })
+	must(t, c.Ping(within(t)))
+	bus.away.Store(false)
+	wantClose(t, c, 1008)
 }
 
 // TestNothingIsLoggedThatNobodyGets: while the bus is away a message is refused before the message logs have it.

@@ -54,10 +54,17 @@ func TestAskGathersAsManyAnswersAsNodesHear(t *testing.T) {
 			t.Errorf("topic %s: got %q, %v; want %q", topic, got, err, want)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	if answers, err := asker.Ask(ctx, "mute", []byte("q")); len(answers) != 1 || !errors.Is(err, cluster.ErrPartial) {
-		t.Errorf("got %q, %v; want one answer and ErrPartial when one of two nodes is mute", answers, err)
+	for patience := 50 * time.Millisecond; ; patience *= 4 { // a busy machine may need more for the one answer that comes
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		answers, err := asker.Ask(ctx, "mute", []byte("q"))
+		cancel()
+		if len(answers) == 0 && patience < time.Minute {
+			continue
+		}
+		if len(answers) != 1 || !errors.Is(err, cluster.ErrPartial) {
+			t.Errorf("got %q, %v; want one answer and ErrPartial when one of two nodes is mute", answers, err)
+		}
+		break
 	}
 }
 
