@@ -16,6 +16,7 @@ import (
 // Why a link ends, besides the errors of the client library.
 var (
 	errEchoLost   = errors.New("redis takes publishes but does not know of our subscriptions")
+	errReplica    = errors.New("redis is a replica: what is published there, only those hear who subscribe there")
 	errRedial     = errors.New("connection closed")
 	errSlotsMoved = errors.New("slots of the cluster have moved")
 )
@@ -164,6 +165,35 @@ func (l *link) checkEcho() error {
 		err = errEchoLost
 	}
 	return err
+}
+
+// checkRole fails if the server is a replica. A replica takes subscriptions and publishes like a master, so that nodes on both sides of
+// a failover would not notice that they have lost each other. A server that may not be asked, as some managed ones, counts as a
+// master.
+func (l *link) checkRole() error {
+	ctx, cancel := context.WithTimeout(l.ctx, echoInterval)
+	defer cancel()
+	role, err := l.client.Do(ctx, "ROLE").Slice()
+	if err == nil && len(role) > 0 && role[0] == "slave" {
+		return errReplica
+	}
+	return nil
+}
+
+// watchRole ends the session when its server has become a replica.
+func (l *link) watchRole() error {
+	ticker := time.NewTicker(echoInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		case <-ticker.C:
+		}
+		if err := l.checkRole(); err != nil {
+			return err
+		}
+	}
 }
 
 // interest says how many nodes subscribe to a channel of this server.

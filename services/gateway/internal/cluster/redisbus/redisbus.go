@@ -2,7 +2,7 @@
 //
 // All publishes go through one queue into the pipelines of one goroutine (publish.go); one connection subscribes (subscribe.go)
 // and is read by a loop of our own (link.go). They belong to a session (session.go). When any part of it fails, or the server
-// stops answering, the session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
+// stops answering, or has become a replica, the session ends and everything fails at once with cluster.ErrUnavailable. The next session makes all
 // subscriptions again and hears a publish of its own before the bus is ready. Nothing is published twice, and
 // nothing is kept for later.
 //
@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
@@ -39,10 +38,9 @@ type Config = redisconn.Config
 // Bus is a node's connection to the others through Redis.
 type Bus struct {
 	config  Config
-	client  redis.UniversalClient // nil: a Redis Cluster, whose sessions have a client for each master
-	servers []string              // of the cluster, by the settings
-	masters []string              // of the last session; only Run's goroutine touches it
-	prefix  string                // of every channel
+	servers []string // of the cluster, by the settings; none: a single server, perhaps one that Sentinel finds
+	masters []string // of the last session; only Run's goroutine touches it
+	prefix  string   // of every channel
 	log     *slog.Logger
 	metrics *metrics
 
@@ -65,17 +63,10 @@ var _ cluster.Bus = (*Bus)(nil)
 
 // New returns a bus that connects when it runs. Its metrics are registered with reg unless that is nil.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
-	client, err := redisconn.Open(cfg)
-	if err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bus{config: cfg, client: client, prefix: cfg.Prefix + ":", log: log, topics: newTopics()}
-	if b.servers = cfg.Servers(); len(b.servers) > 0 {
-		_ = client.Close() // it has not connected
-		b.client = nil
-	} else {
-		client.AddHook(dialHook{})
-	}
+	b := &Bus{config: cfg, servers: cfg.Servers(), prefix: cfg.Prefix + ":", log: log, topics: newTopics()}
 	b.metrics = newMetrics(reg, b)
 	b.setDown(nil, errors.New("not connected yet"))
 	return b, nil
@@ -83,9 +74,6 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) 
 
 // Run connects, and connects again whenever the connection is lost, until ctx ends. Then it closes the bus.
 func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error {
-	if b.client != nil {
-		defer b.client.Close()
-	}
 	again := backoff.Backoff{First: firstPause, Last: lastPause, Spread: backoff.Around}
 	for {
 		wasReady, err := b.runSession(ctx, deliver, idle)

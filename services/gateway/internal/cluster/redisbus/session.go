@@ -2,11 +2,14 @@ package redisbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/chatr-dev/chatr/pkg/redisconn"
 )
 
 // echoInterval is how often a session publishes to an echo channel of each server. When nothing at all has come in during two
@@ -17,7 +20,7 @@ const echoInterval = 2 * time.Second
 var errSilent = fmt.Errorf("redis has sent nothing for %v", 2*echoInterval)
 
 // session is the time from one connect to the next, with the links to all servers. Its goroutines are, for each link, one that
-// receives, one that publishes and one that watches the echo; and for all links one that subscribes and, with a Redis Cluster, one
+// receives, one that publishes, one that watches the echo and one that watches the server's role; and for all links one that subscribes and, with a Redis Cluster, one
 // that watches the slots. The first that fails ends the session, which ends the others.
 type session struct {
 	bus    *Bus
@@ -50,6 +53,7 @@ func (b *Bus) runSession(ctx context.Context, deliver func(string, []byte), idle
 		run(func() error { return s.receive(l, deliver) })
 		run(func() error { return s.publish(l) })
 		run(l.watchEcho)
+		run(l.watchRole)
 	}
 	run(s.subscribe)
 	if s.routes != nil {
@@ -72,8 +76,13 @@ func oneAtATime(deliver func(string, []byte)) func(string, []byte) {
 
 // connect opens a link to each server.
 func (s *session) connect() error {
-	if s.bus.client != nil {
-		s.links = []*link{newLink(s.ctx, s.bus.client, false, s.idle, s.bus.prefix, func(string) bool { return true })}
+	if len(s.bus.servers) == 0 {
+		client, err := redisconn.Open(s.bus.config)
+		if err != nil {
+			return err
+		}
+		client.AddHook(dialHook{})
+		s.links = []*link{newLink(s.ctx, client, false, s.idle, s.bus.prefix, func(string) bool { return true })}
 		return s.links[0].connect()
 	}
 	var err error
@@ -94,15 +103,14 @@ func (s *session) connect() error {
 	return nil
 }
 
-// close ends the connections that subscribe, and those to the masters of a cluster.
+// close ends all connections. The next session makes its own: one that were kept could lead to a server that has become a replica
+// meanwhile, or is not the one that the others lead to.
 func (s *session) close() {
 	for _, l := range s.links {
 		if l.pubsub != nil {
 			_ = l.pubsub.Close()
 		}
-		if l.sharded {
-			_ = l.client.Close()
-		}
+		_ = l.client.Close()
 	}
 }
 
@@ -139,10 +147,10 @@ func (s *session) fail(err error) {
 	s.bus.setDown(s, context.Cause(s.ctx))
 }
 
-// checkEcho fails unless each server delivers a publish of this session to its subscription.
+// checkEcho fails unless each server is a master, and delivers a publish of this session to its subscription.
 func (s *session) checkEcho() error {
 	for _, l := range s.links {
-		if err := l.checkEcho(); err != nil {
+		if err := errors.Join(l.checkRole(), l.checkEcho()); err != nil {
 			return err
 		}
 	}
