@@ -333,7 +333,7 @@ func TestGarbageLeavesNothing(t *testing.T) { // not in parallel, as it counts w
 	}
 	settled := func(limit int) {
 		t.Helper()
-		eventually(t, "all connections have ended", func() bool { return len(s.conns.Conns()) == 0 && s.clients.ToEnd() == 0 })
+		eventually(t, "all connections have ended", func() bool { return len(s.conns.Conns()) == 0 && s.clients.PendingEffects() == 0 })
 		eventually(t, "nobody is counted", func() bool {
 			return s.admission.Idle()
 		})

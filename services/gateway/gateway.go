@@ -158,7 +158,8 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		Admission: g.admission, Clients: g.clients, Audit: g.audit, Log: d.Logger, Metrics: d.Metrics,
 		AcceptedHosts: cfg.AcceptedHosts, TrustedProxies: cfg.TrustedProxies, Sockets: &g.sockets})
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
-		AcceptedHosts: cfg.AcceptedHosts, PublicURL: cfg.PublicURL, TrustedProxies: cfg.TrustedProxies, OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
+		AcceptedHosts: cfg.AcceptedHosts, PublicURL: cfg.PublicURL, TrustedProxies: cfg.TrustedProxies,
+		OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
 	return g, nil
 }
 
@@ -174,8 +175,8 @@ func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
 	return asrs.NewUserGroups(client, cfg.Prefix), nil
 }
 
-// Handler serves /client…, /clients…, /ws/…, /livetrace, /api/hubs/… and the health routes. It must get the raw path, so it must not stand
-// behind a mux that cleans paths.
+// Handler serves /client…, /clients…, /ws/…, /livetrace, /api/hubs/… and the health routes. It must get the raw path, so it
+// must not stand behind a mux that cleans paths.
 func (g *Gateway) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
@@ -193,7 +194,7 @@ func (g *Gateway) Handler() http.Handler {
 
 // Run works until ctx ends, then lets connections leave and returns when everything has stopped.
 func (g *Gateway) Run(ctx context.Context) error {
-	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, to carry the goodbyes
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, so that a drain can still be told of
 	defer stop()
 	group, inner := errgroup.WithContext(inner)
 	group.Go(func() error { return g.node.Run(inner) })
@@ -202,7 +203,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.watchBus(inner) })
 	group.Go(func() error { return g.watchTenants(inner) })
 	group.Go(func() error { return g.orphans.Run(inner) })
-	group.Go(func() error { return g.tidy(inner) })
+	group.Go(func() error { return g.freeMemory(inner) })
 	group.Go(func() error { return g.audit.Watch(inner) })
 	group.Go(func() error {
 		defer stop()
@@ -268,7 +269,7 @@ func (g *Gateway) drain() {
 		}
 	}
 	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	wait(deadline, func() bool { return g.admission.Connections()+g.clients.ToEnd() > 0 || !g.node.Idle() })
+	wait(deadline, func() bool { return g.admission.Connections()+g.clients.PendingEffects() > 0 || !g.node.Idle() })
 	left := make(chan struct{})
 	go func() { // ends with the sockets, at the latest when Run closes them
 		g.sockets.Wait()

@@ -315,7 +315,7 @@ func TestAsManyStreamsAsAConnectionMayHave(t *testing.T) {
 		p.start("one more", "room")
 		must(t, p.Close(1000, ""))
 		must(t, other.Close(1000, ""))
-		eventually(t, "all streams are over", func() bool { return s.clients.ToEnd() == 0 })
+		eventually(t, "all streams are over", func() bool { return s.clients.PendingEffects() == 0 })
 	})
 }
 
@@ -486,7 +486,7 @@ func TestStreamMovesToAnotherNode(t *testing.T) {
 			}
 			must(t, p.Close(1000, ""))
 			wantEnd(t, member, "s", 4, protocol.Cancelled)
-			eventually(t, "no stream is left", func() bool { return a.clients.ToEnd() == 0 && b.clients.ToEnd() == 0 })
+			eventually(t, "no stream is left", func() bool { return a.clients.PendingEffects() == 0 && b.clients.PendingEffects() == 0 })
 		})
 	})
 }

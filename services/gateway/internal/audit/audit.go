@@ -149,7 +149,8 @@ func (l *Log) Message(c *hub.Conn, kind protocol.Kind) {
 		return
 	}
 	l.tell(Messaging, Record{Level: levelInformational, OperationName: kind.String(), Tenant: c.Hub.Tenant,
-		Properties: Properties{Collection: "Message", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}}, livetrace.MessageReceived, kind.String())
+		Properties: Properties{Collection: "Message", Hub: c.Hub.Hub, ConnectionID: c.ID, UserID: c.UserID}},
+		livetrace.MessageReceived, kind.String())
 }
 
 // ClientRefused tells that the handshake r has been refused with a status, for lack of a right (401, 403) or of room (429).

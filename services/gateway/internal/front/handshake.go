@@ -135,7 +135,7 @@ func (h *handshake) locate() *refusal {
 	if err != nil {
 		return refuse(http.StatusBadRequest, "%v", err)
 	}
-	hubName = strings.Clone(hubName) // it outlives the request, of whose text it is a part
+	hubName = strings.Clone(hubName) // it would keep the request's whole text in memory as long as the connection is there
 	t := h.front.Tenants.ByHost(r.Host)
 	if t == nil {
 		return refuse(http.StatusNotFound, "no tenant has the host %.100q", r.Host)
@@ -167,10 +167,11 @@ func (h *handshake) readMode() *refusal {
 func (h *handshake) authenticate() *refusal {
 	raw := accessToken(h.r, h.query)
 	if raw == "" {
-		if h.config.Anonymous || h.ancestor { // whose application says who a client is, or it is refused
+		if h.config.Anonymous || h.ancestor { // the ancestor's application may say who the client is; decide refuses it otherwise
 			return nil
 		}
-		return refuse(http.StatusUnauthorized, "an access token is needed, in the query parameter access_token or as Authorization: Bearer; hub %q has no anonymous clients", h.hub.Hub)
+		return refuse(http.StatusUnauthorized, "an access token is needed, in the query parameter access_token or as Authorization: Bearer; "+
+			"hub %q has no anonymous clients", h.hub.Hub)
 	}
 	claims, err := token.NewKeyVerifier(h.tenant.TokenKeys()...).Verify(h.r.Context(), raw)
 	if err == nil {
@@ -201,7 +202,8 @@ func (h *handshake) takePlace() *refusal {
 		return refuseForNow()
 	}
 	if h.counted = h.front.Admission.addConnection(h.tenant); !h.counted {
-		refused := refuse(http.StatusTooManyRequests, "Connection count reaches limit: there are %d connections, as many as this tenant may have", h.tenant.Limits.Connections)
+		refused := refuse(http.StatusTooManyRequests, "Connection count reaches limit: there are %d connections, as many as this tenant may have",
+			h.tenant.Limits.Connections)
 		refused.retryAfter = 5
 		return refused
 	}

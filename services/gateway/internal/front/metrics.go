@@ -26,7 +26,8 @@ func newMetrics(reg prometheus.Registerer, quota func() float64) metrics {
 			[]string{"client_type", "status"}),
 	}
 	reg.MustRegister(m.opened, m.recovered, m.taken, m.refused, m.answered, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_connection_quota_utilization_ratio", Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
+		Name: "gateway_connection_quota_utilization_ratio",
+		Help: "Connections as a share of what their tenant may have on this node; that of the tenant which is nearest to it."},
 		quota))
 	return m
 }

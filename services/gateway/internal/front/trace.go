@@ -56,7 +56,8 @@ func (f *Front) admitTrace(r *http.Request) (*tenant.Tenant, *refusal) {
 		err = token.CheckRESTAudience(claims, r, t.AudienceHosts(f.AcceptedHosts))
 	}
 	if err != nil {
-		return nil, refuse(http.StatusUnauthorized, "live trace needs a token that is signed with an access key, in the query parameter access_token or as Authorization: Bearer: %v", err)
+		return nil, refuse(http.StatusUnauthorized, "live trace needs a token that is signed with an access key, "+
+			"in the query parameter access_token or as Authorization: Bearer: %v", err)
 	}
 	return t, nil
 }

@@ -74,7 +74,8 @@ func (l *list) writeReports(ctx context.Context, reporting map[string][]any) err
 
 // writeAll makes the list in Redis what it should be: own, and mine, which is claimed. Others may have claimed
 // connections if the node was robbed; those whose ends they have reported are returned, and not in the list any more.
-func (l *list) writeAll(ctx context.Context, mine map[string][]byte, own iter.Seq2[string, []byte], robbed bool) (ended []string, err error) {
+func (l *list) writeAll(ctx context.Context, mine map[string][]byte, own iter.Seq2[string, []byte],
+	robbed bool) (ended []string, err error) {
 	for id, entry := range own {
 		mine[id] = entry
 	}

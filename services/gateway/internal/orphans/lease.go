@@ -213,7 +213,8 @@ func (l *list) claimOnce(ctx context.Context) error {
 // claimFrom claims what a dead node has held, as much as this node gets of it, and returns how many connections that were.
 func (l *list) claimFrom(ctx context.Context, node string) (n int, err error) {
 	for {
-		some, err := l.call(ctx, claim, []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}, node, batch).StringSlice()
+		keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
+		some, err := l.call(ctx, claim, keys, node, batch).StringSlice()
 		if err != nil || len(some) == 0 {
 			return n, err
 		}

@@ -62,8 +62,8 @@ type Clients struct {
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
 
-	toEnd  atomic.Int64   // group streams that are not over, and states to be taken back
-	ending sync.WaitGroup // goroutines that end the streams and states of connections that are gone
+	pendingEffects atomic.Int64   // group streams that are not over, and states that are being taken back
+	effects        sync.WaitGroup // goroutines that end streams and take back states of connections that have ended
 }
 
 // NewClients returns what the clients of a node share. Stop ends it.
@@ -75,16 +75,16 @@ func NewClients(d Deps) *Clients {
 	return s
 }
 
-// ToEnd is how many group streams are not over, and how many connections' states are being taken back: others have yet
-// to be told of that.
-func (s *Clients) ToEnd() int { return int(s.toEnd.Load()) }
+// PendingEffects is how many group streams are not over, and of how many connections the state is being taken back: of
+// these others have yet to be told.
+func (s *Clients) PendingEffects() int { return int(s.pendingEffects.Load()) }
 
-// Stop ends what is done for connections. Wait returns when the ends of all streams and states have been told, or cannot
-// be told any more.
+// Stop ends what is done for connections. Wait then returns when nothing is told any more on behalf of those that have
+// ended.
 func (s *Clients) Stop() { s.stop() }
 
-// Wait returns when nothing is told any more on behalf of connections that are gone. Stop comes first.
-func (s *Clients) Wait() { s.ending.Wait() }
+// Wait returns when all is over that was done for connections. It is to be called after Stop.
+func (s *Clients) Wait() { s.effects.Wait() }
 
 // Client is what is kept with a connection, across its sockets.
 type Client struct {
@@ -93,7 +93,7 @@ type Client struct {
 	events   *upstream.Session // the connection as event handlers see it
 	tenant   string
 	mode     Mode
-	underWay inFlight
+	inFlight inFlight
 	key      []byte // of reconnection tokens, if the connection comes from another node
 
 	mu       sync.Mutex             // guards the following
@@ -126,7 +126,8 @@ func (c *Client) Open(ctx context.Context, o hub.ConnOptions, groups []string) (
 
 // TakeOver brings a reliable connection with that id from another node to this one, if credential, a reconnection token,
 // proves a right to it. options says what it is to be here, but for whose it is. Errors are those of Handoffs.TakeOver.
-func (c *Client) TakeOver(ctx context.Context, h webpubsub.HubKey, id, credential string, options func(handoff.ConnState) (hub.ConnOptions, error)) error {
+func (c *Client) TakeOver(ctx context.Context, h webpubsub.HubKey, id, credential string,
+	options func(handoff.ConnState) (hub.ConnOptions, error)) error {
 	return c.shared.node.Handoffs.TakeOver(ctx, h, id, credential, func(t handoff.ConnState) (hub.ConnOptions, error) {
 		o, err := options(t)
 		return c.own(o), err
@@ -135,7 +136,7 @@ func (c *Client) TakeOver(ctx context.Context, h webpubsub.HubKey, id, credentia
 
 // own makes the client the owner of a connection to be made.
 func (c *Client) own(o hub.ConnOptions) hub.ConnOptions {
-	o.Owner, o.OnClosed, o.OnMembershipChange = c, c.gone, c.membershipChanged
+	o.Owner, o.OnClosed, o.OnMembershipChange = c, c.closed, c.membershipChanged
 	return o
 }
 
@@ -198,7 +199,7 @@ func (c *Client) awaitIdle(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return c.underWay.awaitNone(ctx)
+	return c.inFlight.awaitNone(ctx)
 }
 
 // context returns the context of what is done for the connection.
@@ -224,13 +225,13 @@ func (c *Client) end() {
 	}
 }
 
-// gone is called when the connection has ended for good.
-func (c *Client) gone(conn *hub.Conn, closing hub.Closing) {
+// closed is called when the connection has ended for good.
+func (c *Client) closed(conn *hub.Conn, closing hub.Closing) {
 	c.end()
 	c.endStreams(closing.Reason == hub.ReasonHandedOver)
 	c.forgetStates(conn, closing.Reason == hub.ReasonHandedOver)
 	c.events.Closed(closing.Text)
-	c.shared.ended(c.tenant) // after the event is queued, for which drain waits once nobody is left
+	c.shared.ended(c.tenant) // only now: once nobody is left, the drain takes it that all events are queued
 	c.shared.audit.ConnectionEnded(conn, closing)
 	c.shared.log.Debug("connection ended", "hub", conn.Hub.String(), "connection", conn.ID, "reason", string(closing.Reason))
 }

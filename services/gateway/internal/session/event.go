@@ -35,7 +35,8 @@ func (r *reader) event() {
 
 // askApplication calls f with the request's event once all that was asked before has been answered, in a goroutine of its
 // own: pings are answered meanwhile. The channel is closed when f has returned. cancel ends ctx and is called afterwards.
-func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc, f func(ctx context.Context, name string, d webpubsub.Data)) chan struct{} {
+func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc,
+	f func(ctx context.Context, name string, d webpubsub.Data)) chan struct{} {
 	name, d := r.req.Event, webpubsub.Data{Type: webpubsub.DataText}
 	if r.req.HasData() {
 		d = r.data()
@@ -53,8 +54,8 @@ func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc, 
 	return done
 }
 
-// awaitAnswers waits until all that was asked of the application has been answered, but for invocations: they get no
-// answer without this socket.
+// awaitAnswers waits until all that was asked of the application has been answered. Invocations are canceled: their answers
+// could go to this socket only, which has ended.
 func (r *reader) awaitAnswers() {
 	r.invoked.cancelAll()
 	if r.asked != nil {

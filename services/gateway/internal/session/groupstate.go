@@ -58,9 +58,9 @@ func (r *reader) groupState() {
 // forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
 func (c *Client) forgetStates(conn *hub.Conn, moved bool) {
 	if c.shared.node.States.Has(conn) {
-		c.shared.toEnd.Add(1)
-		c.shared.ending.Go(func() {
-			defer c.shared.toEnd.Add(-1)
+		c.shared.pendingEffects.Add(1)
+		c.shared.effects.Go(func() {
+			defer c.shared.pendingEffects.Add(-1)
 			c.shared.node.States.Forget(conn, !moved)
 		})
 	}
@@ -69,7 +69,7 @@ func (c *Client) forgetStates(conn *hub.Conn, moved bool) {
 // forgetState takes back what the connection has said of itself in a group that it has left.
 func (c *Client) forgetState(conn *hub.Conn, group string) {
 	if said := c.shared.node.States.SaidAt(conn, group); said != 0 {
-		c.shared.ending.Go(func() { c.shared.node.States.Withdraw(conn, group, said) })
+		c.shared.effects.Go(func() { c.shared.node.States.Withdraw(conn, group, said) })
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *Client) resumeStates() {
 	}
 	if err != nil {
 		c.shared.log.Warn("resume group state", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
-		c.shared.ending.Go(c.retryResumeStates)
+		c.shared.effects.Go(c.retryResumeStates)
 	}
 }
 

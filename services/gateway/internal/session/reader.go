@@ -13,9 +13,9 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/socket"
 )
 
-// reader does what a client asks for over one socket, in the order asked. It never waits for the bus: what is under
-// way is bounded by the connection's inFlight. An event blocks what comes after it, but for pings and the like; an
-// invocation only what else is asked of the application.
+// reader does what a client asks for over one socket, in the order in which it asks. It does not wait until the bus has a
+// message; how much may be in flight meanwhile is bounded (inFlight). While the application handles an event, what comes after
+// it waits, but for pings and the like; an invocation lets only other events and invocations wait.
 type reader struct {
 	*Client
 	sock     *socket.Socket
@@ -67,7 +67,7 @@ func (r *reader) limitRate() {
 	}
 }
 
-// blocked waits for wait to return; meanwhile silence of the client is ours.
+// blocked waits for wait to return. As nothing is read meanwhile, keep-alive does not take the client's silence for its end.
 func (r *reader) blocked(wait func()) {
 	r.conn.ReaderBusy.Store(true)
 	wait()
@@ -96,7 +96,7 @@ func (r *reader) socketEnded(err error) {
 	}
 }
 
-// handle does what one message asks for. When it is not ok the connection is to be closed.
+// handle does what one message asks for. Unless it is ok the connection is to be closed, in the way of closing.
 func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool) {
 	if err := r.conn.Codec.Decode(binary, frame, &r.req); err != nil {
 		return r.malformed(err), false
@@ -144,7 +144,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 	return closing, true
 }
 
-// malformed is how the connection ends of a client that has sent what is no request.
+// malformed is how the connection of a client ends that has sent something that is no request.
 func (r *reader) malformed(err error) hub.Closing {
 	closing := hub.ReasonProtocol.Closing(err.Error())
 	closing.Code = protocol.CloseInvalidPayload
@@ -172,17 +172,17 @@ type ack struct {
 
 func (r *reader) ack() ack { return ack{r.req.AckID, r.req.HasAck} }
 
-// isNew reports whether a request with an ackId is to be done; if it has been done before it is answered so
-// (client-json.md 3.2). One with the same ackId that is under way is waited for.
+// isNew reports whether a request with an ackId is to be done. One with the same ackId that is in flight is waited for first;
+// when that, or an earlier one, has succeeded, the client is told that this one is a duplicate (client-json.md 3.2).
 func (r *reader) isNew() bool {
 	id := r.req.AckID
-	if !r.underWay.tryBegin(id) {
-		r.blocked(func() { r.underWay.begin(id) })
+	if !r.inFlight.tryBegin(id) {
+		r.blocked(func() { r.inFlight.begin(id) })
 	}
 	if !r.conn.KnowsAckID(id) {
 		return true // acknowledge ends it: what may have an ackId is acknowledged in any case
 	}
-	r.underWay.end(id)
+	r.inFlight.end(id)
 	r.reply(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
 		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
 	return false
@@ -196,10 +196,11 @@ func (c *Client) acknowledge(a ack, failure *protocol.Failure) {
 	if failure == nil {
 		c.conn.RememberAckID(a.id)
 	}
-	c.underWay.end(a.id)
+	c.inFlight.end(a.id)
 	c.reply(c.conn.Codec.AppendAck(nil, a.id, failure))
 }
 
+// forbidden is the failure of a request for which the client has no permission.
 func forbidden(format string, args ...any) *protocol.Failure {
 	return &protocol.Failure{Name: protocol.Forbidden, Message: fmt.Sprintf(format, args...)}
 }

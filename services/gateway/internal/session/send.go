@@ -34,13 +34,13 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 // postToGroup sends the request to its group and the logs, and answers it when all have answered. It waits only while as
 // much is under way as may be.
 func (r *reader) postToGroup(a ack) {
-	if err := r.shared.bus.Ready(); err != nil { // at once, and the logs must not have what nobody gets
+	if err := r.shared.bus.Ready(); err != nil { // refused before the logs get what no client would
 		r.answerPost(a, err)
 		return
 	}
 	size := r.req.DataSize()
-	if !r.underWay.tryAcquire(size) {
-		r.blocked(func() { r.underWay.acquire(size) })
+	if !r.inFlight.tryAcquire(size) {
+		r.blocked(func() { r.inFlight.acquire(size) })
 	}
 	p := newPendingSend(r.Client, a, size)
 	done := p.done
@@ -95,7 +95,7 @@ func (p *pendingSend) finish(_ int, err error) {
 		c.shared.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
 	}
 	c.answerPost(a, err)
-	c.underWay.release(size)
+	c.inFlight.release(size)
 }
 
 // afterAll returns a function to be called n times, which then calls done with what errors it was called with.

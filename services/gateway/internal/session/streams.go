@@ -19,9 +19,9 @@ func (r *reader) startStream() {
 		r.reply(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, failure))
 		return
 	}
-	r.shared.toEnd.Add(1)
+	r.shared.pendingEffects.Add(1)
 	if !r.makeStreams().Start(r.req.StreamID, r.req.Group, r.req.NoEcho, r.req.IdleTimeout) {
-		r.shared.toEnd.Add(-1)
+		r.shared.pendingEffects.Add(-1)
 	}
 }
 
@@ -45,13 +45,13 @@ func (r *reader) streamData() {
 		return
 	}
 	size := r.req.DataSize()
-	if !r.underWay.tryAcquire(size) {
-		r.blocked(func() { r.underWay.acquire(size) })
+	if !r.inFlight.tryAcquire(size) {
+		r.blocked(func() { r.inFlight.acquire(size) })
 	}
 	c, landed := r.Client, f.Landed
 	f.Landed = func(err error) {
 		landed(err)
-		c.underWay.release(size)
+		c.inFlight.release(size)
 	}
 	r.shared.node.PostFragment(r.conn, &f, &r.req)
 }
@@ -88,7 +88,7 @@ func (c *Client) makeStreams() *stream.Set {
 			},
 			Closed: func(id string, f *protocol.Failure) { c.reply(codec.AppendStreamClosed(nil, id, f)) },
 			End:    func(f stream.Fragment, done func(error)) { c.shared.node.PostStreamEnd(c.conn, &f, done) },
-			Over:   func() { c.shared.toEnd.Add(-1) },
+			Over:   func() { c.shared.pendingEffects.Add(-1) },
 		})
 		if c.hasEnded {
 			c.streams.Cancel() // none is to start any more
@@ -118,7 +118,7 @@ func (c *Client) endStreams(moved bool) {
 	case moved:
 		streams.Gone()
 	default:
-		c.shared.ending.Go(streams.Cancel)
+		c.shared.effects.Go(streams.Cancel)
 	}
 }
 
@@ -140,14 +140,14 @@ func (c *Client) takeStreamsBack() {
 	streams := c.streams
 	c.mu.Unlock()
 	if streams != nil {
-		c.shared.ending.Go(streams.TakeBack)
+		c.shared.effects.Go(streams.TakeBack)
 	}
 }
 
 // takeStreams goes on with the streams of a connection that has come from another node.
 func (c *Client) takeStreams(state *stream.State) {
 	if state != nil {
-		c.shared.toEnd.Add(int64(len(state.Open)))
+		c.shared.pendingEffects.Add(int64(len(state.Open)))
 		c.makeStreams().Take(*state)
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// tidyAfter is how many handshakes leave enough behind to be worth a collection.
-const tidyAfter = 1000
+// freeAfter is how many handshakes leave enough behind to be worth a collection.
+const freeAfter = 1000
 
-// tidy gives the memory back that a storm of handshakes has used, once none has come for a second. A node whose
+// freeMemory gives the memory back that a storm of handshakes has used, once none has come for a second. A node whose
 // connections idle allocates next to nothing: left alone, the collector would keep what the handshakes left for minutes.
-func (g *Gateway) tidy(ctx context.Context) error {
+func (g *Gateway) freeMemory(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var storm storm
@@ -29,17 +29,17 @@ func (g *Gateway) tidy(ctx context.Context) error {
 
 // storm watches a count of handshakes.
 type storm struct {
-	last   int64 // the count when it was looked at last
-	tidied int64 // the count when the last storm was over
+	last  int64 // the count when it was looked at last
+	freed int64 // the count when the last storm was over
 }
 
 // over reports whether many handshakes have come and none since it was asked last.
 func (s *storm) over(count int64) bool {
 	quiet := count == s.last
 	s.last = count
-	if !quiet || count-s.tidied < tidyAfter {
+	if !quiet || count-s.freed < freeAfter {
 		return false
 	}
-	s.tidied = count
+	s.freed = count
 	return true
 }
