@@ -45,6 +45,44 @@ func (l *list) steadySince(at time.Time) {
 	l.steady = at
 }
 
+// TestRewriteLeavesClaimsAlone: what a claim has moved to this node's list is not taken for something that is too much there,
+// though the node does not know of it until the answer has come.
+//
+// checklist:O06
+func TestRewriteLeavesClaimsAlone(t *testing.T) {
+	t.Parallel()
+	l := idle(t, testkit.Redis(t).URL, "a")
+	write := func(ctx context.Context) error {
+		defer l.endWrite()
+		_, err := l.write(ctx, nil, func(func(string, []byte) bool) {})
+		return err
+	}
+	listed := func() int64 { return l.client.HLen(t.Context(), l.held("a")).Val() }
+	l.leave(t, "a", "on its way", 1)
+	l.rewrite, l.claiming = true, true
+	mustDo(t, write)
+	if n := listed(); n != 1 {
+		t.Fatalf("got %d connections in the list during a claim, want 1", n)
+	}
+	l.claiming = false
+	mustDo(t, write)
+	if n := listed(); n != 0 {
+		t.Errorf("got %d connections in the list after all was written, want 0", n)
+	}
+
+	l.leave(t, "dead", "c1", 1)
+	l.rewriting = true
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if some, err := l.claimSome(ctx, "dead"); err == nil {
+		t.Errorf("got %q claimed while all is written, want nothing", some)
+	}
+	l.endWrite()
+	if some, err := l.claimSome(t.Context(), "dead"); err != nil || len(some) != 2 {
+		t.Errorf("got %q and %v, want one connection", some, err)
+	}
+}
+
 func mustDo(t *testing.T, do func(context.Context) error) {
 	t.Helper()
 	if err := do(t.Context()); err != nil {

@@ -19,8 +19,10 @@ func (l *list) write(ctx context.Context, changes map[string][]byte, own iter.Se
 	for id := range changes {
 		delete(l.claimed, id) // it is the node's own, or over
 	}
-	all, robbed := l.rewrite, l.robbed
-	l.rewrite, l.robbed, l.rewriting = false, false, all
+	all, robbed := l.rewrite && !l.claiming, l.robbed
+	if all {
+		l.rewrite, l.robbed, l.rewriting = false, false, true
+	}
 	mine := maps.Clone(l.claimed)
 	reporting := l.reporting
 	l.reporting = map[string][]any{}

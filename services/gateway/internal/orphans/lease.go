@@ -37,10 +37,11 @@ type list struct {
 	reporting map[string][]any  // by node: its connections whose ends are reported for it, to be written
 	rewrite   bool              // what Redis has may differ from what there is
 	robbed    bool              // others may have claimed some of this node's
-	rewriting bool
-	renewed   time.Time // when the lease was renewed last
-	steady    time.Time // since when every call has succeeded; zero: the last one has not
-	well      bool      // the last call has succeeded
+	rewriting bool              // that is being mended; nothing is claimed meanwhile, which would look like too much
+	claiming  bool              // a claim is on its way to Redis or back
+	renewed   time.Time         // when the lease was renewed last
+	steady    time.Time         // since when every call has succeeded; zero: the last one has not
+	well      bool              // the last call has succeeded
 }
 
 // Orphan is a connection of a node that is dead, or seems to be, which this node has claimed.
@@ -213,16 +214,10 @@ func (l *list) claimOnce(ctx context.Context) error {
 // claimFrom claims what a dead node has held, as much as this node gets of it, and returns how many connections that were.
 func (l *list) claimFrom(ctx context.Context, node string) (n int, err error) {
 	for {
-		keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
-		some, err := l.call(ctx, claim, keys, node, batch).StringSlice()
+		some, err := l.claimSome(ctx, node)
 		if err != nil || len(some) == 0 {
 			return n, err
 		}
-		l.mu.Lock()
-		for pair := range slices.Chunk(some, 2) {
-			l.claimed[pair[0]] = []byte(pair[1])
-		}
-		l.mu.Unlock()
 		for pair := range slices.Chunk(some, 2) {
 			select {
 			case l.orphans <- Orphan{Node: node, ConnID: pair[0], Entry: []byte(pair[1])}:
@@ -230,6 +225,43 @@ func (l *list) claimFrom(ctx context.Context, node string) (n int, err error) {
 			case <-ctx.Done():
 				return n, ctx.Err()
 			}
+		}
+	}
+}
+
+// claimSome claims some of what a dead node has held and returns it: ids, each before its entry.
+func (l *list) claimSome(ctx context.Context, node string) ([]string, error) {
+	if err := l.beginClaim(ctx); err != nil {
+		return nil, err
+	}
+	keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
+	some, err := l.call(ctx, claim, keys, node, batch).StringSlice()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claiming = false
+	for pair := range slices.Chunk(some, 2) {
+		l.claimed[pair[0]] = []byte(pair[1])
+	}
+	return some, err
+}
+
+// beginClaim says that a claim is on its way, once all is not being written: what write finds in Redis beyond what the node
+// knows of it removes.
+func (l *list) beginClaim(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		begun := !l.rewriting
+		l.claiming = l.claiming || begun
+		l.mu.Unlock()
+		if begun {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
