@@ -50,8 +50,8 @@ func finishEnvelope(dst []byte, start, data, end int, t webpubsub.DataType) (out
 // groupHead is what a message from a group begins with.
 const groupHead = `{"type":"message","from":"group","group":`
 
-// appendMessageHead appends everything before the value of data. Group messages come from the group, whoever
-// sent them (client-json.md 5.2, 5.3).
+// appendMessageHead appends everything before the value of data. A group message says from "group", whether a client or the
+// service sent it (client-json.md 5.2, 5.3).
 func appendMessageHead(dst []byte, group, fromUserID string, t webpubsub.DataType) []byte {
 	if group == "" {
 		dst = append(dst, `{"type":"message","from":"server"`...)

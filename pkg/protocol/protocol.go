@@ -84,8 +84,8 @@ type Codec interface {
 	AppendStreamAck(dst []byte, streamID string, expected uint64) []byte
 	AppendStreamNack(dst []byte, streamID string, expected uint64, failure *Failure) []byte
 	AppendStreamClosed(dst []byte, streamID string, failure *Failure) []byte
-	// AppendGroupState tells a subscriber what connections say of themselves in a group: all of them, or who has
-	// said something new.
+	// AppendGroupState tells a subscriber the states of connections in a group: of all, or of those that have
+	// changed.
 	AppendGroupState(dst []byte, group string, snapshot bool, items []GroupStateItem) []byte
 	// AppendMessage appends a message, without a number; binary tells how to frame it.
 	AppendMessage(dst []byte, e Envelope) (out []byte, binary bool)

@@ -32,8 +32,8 @@ const (
 // errUnknownKey says that the provider has no key of that name and kind.
 var errUnknownKey = errors.New("unknown key")
 
-// publicKeys are the keys of one provider, read when they are needed. Who needs them waits for one reading that all
-// share; while usable ones are at hand only the one who reads waits.
+// publicKeys are the keys of one provider, read when they are needed. All callers that need them wait for the same
+// reading; while there are usable ones, only the caller that reads waits.
 type publicKeys struct {
 	client  *http.Client
 	issuer  string

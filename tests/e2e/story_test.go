@@ -202,16 +202,16 @@ func faults(t *testing.T, s settings) {
 	}
 	equal(t, "stamped", ada.Await("Eve's line", people.Text(tea, "I am Ada")).From, eve.ID)
 	equal(t, "in the history", texts(ada, tea, 1), []string{"Eve: I am Ada"})
-	// 17: what a person says is no notice, whatever it looks like.
+	// 17: a message of a person is not a notice, whatever it looks like.
 	if err := eve.Conn.SendToGroup(t.Context(), tea, webpubsub.Text("Ada has left the chat"), wsclient.SendOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	notice, forged := ada.Await("Eve joining", people.Text(tea, "Eve has joined")), ada.Await("the forged notice", people.Text(tea, "Ada has left"))
 	equal(t, "who they are from", []string{notice.From, forged.From}, []string{"", eve.ID})
-	// 24: whoever hears is seen.
+	// 24: everybody who receives messages is listed as online.
 	_, users := ada.Call("GET", "/api/users", nil)
 	equal(t, "online", len(users["users"].(people.Object)), 3)
-	// 34: a deleted chat is silent.
+	// 34: nothing is delivered from a deleted chat.
 	ada.Do("deleteChat", tea)
 	refused("speaking in a deleted chat", eve.Say(tea, "still here"))
 	// 26: a tab is not a person. Once Bob, who goes after Eve's second tab, is offline, so would she be.

@@ -273,7 +273,7 @@ for (const [version, sdk] of Object.entries({ "1.0": v1_0, "1.1": v1_1 })) {
       assert.equal(stored[0].key, line.data.key, "live and stored line are one");
       for await (const messages of client.pages(roomId)) assert.deepEqual(messages.map((m) => m.content.text), ["from a page", "from a client"]);
 
-      // The other way: a public chat of the page is a room of who joins it, and of nobody else.
+      // The other way: a public chat of the page is a room of the people who join it, and of nobody else.
       const id = randomUUID();
       await page.sendEvent("createChat", { id, name: "Open" }, "json");
       await fails(client.getRoom(id), "UserNotInRoom");

@@ -11,8 +11,8 @@ import (
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
-// TestGatewayKilled kills one of two gateways. Who was on it and does not come back is gone within the time of
-// presence; who comes back by the other gateway never was, and finds what was said meanwhile.
+// TestGatewayKilled kills one of two gateways. A person who was on it and does not come back is shown as gone
+// within presenceTime; one who comes back by the other gateway is not, and finds what was said meanwhile.
 func TestGatewayKilled(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})

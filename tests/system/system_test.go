@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// presenceTime is how soon who is gone is shown as gone, and how soon history is complete after a crash (design, section
-// 4). Only there a limit is a promise; elsewhere people have patience.
+// presenceTime is how soon people who are gone are shown as gone, and how soon history is complete after a crash (design, section
+// 4). Only there a limit is a promise; elsewhere tests wait longer.
 const presenceTime = 15 * time.Second
 
 // hostOf is the host and port of an address.

@@ -91,7 +91,7 @@ const (
 	maxWait   = 5 * time.Second
 	dialTime  = 30 * time.Second
 
-	slowBuffer = 2 << 10 // bytes that the kernel keeps for who reads slowly
+	slowBuffer = 2 << 10 // bytes that the kernel keeps for a client that reads slowly
 )
 
 // stayConnected connects, reads and connects again until ctx ends.

@@ -35,7 +35,7 @@ func TestSettlingWaitsForWhatARecoveryBrings(t *testing.T) {
 		})
 		m.waitUntilIdle(t.Context())
 		if got := time.Duration(m.now()); got < away+late+quiet || got > away+late+2*quiet {
-			t.Errorf("settled after %v, want %v after the last delivery to who keeps up, which is at %v", got, quiet, away+late)
+			t.Errorf("settled after %v, want %v after the last delivery to a client that keeps up, which is at %v", got, quiet, away+late)
 		}
 		others.Wait()
 	})

@@ -46,7 +46,7 @@ func swap(t *testing.T, a, b *Log) {
 func TestFaultsBetweenProcesses(t *testing.T) {
 	tests := append([]fault{
 		{"all lost", func(*Receiver, uint32) {}, Verdict{Lost: messages}, "two never got 10000"},
-		{"one of who sent nothing at all", func(r *Receiver, n uint32) {
+		{"one of a process that sent nothing at all", func(r *Receiver, n uint32) {
 			r.Got(0, n)
 			if n == 1 {
 				r.Got(1, n)

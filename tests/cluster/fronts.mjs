@@ -1,5 +1,5 @@
-// Doors to a release of the chart, as an Ingress would be: the gateway's paths to a gateway, all others to the API
-// service. There are two, and each leads to a gateway of its own, by kubectl port-forward. Prints, on a line each, the two
+// Two addresses of a release of the chart, as an Ingress would be: the gateway's paths to a gateway, all others to the API
+// service. Each leads to a gateway of its own, by kubectl port-forward. Prints, on a line each, the two
 // addresses and one more that kills every pod of ours when somebody posts to it, and answers when all are well again.
 //
 //   KUBECTL     the command, with arguments if need be (default kubectl)
@@ -39,7 +39,7 @@ async function forward(pod) {
   throw new Error(`kubectl port-forward pod/${pod} has ended`);
 }
 
-let forwards = []; // of now: the gateway of each door, and the API service
+let forwards = []; // of now: the gateway of each front, and the API service
 async function open() {
   const ready = (await pods()).filter((p) => p.ready);
   const of = (component) => ready.filter((p) => p.component === component).map((p) => p.name);
@@ -57,8 +57,8 @@ function listen(server) {
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(`http://127.0.0.1:${server.address().port}`)));
 }
 
-/** A door that leads to one of the gateways. While the pods are away it answers 502. */
-function door(gateway) {
+/** A front that leads to one of the gateways. While the pods are away it answers 502. */
+function front(gateway) {
   const port = (url) => (toGateway.test(url) ? forwards[gateway] : forwards[2])?.port ?? 0;
   const forwarded = (incoming) => ({
     ...incoming.headers,
@@ -107,4 +107,4 @@ process.on("SIGTERM", () => {
   process.exit();
 });
 await open();
-for (const address of [await door(0), await door(1), await listen(restart)]) console.log(address);
+for (const address of [await front(0), await front(1), await listen(restart)]) console.log(address);
