@@ -104,9 +104,7 @@ func (w *worker) live(ctx context.Context) error {
 			if _, err := signs.Write([]byte{'.'}); err != nil {
 				return
 			}
-			select {
-			case <-time.After(alivePeriod):
-			case <-ctx.Done():
+			if backoff.Sleep(ctx, alivePeriod) != nil {
 				return
 			}
 		}

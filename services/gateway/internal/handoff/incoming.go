@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
@@ -228,10 +229,7 @@ func (h *Handoffs) commit(ctx context.Context, in *incoming) (snapshot []byte, e
 		case ctx.Err() != nil:
 			return nil, errUndecided
 		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		_ = backoff.Sleep(ctx, 100*time.Millisecond)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
@@ -137,10 +138,7 @@ func (o *Orphans) isAlive(ctx context.Context, h webpubsub.HubKey, connID string
 		if err == nil {
 			return exists, nil
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
+		_ = backoff.Sleep(ctx, time.Second)
 	}
 	return false, ctx.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/groupstate"
@@ -113,12 +114,7 @@ const resumeEvery = time.Second
 // retryResumeStates tries until the connection has a snapshot for each subscription, or has ended.
 func (c *Client) retryResumeStates() {
 	ctx := c.context()
-	for {
-		select {
-		case <-time.After(resumeEvery):
-		case <-ctx.Done():
-			return
-		}
+	for backoff.Sleep(ctx, resumeEvery) == nil {
 		if c.shared.node.States.Resume(ctx, c.conn) == nil {
 			return
 		}
