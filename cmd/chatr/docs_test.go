@@ -26,19 +26,7 @@ func TestDocsConfiguration(t *testing.T) {
 	var tenants bytes.Buffer
 	config.WriteExample(&tenants, &settings{}, "tenants")
 	want = bytes.Replace(want, []byte("{{tenants}}\n"), tenants.Bytes(), 1)
-	const file = "../../docs/configuration.md"
-	if *update {
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s does not say what the settings say; run make docs", file)
-	}
+	checkGenerated(t, "../../docs/configuration.md", want)
 }
 
 // TestDocsSchema keeps docs/settings.schema.json what chatr settings --schema prints: for editors, and for the schema of the
@@ -48,19 +36,7 @@ func TestDocsSchema(t *testing.T) {
 	if err := runSettings(t.Context(), []string{"--schema"}, &want); err != nil {
 		t.Fatal(err)
 	}
-	const file = "../../docs/settings.schema.json"
-	if *update {
-		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want.Bytes()) {
-		t.Errorf("%s does not say what the settings say; run make docs", file)
-	}
+	checkGenerated(t, "../../docs/settings.schema.json", want.Bytes())
 }
 
 // TestSettingsOfTheChart: what the chart writes is what the program reads. The file is what the chart makes of as many values as
@@ -81,5 +57,22 @@ func TestSettingsOfTheChart(t *testing.T) {
 		} else if len(tenants.wrong) > 0 {
 			t.Errorf("%s: %v", file, joined(tenants.wrong))
 		}
+	}
+}
+
+// checkGenerated compares a file that is made from code with what the code says now, or with -update writes it.
+func checkGenerated(t *testing.T, file string, want []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s does not say what the code says; run make docs", file)
 	}
 }

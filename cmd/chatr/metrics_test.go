@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,17 +110,5 @@ func TestDocsMetrics(t *testing.T) {
 	for _, r := range slices.Compact(reg.rows) {
 		want.WriteString(r)
 	}
-	const file = "../../docs/metrics.md"
-	if *update {
-		if err := os.WriteFile(file, want.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want.Bytes()) {
-		t.Errorf("%s does not say what the services register; run make docs", file)
-	}
+	checkGenerated(t, "../../docs/metrics.md", want.Bytes())
 }
