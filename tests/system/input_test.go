@@ -315,7 +315,7 @@ func TestBadHandshakes(t *testing.T) {
 		"a hub of 129":           {path: "/client/hubs/" + strings.Repeat("x", 129), token: good, status: 400},
 		"no hub":                 {path: "/client/hubs/", token: good, status: 400},
 		"a hub in a query":       {path: "/client/?hub=%27%3B" + marker, token: good, status: 400},
-		"a broken query":         {path: "/client/hubs/lab?x=%zz", status: 400},
+		"a broken query":         {path: "/client/hubs/lab?x=%zz", status: 401},
 		"an unknown mode":        {path: "/client/hubs/lab?webpubsub_mode=" + marker, token: good, status: 400},
 		"no upgrade":             {path: "/client/hubs/lab", token: good, header: http.Header{}, status: 400},
 		"an old WebSocket":       {path: "/client/hubs/lab", token: good, header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"8"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}, status: 426},
