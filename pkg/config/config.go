@@ -521,7 +521,11 @@ func didYouMean(wrong string, names []string, prefix string) string {
 		least = 1 + max(2, len(wrong)/4)
 	}
 	for _, name := range names {
-		if d := distance(strings.ToLower(wrong), strings.ToLower(name)); d < least {
+		d := distance(strings.ToLower(wrong), strings.ToLower(name))
+		if swapped(strings.ToLower(wrong), strings.ToLower(name)) {
+			d = 1
+		}
+		if d < least {
 			best, least = name, d
 		}
 	}
@@ -529,6 +533,16 @@ func didYouMean(wrong string, names []string, prefix string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s%s?", prefix, best)
+}
+
+// swapped reports whether two words differ in two neighbouring letters that have changed places.
+func swapped(a, b string) bool {
+	for i := 0; i+1 < len(a); i++ {
+		if a[:i]+a[i+1:i+2]+a[i:i+1]+a[i+2:] == b {
+			return a != b
+		}
+	}
+	return false
 }
 
 // distance counts the letters to be added, removed or replaced between two words.

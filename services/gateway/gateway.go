@@ -112,15 +112,7 @@ type Gateway struct {
 
 // New returns a gateway. Run must run for it to work.
 func New(cfg Config, d Deps) (*Gateway, error) {
-	if cfg.DrainTime <= 0 {
-		cfg.DrainTime = 20 * time.Second
-	}
-	if cfg.Handshakes <= 0 {
-		cfg.Handshakes = 1000
-	}
-	if cfg.HandshakeRate <= 0 {
-		cfg.HandshakeRate = 5000
-	}
+	config.Defaults(&cfg)
 	if d.Records == nil {
 		d.Records = os.Stderr
 	}

@@ -281,7 +281,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 	}
 	moved := httptest.NewServer(http.RedirectHandler("http://evil.example/", http.StatusFound))
 	defer moved.Close()
-	if _, err := discover(t.Context(), newClient(Config{}.withDefaults()), moved.URL); err == nil || !strings.Contains(err.Error(), "302") {
+	if _, err := discover(t.Context(), newClient(Config{InFlight: 1}), moved.URL); err == nil || !strings.Contains(err.Error(), "302") {
 		t.Errorf("got %v, want the redirect refused", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -35,28 +36,6 @@ type Config struct {
 	LifecycleKeep    time.Duration `default:"1h" min:"1s" max:"168h" help:"how long connected, disconnected, joined and left are kept and retried while their handler is down"`
 	LifecycleQueue   int           `default:"100000" min:"1" max:"10000000" help:"how many connected, disconnected, joined and left events may wait for one handler host"`
 	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time"`
-}
-
-// withDefaults sets the fields that are zero or less to their defaults, for callers that make a Config by themselves.
-func (c Config) withDefaults() Config {
-	for _, d := range []struct {
-		value   *time.Duration
-		initial time.Duration
-	}{
-		{&c.ConnectTimeout, 10 * time.Second}, {&c.EventTimeout, 100 * time.Second},
-		{&c.LifecycleTimeout, 30 * time.Second}, {&c.LifecycleKeep, time.Hour},
-	} {
-		if *d.value <= 0 {
-			*d.value = d.initial
-		}
-	}
-	if c.LifecycleQueue <= 0 {
-		c.LifecycleQueue = 100_000
-	}
-	if c.InFlight <= 0 {
-		c.InFlight = 256
-	}
-	return c
 }
 
 // Upstream calls the handlers of all hubs. It is safe for concurrent use.
@@ -87,7 +66,7 @@ type Upstream struct {
 
 // New returns an Upstream at work; Run ends it. Without messages there are no event listeners.
 func New(cfg Config, tenants tenant.Source, messages messagelog.Log, log *slog.Logger, reg prometheus.Registerer) *Upstream {
-	cfg = cfg.withDefaults()
+	config.Defaults(&cfg)
 	life, stop := context.WithCancel(context.Background())
 	u := &Upstream{
 		cfg: cfg, tenants: tenants, messages: messages, log: log, metrics: newMetrics(reg), client: newClient(cfg),
