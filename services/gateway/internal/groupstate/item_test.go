@@ -1,6 +1,7 @@
 package groupstate
 
 import (
+	"encoding/json"
 	"maps"
 	"testing"
 
@@ -28,4 +29,17 @@ func FuzzItems(f *testing.F) {
 			t.Errorf("got %+v, %v; want %+v", again, err, all)
 		}
 	})
+}
+
+// TestWhatTravelsStays has the forms that nodes of other versions know.
+func TestWhatTravelsStays(t *testing.T) {
+	item := protocol.GroupStateItem{ConnectionID: "c", UserID: "us", UpdatedAt: 150, State: []byte(`{}`)}
+	if got, want := string(appendItem(nil, item)), "\x01c\x02us\xac\x02\x02{}"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	of := ConnStates{Last: 1, Said: []Said{{[]byte("g"), []byte(`{}`)}}, Wanted: [][]byte{[]byte("g")}}
+	b, err := json.Marshal(of)
+	if want := `{"last":1,"said":[{"group":"Zw==","state":"e30="}],"wanted":["Zw=="]}`; string(b) != want || err != nil {
+		t.Errorf("got %s, %v; want %s", b, err, want)
+	}
 }

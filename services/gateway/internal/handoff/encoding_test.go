@@ -33,3 +33,21 @@ func FuzzEncoding(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatTravelsStays has the forms that nodes of other versions know.
+func TestWhatTravelsStays(t *testing.T) {
+	s := ConnState{UserID: "u", Subprotocol: "sp", Groups: []string{"g"}, Snapshot: []byte("{}"), acks: []uint64{1, 300}, adopted: true}
+	s.Permissions.All[webpubsub.SendToGroup] = true
+	s.Permissions.Literal[webpubsub.JoinLeaveGroup] = map[string]bool{"a": true}
+	s.Permissions.Patterns[webpubsub.JoinLeaveGroup] = []string{"b*"}
+	want := "\x01u\x02sp\x01" + "\x01\x00\x00" + "\x00\x01\x02b*\x01\x01a\x01" + "\x02\x01\xac\x02" + "\x01\x01g" + "{}"
+	if got := string(s.encode()); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := string(appendChunk(nil, partKept, 300)); got != "\x01\xac\x02" {
+		t.Errorf("got %q, want a part and an offset", got)
+	}
+	if got := string(encodeKept(hub.Unacked{Last: 300})); got != "\xac\x02\x00" {
+		t.Errorf("got %q, want the last number and no messages", got)
+	}
+}

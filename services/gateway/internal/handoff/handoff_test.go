@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,21 +28,26 @@ import (
 // machine is a node of a network whose connections can move, with what a gateway would do about them.
 type machine struct {
 	*node.Node
-	conns    *hub.Registry
-	stop     func()
-	imported chan string // what has come along with connections
-	gone     chan hub.Closing
+	conns *hub.Registry
+	stop  func()
+
+	handingOver func()      // called when a connection leaves, before it has left
+	imported    chan string // what has come along with connections
+	gone        chan hub.Closing
 }
 
 func newMachine(t *testing.T, bus cluster.Bus) *machine {
-	n := &machine{imported: make(chan string, 10), gone: make(chan hub.Closing, 10)}
+	n := &machine{imported: make(chan string, 10), gone: make(chan hub.Closing, 10), handingOver: func() {}}
 	ctx, stop := context.WithCancel(context.Background())
 	n.conns = hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
 	n.Node = node.New(bus, n.conns, node.Options{Handoff: handoff.Hooks{
-		Admit:          func(_ *hub.Conn, credential string) bool { return credential == "mine" },
-		AwaitRequests:  func(context.Context, *hub.Conn) error { return nil },
-		Snapshot:       func(*hub.Conn) []byte { return []byte("exported") },
-		HandOver:       func(*hub.Conn) ([]byte, error) { return []byte("released"), nil },
+		Admit:         func(_ *hub.Conn, credential string) bool { return credential == "mine" },
+		AwaitRequests: func(context.Context, *hub.Conn) error { return nil },
+		Snapshot:      func(*hub.Conn) []byte { return []byte("exported") },
+		HandOver: func(*hub.Conn) ([]byte, error) {
+			n.handingOver()
+			return []byte("released"), nil
+		},
 		CancelHandOver: func(*hub.Conn) {},
 		Resume:         func(_ *hub.Conn, snapshot []byte) { n.imported <- string(snapshot) },
 	}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -304,4 +310,32 @@ func TestNothingMovesThatMayHaveMissedMessages(t *testing.T) {
 	if err := b.takeOver(t.Context(), c.ID); err != nil {
 		t.Errorf("got %v for one that has missed nothing", err)
 	}
+}
+
+// TestMembersAreNotDoubledDuringAHandoff lists the members of a group while one of them is on two nodes.
+//
+// checklist:C18 O06
+func TestMembersAreNotDoubledDuringAHandoff(t *testing.T) {
+	t.Parallel()
+	bus := memory()
+	a, b := newMachine(t, bus()), newMachine(t, bus())
+	c, other := a.leave(t), b.leave(t)
+	want := []node.Member{{ConnectionID: c.ID, UserID: "u"}, {ConnectionID: other.ID, UserID: "u"}}
+	slices.SortFunc(want, func(a, b node.Member) int { return strings.Compare(a.ConnectionID, b.ConnectionID) })
+	list := func(when string) {
+		for _, n := range []*machine{a, b} {
+			for limit := range 4 {
+				got, err := n.Members(context.Background(), testHub, "g", "", limit)
+				if err != nil || !slices.Equal(got, want[:min(limit, len(want))]) {
+					t.Errorf("%s, at most %d: got %v, %v; want them of %v", when, limit, got, err, want)
+				}
+			}
+		}
+	}
+	list("before")
+	a.handingOver = func() { list("meanwhile") }
+	if err := b.takeOver(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	list("afterwards")
 }

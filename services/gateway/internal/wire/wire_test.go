@@ -52,3 +52,27 @@ func FuzzOrders(f *testing.F) {
 		_, _, _ = ReadEnvelope(o.Args)
 	})
 }
+
+// TestWhatTravelsStays has the numbers and forms that nodes of other versions know.
+func TestWhatTravelsStays(t *testing.T) {
+	for verb, number := range map[Verb]byte{VerbMessage: 1, VerbClose: 2, VerbExists: 3, VerbJoin: 4, VerbLeave: 5, VerbGrant: 6, VerbRevoke: 7,
+		VerbAllowed: 8, VerbMembers: 9, VerbHandoffBegin: 10, VerbHandoffRead: 11, VerbHandoffCommit: 12, VerbHandoffCancel: 13, VerbHandoffMark: 14,
+		VerbState: 15, VerbStates: 16, VerbTrace: 17} {
+		if byte(verb) != number {
+			t.Errorf("got verb %d, want %d", verb, number)
+		}
+	}
+	for status, number := range map[Status]byte{StatusOK: 0, StatusNotFound: 1, StatusRuleLimit: 2, StatusUnavailable: 3, StatusFailed: 4, StatusMoving: 5} {
+		if byte(status) != number {
+			t.Errorf("got status %d, want %d", status, number)
+		}
+	}
+	o := Order{Verb: VerbJoin, Target: webpubsub.HubKey{Tenant: "t", Hub: "hub"}, Conn: "id", Except: []string{"x", "yz"}, Filter: "f", Args: AppendBool([]byte{9}, true)}
+	if got, want := string(o.Append(nil)), "\x04\x02id\x01t\x03hub\x02\x01x\x02yz\x01f\x09\x01"; got != want {
+		t.Errorf("got order %q, want %q", got, want)
+	}
+	e := protocol.Envelope{JSON: []byte(`{"d":"x"}`), DataType: webpubsub.DataText, Data: 5, End: 8}
+	if got, want := string(AppendEnvelope(nil, e, 300)), "\xd8\x04"+string(rune(webpubsub.DataText))+"\x00\x00\x00\x05\x00\x00\x00\x08"+`{"d":"x"}`; got != want {
+		t.Errorf("got envelope %q, want %q", got, want)
+	}
+}
