@@ -39,7 +39,7 @@ func (n *Node) PostFragment(c *hub.Conn, f *stream.Fragment, r *protocol.Request
 	b = wire.AppendEnvelopeHeader(b, r.DataType(), 0)
 	b, e := r.AppendFragment(b, f.Group, c.UserID, &f.Info)
 	wire.CompleteEnvelope(b, e)
-	n.postToGroup(c, f.Group, b, f.Landed)
+	n.postToGroup(c, f.Group, b, f.Done)
 }
 
 // PostStreamEnd sends the end of a stream to the stream's group; it is like PostToGroup.

@@ -36,7 +36,7 @@ func (c *Client) decodeHandoff(conn *hub.Conn, b []byte) error {
 		return err
 	}
 	c.conn, c.key = conn, h.Key
-	c.takeStreams(h.Streams)
+	c.restoreStreams(h.Streams)
 	c.mu.Lock()
 	c.states = h.States
 	c.mu.Unlock()
@@ -50,17 +50,17 @@ func Hooks() handoff.Hooks {
 		Admit:         func(c *hub.Conn, token string) bool { return client(c).MayReconnect(token) },
 		AwaitRequests: func(ctx context.Context, c *hub.Conn) error { return client(c).awaitIdle(ctx) },
 		Snapshot: func(c *hub.Conn) []byte {
-			return client(c).encodeHandoff(client(c).events.Snapshot(), client(c).streamsToHandOff((*stream.Set).Pack))
+			return client(c).encodeHandoff(client(c).events.Snapshot(), client(c).streamsToHandOff((*stream.Set).Snapshot))
 		},
 		HandOver: func(c *hub.Conn) ([]byte, error) {
 			events, err := client(c).events.HandOver()
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", handoff.ErrMoving, err)
 			}
-			return client(c).encodeHandoff(events, client(c).streamsToHandOff((*stream.Set).Give)), nil
+			return client(c).encodeHandoff(events, client(c).streamsToHandOff((*stream.Set).HandOver)), nil
 		},
 		CancelHandOver: func(c *hub.Conn) {
-			client(c).takeStreamsBack()
+			client(c).keepStreams()
 			client(c).events.CancelHandOver()
 		},
 		Resume: func(c *hub.Conn, state []byte) {

@@ -48,9 +48,9 @@ func (r *reader) streamData() {
 	if !r.inFlight.tryAcquire(size) {
 		r.blocked(func() { r.inFlight.acquire(size) })
 	}
-	c, landed := r.Client, f.Landed
-	f.Landed = func(err error) {
-		landed(err)
+	c, done := r.Client, f.Done
+	f.Done = func(err error) {
+		done(err)
 		c.inFlight.release(size)
 	}
 	r.shared.node.PostFragment(r.conn, &f, &r.req)
@@ -103,7 +103,7 @@ func (c *Client) resumeStreams() {
 	streams := c.streams
 	c.mu.Unlock()
 	if streams != nil {
-		streams.Resume()
+		streams.NewSocket()
 	}
 }
 
@@ -116,7 +116,7 @@ func (c *Client) endStreams(moved bool) {
 	switch {
 	case streams == nil:
 	case moved:
-		streams.Gone()
+		streams.EndHandedOver()
 	default:
 		c.shared.effects.Go(streams.Cancel)
 	}
@@ -134,20 +134,20 @@ func (c *Client) streamsToHandOff(give func(*stream.Set) stream.State) *stream.S
 	return &state
 }
 
-// takeStreamsBack goes on with streams that nobody has taken.
-func (c *Client) takeStreamsBack() {
+// keepStreams goes on with streams that no other node has taken over.
+func (c *Client) keepStreams() {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
 	if streams != nil {
-		c.shared.effects.Go(streams.TakeBack)
+		c.shared.effects.Go(streams.CancelHandOver)
 	}
 }
 
-// takeStreams goes on with the streams of a connection that has come from another node.
-func (c *Client) takeStreams(state *stream.State) {
+// restoreStreams goes on with the streams of a connection that has come from another node.
+func (c *Client) restoreStreams(state *stream.State) {
 	if state != nil {
 		c.shared.pendingEffects.Add(int64(len(state.Open)))
-		c.makeStreams().Take(*state)
+		c.makeStreams().Restore(*state)
 	}
 }

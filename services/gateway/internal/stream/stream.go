@@ -3,7 +3,7 @@
 //
 // A publisher is promised that what it is told has arrived was published, once and in order, and that the numbers it
 // is told never go back; subscribers, that the end of a stream follows its last fragment. When the bus fails a
-// fragment on its way, so that nobody knows who has it, the stream ends: it could not go on in order.
+// fragment, so that it is unknown who has it, the stream ends: it could not go on in order.
 //
 // Streams belong to the connection and survive its sockets. Package stream knows neither frames nor the bus; it
 // reaches both by a Port.
@@ -38,8 +38,8 @@ type Fragment struct {
 	Group  string
 	NoEcho bool
 	Info   protocol.StreamInfo
-	// Landed is to be called once with what the bus says of it. It may be called by any goroutine and does not block.
-	Landed func(error)
+	// Done is to be called once with what the bus says of it. It may be called by any goroutine and does not block.
+	Done func(error)
 }
 
 // Set is the streams of a connection. Its methods are safe for concurrent use.
@@ -49,14 +49,14 @@ type Set struct {
 
 	closedAfter time.Duration
 
-	mu      sync.Mutex         // guards the following, and the streams
-	open    map[string]*stream // also those that are ending, until their subscribers know
-	ended   []ended            // the last maxEnded, oldest first
-	sockets int                // how many the connection has had
-	gone    bool               // the connection has ended
-	given   bool               // another node has the streams
-	telling bool               // a goroutine is telling the publisher what it has to know
-	untold  []*stream          // what it is to be told about
+	mu         sync.Mutex         // guards the following, and the streams
+	open       map[string]*stream // also those that are ending, until their subscribers know
+	ended      []ended            // the last maxEnded, oldest first
+	sockets    int                // how many the connection has had
+	connEnded  bool               // the connection has ended
+	handedOver bool               // another node has the streams
+	telling    bool               // a goroutine is telling the publisher what it has to know
+	toTell     []*stream          // what it is to be told about
 }
 
 // stream is one of them. Its fields are guarded by Set.mu.
@@ -68,14 +68,14 @@ type stream struct {
 	heard     time.Time // of the last fragment or keepalive
 
 	expected uint64 // number of the next fragment
-	flying   int    // accepted fragments that the bus has not answered for
+	underWay int    // accepted fragments that the bus has not answered for
 	end      *end   // nil: open
 
 	told   uint64 // the greatest number that the publisher was told to be expected; zero: not even that it has started
-	ack    bool   // it is to be told what has landed
+	ack    bool   // it is to be told what the bus has
 	nack   *protocol.Failure
 	closed bool // it is to be told that the stream is over
-	untold bool // stands in Set.untold
+	toTell bool // stands in Set.toTell
 }
 
 // end is how a stream ends.
@@ -133,7 +133,7 @@ func (s *Set) start(id, group string, noEcho bool, idle time.Duration) *protocol
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.gone:
+	case s.connEnded:
 		return badRequest("The connection has ended.")
 	case s.open[id] != nil:
 		return badRequest("The stream '%s' is open; streams of one connection need ids of their own.", id)
@@ -144,7 +144,7 @@ func (s *Set) start(id, group string, noEcho bool, idle time.Duration) *protocol
 	st := &stream{id: id, group: group, noEcho: noEcho, idle: idle, heard: time.Now(), expected: 1}
 	st.timer = time.AfterFunc(idle, func() { s.expire(st) })
 	s.open[id] = st
-	s.note(st)
+	s.queueNotice(st)
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (s *Set) accept(st *stream, number uint64, failed *protocol.Failure) (f Fra
 		return f, false
 	case number < st.expected: // again, because the publisher was not told that it had arrived
 		st.ack = true
-		s.note(st)
+		s.queueNotice(st)
 		return f, false
 	case number > st.expected:
 		failed = &protocol.Failure{Name: protocol.InvalidSequenceID,
@@ -196,40 +196,40 @@ func (s *Set) accept(st *stream, number uint64, failed *protocol.Failure) (f Fra
 	}
 	if failed != nil {
 		st.nack = failed
-		s.note(st)
+		s.queueNotice(st)
 		return f, false
 	}
 	st.expected++
-	st.flying++
+	st.underWay++
 	st.heard = time.Now()
 	return Fragment{Group: st.group, NoEcho: st.noEcho, Info: protocol.StreamInfo{StreamID: st.id, Sequence: number},
-		Landed: func(err error) { s.landed(st, err) }}, true
+		Done: func(err error) { s.published(st, err) }}, true
 }
 
-// ackEvery is how many fragments land before the publisher is told while more are on their way.
+// ackEvery is how many fragments the bus takes before the publisher is told while more are on their way.
 const ackEvery = 16
 
-// landed notes what the bus says of a fragment.
-func (s *Set) landed(st *stream, err error) {
+// published takes in what the bus says of a fragment.
+func (s *Set) published(st *stream, err error) {
 	s.mu.Lock()
-	st.flying--
+	st.underWay--
 	if err != nil {
-		st.close(failed(protocol.InternalServerError, "A fragment may be lost, so that the stream has ended."))
+		st.stop(failed(protocol.InternalServerError, "A fragment may be lost, so that the stream has ended."))
 	}
-	if st.end == nil && (st.flying == 0 || st.arrived() >= st.told+ackEvery) {
+	if st.end == nil && (st.underWay == 0 || st.arrived() >= st.told+ackEvery) {
 		st.ack = true
-		s.note(st)
+		s.queueNotice(st)
 	}
-	finish := st.end != nil && st.flying == 0
+	complete := st.end != nil && st.underWay == 0
 	s.mu.Unlock()
 	s.tell()
-	if finish {
+	if complete {
 		s.publishEnd(st)
 	}
 }
 
 // arrived is the number after that of the last fragment that the bus has.
-func (st *stream) arrived() uint64 { return st.expected - uint64(st.flying) }
+func (st *stream) arrived() uint64 { return st.expected - uint64(st.underWay) }
 
 // KeepAlive notes that the publisher of a stream is there.
 func (s *Set) KeepAlive(id string) {
@@ -246,14 +246,14 @@ func (s *Set) End(id string, cause *protocol.StreamError) {
 		cause = &protocol.StreamError{Name: protocol.UserError, Message: cause.Message, UserErrorCode: cause.UserErrorCode}
 	}
 	if st := s.find(id); st != nil {
-		s.finish(st, end{cause: cause, asked: true})
+		s.end(st, end{cause: cause, asked: true})
 	}
 }
 
 // Fail ends a stream with a failure that both sides are told.
 func (s *Set) Fail(id string, failure *protocol.Failure) {
 	if st := s.find(id); st != nil {
-		s.finish(st, failed(failure.Name, failure.Message))
+		s.end(st, failed(failure.Name, failure.Message))
 	}
 }
 
@@ -262,11 +262,11 @@ func failed(name, message string) end {
 	return end{cause: &protocol.StreamError{Name: name, Message: message}, failure: &protocol.Failure{Name: name, Message: message}}
 }
 
-// Cancel ends all streams, as their connection has ended. What was given to another node ends there.
+// Cancel ends all streams, as their connection has ended. What was handed over to another node ends there.
 func (s *Set) Cancel() {
 	s.mu.Lock()
-	s.gone = true
-	if s.given {
+	s.connEnded = true
+	if s.handedOver {
 		s.mu.Unlock()
 		return
 	}
@@ -276,13 +276,13 @@ func (s *Set) Cancel() {
 	}
 	s.mu.Unlock()
 	for _, st := range all {
-		s.finish(st, failed(protocol.Cancelled, "The connection of the publisher has ended."))
+		s.end(st, failed(protocol.Cancelled, "The connection of the publisher has ended."))
 	}
 }
 
-// Resume notes that the connection has a new socket. How streams ended before is told again to a publisher that
+// NewSocket says that the connection has a new socket. How streams ended before is told again to a publisher that
 // asks for them.
-func (s *Set) Resume() {
+func (s *Set) NewSocket() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sockets++
@@ -319,7 +319,7 @@ func NotFound(id string) *protocol.Failure {
 // expire ends a stream that has been silent for too long.
 func (s *Set) expire(st *stream) {
 	s.mu.Lock()
-	if s.given {
+	if s.handedOver {
 		s.mu.Unlock()
 		return
 	}
@@ -329,26 +329,26 @@ func (s *Set) expire(st *stream) {
 		return
 	}
 	s.mu.Unlock()
-	s.finish(st, failed(protocol.IdleTimeout, "The stream was silent for longer than its idle timeout."))
+	s.end(st, failed(protocol.IdleTimeout, "The stream was silent for longer than its idle timeout."))
 }
 
-// finish ends a stream that is open: once its fragments have landed subscribers are told, then the publisher.
-func (s *Set) finish(st *stream, e end) {
+// end ends a stream that is open: once the bus has its fragments, subscribers are told, then the publisher.
+func (s *Set) end(st *stream, e end) {
 	s.mu.Lock()
 	if st.end != nil {
 		s.mu.Unlock()
 		return
 	}
-	st.close(e)
-	now := st.flying == 0
+	st.stop(e)
+	now := st.underWay == 0
 	s.mu.Unlock()
 	if now {
 		s.publishEnd(st)
 	}
 }
 
-// close lets no more fragments in. The caller has Set.mu.
-func (st *stream) close(e end) {
+// stop lets no more fragments in. The caller has Set.mu.
+func (st *stream) stop(e end) {
 	st.timer.Stop()
 	st.end = &e
 }
@@ -358,11 +358,11 @@ func (s *Set) publishEnd(st *stream) {
 	f := Fragment{Group: st.group, NoEcho: st.noEcho, Info: protocol.StreamInfo{
 		StreamID: st.id, Sequence: st.expected, End: true, Error: st.end.cause}}
 	s.mu.Unlock()
-	s.port.End(f, func(err error) { s.endLanded(st, err) })
+	s.port.End(f, func(err error) { s.endPublished(st, err) })
 }
 
-// endLanded sees to it that the publisher is told that a stream is over, unless its subscribers are still to be told.
-func (s *Set) endLanded(st *stream, err error) {
+// endPublished sees to it that the publisher is told that a stream is over, unless its subscribers are still to be told.
+func (s *Set) endPublished(st *stream, err error) {
 	s.mu.Lock()
 	if st.end.attempts++; err != nil && st.end.attempts < endAttempts && s.life.Err() == nil {
 		s.mu.Unlock()
@@ -378,14 +378,14 @@ func (s *Set) endLanded(st *stream, err error) {
 	}
 	s.mu.Unlock()
 	if wait > 0 {
-		time.AfterFunc(wait, func() { s.over(st) })
+		time.AfterFunc(wait, func() { s.forgetEnded(st) })
 		return
 	}
-	s.over(st)
+	s.forgetEnded(st)
 }
 
-// over forgets a stream whose subscribers know its end, and tells the publisher.
-func (s *Set) over(st *stream) {
+// forgetEnded forgets a stream whose subscribers know its end, and tells the publisher.
+func (s *Set) forgetEnded(st *stream) {
 	s.mu.Lock()
 	delete(s.open, st.id)
 	if over := len(s.ended) - maxEnded + 1; over > 0 {
@@ -393,17 +393,17 @@ func (s *Set) over(st *stream) {
 	}
 	s.ended = append(s.ended, ended{st.id, st.end.failure, s.sockets})
 	st.closed = true
-	s.note(st)
+	s.queueNotice(st)
 	s.mu.Unlock()
 	s.tell()
 	s.port.Over()
 }
 
-// note notes that the publisher is to be told something about st. The caller has mu and calls tell afterwards.
-func (s *Set) note(st *stream) {
-	if !st.untold {
-		st.untold = true
-		s.untold = append(s.untold, st)
+// queueNotice lets the publisher be told something about st. The caller has mu and calls tell afterwards.
+func (s *Set) queueNotice(st *stream) {
+	if !st.toTell {
+		st.toTell = true
+		s.toTell = append(s.toTell, st)
 	}
 }
 
@@ -416,19 +416,19 @@ func (s *Set) tell() {
 		return
 	}
 	s.telling = true
-	for len(s.untold) > 0 {
-		st := s.untold[0]
-		s.untold = s.untold[1:]
-		w := st.take()
+	for len(s.toTell) > 0 {
+		st := s.toTell[0]
+		s.toTell = s.toTell[1:]
+		n := st.takeNotice()
 		s.mu.Unlock()
-		w.say(&s.port)
+		n.send(&s.port)
 		s.mu.Lock()
 	}
-	s.untold, s.telling = nil, false
+	s.toTell, s.telling = nil, false
 }
 
-// words is what a publisher is told about one stream.
-type words struct {
+// notice is what a publisher is told about one stream.
+type notice struct {
 	id            string
 	start         bool
 	ack, expected uint64 // zero: none
@@ -437,36 +437,37 @@ type words struct {
 	failure       *protocol.Failure
 }
 
-// take returns what is to be told about st. The caller has Set.mu.
-func (st *stream) take() words {
-	w := words{id: st.id, start: st.told == 0, nack: st.nack, closed: st.closed}
+// takeNotice returns what is to be told about st. The caller has Set.mu.
+func (st *stream) takeNotice() notice {
+	n := notice{id: st.id, start: st.told == 0, nack: st.nack, closed: st.closed}
 	st.told = max(st.told, 1)
 	if st.ack {
 		st.told = max(st.told, st.arrived())
-		w.ack = st.told
+		n.ack = st.told
 	}
 	if st.nack != nil {
 		st.told = st.expected
-		w.expected = st.told
+		n.expected = st.told
 	}
 	if st.closed {
-		w.failure = st.end.failure
+		n.failure = st.end.failure
 	}
-	st.ack, st.nack, st.untold = false, nil, false
-	return w
+	st.ack, st.nack, st.toTell = false, nil, false
+	return n
 }
 
-func (w *words) say(p *Port) {
-	if w.start {
-		p.Ack(w.id, 1)
+// send tells the publisher by p.
+func (n *notice) send(p *Port) {
+	if n.start {
+		p.Ack(n.id, 1)
 	}
-	if w.ack > 0 {
-		p.Ack(w.id, w.ack)
+	if n.ack > 0 {
+		p.Ack(n.id, n.ack)
 	}
-	if w.nack != nil {
-		p.Nack(w.id, w.expected, w.nack)
+	if n.nack != nil {
+		p.Nack(n.id, n.expected, n.nack)
 	}
-	if w.closed {
-		p.Closed(w.id, w.failure)
+	if n.closed {
+		p.Closed(n.id, n.failure)
 	}
 }

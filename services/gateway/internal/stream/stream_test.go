@@ -116,19 +116,19 @@ func TestFragmentsInOrder(t *testing.T) {
 		t.Errorf("got %+v, want it for room, without echo", f)
 	}
 	w.want()
-	f.Landed(nil)
+	f.Done(nil)
 	w.want("ack s 2")
 
 	w.refuse("s", 1, nil) // again
 	w.want("ack s 2")
 	w.refuse("s", 4, nil) // a gap
 	w.want("nack s 2 InvalidSequenceId")
-	w.send("s", 2).Landed(nil)
+	w.send("s", 2).Done(nil)
 	w.want("ack s 3")
 
 	w.refuse("s", 3, &protocol.Failure{Name: protocol.TransientError})
 	w.want("nack s 3 TransientError")
-	w.send("s", 3).Landed(nil)
+	w.send("s", 3).Done(nil)
 	w.want("ack s 4")
 
 	w.End("s", nil)
@@ -153,22 +153,22 @@ func TestNumbersNeverGoBack(t *testing.T) {
 	w.want("ack s 1", "ack s 1")
 	w.refuse("s", 9, nil)
 	w.want("nack s 3 InvalidSequenceId")
-	first.Landed(nil)
+	first.Done(nil)
 	w.refuse("s", 1, nil)
 	w.want("ack s 3")
-	second.Landed(nil)
+	second.Done(nil)
 	w.want("ack s 3")
 }
 
 func TestAcksAreBatchedWhileMoreIsOnItsWay(t *testing.T) {
 	w := newWorld(t)
 	w.Start("s", "room", false, 0)
-	var flying []Fragment
+	var underWay []Fragment
 	for n := range uint64(40) {
-		flying = append(flying, w.send("s", n+1))
+		underWay = append(underWay, w.send("s", n+1))
 	}
-	for _, f := range flying {
-		f.Landed(nil)
+	for _, f := range underWay {
+		f.Done(nil)
 	}
 	w.want("ack s 1", "ack s 17", "ack s 33", "ack s 41")
 }
@@ -179,14 +179,14 @@ func TestEndFollowsTheLastFragment(t *testing.T) {
 	first, second := w.send("s", 1), w.send("s", 2)
 	w.End("s", &protocol.StreamError{Name: "mine", Message: "crashed"})
 	w.refuse("s", 3, nil) // nothing is said: the end is coming
-	first.Landed(nil)
+	first.Done(nil)
 	w.wantEnds()
 	w.want("ack s 1")
 	if w.Start("s", "room", false, 0) {
 		t.Error("the id is free before subscribers know of the end")
 	}
 	w.want("closed s BadRequest")
-	second.Landed(nil)
+	second.Done(nil)
 	w.wantEnds("room s 3 UserError")
 	w.want("closed s done")
 	if !w.Start("s", "other", false, 0) {
@@ -204,10 +204,10 @@ func TestLostFragmentEndsTheStream(t *testing.T) {
 			if ended {
 				w.End("s", nil)
 			}
-			first.Landed(errors.New("connection reset"))
-			second.Landed(nil)
+			first.Done(errors.New("connection reset"))
+			second.Done(nil)
 			w.wantEnds()
-			third.Landed(errors.New("connection reset"))
+			third.Done(errors.New("connection reset"))
 			w.wantEnds("room s 4 InternalServerError")
 			w.want("ack s 1", "closed s InternalServerError")
 		})
@@ -224,7 +224,7 @@ func TestIdleTimeout(t *testing.T) {
 			w.KeepAlive("short")
 		}
 		time.Sleep(900 * time.Millisecond)
-		w.send("short", 1).Landed(nil)
+		w.send("short", 1).Done(nil)
 		time.Sleep(900 * time.Millisecond)
 		w.refuse("short", 1, nil)
 		w.refuse("short", 5, nil)
@@ -300,7 +300,7 @@ func TestEndIsGivenUpWithTheNode(t *testing.T) {
 func TestCancel(t *testing.T) {
 	w := newWorld(t)
 	w.Start("s", "room", false, 0)
-	w.send("s", 1).Landed(nil)
+	w.send("s", 1).Done(nil)
 	w.Cancel()
 	w.wantEnds("room s 2 Cancelled")
 	w.want("ack s 1", "ack s 2", "closed s Cancelled")
@@ -334,7 +334,7 @@ func TestPublisherThatWasAway(t *testing.T) {
 	w.said = nil
 	w.End("complete", nil)
 	w.want("closed complete StreamNotFound") // it was told a moment ago
-	w.Resume()
+	w.NewSocket()
 	w.End("complete", nil)
 	w.refuse("forbidden", 1, nil)
 	w.refuse("unknown", 1, nil)
@@ -348,7 +348,7 @@ func TestPublisherThatWasAway(t *testing.T) {
 		w.End(fmt.Sprint(n), nil)
 	}
 	w.said = nil
-	w.Resume()
+	w.NewSocket()
 	w.End("forbidden", nil)
 	w.want("closed forbidden StreamNotFound") // as many ends as that are not remembered
 }
@@ -356,7 +356,7 @@ func TestPublisherThatWasAway(t *testing.T) {
 func TestStartIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.Start("s", "room", false, 0)
-	w.send("s", 1).Landed(nil)
+	w.send("s", 1).Done(nil)
 	w.want("ack s 1", "ack s 2")
 	if w.Start("s", "room", false, 0) {
 		t.Error("two open streams have one id")
@@ -399,7 +399,7 @@ func TestConcurrency(t *testing.T) {
 	bus := make(chan Fragment, 64)
 	go func() {
 		for f := range bus {
-			f.Landed(nil)
+			f.Done(nil)
 		}
 	}()
 	for n := uint64(1); n <= 5000; n++ {

@@ -14,7 +14,7 @@ func TestMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newWorld(t), newWorld(t)
 		a.Start("s", "room", true, time.Second)
-		a.send("s", 1).Landed(nil)
+		a.send("s", 1).Done(nil)
 		a.Start("failed", "room", false, 0)
 		a.Fail("failed", &protocol.Failure{Name: protocol.Forbidden})
 		a.bus = errors.New("down")
@@ -22,14 +22,14 @@ func TestMove(t *testing.T) {
 		a.End("ending", nil)
 		time.Sleep(600 * time.Millisecond)
 
-		if before := a.Pack(); len(before.Open) != 1 || len(before.Ended) != 2 {
+		if before := a.Snapshot(); len(before.Open) != 1 || len(before.Ended) != 2 {
 			t.Errorf("packed %+v, want an open stream and two ended ones", before)
 		}
-		state := a.Give()
+		state := a.HandOver()
 		a.Cancel() // what has left is not canceled
-		a.Gone()
-		b.Take(state)
-		b.Resume()
+		a.EndHandedOver()
+		b.Restore(state)
+		b.NewSocket()
 		a.want("ack s 1", "ack s 2", "ack failed 1", "closed failed Forbidden", "ack ending 1")
 		a.mu.Lock()
 		a.ends, a.bus = nil, nil
@@ -43,7 +43,7 @@ func TestMove(t *testing.T) {
 		if f := b.send("s", 2); f.Group != "room" || !f.NoEcho {
 			t.Errorf("got %+v, want it for room without echo", f)
 		} else {
-			f.Landed(nil)
+			f.Done(nil)
 		}
 		b.want("ack s 3")
 		b.refuse("failed", 1, nil)
@@ -68,8 +68,8 @@ func TestSilenceMoves(t *testing.T) {
 		a, b := newWorld(t), newWorld(t)
 		a.Start("s", "room", false, time.Second)
 		time.Sleep(600 * time.Millisecond)
-		b.Take(a.Give())
-		a.Gone()
+		b.Restore(a.HandOver())
+		a.EndHandedOver()
 		time.Sleep(500 * time.Millisecond)
 		synctest.Wait()
 		b.wantEnds("room s 1 IdleTimeout")
@@ -82,18 +82,18 @@ func TestMoveThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.Start("s", "room", false, time.Second)
-		w.Give()
+		w.HandOver()
 		time.Sleep(2 * time.Second)
 		w.wantEnds()
-		w.TakeBack()
+		w.CancelHandOver()
 		synctest.Wait()
 		w.wantEnds("room s 1 IdleTimeout")
 
 		w.Start("s", "room", false, 0)
-		w.Give()
+		w.HandOver()
 		w.Cancel()
 		w.wantEnds()
-		w.TakeBack()
+		w.CancelHandOver()
 		w.wantEnds("room s 1 Cancelled")
 	})
 }
@@ -102,6 +102,6 @@ func TestTakerWhoseConnectionHasEnded(t *testing.T) {
 	a, b := newWorld(t), newWorld(t)
 	a.Start("s", "room", false, 0)
 	b.Cancel()
-	b.Take(a.Give())
+	b.Restore(a.HandOver())
 	b.wantEnds("room s 1 Cancelled")
 }

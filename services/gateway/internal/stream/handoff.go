@@ -6,8 +6,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/protocol"
 )
 
-// State is the streams of a connection on its way to another node. Nothing of theirs is on its way to the bus then, but
-// for ends, which the node sees to on which they began.
+// State is the streams of a connection on its way to another node. Nothing of theirs is on its way to the bus then, except
+// ends, which the node publishes on which they began.
 type State struct {
 	Open  []Open  `json:"open,omitempty"`
 	Ended []Ended `json:"ended,omitempty"`
@@ -19,7 +19,7 @@ type Open struct {
 	Group    []byte        `json:"group"`
 	NoEcho   bool          `json:"noEcho,omitempty"`
 	Idle     time.Duration `json:"idle"`
-	Silent   time.Duration `json:"silent"` // for so long
+	Silent   time.Duration `json:"silent"` // how long its publisher has said nothing
 	Expected uint64        `json:"expected"`
 }
 
@@ -29,14 +29,14 @@ type Ended struct {
 	Failure *protocol.Failure `json:"failure,omitempty"`
 }
 
-// Pack returns the streams for another node that may go on with them.
-func (s *Set) Pack() State {
+// Snapshot returns the streams for another node that may go on with them.
+func (s *Set) Snapshot() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pack()
+	return s.snapshot()
 }
 
-func (s *Set) pack() State {
+func (s *Set) snapshot() State {
 	var state State
 	for _, e := range s.ended {
 		state.Ended = append(state.Ended, Ended{[]byte(e.id), e.failure})
@@ -52,52 +52,53 @@ func (s *Set) pack() State {
 	return state
 }
 
-// Give returns the streams for another node, which goes on with them: they end there. Either TakeBack or Gone follows.
-func (s *Set) Give() State {
+// HandOver returns the streams for another node, which goes on with them: they end there. Either CancelHandOver or
+// EndHandedOver follows.
+func (s *Set) HandOver() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.given = true
+	s.handedOver = true
 	for _, st := range s.open {
 		st.timer.Stop()
 	}
-	return s.pack()
+	return s.snapshot()
 }
 
-// TakeBack says that nobody has taken the streams. If their connection has ended meanwhile, they end now.
-func (s *Set) TakeBack() {
+// CancelHandOver says that no other node goes on with the streams. If their connection has ended meanwhile, they end now.
+func (s *Set) CancelHandOver() {
 	s.mu.Lock()
-	s.given = false
-	gone := s.gone
+	s.handedOver = false
+	ended := s.connEnded
 	for _, st := range s.open {
 		if st.end == nil {
 			st.timer.Reset(max(0, st.idle-time.Since(st.heard)))
 		}
 	}
 	s.mu.Unlock()
-	if gone {
+	if ended {
 		s.Cancel()
 	}
 }
 
-// Gone forgets the streams that were given.
-func (s *Set) Gone() {
+// EndHandedOver forgets the streams that were handed over.
+func (s *Set) EndHandedOver() {
 	s.mu.Lock()
-	s.gone = true
-	given := 0
+	s.connEnded = true
+	handedOver := 0
 	for id, st := range s.open {
 		if st.end == nil {
 			delete(s.open, id)
-			given++
+			handedOver++
 		}
 	}
 	s.mu.Unlock()
-	for range given {
+	for range handedOver {
 		s.port.Over()
 	}
 }
 
-// Take goes on with the streams that another node gave. If their connection has ended meanwhile, they end now.
-func (s *Set) Take(state State) {
+// Restore goes on with the streams that another node has handed over. If their connection has ended meanwhile, they end now.
+func (s *Set) Restore(state State) {
 	s.mu.Lock()
 	for _, e := range state.Ended {
 		s.ended = append(s.ended, ended{string(e.ID), e.Failure, s.sockets - 1})
@@ -108,9 +109,9 @@ func (s *Set) Take(state State) {
 		st.timer = time.AfterFunc(max(0, st.idle-o.Silent), func() { s.expire(st) })
 		s.open[st.id] = st
 	}
-	gone := s.gone
+	ended := s.connEnded
 	s.mu.Unlock()
-	if gone {
+	if ended {
 		s.Cancel()
 	}
 }
