@@ -14,7 +14,7 @@
 //
 // A connection's id names the node that made it. Once it has moved it is reached by a topic of its own, to which only
 // the node subscribes that has it. The node that made it passes on what still comes to its inbox for a connection that it
-// does not have; a sender whose payload nobody hears there, since that node is gone, uses the connection's topic itself.
+// does not have; a sender whose payload is not heard there, since that node is gone, uses the connection's topic itself.
 package handoff
 
 import (
@@ -81,7 +81,7 @@ type Handoffs struct {
 	healed  atomic.Uint64  // see Healed
 	work    sync.WaitGroup // goroutines
 
-	pending  atomic.Int64 // how many there are; most often none, and then nobody needs the lock
+	pending  atomic.Int64 // how many there are; most often none, and then the lock is not needed
 	mu       sync.Mutex   // guards the following
 	outgoing map[string]*outgoing
 	incoming map[string]*incoming
@@ -210,7 +210,7 @@ func (h *Handoffs) Change(c *hub.Conn, o *wire.Order, do func() error) error {
 		decided := h.decided(c.ID)
 		if decided == nil {
 			err := do()
-			if !errors.Is(err, ErrMoving) && !errors.Is(err, hub.ErrConnEnded) { // gone may be moved away meanwhile
+			if !errors.Is(err, ErrMoving) && !errors.Is(err, hub.ErrConnEnded) { // one that has ended here may have moved away meanwhile
 				return err
 			}
 			if decided = h.decided(c.ID); decided == nil && h.conns.Conn(c.ID) == c {

@@ -57,7 +57,8 @@ var errUndecided = errors.New("the node that had the connection does not say whe
 // credential is not good for it, and ErrMoving or ErrUnavailable when it may be there but cannot be taken over now.
 // It takes at most twice takeOverTimeout, of which the second half does not end with ctx: then the source is asked
 // what it has decided.
-func (h *Handoffs) TakeOver(ctx context.Context, hubKey webpubsub.HubKey, id, credential string, options func(ConnState) (hub.ConnOptions, error)) error {
+func (h *Handoffs) TakeOver(ctx context.Context, hubKey webpubsub.HubKey, id, credential string,
+	options func(ConnState) (hub.ConnOptions, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
 	in := &incoming{hub: hubKey, id: id, token: rand.Text(), decided: make(chan struct{}), marked: make(chan struct{})}
@@ -138,7 +139,7 @@ func (h *Handoffs) makeConn(ctx context.Context, in *incoming, options func(Conn
 		h.topics.Release(in.keys...)
 		return s, err
 	}
-	gone := o.OnClosed
+	onClosed := o.OnClosed
 	o.HandedOver, o.OnClosed = true, func(c *hub.Conn, closing hub.Closing) {
 		h.adopted.Add(-1)
 		if in.here.Load() {
@@ -146,7 +147,7 @@ func (h *Handoffs) makeConn(ctx context.Context, in *incoming, options func(Conn
 		} else {
 			h.topics.Release(in.keys...)
 		}
-		gone(c, closing)
+		onClosed(c, closing)
 	}
 	h.adopted.Add(1)
 	c := h.conns.Add(o)

@@ -91,7 +91,8 @@ func (h *Handoffs) addOutgoing(out *outgoing) bool {
 // exportState makes what a destination needs to know before anything else. The connection does not change any more.
 func (h *Handoffs) exportState(out *outgoing) {
 	c := out.conn
-	s := ConnState{UserID: c.UserID, Subprotocol: c.Subprotocol, Groups: h.conns.Groups(c), adopted: c.HandedOver, Snapshot: h.hooks.Snapshot(c)}
+	s := ConnState{UserID: c.UserID, Subprotocol: c.Subprotocol, Groups: h.conns.Groups(c), adopted: c.HandedOver,
+		Snapshot: h.hooks.Snapshot(c)}
 	permissions, acks := c.PermissionsAndAckIDs()
 	s.Permissions, s.acks = permissions.Rules(), acks
 	keys := append(topics.OfConn(c.Hub, c.UserID), topics.OfGroups(c.Hub, s.Groups)...)

@@ -177,10 +177,10 @@ func (n *Node) Open(ctx context.Context, o hub.ConnOptions, groups []string) (*h
 		return nil, fmt.Errorf("subscribe for a new connection: %w", wire.Unavailable(err))
 	}
 	n.topics.Release(n.inbox)
-	gone := o.OnClosed
+	onClosed := o.OnClosed
 	o.OnClosed = func(c *hub.Conn, closing hub.Closing) {
 		n.Handoffs.Ended(c)
-		gone(c, closing)
+		onClosed(c, closing)
 	}
 	c := n.conns.Add(o)
 	for _, topic := range own {

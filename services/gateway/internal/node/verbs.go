@@ -50,7 +50,7 @@ func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) e
 		return nil
 	}
 	nodes, err := n.post(ctx, topic, payload)
-	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // who made it is gone
+	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // the node that made the connection is gone
 		_, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload)
 	}
 	return err
