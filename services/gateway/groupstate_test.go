@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -238,19 +239,19 @@ func TestSnapshotComesFirst(t *testing.T) {
 			for len(ana.Notices()) > 0 { // of the old socket
 				<-ana.Notices()
 			}
+			recoverIt := ana.Recover
 			if n%8 == 7 { // now and then by the other node
 				a, b = b, a
-				eventually(t, "the other node takes the connection over", func() bool { // a busy one says 503, to try again
-					err := ana.RecoverAt(within(t), a.clientURL("nobody", nil))
-					if later := (*wsclient.HandshakeError)(nil); errors.As(err, &later) && later.Status == http.StatusServiceUnavailable {
-						return false
-					}
-					must(t, err)
-					return true
-				})
-			} else {
-				must(t, ana.Recover(within(t)))
+				recoverIt = func(ctx context.Context) error { return ana.RecoverAt(ctx, a.clientURL("nobody", nil)) }
 			}
+			eventually(t, "the connection is recovered", func() bool { // while it is on its way the answer is 503, to try again
+				err := recoverIt(within(t))
+				if later := (*wsclient.HandshakeError)(nil); errors.As(err, &later) && later.Status == http.StatusServiceUnavailable {
+					return false
+				}
+				must(t, err)
+				return true
+			})
 			nextStates(t, ana, snapshot)
 		}
 	})
