@@ -627,3 +627,25 @@ func TestFragmentsAreNotLogged(t *testing.T) {
 		}
 	})
 }
+
+// TestStreamWithoutTheRightEnds takes the right to send away while a stream is open.
+//
+// checklist:A05 C26
+func TestStreamWithoutTheRightEnds(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, setup{})
+		c := s.dial(s.clientURL("ana", nil), codec)
+		id := c.Info().ConnectionID
+		must(t, s.rest().Grant(within(t), id, webpubsub.SendToGroup, "room"))
+		p, member := publish(t, c), s.join(codec, "ben", "room")
+		p.start("s", "room")
+		p.send("s", 1, text("one"))
+		p.wantAck("s", 2)
+		wantFragment(t, member, "s", 1, text("one"))
+		must(t, s.rest().Revoke(within(t), id, webpubsub.SendToGroup, "room"))
+		p.send("s", 2, text("two"))
+		p.wantClosed("s", protocol.Forbidden)
+		wantEnd(t, member, "s", 2, protocol.Forbidden)
+	})
+}
