@@ -4,6 +4,7 @@
 package redisconn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -29,7 +30,14 @@ const reload = 2 * time.Second
 type Config struct {
 	URL    string `secret:"true" help:"redis://user:password@host:6379/0, rediss:// for TLS; ?master_name=NAME&addr=HOST:PORT&password=… for Sentinel; ?cluster=true&addr=HOST:PORT for a Redis Cluster"`
 	Prefix string `default:"chatr" max:"64" help:"first part of every key and channel, so that deployments can share a server"`
+
+	// Name is what the server calls the connections, where it allows that, so that others can find them (CLIENT LIST). Empty: they
+	// have none.
+	Name string `config:"-"`
 }
+
+// NodeName is the Config.Name of the connections over which a gateway publishes and subscribes.
+func NodeName(prefix, node string) string { return prefix + ":node:" + node }
 
 var prefix = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
@@ -55,7 +63,18 @@ func Open(c Config) (redis.UniversalClient, error) {
 		return nil, config.Errorf("redis.url", "%w", err)
 	}
 	logging.Disable() // go-redis prints lines of its own to stderr; what matters of them comes back as errors
-	return o.open(), nil
+	return o.open(c.onConnect()), nil
+}
+
+// onConnect returns what is done with each new connection; nil for nothing.
+func (c Config) onConnect() func(context.Context, *redis.Conn) error {
+	if c.Name == "" {
+		return nil
+	}
+	return func(ctx context.Context, conn *redis.Conn) error {
+		_ = conn.ClientSetName(ctx, c.Name).Err() // not every user of a server may
+		return nil
+	}
 }
 
 // options are those of a single server, those of Sentinel, or those of a cluster.
@@ -109,13 +128,15 @@ func OpenServer(c Config, addr string) (*redis.Client, error) {
 		return nil, errors.New("redis.url names no cluster")
 	}
 	logging.Disable()
-	return openServer(&redis.Options{Addr: addr, Username: o.cluster.Username, Password: o.cluster.Password, TLSConfig: o.cluster.TLSConfig}), nil
+	return openServer(&redis.Options{Addr: addr, Username: o.cluster.Username, Password: o.cluster.Password, TLSConfig: o.cluster.TLSConfig,
+		OnConnect: c.onConnect()}), nil
 }
 
-func (o options) open() redis.UniversalClient {
+func (o options) open(onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
 	switch {
 	case o.sentinel != nil:
 		s := o.sentinel
+		s.OnConnect = onConnect
 		s.Protocol = 2
 		s.MaxRetries, s.DialerRetries = -1, 1
 		s.DialTimeout, s.ReadTimeout, s.WriteTimeout = timeout, timeout, timeout
@@ -123,6 +144,7 @@ func (o options) open() redis.UniversalClient {
 		return redis.NewFailoverClient(s)
 	case o.cluster != nil:
 		s := o.cluster
+		s.OnConnect = onConnect
 		s.Protocol = 2
 		// A redirect is an attempt of the same loop that sends again after an error, so there is none: what meets slots that
 		// have moved fails once, and the next command knows better.
@@ -133,6 +155,7 @@ func (o options) open() redis.UniversalClient {
 		s.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		return redis.NewClusterClient(s)
 	}
+	o.server.OnConnect = onConnect
 	return openServer(o.server)
 }
 

@@ -51,7 +51,9 @@ type question struct {
 func NewPeer(bus Bus) *Peer {
 	id := make([]byte, NodeIDSize*3/4)
 	_, _ = rand.Read(id) // never fails
-	return &Peer{Bus: bus, id: base64.RawURLEncoding.EncodeToString(id), waiting: map[uint64]*question{}}
+	p := &Peer{Bus: bus, id: base64.RawURLEncoding.EncodeToString(id), waiting: map[uint64]*question{}}
+	bus.Identify(p.id)
+	return p
 }
 
 // ID returns the node's id: NodeIDSize characters of [A-Za-z0-9_-].

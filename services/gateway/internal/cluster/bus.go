@@ -35,6 +35,10 @@ type Bus interface {
 	// SubscriberCount says how many nodes subscribe to a topic.
 	SubscriberCount(ctx context.Context, topic string) (nodes int, err error)
 
+	// Identify says the id of this node, by which others can end its connections to the server once it is dead. It is called once,
+	// before Run.
+	Identify(node string)
+
 	// Run works until ctx ends, calling deliver for each payload of a subscribed topic, this node's own
 	// included, from one goroutine at a time. deliver must not block; it may keep payload but must not change
 	// it. idle is called after deliver when no further payload is at hand, to do what deliver has deferred; it may be called

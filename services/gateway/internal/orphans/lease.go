@@ -202,6 +202,9 @@ func (l *list) claimOnce(ctx context.Context) error {
 		if node == l.node { // about to renew
 			continue
 		}
+		if err := l.endLinks(ctx, node); err != nil {
+			l.log.Warn("end the connections of a dead node at Redis", "node", node, "error", err)
+		}
 		n, err := l.claimFrom(ctx, node)
 		if err != nil {
 			return fmt.Errorf("claim from a lapsed lease: %w", err)

@@ -72,6 +72,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) 
 	return b, nil
 }
 
+// Identify implements cluster.Bus.
+func (b *Bus) Identify(node string) { b.config.Name = redisconn.NodeName(b.config.Prefix, node) }
+
 // Run connects, and connects again whenever the connection is lost, until ctx ends. Then it closes the bus.
 func (b *Bus) Run(ctx context.Context, deliver func(topic string, payload []byte), idle func()) error {
 	again := backoff.Backoff{First: firstPause, Last: lastPause, Spread: backoff.Around}
