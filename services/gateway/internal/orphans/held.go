@@ -18,20 +18,22 @@ func (l *list) write(ctx context.Context, changes map[string][]byte, own iter.Se
 	l.mu.Lock()
 	for id := range changes {
 		delete(l.claimed, id) // it is the node's own, or over
+		delete(l.unsure, id)
 	}
 	all, robbed := l.rewrite && !l.claiming, l.robbed
 	if all {
 		l.rewrite, l.robbed, l.rewriting = false, false, true
 	}
-	mine := maps.Clone(l.claimed)
+	mine, unsure := maps.Clone(l.claimed), maps.Clone(l.unsure)
 	reporting := l.reporting
 	l.reporting = map[string][]any{}
 	l.mu.Unlock()
+	var found []Orphan
 	err = l.writeReports(ctx, reporting)
 	switch {
 	case err != nil:
 	case all:
-		ended, err = l.writeAll(ctx, mine, own, robbed)
+		ended, found, err = l.writeAll(ctx, mine, own, unsure, robbed)
 	default:
 		return nil, l.apply(ctx, changes)
 	}
@@ -43,8 +45,14 @@ func (l *list) write(ctx context.Context, changes map[string][]byte, own iter.Se
 		for node, ids := range reporting {
 			l.reporting[node] = append(l.reporting[node], ids...)
 		}
+		return ended, err
 	}
-	return ended, err
+	for _, o := range found {
+		l.claimed[o.ConnID] = o.Entry
+	}
+	l.found = append(l.found, found...)
+	clear(l.unsure) // what is not in the list has not been claimed
+	return ended, nil
 }
 
 // endWrite says that write, and what was to be done about what it has returned, is over.
@@ -75,20 +83,21 @@ func (l *list) writeReports(ctx context.Context, reporting map[string][]any) err
 }
 
 // writeAll makes the list in Redis what it should be: own, and mine, which is claimed. Others may have claimed
-// connections if the node was robbed; those whose ends they have reported are returned, and not in the list any more.
+// connections if the node was robbed; those whose ends they have reported are returned as ended, and not in the list any more.
+// What is unsure and in the list has been claimed: it stays there, and is returned as found.
 func (l *list) writeAll(ctx context.Context, mine map[string][]byte, own iter.Seq2[string, []byte],
-	robbed bool) (ended []string, err error) {
+	unsure map[string]Orphan, robbed bool) (ended []string, found []Orphan, err error) {
 	for id, entry := range own {
 		mine[id] = entry
 	}
 	listed, err := l.client.HKeys(ctx, l.held(l.node)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the list: %w", err)
+		return nil, nil, fmt.Errorf("read the list: %w", err)
 	}
 	if robbed {
 		reported, err := l.client.SMembers(ctx, l.key("told:"+l.node)).Result()
 		if err != nil {
-			return nil, fmt.Errorf("read whose end is reported: %w", err)
+			return nil, nil, fmt.Errorf("read whose end is reported: %w", err)
 		}
 		for _, id := range reported {
 			if _, ok := mine[id]; ok {
@@ -98,11 +107,16 @@ func (l *list) writeAll(ctx context.Context, mine map[string][]byte, own iter.Se
 		}
 	}
 	for _, id := range listed {
-		if _, ok := mine[id]; !ok {
-			mine[id] = nil
+		if _, ok := mine[id]; ok {
+			continue
 		}
+		orphan, claimed := unsure[id]
+		if claimed {
+			found = append(found, orphan)
+		}
+		mine[id] = orphan.Entry // nil, so that it is removed, unless it has been claimed
 	}
-	return ended, l.apply(ctx, mine)
+	return ended, found, l.apply(ctx, mine)
 }
 
 func (l *list) apply(ctx context.Context, changes map[string][]byte) error {

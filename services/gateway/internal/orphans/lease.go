@@ -34,6 +34,8 @@ type list struct {
 
 	mu        sync.Mutex        // guards the following
 	claimed   map[string][]byte // by connection: orphans that this node holds until their ends are reported
+	unsure    map[string]Orphan // by connection: claimed, or not, in a call that has not been answered
+	found     []Orphan          // of those, what has been claimed, to be handed out
 	reporting map[string][]any  // by node: its connections whose ends are reported for it, to be written
 	rewrite   bool              // what Redis has may differ from what there is
 	robbed    bool              // others may have claimed some of this node's
@@ -56,7 +58,7 @@ func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string
 		lease = defaultLease
 	}
 	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, orphans: make(chan Orphan), renewNow: make(chan struct{}),
-		claimed: map[string][]byte{}, reporting: map[string][]any{}, well: true}
+		claimed: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, well: true}
 }
 
 // key returns a key, in the one slot of a cluster that all of them have. Its first part is older than this package's name.
@@ -81,14 +83,19 @@ return 1 + redis.call('DEL', KEYS[2])`)
 	lapsed = redis.NewScript(now + `
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)`)
 
-	// claim moves some connections of a dead node to another one and answers with them, with none when none is left.
+	// claim moves those of some connections that a dead node still has to another one, and answers with them and their entries.
 	claim = redis.NewScript(now + `
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not until_ or tonumber(until_) >= now then return {} end
-local some = redis.call('HRANDFIELD', KEYS[2], ARGV[2], 'WITHVALUES')
-for i = 1, #some, 2 do
-	redis.call('HSET', KEYS[3], some[i], some[i + 1])
-	redis.call('HDEL', KEYS[2], some[i])
+local some = {}
+for i = 2, #ARGV do
+	local entry = redis.call('HGET', KEYS[2], ARGV[i])
+	if entry then
+		redis.call('HSET', KEYS[3], ARGV[i], entry)
+		redis.call('HDEL', KEYS[2], ARGV[i])
+		some[#some + 1] = ARGV[i]
+		some[#some + 1] = entry
+	end
 end
 if #some > 0 then redis.call('SET', KEYS[4], 1, 'PX', 3600000) end
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
@@ -189,8 +196,14 @@ func (l *list) claimOrphans(ctx context.Context) { l.every(ctx, l.lease/3, nil, 
 // there. Survivors share it as they come.
 func (l *list) claimOnce(ctx context.Context) error {
 	l.mu.Lock()
-	steady := l.steady
+	steady, found := l.steady, l.found
+	l.found = nil
 	l.mu.Unlock()
+	for _, orphan := range found {
+		if err := l.handOut(ctx, orphan); err != nil {
+			return err
+		}
+	}
 	if steady.IsZero() || time.Since(steady) < l.lease+l.lease/3 {
 		return nil
 	}
@@ -222,30 +235,61 @@ func (l *list) claimFrom(ctx context.Context, node string) (n int, err error) {
 			return n, err
 		}
 		for pair := range slices.Chunk(some, 2) {
-			select {
-			case l.orphans <- Orphan{Node: node, ConnID: pair[0], Entry: []byte(pair[1])}:
-				n++
-			case <-ctx.Done():
-				return n, ctx.Err()
+			if err := l.handOut(ctx, Orphan{Node: node, ConnID: pair[0], Entry: []byte(pair[1])}); err != nil {
+				return n, err
 			}
+			n++
 		}
 	}
 }
 
-// claimSome claims some of what a dead node has held and returns it: ids, each before its entry.
+// handOut gives an orphan to Next.
+func (l *list) handOut(ctx context.Context, o Orphan) error {
+	select {
+	case l.orphans <- o:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// claimSome claims some of what a dead node has held and returns it: ids, each before its entry. It knows before it claims what
+// that can be: when the answer is lost, writeAll finds out what has become this node's, and takes none of it for too much.
 func (l *list) claimSome(ctx context.Context, node string) ([]string, error) {
 	if err := l.beginClaim(ctx); err != nil {
 		return nil, err
 	}
-	keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
-	some, err := l.call(ctx, claim, keys, node, batch).StringSlice()
+	wanted, some, err := l.claimWanted(ctx, node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claiming = false
+	if err != nil {
+		for _, pair := range wanted {
+			l.unsure[pair.Key] = Orphan{Node: node, ConnID: pair.Key, Entry: []byte(pair.Value)}
+		}
+	}
 	for pair := range slices.Chunk(some, 2) {
 		l.claimed[pair[0]] = []byte(pair[1])
 	}
 	return some, err
+}
+
+// claimWanted chooses what to claim from a dead node, and claims what others have not claimed meanwhile. Without anything to
+// choose it ends the node's lease. wanted is what may have been claimed if there is an error.
+func (l *list) claimWanted(ctx context.Context, node string) (wanted []redis.KeyValue, some []string, err error) {
+	reading, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	wanted, err = l.client.HRandFieldWithValues(reading, l.held(node), batch).Result()
+	if err != nil {
+		return nil, nil, err
+	}
+	args := []any{node}
+	for _, pair := range wanted {
+		args = append(args, pair.Key)
+	}
+	keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
+	some, err = l.call(ctx, claim, keys, args...).StringSlice()
+	return wanted, some, err
 }
 
 // beginClaim says that a claim is on its way, once all is not being written: what write finds in Redis beyond what the node
