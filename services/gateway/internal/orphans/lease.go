@@ -11,9 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// defaultLease is how long a node lives without renewing its lease, unless it is set.
-const defaultLease = 6 * time.Second
-
 const (
 	batch     = 500 // entries of one command
 	writeWait = 200 * time.Millisecond
@@ -54,9 +51,6 @@ type Orphan struct {
 }
 
 func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
-	if lease <= 0 {
-		lease = defaultLease
-	}
 	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, orphans: make(chan Orphan), renewNow: make(chan struct{}),
 		claimed: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, well: true}
 }

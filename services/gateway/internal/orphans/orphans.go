@@ -51,7 +51,7 @@ type Orphans struct {
 }
 
 // New returns a node's Orphans, which works while Run does. lease is how long after its last sign of life a node counts as
-// dead, 0 for 6 seconds. Without the URL of a Redis there is nothing to do.
+// dead. Without the URL of a Redis there is nothing to do.
 func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 	o := &Orphans{Deps: d, reported: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "gateway_orphans_reported_total", Help: "Connections of dead nodes whose disconnected event this node has sent."})}
