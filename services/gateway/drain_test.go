@@ -48,15 +48,15 @@ func TestDrainWithNowhereToGo(t *testing.T) {
 // TestOtherNodesComeAndGo is about when they are looked for.
 func TestOtherNodesComeAndGo(t *testing.T) {
 	there, err, asked := false, errors.New("the bus is away"), 0
-	others := otherNodes{count: func(context.Context) (bool, error) { asked++; return there, err }}
+	others := otherNodes{find: func(context.Context) (bool, error) { asked++; return there, err }}
 	now := time.Now()
 	want := func(want bool) {
 		t.Helper()
 		before := asked
-		if got := others.open(t.Context(), now); got != want || asked != before+1 {
+		if got := others.exist(t.Context(), now); got != want || asked != before+1 {
 			t.Errorf("got %v with %d questions, want %v with one", got, asked-before, want)
 		}
-		if got := others.open(t.Context(), now.Add(askOthersEvery-1)); got != want || asked != before+1 {
+		if got := others.exist(t.Context(), now.Add(askOthersEvery-1)); got != want || asked != before+1 {
 			t.Errorf("got %v with %d questions a little later, want %v with no more", got, asked-before, want)
 		}
 		now = now.Add(askOthersEvery)

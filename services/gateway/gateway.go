@@ -40,38 +40,6 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
-// Config is what operators may set. A zero duration or number means the default.
-type Config struct {
-	DrainTime      time.Duration        `default:"20s" min:"1ms" max:"1h" help:"how long connections may take to leave on shutdown"`
-	RecoveryTime   time.Duration        `default:"30s" min:"100ms" max:"10m" help:"how long a reliable connection waits for its client to come back"`
-	Handshakes     int                  `default:"1000" min:"1" max:"1000000" help:"handshakes under way at once; clients above it, or of a tenant with three quarters of it, get 503 and Retry-After"`
-	Lease          time.Duration        `default:"6s" min:"1s" max:"5m" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
-	HandshakeRate  int                  `default:"5000" min:"1" max:"1000000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
-	AcceptedHosts  []string             `old:"gateway.acceptedEndpoints" help:"hosts that a token's audience may name, each as host[:port] or https://host[:port]; none: any"`
-	PublicURL      string               `old:"gateway.publicEndpoint" help:"public address of the gateways, such as https://chat.example.com: what generated client tokens are for, and where the page finds the gateways; empty: what each request says"`
-	TrustedProxies httpx.TrustedProxies `old:"gateway.proxies" help:"reverse proxies in front, whose X-Forwarded-For says where clients are, for rules about networks: their addresses and ranges, or one whole number: how many of them append to it; none: nobody is believed"`
-	Records        []string             `oneof:"connectivity http messaging" help:"resource logs to write beside the log, as JSON lines in the form of the cloud service's: connectivity, http, messaging"`
-	Redis          redisbus.Config      `config:"-"` // set for the whole process; an empty URL: this node is the only one
-	Upstream       upstream.Config
-}
-
-// Validate reports what is wrong with c, beyond what the declarations say.
-func (c *Config) Validate() error {
-	var problems []error
-	for i, host := range c.AcceptedHosts {
-		if err := httpx.CheckAcceptedHost(host); err != nil {
-			problems = append(problems, config.Errorf(fmt.Sprintf("acceptedHosts[%d]", i), "%.140q %w", host, err))
-		}
-	}
-	if err := httpx.CheckPublicURL(c.PublicURL); c.PublicURL != "" && err != nil {
-		problems = append(problems, config.Errorf("publicUrl", "%.140q %w", c.PublicURL, err))
-	}
-	if err := httpx.CheckAcceptedHost(c.Upstream.PublicURL); c.Upstream.PublicURL != "" && err != nil {
-		problems = append(problems, config.Errorf("upstream.publicUrl", "%.140q %w", c.Upstream.PublicURL, err))
-	}
-	return errors.Join(problems...)
-}
-
 // Deps is what a gateway works with.
 type Deps struct {
 	Tenants tenant.Source
@@ -104,8 +72,8 @@ type Gateway struct {
 
 	// Moments of the drain, counted from its beginning. Tests that do not want to wait have them early, which leaves
 	// the rest of the drain time to what the drain then waits for.
-	leaveBy  time.Duration // all clients have been asked to leave
-	giveUpAt time.Duration // reliable connections that no other node has taken over are closed
+	leaveSpan   time.Duration // all clients have been asked to leave
+	giveUpAfter time.Duration // reliable connections that no other node has taken over are closed
 
 	sockets sync.WaitGroup // goroutines that have a socket in their hands
 }
@@ -128,7 +96,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus, watchers: livetrace.NewHub(),
-		leaveBy: cfg.DrainTime / 2, giveUpAt: cfg.DrainTime * 4 / 5}
+		leaveSpan: cfg.DrainTime / 2, giveUpAfter: cfg.DrainTime * 4 / 5}
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
@@ -216,64 +184,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// drain asks clients to leave at moments spread over half the drain time. A reliable connection waits until another
-// node has taken it over, for four fifths of the drain time; the rest is for event handlers, which hear of all that ends.
-// As long as there is no node to go to, connections are closed for good instead.
-func (g *Gateway) drain() {
-	g.front.Drain()
-	began := time.Now()
-	deadline := began.Add(g.cfg.DrainTime)
-	conns := g.conns.Conns()
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	if err := g.node.Withdraw(ctx); err != nil {
-		g.log.Warn("drain: other nodes may send connections here", "error", err)
-	}
-	others := otherNodes{count: g.node.Others}
-	g.log.Info("draining", "connections", len(conns), "others", others.open(ctx, time.Now()))
-	leave := func(c *hub.Conn, closing hub.Closing) {
-		if others.open(ctx, time.Now()) {
-			g.conns.AskToReconnect(c, closing)
-		} else {
-			g.conns.Close(c, closing)
-		}
-	}
-	restart := hub.ReasonDrain.Closing("The service is restarting; please reconnect.")
-	for i, c := range conns {
-		time.Sleep(time.Until(began.Add(g.leaveBy * time.Duration(i+1) / time.Duration(len(conns)))))
-		leave(c, restart)
-	}
-	wait := func(until time.Time, more func() bool) {
-		for more() && time.Now().Before(until) {
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	wait(deadline, func() bool { return g.admission.Handshakes() > 0 })
-	for _, c := range g.conns.Conns() {
-		leave(c, restart)
-	}
-	wait(began.Add(g.giveUpAt), func() bool { return g.admission.Connections() > 0 })
-	for _, c := range g.conns.Conns() {
-		if !g.node.Handoffs.Moving(c.ID) {
-			g.conns.Close(c, restart)
-		}
-	}
-	// Closing is not done when Close returns, nor are those who read streams told of their end.
-	wait(deadline, func() bool { return g.admission.Connections()+g.clients.PendingEffects() > 0 || !g.node.Idle() })
-	left := make(chan struct{})
-	go func() { // ends with the sockets, at the latest when Run closes them
-		g.sockets.Wait()
-		close(left)
-	}()
-	select {
-	case <-left:
-	case <-ctx.Done():
-	}
-	if err := g.upstream.Drain(ctx); err != nil {
-		g.log.Warn("drain", "error", err)
-	}
 }
 
 // watchBus ends the reliable connections that may have missed messages while the bus was away, once it is back: they

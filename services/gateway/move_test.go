@@ -440,7 +440,7 @@ func TestDrainLeavesReliableConnectionsToOthers(t *testing.T) {
 		net := membus.NewNetwork()
 		s.bus = net.Bus()
 		a := start(t, s)
-		a.giveUpAt = 20 * time.Second // by when one has come back, also on a busy machine
+		a.giveUpAfter = 20 * time.Second // by when one has come back, also on a busy machine
 		s.bus = net.Bus()
 		b := start(t, s)
 		c, away := a.join(codec, "ana", "room"), a.join(codec, "ben", "room")

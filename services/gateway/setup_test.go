@@ -74,7 +74,7 @@ func startWith(t testing.TB, s setup, tenants tenant.Source) *server {
 // leave at once; what it then waits for has minutes, so that no test depends on how fast that comes.
 func serve(t testing.TB, g *Gateway) *server {
 	t.Helper()
-	g.cfg.DrainTime, g.leaveBy, g.giveUpAt = 2*patience, 100*time.Millisecond, 200*time.Millisecond
+	g.cfg.DrainTime, g.leaveSpan, g.giveUpAfter = 2*patience, 100*time.Millisecond, 200*time.Millisecond
 	ctx, stop := context.WithCancel(context.Background())
 	http := httptest.NewServer(g.Handler())
 	srv := &server{Gateway: g, t: t, url: http.URL, stop: stop, done: make(chan struct{})}

@@ -115,7 +115,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		return closing, true
 	}
 	r.awaitEvent()
-	if r.req.HasAck && !r.isNew() {
+	if r.req.HasAck && r.refuseRepeated() {
 		return closing, true
 	}
 	switch r.req.Kind {
@@ -162,42 +162,6 @@ func (r *reader) awaitEvent() {
 	}
 	r.blocked(func() { <-r.busy })
 	r.busy = nil
-}
-
-// ack is the ackId of a request, if it has one.
-type ack struct {
-	id     uint64
-	wanted bool
-}
-
-func (r *reader) ack() ack { return ack{r.req.AckID, r.req.HasAck} }
-
-// isNew reports whether a request with an ackId is to be done. One with the same ackId that is in flight is waited for first;
-// when that, or an earlier one, has succeeded, the client is told that this one is a duplicate (client-json.md 3.2).
-func (r *reader) isNew() bool {
-	id := r.req.AckID
-	if !r.inFlight.tryBegin(id) {
-		r.blocked(func() { r.inFlight.begin(id) })
-	}
-	if !r.conn.KnowsAckID(id) {
-		return true // acknowledge ends it: what may have an ackId is acknowledged in any case
-	}
-	r.inFlight.end(id)
-	r.reply(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
-		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
-	return false
-}
-
-// acknowledge answers a request, with success unless it has failed.
-func (c *Client) acknowledge(a ack, failure *protocol.Failure) {
-	if !a.wanted {
-		return
-	}
-	if failure == nil {
-		c.conn.RememberAckID(a.id)
-	}
-	c.inFlight.end(a.id)
-	c.reply(c.conn.Codec.AppendAck(nil, a.id, failure))
 }
 
 // forbidden is the failure of a request for which the client has no permission.
