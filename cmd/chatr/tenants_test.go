@@ -332,7 +332,7 @@ func TestFormerNamesWork(t *testing.T) {
 // TestSettingsThatContradictEachOther are read aloud: each says what would be right.
 func TestSettingsThatContradictEachOther(t *testing.T) {
 	for flags, want := range map[string]string{
-		"--chat-proxies 1 --chat-trusted-proxies 1":                "--chat-proxies and --chat-trusted-proxies are the same setting; keep --chat-trusted-proxies, which is its name now",
+		"--chat-proxies 1 --chat-trusted-proxies 1":                "--chat-trusted-proxies was formerly --chat-proxies and both are set; remove --chat-proxies",
 		"--chat-endpoint https://a --gateway-public-url https://a": "gateway.publicUrl and chat.endpoint are both given; keep gateway.publicUrl, where the page finds the gateways too",
 		"--chat-trusted-proxies -1":                                "--chat-trusted-proxies: is -1; the number of proxies must be from 0 to 100",
 		"--chat-trusted-proxies 10.0.0.0/8,2":                      `--chat-trusted-proxies: "2" is not an address or a range of them, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32; or write one whole number, how many proxies append to X-Forwarded-For`,

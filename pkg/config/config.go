@@ -103,7 +103,7 @@ func Load(into any, name string, s Source, out io.Writer) (*Loaded, error) {
 	Defaults(into)
 	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Wrong: map[string][]*ItemProblem{}}, fields: Fields(into), others: map[string]bool{}}
 	if s.Others != nil {
-		l.know(Describe(reflect.TypeOf(s.Others)))
+		l.ignore(Describe(reflect.TypeOf(s.Others)))
 	}
 	given, rest, err := l.parseFlags(name, s, out)
 	if err != nil {
@@ -132,15 +132,15 @@ type loader struct {
 	problems []error
 }
 
-// know adds settings that are not looked at, by their paths and former paths.
-func (l *loader) know(settings []Setting) {
+// ignore adds settings that are not looked at, by their paths and former paths.
+func (l *loader) ignore(settings []Setting) {
 	for _, s := range settings {
 		l.others[s.Path] = true
 		for _, old := range s.Old {
 			l.others[old] = true
 		}
 		if s.Kind == KindGroup {
-			l.know(s.Members)
+			l.ignore(s.Members)
 		}
 	}
 }
@@ -371,7 +371,7 @@ func (l *loader) setOutside(f *Field, name string, olds []string, value string, 
 		case !ok:
 			continue
 		case set:
-			l.problem("", "%s and %s are the same setting; keep %s, which is its name now", old, name, name)
+			l.problem("", "%s was formerly %s and both are set; remove %s", name, old, old)
 			return
 		}
 		l.Renamed = append(l.Renamed, Renamed{Old: old, New: name, Path: f.Old[i]})

@@ -209,7 +209,11 @@ func (d *decoder) mapping(members []Setting, v reflect.Value, n *yaml.Node, at s
 			d.wrong(p.key, path, " is not a setting%s", didYouMean(p.key.Value, namesOf(members), ""))
 		case isNull(resolve(p.value)):
 		case d.given[s.current(at)] != "":
-			d.wrong(p.key, path, " and %s are the same setting; keep %s, which is its name now", d.given[s.current(at)], s.current(at))
+			former := path
+			if !old {
+				former = d.given[s.current(at)]
+			}
+			d.wrong(p.key, s.current(at), " was formerly %s and both are set; remove %s", former, former)
 		default:
 			d.given[s.current(at)] = path
 			target := v

@@ -10,8 +10,8 @@ import (
 type Template struct {
 	URLTemplate     string      `yaml:"urlTemplate" required:"true" example:"'https://app.example.com/{hub}/{category}/{event}'" help:"may contain {hub}, {category}, {event}, {file:/path} and {env:NAME}, not in the host"`
 	HubPattern      string      `yaml:"hubPattern" example:"'*'" help:"*, one name, or a comma list; absent: *"`
-	CategoryPattern string      `yaml:"categoryPattern" example:"connections,messages" help:"likewise, of connections, messages"`
-	EventPattern    string      `yaml:"eventPattern" example:"connect,disconnect,message" help:"likewise, of connect, disconnect, message"`
+	CategoryPattern string      `yaml:"categoryPattern" example:"connections,messages" help:"*, one of connections and messages, or both as a comma list; absent: *"`
+	EventPattern    string      `yaml:"eventPattern" example:"connect,disconnect,message" help:"*, one of connect, disconnect and message, or a comma list of them; absent: *"`
 	Auth            HandlerAuth `yaml:"auth" help:"as of handlers"`
 }
 
