@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -96,10 +97,10 @@ func TestDocsMetrics(t *testing.T) {
 	if _, err := gateway.New(gateway.Config{Redis: redis}, gateway.Deps{Tenants: tenants, Log: messages, Logger: log, Metrics: reg}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := events.New(events.Config{}, events.Deps{Store: store, Log: messages, Gateway: rest, Keys: func() []string { return nil }, Logger: log, Metrics: reg}); err != nil {
+	if _, err := events.New(events.Config{Tenant: "default", Hub: "chat"}, events.Deps{Store: store, Log: messages, Gateway: rest, Keys: func() []string { return nil }, Logger: log, Metrics: reg}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := api.New(api.Config{SessionKey: key}, api.Deps{Store: store, Gateway: rest, Keys: func() tenant.Keys { return tenant.Keys{} }, Web: web.Dist(), Logger: log, Metrics: reg}); err != nil {
+	if _, err := api.New(api.Config{Tenant: "default", Hub: "chat", SessionKey: key, SessionTime: time.Hour, IdleAfter: time.Minute}, api.Deps{Store: store, Gateway: rest, Keys: func() tenant.Keys { return tenant.Keys{} }, Web: web.Dist(), Logger: log, Metrics: reg}); err != nil {
 		t.Fatal(err)
 	}
 

@@ -21,30 +21,32 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
-// Config of the API service. Zero values mean the defaults.
+// Config of the API service. New gives fields with a default that one when they are zero.
 type Config struct {
-	Tenant     string // whose chat this is; default "default"
-	Hub        string // default "chat"
+	Tenant     string // whose chat this is; required
+	Hub        string // that the chat uses; required
 	SessionKey string // signs session cookies; at least 32 bytes, the same in every process, never shown
 
 	PublicURL        string               // of the page, such as "https://chat.example"; empty: what each request says
 	GatewayPublicURL string               // of the gateways for browsers, such as "wss://chat.example"; empty: the page's own
 	TrustedProxies   httpx.TrustedProxies // in front, whose X-Forwarded-For gives the client's address
 
-	SessionTime time.Duration // how long a session lasts; default 30 days
+	SessionTime time.Duration `min:"1s"` // how long a session lasts; required
 
 	NoGuests     bool          // people may not sign in with just a name
 	LegacyGuests bool          // the original Chatr's guests get tokens and read lists without a session
-	IdleAfter    time.Duration // without mouse, key, touch or scroll a page counts as idle; default 60 s
-	GuestsPerMin int           // guest sign-ins of one client address per minute, with bursts of twice that; default 30
+	IdleAfter    time.Duration `min:"1s"`             // without mouse, key, touch or scroll a page counts as idle; required
+	GuestsPerMin int           `default:"30" min:"1"` // guest sign-ins of one client address per minute, with bursts of twice that
 
-	RequestsPerSecond int // of one person for lists, history and tokens, on average, with bursts of ten times that; default 20
+	// RequestsPerSecond is how many one person may make for lists, history and tokens, on average, with bursts of ten times that.
+	RequestsPerSecond int `default:"20" min:"1"`
 }
 
 const (
@@ -107,25 +109,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 
 // checked returns c with its defaults, or what is wrong with it.
 func (c Config) checked() (Config, error) {
-	if c.Tenant == "" {
-		c.Tenant = "default"
-	}
-	if c.Hub == "" {
-		c.Hub = "chat"
-	}
-	if c.IdleAfter <= 0 {
-		c.IdleAfter = time.Minute
-	}
-	if c.SessionTime <= 0 {
-		c.SessionTime = 30 * 24 * time.Hour
-	}
-	if c.GuestsPerMin <= 0 {
-		c.GuestsPerMin = 30
-	}
-	if c.RequestsPerSecond <= 0 {
-		c.RequestsPerSecond = 20
-	}
+	config.Defaults(&c)
 	var problems []error
+	if c.Tenant == "" || c.Hub == "" {
+		problems = append(problems, errors.New("api: tenant and hub must say whose chat this is"))
+	}
+	config.Check(&c, "api", func(path string, err error) { problems = append(problems, fmt.Errorf("%s %w", path, err)) })
 	if len(c.SessionKey) < 32 {
 		problems = append(problems, fmt.Errorf("the session key has %d bytes; at least 32 are needed", len(c.SessionKey)))
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,7 +66,8 @@ func newWorld(t *testing.T, cfg Config) *world {
 		rw.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(gateway.Close)
-	cfg.SessionKey = sessionKey
+	cfg.SessionKey, cfg.Tenant, cfg.Hub, cfg.SessionTime = sessionKey, cmp.Or(cfg.Tenant, "default"), cmp.Or(cfg.Hub, "chat"), 720*time.Hour
+	cfg.IdleAfter = cmp.Or(cfg.IdleAfter, time.Minute)
 	w.s, err = New(cfg, Deps{
 		Store:   store,
 		Gateway: dataplane.New(gateway.URL, accessKey, "chat", dataplane.Options{Retries: -1}),

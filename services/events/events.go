@@ -21,22 +21,23 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Config of the events service. Zero values mean the defaults.
+// Config of the events service. New gives fields with a default that one when they are zero.
 type Config struct {
-	Tenant       string // whose chat this is; default "default"
-	Hub          string // default "chat"
+	Tenant       string // whose chat this is; required
+	Hub          string // that the chat uses; required
 	LegacyGuests bool   // the original Chatr's guests, whose ids come from their browser, may connect
 
 	Origins         []string      // gateways that may attach, by the host they announce; "*" any; empty: none
-	OfflineGrace    time.Duration // from losing the last connection to being offline; default 5 s
-	CheckInterval   time.Duration // how often a connection is checked to be still there; default 3 s
-	EventsPerSecond int           // of one person, on average, with bursts of four times that; default 10
+	OfflineGrace    time.Duration `default:"5s" min:"1ns"` // from losing the last connection to being offline
+	CheckInterval   time.Duration `default:"3s" min:"1ns"` // how often a connection is checked to be still there
+	EventsPerSecond int           `default:"10" min:"1"`   // of one person, on average, with bursts of four times that
 }
 
 const (
@@ -46,23 +47,20 @@ const (
 	maxEventBody = 16 << 10         // bytes; nobody has to send more than a title
 )
 
-func (c Config) withDefaults() Config {
+// checked returns c with its defaults and its hub as gateways write it, or what is wrong with it.
+func (c Config) checked() (Config, error) {
+	config.Defaults(&c)
+	var problems []error
 	if c.Tenant == "" {
-		c.Tenant = "default"
+		problems = append(problems, errors.New("events: tenant must say whose chat this is"))
 	}
-	if c.Hub == "" {
-		c.Hub = "chat"
+	hub, err := webpubsub.ParseHub(c.Hub)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("events: %w", err))
 	}
-	if c.OfflineGrace <= 0 {
-		c.OfflineGrace = 5 * time.Second
-	}
-	if c.CheckInterval <= 0 {
-		c.CheckInterval = 3 * time.Second
-	}
-	if c.EventsPerSecond <= 0 {
-		c.EventsPerSecond = 10
-	}
-	return c
+	c.Hub = hub
+	config.Check(&c, "events", func(path string, err error) { problems = append(problems, fmt.Errorf("%s %w", path, err)) })
+	return c, errors.Join(problems...)
 }
 
 // Deps are what the service works with.
@@ -103,10 +101,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Store == nil || deps.Log == nil || deps.Gateway == nil || deps.Keys == nil || deps.Logger == nil || deps.Metrics == nil {
 		return nil, errors.New("events: a dependency is missing")
 	}
-	cfg = cfg.withDefaults()
-	var err error
-	if cfg.Hub, err = webpubsub.ParseHub(cfg.Hub); err != nil { // as gateways write it
-		return nil, fmt.Errorf("events: %w", err)
+	cfg, err := cfg.checked()
+	if err != nil {
+		return nil, err
 	}
 	s := &Service{
 		cfg:     cfg,

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -361,7 +362,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 	}
 	g := newGateway(t)
 	w := &world{gateway: g, t: t, store: store, logs: &bytes.Buffer{}}
-	cfg.Origins = []string{"gateway"}
+	cfg.Tenant, cfg.Hub, cfg.Origins = cmp.Or(cfg.Tenant, "default"), cmp.Or(cfg.Hub, "chat"), []string{"gateway"}
 	w.s, err = New(cfg, Deps{
 		Store: store, Log: noLog{}, Gateway: g.client(), Keys: func() []string { return []string{testKey} },
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Metrics: prometheus.NewRegistry(),

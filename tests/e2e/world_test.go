@@ -152,10 +152,10 @@ func (w *world) startProcess() (services []service, closers []io.Closer) {
 	}))(t)
 	g := must(gateway.New(config, gateway.Deps{Tenants: tenants, Log: log, Logger: logger, Metrics: metrics}))(t)
 	e := must(events.New(
-		events.Config{Origins: []string{"*"}, OfflineGrace: s.grace, CheckInterval: 200 * time.Millisecond, LegacyGuests: s.legacy, EventsPerSecond: 1000},
+		events.Config{Tenant: "default", Hub: "chat", Origins: []string{"*"}, OfflineGrace: s.grace, CheckInterval: 200 * time.Millisecond, LegacyGuests: s.legacy, EventsPerSecond: 1000},
 		events.Deps{Store: store, Log: log, Gateway: client, Keys: func() []string { return []string{accessKey} }, Logger: logger, Metrics: metrics}))(t)
 	a := must(api.New(
-		api.Config{SessionKey: sessionKey, LegacyGuests: s.legacy},
+		api.Config{Tenant: "default", Hub: "chat", SessionKey: sessionKey, SessionTime: time.Hour, IdleAfter: time.Minute, LegacyGuests: s.legacy},
 		api.Deps{
 			Store: store, Gateway: client, Keys: func() tenant.Keys { return tenant.Keys{Primary: accessKey} },
 			Web: fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}}, Logger: logger, Metrics: metrics,

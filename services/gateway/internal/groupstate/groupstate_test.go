@@ -81,7 +81,7 @@ type machine struct {
 
 func newMachine(t *testing.T, bus cluster.Bus) *machine {
 	t.Helper()
-	m := &machine{conns: hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry()), gate: &gate{Bus: bus}}
+	m := &machine{conns: hub.NewRegistry(hub.Options{Writers: 1, Recovery: 30 * time.Second}, prometheus.NewRegistry()), gate: &gate{Bus: bus}}
 	m.node = node.New(m.gate, m.conns, node.Options{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	m.States = m.node.States
 	ctx, stop := context.WithCancel(context.Background())

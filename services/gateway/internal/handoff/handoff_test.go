@@ -39,7 +39,7 @@ type machine struct {
 func newMachine(t *testing.T, bus cluster.Bus) *machine {
 	n := &machine{imported: make(chan string, 10), gone: make(chan hub.Closing, 10), handingOver: func() {}}
 	ctx, stop := context.WithCancel(context.Background())
-	n.conns = hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
+	n.conns = hub.NewRegistry(hub.Options{Writers: 1, Recovery: 30 * time.Second}, prometheus.NewRegistry())
 	n.Node = node.New(bus, n.conns, node.Options{Handoff: handoff.Hooks{
 		Admit:         func(_ *hub.Conn, credential string) bool { return credential == "mine" },
 		AwaitRequests: func(context.Context, *hub.Conn) error { return nil },

@@ -34,6 +34,7 @@ type harness struct {
 }
 
 func newHarness(t testing.TB, o Options) *harness {
+	o.Recovery = 30 * time.Second
 	h := &harness{Registry: NewRegistry(o, prometheus.NewRegistry()), t: t, socks: make(chan *socket.Socket, 1), gone: make(chan Closing, 1000)}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

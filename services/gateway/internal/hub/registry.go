@@ -27,10 +27,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Options sets a registry up.
+// Options set a registry up.
 type Options struct {
 	Writers  int           // 0: one for each CPU; at most 64
-	Recovery time.Duration // how long a reliable connection may be without socket; 0: 30 s
+	Recovery time.Duration // how long a reliable connection may be without socket; 0: it may not
 }
 
 // Registry is the connections of this node, by id and by list. A list is named by its topic: that of a hub, a user or
@@ -73,9 +73,6 @@ func NewRegistry(o Options, reg prometheus.Registerer) *Registry {
 		o.Writers = runtime.GOMAXPROCS(0)
 	}
 	o.Writers = min(o.Writers, 64) // sets of writers are the bits of a word
-	if o.Recovery == 0 {
-		o.Recovery = 30 * time.Second
-	}
 	r := &Registry{recovery: o.Recovery, conns: map[string]*Conn{}, lists: map[string]*list{}, metrics: newMetrics(reg)}
 	for i := range o.Writers {
 		r.writers = append(r.writers, newWriter(r, i))

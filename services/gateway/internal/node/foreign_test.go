@@ -34,7 +34,7 @@ func alone(t testing.TB) *Node {
 func startNode(t testing.TB, bus cluster.Bus) *Node {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	conns := hub.NewRegistry(hub.Options{Writers: 1}, prometheus.NewRegistry())
+	conns := hub.NewRegistry(hub.Options{Writers: 1, Recovery: 30 * time.Second}, prometheus.NewRegistry())
 	strangers := Options{Handoff: handoff.Hooks{Admit: func(*hub.Conn, string) bool { return false }}} // nobody has a right to a connection
 	n := New(bus, conns, strangers, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
