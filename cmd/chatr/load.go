@@ -34,7 +34,7 @@ type loadSettings struct {
 	Watch            []string `help:"processes whose use of processor and memory to watch: PIDs, or URLs of Prometheus metrics, each perhaps with a name: gateway=4711"`
 	Output           string   `help:"file for the result, as JSON; -: the standard output"`
 	HTML             string   `help:"file for the result as a page that needs nothing but itself"`
-	Workers          int      `help:"coordinate this many workers (chatr load worker) instead of making load in this process"`
+	Workers          int      `min:"0" help:"coordinate this many workers (chatr load worker) instead of making load in this process"`
 	Listen           string   `default:":7070" help:"address that workers reach, on a private network"`
 	FailIf           []string `help:"conditions under which to end with status 1, such as lost>0,ack.p99>50ms"`
 }
@@ -70,12 +70,13 @@ func runLoad(ctx context.Context, args []string, out io.Writer) error {
 		return runLoadWorker(ctx, args[1:], out)
 	}
 	var s loadSettings
-	if _, err := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s), Intro: loadIntro, Others: &settings{}, OwnFile: true}, out); err != nil {
-		return err
+	loaded, loadErr := config.Load(&s, "load", config.Source{Args: args, Env: envOf(&s), Intro: loadIntro, Others: &settings{}, OwnFile: true}, out)
+	if loaded == nil {
+		return loadErr
 	}
 	thresholds, err := parseThresholds(s.FailIf)
 	options, optionsErr := s.options()
-	if err := errors.Join(s.Validate(), err, optionsErr); err != nil {
+	if err := errors.Join(loadErr, s.Validate(), err, optionsErr); err != nil {
 		return err
 	}
 	options.Progress = report.NewLive(out).Show
@@ -218,8 +219,6 @@ func parseThresholds(list []string) (all []result.Threshold, err error) {
 func (s *loadSettings) options() (o drive.Options, err error) {
 	key, keyErr := "", error(nil)
 	switch {
-	case s.Workers < 0:
-		keyErr = fmt.Errorf("workers is %d; it cannot be negative", s.Workers)
 	case s.Workers > 0 && s.ConnectionString != "":
 		keyErr = errors.New("connectionString is for a process that makes load; with workers give the endpoint here, and the key to each worker")
 	case s.Workers == 0 && !s.Chat.Journeys:

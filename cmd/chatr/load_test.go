@@ -81,3 +81,31 @@ func TestJudgeTellsEachConditionThatIsMet(t *testing.T) {
 		t.Errorf("got %v, want none", err)
 	}
 }
+
+// TestToolsHaveBounds gives numbers and durations of the tools values that are negative, zero or too short.
+func TestToolsHaveBounds(t *testing.T) {
+	key := strings.Repeat("k", minKey)
+	for args, want := range map[string]string{
+		"load --workers -1":                  "--workers: workers is -1; it must be at least 0",
+		"load --ramp -1s":                    "--ramp: ramp is -1s; it must be at least 0s",
+		"load --storm-every -1s":             "--storm-every: storm.every is -1s; it must be at least 0s",
+		"load --duration 0s":                 "--duration: duration is 0s; it must be at least 1ms",
+		"load --slow-rate 0":                 "--slow-rate: slow.rate is 0; it must be from 1 to 1073741824",
+		"load --slow-connections 100":        "slow.connections is 100; it must be at most 99, so that somebody keeps up",
+		"load --groups-per-connection 11":    "groups.perConnection is 11; it must be at most 10, which is how many groups there are",
+		"load --publish-rate -1":             "--publish-rate: publish.rate is -1; it must be from 0 to 10000000",
+		"token --lifetime 0s":                "--lifetime: lifetime is 0s; it must be at least 1s",
+		"token --access-key short":           "--access-key: accessKey has 5 bytes; at least 32 are needed",
+		"token --connection-string Endpoint": "",
+	} {
+		list := strings.Fields(args)
+		if want == "" {
+			list[2], want = "Endpoint=http://localhost;AccessKey=short", "the access key has 5 bytes; at least 32 are needed"
+		} else if !strings.Contains(args, "--access-key") {
+			list = append(list, "--access-key", key)
+		}
+		if err := dispatch(t.Context(), list, t.Output()); err == nil || err.Error() != want {
+			t.Errorf("%s: got\n%v\nwant\n%s", args, err, want)
+		}
+	}
+}

@@ -28,8 +28,8 @@ type settings struct {
 	OpsListen             string `help:"address of /metrics, /healthz, /readyz and /debug/pprof; empty: none for standalone, :9090 for the others"`
 	Data                  string `default:"./data" help:"standalone: folder for everything that is kept"`
 
-	AccessKey          string `secret:"true" min:"32" help:"signs and verifies tokens of tenants without keys of their own; at least 32 characters; standalone makes one"`
-	AccessKeySecondary string `secret:"true" min:"32" help:"a second valid key, for replacing the first without dropping anyone"`
+	AccessKey          string `secret:"true" min:"32" unit:"bytes" help:"signs and verifies tokens of tenants without keys of their own; at least 32 bytes; standalone makes one"`
+	AccessKeySecondary string `secret:"true" min:"32" unit:"bytes" help:"a second valid key, for replacing the first without dropping anyone"`
 
 	Emulator bool `help:"standalone: accept the well-known key of the vendor's emulator as well, so that its connection string works; for loopback addresses only"`
 
@@ -44,7 +44,7 @@ type settings struct {
 	Auth struct {
 		Guests       bool          `default:"true" help:"people may sign in with a name alone"`
 		LegacyGuests bool          `help:"accept the original Chatr's browser client, which has no sign-in; anybody can then take any unprefixed user id"`
-		SessionKey   string        `secret:"true" min:"32" help:"signs session cookies; at least 32 characters; standalone makes one"`
+		SessionKey   string        `secret:"true" min:"32" unit:"bytes" help:"signs session cookies; at least 32 bytes; standalone makes one"`
 		SessionTime  time.Duration `default:"720h" min:"1s" max:"87600h" help:"how long a session lasts"`
 	}
 	Chat struct {

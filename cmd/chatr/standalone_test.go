@@ -131,7 +131,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		"--gateway-public-url host":  `gateway.publicUrl "host"`,
 		"--gateway-handshakes -1":    "gateway.handshakes is -1",
 		"--chat-idle-after 1ms":      "chat.idleAfter is 1ms",
-		"--access-key short":         "accessKey has 5 characters",
+		"--access-key short":         "accessKey has 5 bytes",
 	} {
 		args := append([]string{"--listen", "127.0.0.1:0", "--tls-listen", "", "--data", t.TempDir()}, strings.Fields(flags)...)
 		if err := standalone(t.Context(), args, io.Discard); err == nil || !strings.Contains(err.Error(), want) {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/load/truth"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
@@ -25,8 +26,8 @@ type Scenario struct {
 	Hub      string `default:"bench" help:"hub to connect to"`
 	Seed     int64  `default:"1" help:"the same seed makes the same plan"`
 
-	Connections  int           `default:"100" help:"connections to open"`
-	Ramp         time.Duration `default:"2s" help:"time over which connections are opened; 0s: all at once, a storm"`
+	Connections  int           `default:"100" min:"1" max:"1000000" help:"connections to open"`
+	Ramp         time.Duration `default:"2s" min:"0s" help:"time over which connections are opened; 0s: all at once, a storm"`
 	Subprotocols []string      `default:"json" help:"what connections speak: json, reliable (JSON), protobuf, reliable-protobuf or simple, with weights, such as json:8,reliable:1,simple:1"`
 	Sources      []string      `help:"local addresses to connect from in turn, such as 127.0.0.1,127.0.0.2: each has about 28,000 ports for each endpoint"`
 
@@ -39,66 +40,65 @@ type Scenario struct {
 	Storm   Storm
 	Chat    Chat
 
-	Warmup   time.Duration `default:"1s" help:"time before measuring begins, under load"`
-	Duration time.Duration `default:"10s" help:"time of measuring"`
-	Settle   time.Duration `default:"5s" help:"longest wait for what is under way at the end"`
-	InFlight time.Duration `default:"1s" help:"how long a message may be under way: what was sent less than that before a leave need not arrive"`
+	Warmup   time.Duration `default:"1s" min:"0s" help:"time before measuring begins, under load"`
+	Duration time.Duration `default:"10s" min:"1ms" help:"time of measuring"`
+	Settle   time.Duration `default:"5s" min:"0s" help:"longest wait for what is under way at the end"`
+	InFlight time.Duration `default:"1s" min:"0s" help:"how long a message may be under way: what was sent less than that before a leave need not arrive"`
 }
 
 // Groups says how clients are divided among groups.
 type Groups struct {
-	Count         int    `default:"10" help:"groups; 0: none"`
-	PerConnection int    `default:"1" help:"groups that each connection joins"`
+	Count         int    `default:"10" min:"0" max:"1000000" help:"groups; 0: none"`
+	PerConnection int    `default:"1" min:"0" max:"1000000" help:"groups that each connection joins"`
 	Sizes         string `default:"even" help:"even: all of one size; big:60: one with 60 % of the connections, the rest even; zipf:1.1: the n-th has a share of 1/n^1.1"`
 }
 
 // Publish is group messages by connections.
 type Publish struct {
-	Rate    int      `help:"messages per second, sent when they are due whatever is still unanswered (open loop)"`
-	Window  int      `help:"instead of a rate: messages that are kept unanswered (closed loop). Finds the most that is possible; its latencies hide waiting"`
+	Rate    int      `min:"0" max:"10000000" help:"messages per second, sent when they are due whatever is still unanswered (open loop)"`
+	Window  int      `min:"0" max:"1000000" help:"instead of a rate: messages that are kept unanswered (closed loop). Finds the most that is possible; its latencies hide waiting"`
 	Sizes   []string `default:"128" help:"bytes of payload, with weights, such as 128:9,4096:1"`
-	Outside int      `help:"connections in no group that do all the publishing; 0: members publish to their groups"`
+	Outside int      `min:"0" max:"1000000" help:"connections in no group that do all the publishing; 0: members publish to their groups"`
 	NoEcho  bool     `help:"senders do not get their own messages; there is then no round-trip latency"`
 }
 
 // Churn is memberships that come and go.
 type Churn struct {
-	Rate int `help:"members per second that leave a group and join it again"`
+	Rate int `min:"0" max:"10000000" help:"members per second that leave a group and join it again"`
 }
 
 // REST is what applications send.
 type REST struct {
-	GroupRate int `help:"messages per second to groups by REST"`
-	UserRate  int `help:"private messages per second, to a user each, by REST"`
+	GroupRate int `min:"0" max:"10000000" help:"messages per second to groups by REST"`
+	UserRate  int `min:"0" max:"10000000" help:"private messages per second, to a user each, by REST"`
 }
 
 // Event is what handlers are asked. The hub needs an event handler for it.
 type Event struct {
-	Rate   int    `help:"events per second by connections"`
+	Rate   int    `min:"0" max:"10000000" help:"events per second by connections"`
 	Name   string `default:"load" help:"name of the event"`
 	Invoke bool   `help:"invoke, and wait for the handler's answer, instead of sending an event"`
 }
 
 // Slow is receivers that do not keep up. They are there to see what they do to the others; what they miss is not counted.
 type Slow struct {
-	Connections int `help:"connections, of all, that read slowly"`
-	Rate        int `default:"1024" help:"bytes per second that each of them reads"`
+	Connections int `min:"0" max:"1000000" help:"connections, of all, that read slowly"`
+	Rate        int `default:"1024" min:"1" max:"1073741824" help:"bytes per second that each of them reads"`
 }
 
 // Storm is connections lost and made again.
 type Storm struct {
-	Every time.Duration `help:"time between storms; 0s: none"`
-	Share int           `default:"10" help:"percent of the connections that each storm cuts; reliable ones recover, the others begin anew"`
+	Every time.Duration `min:"0s" help:"time between storms; 0s: none"`
+	Share int           `default:"10" min:"1" max:"100" help:"percent of the connections that each storm cuts; reliable ones recover, the others begin anew"`
 }
 
 // Chat makes the connections people who chat with Chatr, rather than clients of a bare hub.
 type Chat struct {
 	Journeys bool `help:"connections are guests who sign in, open rooms (the groups) and type into them; endpoint is where Chatr's page is, and no key is needed"`
-	IdleRate int  `help:"people per second who go idle or come back, in chat journeys"`
+	IdleRate int  `min:"0" max:"10000000" help:"people per second who go idle or come back, in chat journeys"`
 }
 
 func (c *Chat) validate(s *Scenario, p *problems) {
-	p.between("chat.idleRate", c.IdleRate, 0, maxRate)
 	if !c.Journeys {
 		if c.IdleRate > 0 {
 			p.add("chat.idleRate is set without chat.journeys")
@@ -140,16 +140,13 @@ var subprotocols = []string{"json", "reliable", "simple", "protobuf", "reliable-
 
 func (s Subprotocol) String() string { return subprotocols[s] }
 
-// Limits of what one process may be asked for.
-const (
-	maxConnections = 1_000_000
-	maxRate        = 10_000_000
-	maxPayload     = 1 << 20 // client-json.md section 11
-)
+// maxPayload is the length of a message in bytes, at most (client-json.md section 11).
+const maxPayload = 1 << 20
 
-// Validate reports everything that is wrong.
+// Validate reports everything that is wrong, bounds that the declarations have among it: a scenario may come from a coordinator.
 func (s *Scenario) Validate() error {
 	var p problems
+	config.Check(s, "", func(path string, err error) { p.add("%s %w", path, err) })
 	for _, e := range s.Endpoints() {
 		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			p.add("endpoint %q must look like http://localhost:8080 or https://example.com", e)
@@ -161,7 +158,6 @@ func (s *Scenario) Validate() error {
 	if _, err := webpubsub.ParseHub(s.Hub); err != nil {
 		p.add("%w", err)
 	}
-	p.between("connections", s.Connections, 1, maxConnections)
 	for _, a := range s.Sources {
 		if _, err := netip.ParseAddr(a); err != nil {
 			p.add("sources: %q is not an IP address", a)
@@ -172,9 +168,6 @@ func (s *Scenario) Validate() error {
 	s.Groups.validate(&p)
 	s.Publish.validate(&p)
 	s.Chat.validate(s, &p)
-	for name, rate := range map[string]int{"publish.rate": s.Publish.Rate, "churn.rate": s.Churn.Rate, "rest.groupRate": s.REST.GroupRate, "rest.userRate": s.REST.UserRate, "event.rate": s.Event.Rate} {
-		p.between(name, rate, 0, maxRate)
-	}
 	if s.Groups.Count == 0 && (s.Publish.Rate > 0 || s.Publish.Window > 0 || s.Churn.Rate > 0 || s.REST.GroupRate > 0) {
 		p.add("groups.count is 0, but something is to be sent to groups, or they are to be left and joined")
 	}
@@ -184,25 +177,18 @@ func (s *Scenario) Validate() error {
 	if s.Event.Invoke && strings.Contains(strings.Join(s.Subprotocols, ","), "protobuf") {
 		p.add("event.invoke: the protobuf subprotocols have no invocations; leave them out of subprotocols")
 	}
-	p.between("slow.connections", s.Slow.Connections, 0, max(s.Connections-1, 0))
-	p.between("slow.rate", s.Slow.Rate, 1, 1<<30)
-	p.between("storm.share", s.Storm.Share, 1, 100)
-	for name, d := range map[string]time.Duration{"ramp": s.Ramp, "warmup": s.Warmup, "settle": s.Settle, "inFlight": s.InFlight, "storm.every": s.Storm.Every} {
-		if d < 0 {
-			p.add("%s is %v; it cannot be negative", name, d)
-		}
-	}
-	if s.Duration <= 0 {
-		p.add("duration is %v; it must be more than nothing", s.Duration)
+	if most := max(s.Connections-1, 0); s.Slow.Connections > most {
+		p.add("slow.connections is %d; it must be at most %d, so that somebody keeps up", s.Slow.Connections, most)
 	}
 	slices.SortFunc(p, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(p...)
 }
 
 func (g *Groups) validate(p *problems) {
-	p.between("groups.count", g.Count, 0, maxConnections)
 	if g.Count > 0 {
-		p.between("groups.perConnection", g.PerConnection, 0, g.Count)
+		if g.PerConnection > g.Count {
+			p.add("groups.perConnection is %d; it must be at most %d, which is how many groups there are", g.PerConnection, g.Count)
+		}
 		_, err := g.weights()
 		p.err("groups.sizes", err)
 	}
@@ -212,8 +198,6 @@ func (pub *Publish) validate(p *problems) {
 	if pub.Rate > 0 && pub.Window > 0 {
 		p.add("publish.rate and publish.window are both set; a run is either open or closed loop")
 	}
-	p.between("publish.window", pub.Window, 0, maxConnections)
-	p.between("publish.outside", pub.Outside, 0, maxConnections)
 	sizes, err := weighted(pub.Sizes)
 	p.err("publish.sizes", err)
 	for _, w := range sizes {
@@ -243,12 +227,6 @@ func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Errorf(
 func (p *problems) err(name string, err error) {
 	if err != nil {
 		p.add("%s: %w", name, err)
-	}
-}
-
-func (p *problems) between(name string, n, low, high int) {
-	if n < low || n > high {
-		p.add("%s is %d; it must be from %d to %d", name, n, low, high)
 	}
 }
 

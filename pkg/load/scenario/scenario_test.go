@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -62,9 +63,10 @@ func TestFileAndFlagsMeanTheSame(t *testing.T) {
 }
 
 func TestProblemsAreToldTogether(t *testing.T) {
-	s := load(t, "--endpoint=localhost", "--connections=0", "--subprotocols=json,mqtt,protobuf", "--event-invoke", "--groups-sizes=big", "--publish-rate=1",
-		"--publish-window=1", "--publish-sizes=12", "--storm-share=0", "--duration=0s", "--sources=here", "--hub=-", "--event-name=1", "--churn-rate=-1")
-	err := s.Validate()
+	var s Scenario
+	_, err := config.Load(&s, "load", config.Source{Args: []string{"--endpoint=localhost", "--connections=0", "--subprotocols=json,mqtt,protobuf", "--event-invoke", "--groups-sizes=big", "--publish-rate=1",
+		"--publish-window=1", "--publish-sizes=12", "--storm-share=0", "--duration=0s", "--sources=here", "--hub=-", "--event-name=1", "--churn-rate=-1"}}, io.Discard)
+	err = errors.Join(err, s.Validate())
 	if err == nil {
 		t.Fatal("got no error")
 	}

@@ -83,7 +83,9 @@ func TestWorkersNeedSomethingEach(t *testing.T) {
 			t.Errorf("more than 25 million messages, by %s: got %v", more, err)
 		}
 	}
-	if err := load(t, "--connections=0").CheckWorkers(1); err == nil {
-		t.Error("an invalid scenario is no error")
+	none := load(t) // as a coordinator could send it: settings refuse it
+	none.Connections = 0
+	if err := none.CheckWorkers(1); err == nil || err.Error() != "connections is 0; it must be from 1 to 1000000" {
+		t.Errorf("an invalid scenario: got %v", err)
 	}
 }
