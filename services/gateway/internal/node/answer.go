@@ -14,27 +14,27 @@ import (
 )
 
 // answer does what the node is asked and returns the answer. listed is nil if o is about one connection.
-func (n *Node) answer(topic string, o *wire.Order, listed hub.PendingList) []byte {
+func (rcv *receiver) answer(topic string, o *wire.Order, listed hub.PendingList) []byte {
 	switch o.Verb {
 	case wire.VerbMembers:
 		if listed == nil {
 			return wire.StatusOf(wire.ErrMalformed)
 		}
-		return n.members(listed, o)
+		return rcv.members(listed, o)
 	case wire.VerbStates:
-		return n.States.Answer(topic)
+		return rcv.states.Answer(topic)
 	case wire.VerbHandoffRead, wire.VerbHandoffCommit:
-		return n.Handoffs.AnswerStep(o)
+		return rcv.handoffs.AnswerStep(o)
 	}
-	if o.Conn != "" && topic == n.inbox {
-		if elsewhere, _ := n.Handoffs.Elsewhere(o, o.ConnIn(n.conns)); elsewhere {
-			return n.Handoffs.AskElsewhere(o)
+	if o.Conn != "" && topic == rcv.inbox {
+		if elsewhere, _ := rcv.handoffs.Elsewhere(o, o.ConnIn(rcv.conns)); elsewhere {
+			return rcv.handoffs.AskElsewhere(o)
 		}
 	}
 	if o.Verb == wire.VerbHandoffBegin {
-		return n.Handoffs.AnswerBegin(o)
+		return rcv.handoffs.AnswerBegin(o)
 	}
-	conns, err := n.selected(listed, o)
+	conns, err := rcv.selected(listed, o)
 	if err != nil {
 		return wire.StatusOf(err)
 	}
@@ -45,32 +45,32 @@ func (n *Node) answer(topic string, o *wire.Order, listed hub.PendingList) []byt
 	case wire.VerbExists:
 		return wire.StatusOf(nil)
 	case wire.VerbJoin, wire.VerbLeave:
-		return wire.StatusOf(n.regroup(conns, o))
+		return wire.StatusOf(rcv.regroup(conns, o))
 	case wire.VerbGrant, wire.VerbRevoke:
-		return wire.StatusOf(n.Handoffs.Change(conns[0], o, func() error { return n.permit(conns[0], o) }))
+		return wire.StatusOf(rcv.handoffs.Change(conns[0], o, func() error { return rcv.permit(conns[0], o) }))
 	case wire.VerbAllowed:
-		return wire.StatusOf(n.permit(conns[0], o))
+		return wire.StatusOf(rcv.permit(conns[0], o))
 	}
 	return wire.StatusOf(wire.ErrMalformed)
 }
 
 // selected returns the connections of this node that o is about.
-func (n *Node) selected(listed hub.PendingList, o *wire.Order) ([]*hub.Conn, error) {
+func (rcv *receiver) selected(listed hub.PendingList, o *wire.Order) ([]*hub.Conn, error) {
 	if o.Conn != "" {
-		if c := o.ConnIn(n.conns); c != nil {
+		if c := o.ConnIn(rcv.conns); c != nil {
 			return []*hub.Conn{c}, nil
 		}
 		return nil, nil
 	}
-	m, err := n.message(o, protocol.Envelope{}, time.Time{})
+	m, err := rcv.message(o, protocol.Envelope{}, time.Time{})
 	if err != nil {
 		return nil, err
 	}
-	return n.conns.Select(listed, m), nil
+	return rcv.conns.Select(listed, m), nil
 }
 
 // regroup lets conns join or leave groups. A connection that ends meanwhile is no failure if others are left.
-func (n *Node) regroup(conns []*hub.Conn, o *wire.Order) error {
+func (rcv *receiver) regroup(conns []*hub.Conn, o *wire.Order) error {
 	r := wire.Reader{Rest: o.Args}
 	groups := r.Strings()
 	if r.Failed {
@@ -80,14 +80,14 @@ func (n *Node) regroup(conns []*hub.Conn, o *wire.Order) error {
 	var errs []error
 	ended := 0
 	for _, c := range conns {
-		err := n.Handoffs.Change(c, o, func() error {
+		err := rcv.handoffs.Change(c, o, func() error {
 			switch {
 			case o.Verb == wire.VerbJoin:
-				return n.JoinConn(ctx, c, groups...)
+				return rcv.node.JoinConn(ctx, c, groups...)
 			case len(groups) == 0:
-				return n.LeaveConn(ctx, c, n.conns.Groups(c)...)
+				return rcv.node.LeaveConn(ctx, c, rcv.conns.Groups(c)...)
 			}
-			return n.LeaveConn(ctx, c, groups...)
+			return rcv.node.LeaveConn(ctx, c, groups...)
 		})
 		if errors.Is(err, hub.ErrConnEnded) || errors.Is(err, ErrNotFound) {
 			ended++
@@ -101,7 +101,7 @@ func (n *Node) regroup(conns []*hub.Conn, o *wire.Order) error {
 	return errors.Join(errs...)
 }
 
-func (n *Node) permit(c *hub.Conn, o *wire.Order) error {
+func (rcv *receiver) permit(c *hub.Conn, o *wire.Order) error {
 	r := wire.Reader{Rest: o.Args}
 	p, group := webpubsub.Permission(r.Byte()), r.String()
 	if r.Failed || p > webpubsub.JoinLeaveGroup {
@@ -119,12 +119,12 @@ func (n *Node) permit(c *hub.Conn, o *wire.Order) error {
 }
 
 // members answers with pairs of connection id and user id.
-func (n *Node) members(listed hub.PendingList, o *wire.Order) []byte {
+func (rcv *receiver) members(listed hub.PendingList, o *wire.Order) []byte {
 	r := wire.Reader{Rest: o.Args}
 	after := r.String()
 	limit, _ := binary.Uvarint(r.Rest)
 	b := wire.StatusOf(nil)
-	for _, c := range n.conns.Members(listed, after, int(min(limit, math.MaxInt32))) {
+	for _, c := range rcv.conns.Members(listed, after, int(min(limit, math.MaxInt32))) {
 		b = wire.AppendString(wire.AppendString(b, c.ID), c.UserID)
 	}
 	return b

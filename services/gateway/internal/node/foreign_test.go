@@ -65,7 +65,7 @@ func TestNoNumberOfAnotherNodeIsTooLarge(t *testing.T) {
 	topic := cluster.Topic(foreignHub, webpubsub.ScopeGroup, "g")
 	for _, limit := range []uint64{0, 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
 		o := wire.Order{Verb: wire.VerbMembers, Args: binary.AppendUvarint(wire.AppendString(nil, ""), limit)}
-		if status, _ := wire.ReadStatus(n.answer(topic, &o, n.conns.List(topic))); status != wire.StatusOK {
+		if status, _ := wire.ReadStatus(n.receiver.answer(topic, &o, n.conns.List(topic))); status != wire.StatusOK {
 			t.Errorf("at most %d members: got status %d, want %d", limit, status, wire.StatusOK)
 		}
 	}
@@ -115,7 +115,7 @@ func TestHostileOrders(t *testing.T) {
 		"a state that is not UTF-8":     state("{\"a\":\"\xff\"}"),
 	}
 	for why, b := range told {
-		err := n.handleTell(topic, append(cluster.NewTell(len(b)), b...), b)
+		err := n.receiver.handleTell(topic, append(cluster.NewTell(len(b)), b...), b)
 		if err == nil {
 			t.Errorf("%s: is done", why)
 		}
@@ -142,7 +142,7 @@ func TestHostileOrders(t *testing.T) {
 		if o.Conn != "" {
 			listed = nil
 		}
-		if status, text := wire.ReadStatus(n.answer(n.inbox, &o, listed)); status == wire.StatusOK {
+		if status, text := wire.ReadStatus(n.receiver.answer(n.inbox, &o, listed)); status == wire.StatusOK {
 			t.Errorf("%s: is done, with %q", why, text)
 		}
 	}
@@ -176,12 +176,12 @@ func FuzzForeignOrders(f *testing.F) {
 		payload := append(cluster.NewTell(len(b)), b...)
 		for _, codec := range protocol.Codecs {
 			c := openIn(t, n, codec)
-			_ = n.handleTell(topic, payload, b)
+			_ = n.receiver.handleTell(topic, payload, b)
 			o.Conn, o.Target = c.ID, foreignHub
-			_ = n.handleTell(topic, payload, o.Append(nil))
-			n.answer(topic, &o, nil)
+			_ = n.receiver.handleTell(topic, payload, o.Append(nil))
+			n.receiver.answer(topic, &o, nil)
 			o.Conn = ""
-			n.answer(topic, &o, n.conns.List(topic))
+			n.receiver.answer(topic, &o, n.conns.List(topic))
 			n.conns.Close(c, hub.ReasonRequested.Closing(""))
 		}
 	})

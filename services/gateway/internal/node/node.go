@@ -51,18 +51,16 @@ type Node struct {
 	Handoffs *handoff.Handoffs  // connections on their way between this node and others
 	States   *groupstate.States // what connections say of themselves in groups
 
-	peer   *cluster.Peer
-	conns  *hub.Registry
-	topics *topics.Set
-	log    *slog.Logger
-	inbox  string
-	traced func(tenant string, frame []byte)
-	sent   [webpubsub.ScopeConnection + 1]prometheus.Counter
+	peer     *cluster.Peer
+	receiver receiver
+	conns    *hub.Registry
+	topics   *topics.Set
+	log      *slog.Logger
+	inbox    string
+	sent     [webpubsub.ScopeConnection + 1]prometheus.Counter
 
-	withdrawn atomic.Bool    // see Withdraw
-	reachable atomic.Bool    // the inbox is subscribed
-	asked     sync.WaitGroup // questions of other nodes being answered
-	answering atomic.Int64   // the same, until the answer is out
+	withdrawn atomic.Bool // see Withdraw
+	reachable atomic.Bool // the inbox is subscribed
 }
 
 // Options is what a node does for those who made it.
@@ -76,8 +74,9 @@ type Options struct {
 // New returns a node that reaches other nodes over bus and holds its connections in conns. Run must run for it to work.
 func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg prometheus.Registerer) *Node {
 	peer, held := cluster.NewPeer(bus), topics.New(bus, log)
-	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()), traced: o.Traced,
+	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()),
 		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held)}
+	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced}
 	n.topics.Reserve(n.ownTopics()...)
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_messages_sent_total",
@@ -94,9 +93,9 @@ func (n *Node) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { n.topics.Run(ctx) })
 	work.Go(func() { n.openInbox(ctx) })
-	err := n.peer.Run(ctx, n.deliver, n.conns.Flush)
+	err := n.peer.Run(ctx, n.receiver.deliver, n.conns.Flush)
 	work.Wait()
-	n.asked.Wait()
+	n.receiver.asked.Wait()
 	n.Handoffs.Wait()
 	return err
 }
@@ -124,7 +123,7 @@ func (n *Node) openInbox(ctx context.Context) {
 func (n *Node) ID() string { return n.peer.ID() }
 
 // Idle reports whether no connection is on its way to or from another node and no question of another node unanswered.
-func (n *Node) Idle() bool { return !n.Handoffs.Pending() && n.answering.Load() == 0 }
+func (n *Node) Idle() bool { return !n.Handoffs.Pending() && n.receiver.answering.Load() == 0 }
 
 // Withdraw says that no connection can move to this node any more, as it drains, and returns when no node counts it among
 // the Others. After an error, which is ErrUnavailable when the bus is away, that is tried again in the background. It is

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"strings"
 
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/wire"
@@ -29,16 +28,4 @@ func (n *Node) TraceHeld(ctx context.Context, tenant string) bool {
 func (n *Node) PostTrace(tenant string, frame []byte) {
 	o := wire.Order{Verb: wire.VerbTrace, Args: frame}
 	n.peer.Post(cluster.TraceTopic(tenant), o.Append(cluster.NewTell(len(frame)+16)), nil)
-}
-
-// handleTrace passes on what has come by a tenant's trace.
-func (n *Node) handleTrace(topic string, o *wire.Order) error {
-	tenant, ok := strings.CutPrefix(topic, cluster.TraceTopic(""))
-	if !ok {
-		return wire.ErrMalformed
-	}
-	if n.traced != nil {
-		n.traced(tenant, o.Args)
-	}
-	return nil
 }
