@@ -137,7 +137,7 @@ func (h *Handoffs) HandleMark(topic string, o *wire.Order) {
 	if out := h.outgoingOf(o); out != nil {
 		h.divert(out, topic)
 	} else if in := h.incomingOf(o); in != nil {
-		h.enlist(in, topic)
+		in.enlist(topic)
 	}
 }
 

@@ -29,12 +29,13 @@ type ConnState struct {
 
 // incoming is a connection that this node wants.
 type incoming struct {
-	hub     webpubsub.HubKey
-	id      string
-	token   string
-	source  string        // the id of the node that has it
-	decided chan struct{} // closed when the connection is here, or will not be
-	marked  chan struct{} // closed when the markers of all topics have come
+	handoffs *Handoffs // of this node
+	hub      webpubsub.HubKey
+	id       string
+	token    string
+	source   string        // the id of the node that has it
+	decided  chan struct{} // closed when the connection is here, or will not be
+	marked   chan struct{} // closed when the markers of all topics have come
 
 	conn   *hub.Conn
 	here   atomic.Bool       // it has been taken over
@@ -61,7 +62,7 @@ func (h *Handoffs) TakeOver(ctx context.Context, hubKey webpubsub.HubKey, id, cr
 	options func(ConnState) (hub.ConnOptions, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
-	in := &incoming{hub: hubKey, id: id, token: rand.Text(), decided: make(chan struct{}), marked: make(chan struct{})}
+	in := &incoming{handoffs: h, hub: hubKey, id: id, token: rand.Text(), decided: make(chan struct{}), marked: make(chan struct{})}
 	if !h.addIncoming(in) {
 		return ErrMoving
 	}
@@ -72,23 +73,23 @@ func (h *Handoffs) TakeOver(ctx context.Context, hubKey webpubsub.HubKey, id, cr
 		return err
 	}
 	in.source = string(source)
-	if err := h.takeOver(ctx, in, options, lost); err != nil {
-		h.cancel(in)
+	if err := in.takeOver(ctx, options, lost); err != nil {
+		in.cancel()
 		return err
 	}
 	return nil
 }
 
 // takeOver does what comes between the source's consent and the connection's arrival.
-func (h *Handoffs) takeOver(ctx context.Context, in *incoming, options func(ConnState) (hub.ConnOptions, error), lost uint64) error {
-	s, err := h.makeConn(ctx, in, options)
+func (in *incoming) takeOver(ctx context.Context, options func(ConnState) (hub.ConnOptions, error), lost uint64) error {
+	s, err := in.makeConn(ctx, options)
 	if err != nil {
 		return err
 	}
-	if err := h.publishMarkers(ctx, in, s.adopted); err != nil {
+	if err := in.publishMarkers(ctx, s.adopted); err != nil {
 		return err
 	}
-	b, err := h.readPart(ctx, in, partKept)
+	b, err := in.readPart(ctx, partKept)
 	if err != nil {
 		return err
 	}
@@ -96,20 +97,20 @@ func (h *Handoffs) takeOver(ctx context.Context, in *incoming, options func(Conn
 	switch {
 	case err != nil:
 		return err
-	case h.unhealed(), h.peer.LossCount() != lost, h.conns.Conn(in.id) != in.conn:
+	case in.handoffs.unhealed(), in.handoffs.peer.LossCount() != lost, in.handoffs.conns.Conn(in.id) != in.conn:
 		return ErrNotFound // messages may have been missed, or it was closed meanwhile: the source has seen that too
 	}
-	snapshot, err := h.commit(ctx, in)
+	snapshot, err := in.commit(ctx)
 	if errors.Is(err, errUndecided) {
-		h.hooks.Resume(in.conn, s.Snapshot)
-		h.conns.Close(in.conn, hub.ReasonLost.Closing("The connection was lost between two nodes."))
+		in.handoffs.hooks.Resume(in.conn, s.Snapshot)
+		in.handoffs.conns.Close(in.conn, hub.ReasonLost.Closing("The connection was lost between two nodes."))
 		return ErrNotFound
 	}
 	if err != nil {
 		return err
 	}
-	h.hooks.Resume(in.conn, snapshot)
-	if !h.conns.ImportUnacked(in.conn, kept) {
+	in.handoffs.hooks.Resume(in.conn, snapshot)
+	if !in.handoffs.conns.ImportUnacked(in.conn, kept) {
 		return ErrNotFound
 	}
 	in.here.Store(true)
@@ -117,8 +118,8 @@ func (h *Handoffs) takeOver(ctx context.Context, in *incoming, options func(Conn
 }
 
 // makeConn makes the connection that is to take over, and subscribes to its topics.
-func (h *Handoffs) makeConn(ctx context.Context, in *incoming, options func(ConnState) (hub.ConnOptions, error)) (s ConnState, err error) {
-	b, err := h.readPart(ctx, in, partState)
+func (in *incoming) makeConn(ctx context.Context, options func(ConnState) (hub.ConnOptions, error)) (s ConnState, err error) {
+	b, err := in.readPart(ctx, partState)
 	if err != nil {
 		return s, err
 	}
@@ -131,31 +132,31 @@ func (h *Handoffs) makeConn(ctx context.Context, in *incoming, options func(Conn
 		in.keys = append(in.keys, topic)
 		in.groups[topic] = s.Groups[i]
 	}
-	if err := h.topics.Hold(ctx, in.keys...); err != nil {
+	if err := in.handoffs.topics.Hold(ctx, in.keys...); err != nil {
 		return s, wire.Unavailable(err)
 	}
 	o, err := options(s)
 	if err != nil {
-		h.topics.Release(in.keys...)
+		in.handoffs.topics.Release(in.keys...)
 		return s, err
 	}
 	onClosed := o.OnClosed
 	o.HandedOver, o.OnClosed = true, func(c *hub.Conn, closing hub.Closing) {
-		h.adopted.Add(-1)
+		in.handoffs.adopted.Add(-1)
 		if in.here.Load() {
-			h.Ended(c)
+			in.handoffs.Ended(c)
 		} else {
-			h.topics.Release(in.keys...)
+			in.handoffs.topics.Release(in.keys...)
 		}
 		onClosed(c, closing)
 	}
-	h.adopted.Add(1)
-	c := h.conns.Add(o)
+	in.handoffs.adopted.Add(1)
+	c := in.handoffs.conns.Add(o)
 	for _, id := range s.acks {
 		c.RememberAckID(id)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	in.handoffs.mu.Lock()
+	defer in.handoffs.mu.Unlock()
 	in.conn, in.unmarked = c, make(map[string]struct{}, len(in.keys))
 	for _, topic := range in.keys {
 		in.unmarked[topic] = struct{}{}
@@ -165,17 +166,17 @@ func (h *Handoffs) makeConn(ctx context.Context, in *incoming, options func(Conn
 
 // publishMarkers divides what comes by the connection's topics, and returns when this node has seen where. The
 // address of a connection that has never moved is divided in its source's inbox.
-func (h *Handoffs) publishMarkers(ctx context.Context, in *incoming, adopted bool) error {
+func (in *incoming) publishMarkers(ctx context.Context, adopted bool) error {
 	o, address := in.order(wire.VerbHandoffMark), cluster.HandedOverTopic(in.hub, in.id)
 	if !adopted {
-		h.HandleMark(address, o)
+		in.handoffs.HandleMark(address, o)
 	}
 	posted := make(chan error, len(in.keys))
 	for _, topic := range in.keys {
 		if topic == address && !adopted {
 			topic = cluster.Inbox(in.source)
 		}
-		h.peer.Post(topic, o.Append(cluster.NewTell(64)), func(_ int, err error) { posted <- err })
+		in.handoffs.peer.Post(topic, o.Append(cluster.NewTell(64)), func(_ int, err error) { posted <- err })
 	}
 	for range in.keys {
 		if err := <-posted; err != nil {
@@ -191,21 +192,21 @@ func (h *Handoffs) publishMarkers(ctx context.Context, in *incoming, adopted boo
 }
 
 // enlist puts the connection on the list of a topic whose marker has come.
-func (h *Handoffs) enlist(in *incoming, topic string) {
+func (in *incoming) enlist(topic string) {
 	if group, ok := in.groups[topic]; !ok {
-		h.conns.AddToTopic(in.conn, topic)
-	} else if _, err := h.conns.JoinInitial(in.conn, topic, group); err != nil {
-		h.log.Debug("join a group after a handoff", "hub", in.hub.String(), "connection", in.id, "error", err)
+		in.handoffs.conns.AddToTopic(in.conn, topic)
+	} else if _, err := in.handoffs.conns.JoinInitial(in.conn, topic, group); err != nil {
+		in.handoffs.log.Debug("join a group after a handoff", "hub", in.hub.String(), "connection", in.id, "error", err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	in.handoffs.mu.Lock()
+	defer in.handoffs.mu.Unlock()
 	strike(in.unmarked, topic, in.marked)
 }
 
-// readPart reads a part of what the source has snapshot.
-func (h *Handoffs) readPart(ctx context.Context, in *incoming, part int) (whole []byte, err error) {
+// readPart reads one of the parts that the source has made for the handoff, a chunk at a time.
+func (in *incoming) readPart(ctx context.Context, part int) (whole []byte, err error) {
 	for {
-		chunk, err := h.askSource(ctx, in, in.order(wire.VerbHandoffRead, appendChunk(nil, part, len(whole))...))
+		chunk, err := in.askSource(ctx, in.order(wire.VerbHandoffRead, appendChunk(nil, part, len(whole))...))
 		if err != nil {
 			return nil, err
 		}
@@ -217,11 +218,11 @@ func (h *Handoffs) readPart(ctx context.Context, in *incoming, part int) (whole 
 }
 
 // commit asks for the connection until that is decided, even if its client is gone.
-func (h *Handoffs) commit(ctx context.Context, in *incoming) (snapshot []byte, err error) {
+func (in *incoming) commit(ctx context.Context) (snapshot []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverTimeout)
 	defer cancel()
 	for {
-		snapshot, err := h.askSource(ctx, in, in.order(wire.VerbHandoffCommit))
+		snapshot, err := in.askSource(ctx, in.order(wire.VerbHandoffCommit))
 		switch {
 		case err == nil, errors.Is(err, ErrNotFound):
 			return snapshot, err
@@ -234,10 +235,10 @@ func (h *Handoffs) commit(ctx context.Context, in *incoming) (snapshot []byte, e
 	}
 }
 
-func (h *Handoffs) askSource(ctx context.Context, in *incoming, o *wire.Order) ([]byte, error) {
+func (in *incoming) askSource(ctx context.Context, o *wire.Order) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return onlyAnswer(h.peer.Ask(ctx, cluster.Inbox(in.source), o.Append(nil)))
+	return onlyAnswer(in.handoffs.peer.Ask(ctx, cluster.Inbox(in.source), o.Append(nil)))
 }
 
 // onlyAnswer returns what the one node that was asked has answered.
@@ -259,11 +260,11 @@ func onlyAnswer(answers [][]byte, err error) ([]byte, error) {
 }
 
 // cancel gives up a handoff: the source goes on with the connection at once.
-func (h *Handoffs) cancel(in *incoming) {
+func (in *incoming) cancel() {
 	if in.conn != nil {
-		h.conns.EndHandedOver(in.conn)
+		in.handoffs.conns.EndHandedOver(in.conn)
 	}
-	h.peer.Post(cluster.Inbox(in.source), in.order(wire.VerbHandoffCancel).Append(cluster.NewTell(64)), nil)
+	in.handoffs.peer.Post(cluster.Inbox(in.source), in.order(wire.VerbHandoffCancel).Append(cluster.NewTell(64)), nil)
 }
 
 // addIncoming adds a handoff, unless there is one of the connection already.
