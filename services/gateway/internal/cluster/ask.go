@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"time"
 )
 
 // ErrPartial says that a question was not answered in time by every node that heard it.
@@ -44,7 +45,7 @@ type question struct {
 	answers [][]byte
 	want    int           // how many nodes heard it; -1 until that is known
 	err     error         // why the question was not heard
-	done    chan struct{} // closed once, by settle
+	done    chan struct{} // closed once, by closeIfComplete
 }
 
 // NewPeer returns a peer with a new random id.
@@ -65,10 +66,49 @@ func Inbox(nodeID string) string { return "node/" + nodeID }
 // NewTell returns the start of a payload for Post, with room for n bytes more.
 func NewTell(n int) []byte { return append(make([]byte, 0, n+1), byte(Tell)) }
 
-// Ask publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
+// Ask asks, and waits for everybody who has heard. It publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
 // error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
 // publish has been confirmed, and some answers may come before that.
 func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
+	return p.ask(ctx, topic, body, nil)
+}
+
+// How long AskResponsive waits for all nodes before it looks which of them respond, and how often it looks then.
+const (
+	responseTime = time.Second
+	lookInterval = 250 * time.Millisecond
+)
+
+// AskResponsive is Ask, except that nodes are not waited for that show no sign of life. unresponsive says how many nodes do not; it is
+// asked only when answers are late. That is for reading what there is: what must be in effect on every node takes Ask.
+func (p *Peer) AskResponsive(
+	ctx context.Context, topic string, body []byte, unresponsive func(context.Context) (nodes int, err error),
+) ([][]byte, error) {
+	return p.ask(ctx, topic, body, func(q *question) {
+		for wait := responseTime; ; wait = lookInterval {
+			select {
+			case <-time.After(wait):
+			case <-q.done:
+				return
+			case <-ctx.Done():
+				return
+			}
+			nodes, err := unresponsive(ctx)
+			if err != nil {
+				continue
+			}
+			p.mu.Lock()
+			if q.want >= 0 && len(q.answers) >= q.want-nodes {
+				q.want = len(q.answers)
+				q.closeIfComplete()
+			}
+			p.mu.Unlock()
+		}
+	})
+}
+
+// ask asks; late, unless nil, is called meanwhile and may make the question complete.
+func (p *Peer) ask(ctx context.Context, topic string, body []byte, late func(*question)) ([][]byte, error) {
 	q := &question{want: -1, done: make(chan struct{})}
 	p.mu.Lock()
 	p.next++
@@ -86,6 +126,9 @@ func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, er
 		q.closeIfComplete()
 	})
 
+	if late != nil {
+		late(q)
+	}
 	select {
 	case <-q.done:
 	case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
@@ -103,4 +104,32 @@ func TestTopicsAreUnambiguous(t *testing.T) {
 	if got := cluster.Topic(webpubsub.HubKey{}, webpubsub.ScopeConnection, "short"); got != "" {
 		t.Errorf("got topic %q for an id that no node has made, want none", got)
 	}
+}
+
+func TestUnresponsiveNodesAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := membus.NewNetwork()
+		asker := peer(t, net, "a", "some")
+		peer(t, net, "", "some")
+		for _, test := range []struct {
+			unresponsive int
+			err, want    error
+		}{
+			{0, nil, cluster.ErrPartial},
+			{1, nil, nil},
+			{5, nil, nil},
+			{1, errors.New("nobody knows"), cluster.ErrPartial},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			began := time.Now()
+			answers, err := asker.AskResponsive(ctx, "some", []byte("q"), func(context.Context) (int, error) { return test.unresponsive, test.err })
+			cancel()
+			if len(answers) != 1 || !errors.Is(err, test.want) {
+				t.Errorf("%+v: got %q, %v", test, answers, err)
+			}
+			if took := time.Since(began); test.want == nil && took > 2*time.Second {
+				t.Errorf("%+v: took %v", test, took)
+			}
+		}
+	})
 }

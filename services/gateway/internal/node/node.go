@@ -57,7 +57,10 @@ type Node struct {
 	topics   *topics.Set
 	log      *slog.Logger
 	inbox    string
-	sent     [webpubsub.ScopeConnection + 1]prometheus.Counter
+
+	unresponsive func(ctx context.Context) (nodes int, err error)
+
+	sent [webpubsub.ScopeConnection + 1]prometheus.Counter
 
 	withdrawn atomic.Bool // see Withdraw
 	reachable atomic.Bool // the inbox is subscribed
@@ -69,14 +72,19 @@ type Options struct {
 	// Traced gets what any node posts to a tenant's trace that this node holds. It must not block, nor change the frame.
 	// nil: nothing listens.
 	Traced func(tenant string, frame []byte)
+	// Unresponsive says how many nodes show no sign of life, though they may still be subscribed. nil: none.
+	Unresponsive func(ctx context.Context) (nodes int, err error)
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns. Run must run for it to work.
 func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg prometheus.Registerer) *Node {
 	peer, held := cluster.NewPeer(bus), topics.New(bus, log)
-	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()),
+	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()), unresponsive: o.Unresponsive,
 		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held)}
 	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced}
+	if n.unresponsive == nil {
+		n.unresponsive = func(context.Context) (int, error) { return 0, nil }
+	}
 	n.topics.Reserve(n.ownTopics()...)
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_messages_sent_total",

@@ -163,10 +163,14 @@ func permissionArgs(p webpubsub.Permission, group string) []byte {
 	return wire.AppendString([]byte{byte(p)}, group)
 }
 
-// Members returns up to limit connections of the group whose ids are greater than after, by id.
+// Members returns up to limit connections of the group whose ids are greater than after, by id. Those of nodes that show no sign of
+// life are left out.
 func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after string, limit int) ([]Member, error) {
 	args := binary.AppendUvarint(wire.AppendString(nil, after), uint64(max(limit, 0)))
-	answers, err := n.ask(ctx, webpubsub.Audience{Hub: h, Scope: webpubsub.ScopeGroup, Name: group}, wire.VerbMembers, args)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	o := wire.Order{Verb: wire.VerbMembers, Args: args}
+	answers, err := n.peer.AskResponsive(ctx, cluster.Topic(h, webpubsub.ScopeGroup, group), o.Append(nil), n.unresponsive)
 	if err != nil {
 		return nil, err
 	}

@@ -54,3 +54,19 @@ func TestNamedID(t *testing.T) {
 		}
 	}
 }
+
+func TestUnresponsive(t *testing.T) {
+	t.Parallel()
+	l := idle(t, testkit.Redis(t).URL, "a") // its lease is an hour
+	o := &Orphans{list: l}
+	left := func(d time.Duration) float64 { return float64(time.Now().Add(d).UnixMilli()) }
+	l.leave(t, "dead", "1", 1)
+	l.leave(t, "late", "2", left(30*time.Minute))
+	l.leave(t, "well", "3", left(45*time.Minute))
+	if n, err := o.Unresponsive(t.Context()); n != 2 || err != nil {
+		t.Errorf("got %d unresponsive nodes, %v; want 2", n, err)
+	}
+	if n, err := (&Orphans{}).Unresponsive(t.Context()); n != 0 || err != nil {
+		t.Errorf("without Redis: got %d unresponsive nodes, %v; want none", n, err)
+	}
+}

@@ -1,0 +1,30 @@
+package orphans
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// overdue answers how many leases end within the time given, so that their nodes are late with renewing them.
+var overdue = redis.NewScript(now + `
+return redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. (now + ARGV[1]))`)
+
+// Unresponsive returns how many nodes show no sign of life: their leases, which are renewed three times in their time, should have
+// been renewed a while ago. Such a node may be dead, hang, or be cut off; it is taken for dead when its lease is over.
+func (o *Orphans) Unresponsive(ctx context.Context) (nodes int, err error) {
+	if o.list == nil {
+		return 0, nil
+	}
+	l := o.list
+	nodes, err = l.call(ctx, overdue, []string{l.key("leases")}, l.overdueWithin().Milliseconds()).Int()
+	if err != nil {
+		return 0, fmt.Errorf("look for overdue leases: %w", err)
+	}
+	return nodes, nil
+}
+
+// overdueWithin is how much of a lease is left when its renewal is late by a twelfth of its time.
+func (l *list) overdueWithin() time.Duration { return l.lease - l.lease/3 - l.lease/12 }
