@@ -66,49 +66,30 @@ func Inbox(nodeID string) string { return "node/" + nodeID }
 // NewTell returns the start of a payload for Post, with room for n bytes more.
 func NewTell(n int) []byte { return append(make([]byte, 0, n+1), byte(Tell)) }
 
-// Ask asks, and waits for everybody who has heard. It publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
+// Ask publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
 // error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
 // publish has been confirmed, and some answers may come before that.
 func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
 	return p.ask(ctx, topic, body, nil)
 }
 
-// How long AskResponsive waits for all nodes before it looks which of them respond, and how often it looks then.
+// How long AskResponsive waits before it looks who can still answer, and how often it looks then.
 const (
-	responseTime = time.Second
+	lateAfter    = time.Second
 	lookInterval = 250 * time.Millisecond
 )
 
-// AskResponsive is Ask, except that nodes are not waited for that show no sign of life. unresponsive says how many nodes do not; it is
-// asked only when answers are late. That is for reading what there is: what must be in effect on every node takes Ask.
+// AskResponsive is Ask, except that nodes are not waited for that have ended since, or show no sign of life. unresponsive says how
+// many nodes do not; it is asked only when answers are late. That is for reading what there is, which changes no subscription: what
+// must be in effect on every node takes Ask.
 func (p *Peer) AskResponsive(
 	ctx context.Context, topic string, body []byte, unresponsive func(context.Context) (nodes int, err error),
 ) ([][]byte, error) {
-	return p.ask(ctx, topic, body, func(q *question) {
-		for wait := responseTime; ; wait = lookInterval {
-			select {
-			case <-time.After(wait):
-			case <-q.done:
-				return
-			case <-ctx.Done():
-				return
-			}
-			nodes, err := unresponsive(ctx)
-			if err != nil {
-				continue
-			}
-			p.mu.Lock()
-			if q.want >= 0 && len(q.answers) >= q.want-nodes {
-				q.want = len(q.answers)
-				q.closeIfComplete()
-			}
-			p.mu.Unlock()
-		}
-	})
+	return p.ask(ctx, topic, body, func(q *question) { p.awaitResponsive(ctx, topic, q, unresponsive) })
 }
 
-// ask asks; late, unless nil, is called meanwhile and may make the question complete.
-func (p *Peer) ask(ctx context.Context, topic string, body []byte, late func(*question)) ([][]byte, error) {
+// ask asks. await, unless nil, waits for the answers in its own way; what is missing then is waited for until ctx ends.
+func (p *Peer) ask(ctx context.Context, topic string, body []byte, await func(*question)) ([][]byte, error) {
 	q := &question{want: -1, done: make(chan struct{})}
 	p.mu.Lock()
 	p.next++
@@ -126,8 +107,8 @@ func (p *Peer) ask(ctx context.Context, topic string, body []byte, late func(*qu
 		q.closeIfComplete()
 	})
 
-	if late != nil {
-		late(q)
+	if await != nil {
+		await(q)
 	}
 	select {
 	case <-q.done:
@@ -143,6 +124,36 @@ func (p *Peer) ask(ctx context.Context, topic string, body []byte, late func(*qu
 		return q.answers, ErrPartial
 	}
 	return q.answers, nil
+}
+
+// awaitResponsive waits until all answers are there that can be waited for, or ctx ends.
+func (p *Peer) awaitResponsive(ctx context.Context, topic string, q *question, unresponsive func(context.Context) (int, error)) {
+	for wait := time.NewTimer(lateAfter); ; wait.Reset(lookInterval) {
+		select {
+		case <-wait.C:
+		case <-q.done:
+			wait.Stop()
+			return
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+		// Who is not subscribed any more has ended since it was asked; what it had is gone with it.
+		subscribed, err := p.SubscriberCount(ctx, topic)
+		if err != nil {
+			continue
+		}
+		silent, err := unresponsive(ctx)
+		if err != nil {
+			continue
+		}
+		p.mu.Lock()
+		if q.want >= 0 && len(q.answers) >= min(q.want, subscribed)-silent {
+			q.want = len(q.answers)
+			q.closeIfComplete()
+		}
+		p.mu.Unlock()
+	}
 }
 
 // closeIfComplete ends the wait of Ask once all answers are there, or none can come. The caller has Peer.mu.

@@ -133,3 +133,22 @@ func TestUnresponsiveNodesAreNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+func TestNodesThatHaveEndedAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := membus.NewNetwork()
+		asker := peer(t, net, "a", "some")
+		mute := peer(t, net, "", "some")
+		time.AfterFunc(2*time.Second, func() {
+			if err := mute.Unsubscribe(t.Context(), "some"); err != nil {
+				t.Error(err)
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		all := func(context.Context) (int, error) { return 0, nil }
+		if answers, err := asker.AskResponsive(ctx, "some", []byte("q"), all); len(answers) != 1 || err != nil {
+			t.Errorf("got %q, %v; want one answer", answers, err)
+		}
+	})
+}

@@ -26,7 +26,7 @@ func TestRolesSwappedBehindOneName(t *testing.T) {
 	b.MustSubscribe(t, "room")
 	a.MustPublish(t, "room", "before", 1)
 
-	admin(t, second).SlaveOf(t.Context(), "no", "one")
+	admin(t, second).ReplicaOf(t.Context(), "no", "one")
 	replicate(t, first, second)
 	name.target.Store(&second.Addr)
 
@@ -56,7 +56,7 @@ func replicate(t *testing.T, replica, master *testkit.RedisServer) {
 		t.Fatal(err)
 	}
 	c := admin(t, replica)
-	if err := c.SlaveOf(t.Context(), host, port).Err(); err != nil {
+	if err := c.ReplicaOf(t.Context(), host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, time.Minute, func() bool {
