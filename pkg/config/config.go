@@ -13,11 +13,12 @@
 //	example:"['*']"     YAML for the documentation, in lists of mappings
 //	old:"redis.uri"     former names, separated by spaces: they still work, and Loaded.Renamed has what used them.
 //	                    Within lists of mappings a former name is a key in the same mapping
-//	instead:"redis.url" the setting is on its way out: it still works, Loaded.Renamed has it, and documents do not
+//	instead:"redis.url" what replaces the setting, which still works; Loaded.Renamed has it, documents leave it out
 //	secret:"true"       may hold a secret: also read from the file named by CHATR_…_FILE or --…-file, never printed
 //	required:"true"     for schemas, within lists of mappings
 //	file:"only"         neither a flag nor in the environment; lists of mappings are so by themselves
-//	alone:"true"        an item of this list of mappings that is wrong is no error of Load; see Loaded.Wrong
+//	alone:"true"        a wrong item of this list of mappings stands alone: it goes to Loaded.Wrong and is no error of Load,
+//	                    so that the other items can be used
 //	yaml:"keysURL"      another key in the file than the field's name in camelCase
 //	config:"-"          not a setting
 //

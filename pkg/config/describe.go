@@ -50,11 +50,11 @@ type Setting struct {
 	Help     string
 	Example  string    // YAML, for the documents
 	Old      []string  // former names, which still work: whole paths of settings, keys beside Name within lists
-	Instead  string    // what to set instead of this setting, which still works but is on its way out
+	Instead  string    // the setting that replaces this one, which still works; empty: none does
 	Secret   bool      // never printed; also read from a file
 	Required bool      // within the item of a list
 	FileOnly bool      // neither a flag nor in the environment: lists of mappings, and what is in them
-	Alone    bool      // of KindItems: an item that is wrong is no error of Load
+	Alone    bool      // of KindItems: a wrong item goes to Loaded.Wrong and is no error of Load
 	Members  []Setting // of KindGroup and KindItems
 
 	index []int // of the field, in the struct that it stands in

@@ -22,7 +22,7 @@ type decoder struct {
 	old  map[string]*Field // by former path
 
 	given map[string]string // by which name each setting was given, by its path
-	item  string            // path of the item of a list, tagged alone, that is being read
+	item  string            // path of the item that is being read, in a list tagged alone
 }
 
 // loadFile reads a file; an optional one need not be there, and own says that it is not looked at when it has settings of
@@ -120,8 +120,8 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 func (d *decoder) place(n *yaml.Node) string { return fmt.Sprintf("%s: line %d", d.file, n.Line) }
 
-// wrong reports a problem with the setting of a path, at a node; it is that of the item alone, within such a list. What is
-// wrong follows the path as it is.
+// wrong reports a problem with the setting of a path, at a node. Within a list tagged alone it is a problem of the item that is being
+// read. The format is what follows the path.
 func (d *decoder) wrong(n *yaml.Node, path, format string, args ...any) {
 	if path == "" {
 		format = strings.TrimPrefix(format, ": ")
@@ -267,7 +267,8 @@ func namesOf(members []Setting) (names []string) {
 	return names
 }
 
-// setting reads one setting; key is where it stands, path what it is called there, name what it should be called.
+// setting reads value into v. key is the node to name in errors; path is what the file calls the setting, which may be a former name, and
+// name its present path.
 func (d *decoder) setting(s *Setting, v reflect.Value, key, value *yaml.Node, path, name string) {
 	d.places[name] = d.place(key)
 	n := resolve(value)

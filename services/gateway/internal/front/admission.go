@@ -12,59 +12,60 @@ import (
 // Admission counts who comes in, and says whether there is room for one more: of handshakes in all and a second, of a
 // tenant's handshakes, and of its connections. Its methods are safe for concurrent use.
 type Admission struct {
-	tenants    tenant.Source
-	handshakes int           // how many may be under way at once
-	arrivals   *rate.Limiter // of handshakes
+	tenants       tenant.Source
+	handshakes    int           // how many may be under way at once
+	handshakeRate *rate.Limiter // of handshakes
 
-	underWay atomic.Int64 // handshakes
-	begun    atomic.Int64 // handshakes, ever
+	handshakesNow  atomic.Int64 // handshakes
+	handshakesEver atomic.Int64 // handshakes, ever
 
-	mu          sync.Mutex     // guards the following
-	connections map[string]int // by tenant
-	connecting  map[string]int // handshakes under way by tenant
+	mu                 sync.Mutex     // guards the following
+	connections        map[string]int // by tenant
+	handshakesByTenant map[string]int // handshakes under way by tenant
 }
 
 // NewAdmission returns an Admission with bounds of handshakes under way at once, and of those that begin in a second.
 // tenants say how many connections each may have.
 func NewAdmission(tenants tenant.Source, handshakes, perSecond int) *Admission {
-	return &Admission{tenants: tenants, handshakes: handshakes, arrivals: rate.NewLimiter(rate.Limit(perSecond), perSecond), connections: map[string]int{}, connecting: map[string]int{}}
+	return &Admission{tenants: tenants, handshakes: handshakes, handshakeRate: rate.NewLimiter(rate.Limit(perSecond), perSecond),
+		connections: map[string]int{}, handshakesByTenant: map[string]int{}}
 }
 
 // beginHandshake counts a handshake and reports whether there is room for it. endHandshake is called in any case.
 func (a *Admission) beginHandshake() bool {
-	a.begun.Add(1)
-	if a.underWay.Add(1) > int64(a.handshakes) {
+	a.handshakesEver.Add(1)
+	if a.handshakesNow.Add(1) > int64(a.handshakes) {
 		return false
 	}
-	return a.arrivals.Allow()
+	return a.handshakeRate.Allow()
 }
 
-// endHandshake counts a handshake out.
-func (a *Admission) endHandshake() { a.underWay.Add(-1) }
+// endHandshake removes a handshake from the count.
+func (a *Admission) endHandshake() { a.handshakesNow.Add(-1) }
 
 // Handshakes is how many are under way.
-func (a *Admission) Handshakes() int { return int(a.underWay.Load()) }
+func (a *Admission) Handshakes() int { return int(a.handshakesNow.Load()) }
 
 // Begun is how many handshakes there have been.
-func (a *Admission) Begun() int64 { return a.begun.Load() }
+func (a *Admission) Begun() int64 { return a.handshakesEver.Load() }
 
 // beginConnecting counts a tenant's handshake, unless the tenant has three quarters of all that may be under way: one
 // whose event handler hangs must leave room for the others.
 func (a *Admission) beginConnecting(tenant string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.connecting[tenant] >= max(1, a.handshakes*3/4) {
+	if a.handshakesByTenant[tenant] >= max(1, a.handshakes*3/4) {
 		return false
 	}
-	a.connecting[tenant]++
+	a.handshakesByTenant[tenant]++
 	return true
 }
 
-// endConnecting counts a tenant's handshake out.
+// endConnecting removes a tenant's handshake from the count.
 func (a *Admission) endConnecting(tenant string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	decrement(a.connecting, tenant)
+	decrement(a.handshakesByTenant, tenant)
 }
 
 // addConnection counts a new connection of t, unless t has as many as it may.
@@ -78,14 +79,14 @@ func (a *Admission) addConnection(t *tenant.Tenant) bool {
 	return true
 }
 
-// addTaken counts a connection that another node has admitted.
-func (a *Admission) addTaken(tenant string) {
+// addTakenOver counts a connection that comes from another node, which has admitted it: no limit is looked at.
+func (a *Admission) addTakenOver(tenant string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.connections[tenant]++
 }
 
-// RemoveConnection counts a connection out.
+// RemoveConnection removes a connection from the count.
 func (a *Admission) RemoveConnection(tenant string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -112,7 +113,7 @@ func (a *Admission) Connections() (n int) {
 func (a *Admission) Idle() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.connections) == 0 && len(a.connecting) == 0
+	return len(a.connections) == 0 && len(a.handshakesByTenant) == 0
 }
 
 // Removed are the tenants with connections that are not among the settings any more, nil for none.

@@ -30,11 +30,11 @@ func TestAdmissionCountsInAndOut(t *testing.T) {
 		t.Error("got no room for another tenant's handshake")
 	}
 	count("connections", 4, func() bool { return a.addConnection(tenants.ByName("limited")) })
-	a.addTaken("limited") // it was let in elsewhere
+	a.addTakenOver("limited") // it was let in elsewhere
 	if got := a.Utilization(); got != 1.25 {
 		t.Errorf("got a utilization of %v, want 1.25", got)
 	}
-	a.addTaken("gone")
+	a.addTakenOver("gone")
 	if removed := a.Removed(); len(removed) != 1 || !removed["gone"] {
 		t.Errorf("got %v removed, want the tenant without settings", removed)
 	}

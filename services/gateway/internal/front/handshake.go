@@ -51,12 +51,12 @@ type handshake struct {
 	greeting string
 
 	// What it has taken.
-	connecting bool              // it counts among its tenant's handshakes
-	counted    bool              // the connection counts among its tenant's
-	events     *upstream.Session // the application has said yes
-	client     *session.Client   // with a connection, once that is open
-	connected  bool              // the connection lives its own life: it keeps what it has
-	why        hub.Closing       // how the connection ends if it does not come to that
+	countedAsHandshake  bool              // it counts among its tenant's handshakes
+	countedAsConnection bool              // the connection counts among its tenant's
+	events              *upstream.Session // the application has said yes
+	client              *session.Client   // with a connection, once that is open
+	established         bool              // the connection lives its own life: it keeps what it has
+	closingOnUndo       hub.Closing       // how the connection ends if it does not come to that
 }
 
 // connect opens or recovers a connection. Without a refusal w has been answered.
@@ -69,7 +69,7 @@ func (h *handshake) connect() *refusal {
 		return h.recover(id, h.query.Get("awps_reconnection_token"))
 	}
 	return h.run((*handshake).readMode, (*handshake).authenticate, (*handshake).takePlace, (*handshake).askApplication,
-		(*handshake).decide, (*handshake).open, (*handshake).joinUserGroups, (*handshake).upgrade)
+		(*handshake).validateIdentity, (*handshake).open, (*handshake).joinUserGroups, (*handshake).upgrade)
 }
 
 // run takes steps until one refuses.
@@ -83,22 +83,22 @@ func (h *handshake) run(steps ...func(*handshake) *refusal) *refusal {
 }
 
 // undo gives back what the handshake has taken: its places among those under way, and all else unless it has become a
-// connection. One that is open is closed, which tells the application and counts it out.
+// connection. One that is open is closed, which tells the application and removes it from the count.
 func (h *handshake) undo() {
 	f := h.front
 	switch {
-	case h.connected:
+	case h.established:
 	case h.client != nil && h.client.Conn() != nil:
-		f.Conns.Close(h.client.Conn(), h.why)
+		f.Conns.Close(h.client.Conn(), h.closingOnUndo)
 	default:
 		if h.events != nil {
-			h.events.Closed(h.why.Text)
+			h.events.Closed(h.closingOnUndo.Text)
 		}
-		if h.counted {
+		if h.countedAsConnection {
 			f.Admission.RemoveConnection(h.tenant.Name)
 		}
 	}
-	if h.connecting {
+	if h.countedAsHandshake {
 		f.Admission.endConnecting(h.tenant.Name)
 	}
 	f.Admission.endHandshake()
@@ -167,7 +167,7 @@ func (h *handshake) readMode() *refusal {
 func (h *handshake) authenticate() *refusal {
 	raw := accessToken(h.r, h.query)
 	if raw == "" {
-		if h.config.Anonymous || h.ancestor { // the ancestor's application may say who the client is; decide refuses it otherwise
+		if h.config.Anonymous || h.ancestor { // the ancestor's application may say who the client is; validateIdentity refuses it otherwise
 			return nil
 		}
 		return refuse(http.StatusUnauthorized, "an access token is needed, in the query parameter access_token or as Authorization: Bearer; "+
@@ -198,10 +198,10 @@ func (h *handshake) checkAudience(claims token.Claims) error {
 
 // takePlace takes a place among the tenant's handshakes, and one among its connections.
 func (h *handshake) takePlace() *refusal {
-	if h.connecting = h.front.Admission.beginConnecting(h.tenant.Name); !h.connecting {
+	if h.countedAsHandshake = h.front.Admission.beginConnecting(h.tenant.Name); !h.countedAsHandshake {
 		return refuseForNow()
 	}
-	if h.counted = h.front.Admission.addConnection(h.tenant); !h.counted {
+	if h.countedAsConnection = h.front.Admission.addConnection(h.tenant); !h.countedAsConnection {
 		refused := refuse(http.StatusTooManyRequests, "Connection count reaches limit: there are %d connections, as many as this tenant may have",
 			h.tenant.Limits.Connections)
 		refused.retryAfter = 5
@@ -210,7 +210,8 @@ func (h *handshake) takePlace() *refusal {
 	return nil
 }
 
-// askApplication asks whether the connection may be, and what it is to be. A handler that has said yes hears of the end.
+// askApplication asks the application whether to accept the connection, and as which user, with which roles, groups and subprotocol. A
+// handler that has accepted it is told of its end.
 func (h *handshake) askApplication() *refusal {
 	h.id = h.front.Node.NewConnectionID()
 	h.offered = socket.OfferedSubprotocols(h.r)
@@ -243,7 +244,7 @@ func (h *handshake) askApplication() *refusal {
 	return nil
 }
 
-// refusedByApplication says to the client what the connect handler has said, or that it has failed.
+// refusedByApplication is the refusal when the connect handler has refused the client, with the handler's own answer, or when it has failed.
 func (h *handshake) refusedByApplication(err error) *refusal {
 	var refused *upstream.Refused
 	switch {
@@ -260,14 +261,14 @@ func (h *handshake) refusedByApplication(err error) *refusal {
 	return refuse(http.StatusInternalServerError, "the application could not be asked about this connection")
 }
 
-// decide checks what the token and the application have said of the connection.
-func (h *handshake) decide() *refusal {
+// validateIdentity checks who the connection is, by its token and its application, and which groups it is to join.
+func (h *handshake) validateIdentity() *refusal {
 	if len(h.userID) > webpubsub.MaxUserID {
-		h.why.Text = "The user id is too long."
+		h.closingOnUndo.Text = "The user id is too long."
 		return refuse(http.StatusBadRequest, "the user id has %d bytes; at most %d are allowed", len(h.userID), webpubsub.MaxUserID)
 	}
 	if h.ancestor && h.userID == "" {
-		h.why.Text = "The connection has no user."
+		h.closingOnUndo.Text = "The connection has no user."
 		return refuse(http.StatusUnauthorized, "neither a token nor the application says which user this is")
 	}
 	h.groups = slices.Compact(slices.Sorted(slices.Values(h.groups)))
@@ -309,7 +310,7 @@ func (h *handshake) unavailable(err error) *refusal {
 	if err == nil {
 		return nil
 	}
-	h.why = hub.ReasonUnavailable.Closing("The service is unavailable.")
+	h.closingOnUndo = hub.ReasonUnavailable.Closing("The service is unavailable.")
 	h.front.Log.Warn("open connection", "hub", h.hub.String(), "error", err)
 	refused := refuse(http.StatusServiceUnavailable, "the service cannot take connections at the moment; please try again")
 	refused.retryAfter = 1
@@ -322,10 +323,10 @@ func (h *handshake) upgrade() *refusal {
 	sock, err := socket.Accept(h.w, h.r, h.name, h.config.Compression)
 	if err != nil {
 		f.Log.Debug("accept socket", "hub", h.hub.String(), "connection", h.id, "error", err)
-		h.why = hub.ReasonHandshake.Closing("The handshake failed.")
+		h.closingOnUndo = hub.ReasonHandshake.Closing("The handshake failed.")
 		return nil
 	}
-	h.connected = true
+	h.established = true
 	h.events.Established(h.userID, h.name, h.groups...)
 	f.metrics.opened.Inc()
 	f.Audit.ConnectionStarted(h.r, h.client.Conn())

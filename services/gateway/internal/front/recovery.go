@@ -73,7 +73,7 @@ func (h *handshake) recoverable(id, token string) (*session.Client, error) {
 
 // takeOver brings a connection from another node to this one.
 func (h *handshake) takeOver(id, token string) (*session.Client, error) {
-	if h.connecting = h.front.Admission.beginConnecting(h.tenant.Name); !h.connecting {
+	if h.countedAsHandshake = h.front.Admission.beginConnecting(h.tenant.Name); !h.countedAsHandshake {
 		return nil, errLater
 	}
 	c := h.front.Clients.New(h.front.Upstream.Open(h.hub, id), h.tenant.Name, session.Mode{})
@@ -82,7 +82,7 @@ func (h *handshake) takeOver(id, token string) (*session.Client, error) {
 		if !ok {
 			return hub.ConnOptions{}, fmt.Errorf("the connection speaks %.50q, which this node does not know", t.Subprotocol)
 		}
-		h.front.Admission.addTaken(h.tenant.Name)
+		h.front.Admission.addTakenOver(h.tenant.Name)
 		return hub.ConnOptions{ID: id, Hub: h.hub, UserID: t.UserID, Codec: codec, Subprotocol: codec.Name(),
 			Permissions: t.Permissions.Permissions(), KeepAlive: keepAlive(h.config)}, nil
 	})

@@ -106,7 +106,7 @@ func (c *Conn) inGroup(group string) bool {
 	return in
 }
 
-// removeMember counts a member out when its writer has removed it, and drops an empty list.
+// removeMember lowers the count of members, once its writer has removed one, and drops an empty list.
 func (r *Registry) removeMember(l *list, c *Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,7 @@ const (
 	opMessage     op = iota // msg to list
 	opMessageTo             // msg to conn
 	opFrame                 // the frame queuedFrames[from:to] to conn
-	opAcknowledge           // conn has acknowledged up to seq
+	opAcknowledge           // conn has acknowledged up to seq; the last of those for which isDelivery holds
 	opJoin                  // conn joins list; this and what follows come between two segments
 	opLeave
 	opList
@@ -30,6 +30,9 @@ const (
 	opEndHandedOver
 	opImportUnacked
 )
+
+// isDelivery reports whether a job is part of a stretch that is written as one segment.
+func (o op) isDelivery() bool { return o <= opAcknowledge }
 
 // job is one thing for a writer to do.
 type job struct {

@@ -49,9 +49,9 @@ func (w *writer) holdBack(c *Conn, i item) bool {
 	return c.state != stateAttached
 }
 
-// writeNow writes b without waiting. What the kernel does not take goes to an outbox: as it is if lasting says that b does not
-// change, else as a copy, since b is a buffer of the writer.
-func (w *writer) writeNow(c *Conn, b []byte, lasting bool) {
+// writeNow writes b without waiting. What the kernel does not take goes to an outbox: as it is if b is shared, which
+// never changes, else as a copy, since b is a buffer of the writer.
+func (w *writer) writeNow(c *Conn, b []byte, shared bool) {
 	if len(b) == 0 || c.state != stateAttached {
 		return
 	}
@@ -62,7 +62,7 @@ func (w *writer) writeNow(c *Conn, b []byte, lasting bool) {
 		w.detach(c, c.sock, false, ReasonLost.Closing(""))
 	case n < len(b):
 		rest := b[n:]
-		if !lasting {
+		if !shared {
 			rest = bytes.Clone(rest)
 		}
 		w.startOutbox(c, []item{{frame: rest}})

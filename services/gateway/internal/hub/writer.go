@@ -54,8 +54,8 @@ func newWriter(r *Registry, index int) *writer {
 	return w
 }
 
-// helpOrWake does what is queued when its cost is no more than budget and run is neither at work nor about to be, and
-// returns that cost; else it wakes run, and returns 0. Waking run costs as much as a write.
+// helpOrWake does what is queued, and returns its cost, when that is no more than budget and run is neither at work nor about to be.
+// Otherwise it wakes run and returns 0. Waking run costs as much as a write.
 func (w *writer) helpOrWake(budget int) int {
 	w.mu.Lock()
 	cost := w.cost
@@ -138,7 +138,7 @@ func (w *writer) doTaken() {
 	w.now = time.Now().UnixMilli()
 	for rest := w.taken; len(rest) > 0; {
 		n := 0
-		for n < len(rest) && rest[n].op < opJoin {
+		for n < len(rest) && rest[n].op.isDelivery() {
 			n++
 		}
 		if n > 0 {
@@ -208,7 +208,7 @@ func (w *writer) apply(j job) {
 	}
 }
 
-// join puts c on w's part of l. One that has ended meanwhile is counted out again.
+// join puts c on w's part of l. One that has ended meanwhile is removed from the count again.
 func (w *writer) join(l *list, c *Conn, report bool) {
 	if c.state == stateEnded {
 		w.r.removeMember(l, c)
@@ -236,7 +236,7 @@ func (w *writer) leave(l *list, c *Conn) {
 	}
 }
 
-// leaveAll takes c, or its shadow that stands in its place, off all lists.
+// leaveAll takes member off all lists: c itself, or the shadow that stands in c's place on some. What is reported is c's membership.
 func (w *writer) leaveAll(c, member *Conn) {
 	for _, at := range member.places {
 		at.list.parts[w.index].remove(at.list, at.index)

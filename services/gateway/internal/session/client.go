@@ -96,14 +96,14 @@ type Client struct {
 	inFlight inFlight
 	key      []byte // of reconnection tokens, if the connection comes from another node
 
-	mu       sync.Mutex             // guards the following
-	streams  *stream.Set            // nil until the first is started
-	states   *groupstate.ConnStates // what has come from another node and is to be said here
-	life     context.Context        // ends with the connection; nil until it is needed
-	cancel   context.CancelFunc
-	hasEnded bool          // the connection has
-	read     int           // sockets being read
-	unread   chan struct{} // closed when no socket is being read; nil: nobody waits for it
+	mu          sync.Mutex             // guards the following
+	streams     *stream.Set            // nil until the first is started
+	states      *groupstate.ConnStates // what has come from another node and is to be said here
+	life        context.Context        // ends with the connection; nil until it is needed
+	cancel      context.CancelFunc
+	hasEnded    bool          // the connection has
+	socketsRead int           // sockets being read
+	noneRead    chan struct{} // closed when no socket is being read; nil: nobody waits for it
 }
 
 // Mode is what becomes of the messages of a simple client (client-json.md section 2). The zero Mode makes them events.
@@ -153,12 +153,12 @@ func (c *Client) Serve(sock *socket.Socket, greeting string) {
 	if t := s.tenants.ByName(c.tenant); t != nil {
 		sock.SetLimit(int64(t.Limits.MessageBytes))
 	}
-	c.reading(1)
+	c.addReaders(1)
 	connected := c.connected()
 	connected.Greeting = greeting
 	s.node.States.Pause(c.conn) // before it has the socket, so that no update comes there before the snapshot
 	if !s.conns.Attach(c.conn, sock, connected) {
-		c.reading(-1)
+		c.addReaders(-1)
 		code, text := hub.CodePolicy, "The connection has ended."
 		if c.conn.Frozen() {
 			code, text = hub.CodeGoingAway, "The connection is moving to another node."
@@ -174,23 +174,23 @@ func (c *Client) Serve(sock *socket.Socket, greeting string) {
 	})
 }
 
-// reading counts the sockets being read.
-func (c *Client) reading(n int) {
+// addReaders adds n, which may be negative, to the number of sockets being read.
+func (c *Client) addReaders(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.read += n; c.read == 0 && c.unread != nil {
-		close(c.unread)
-		c.unread = nil
+	if c.socketsRead += n; c.socketsRead == 0 && c.noneRead != nil {
+		close(c.noneRead)
+		c.noneRead = nil
 	}
 }
 
 // awaitIdle returns when nothing is under way that the client of a connection without socket has asked for.
 func (c *Client) awaitIdle(ctx context.Context) error {
 	c.mu.Lock()
-	if c.read > 0 && c.unread == nil {
-		c.unread = make(chan struct{})
+	if c.socketsRead > 0 && c.noneRead == nil {
+		c.noneRead = make(chan struct{})
 	}
-	unread := c.unread
+	unread := c.noneRead
 	c.mu.Unlock()
 	if unread != nil {
 		select {

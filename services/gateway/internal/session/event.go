@@ -12,7 +12,7 @@ import (
 func (r *reader) event() {
 	c, a := r.Client, r.ack()
 	ctx, cancel := context.WithCancel(r.context())
-	r.busy = r.askApplication(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
+	r.eventAnswered = r.askApplication(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
 		reply, err := c.events.Event(ctx, name, d)
 		switch {
 		case err == nil:
@@ -41,8 +41,8 @@ func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc,
 	if r.req.HasData() {
 		d = r.data()
 	}
-	before, done := r.asked, make(chan struct{})
-	r.asked = done
+	before, done := r.allAnswered, make(chan struct{})
+	r.allAnswered = done
 	go func() { // waited for by awaitAnswers
 		defer close(done)
 		defer cancel()
@@ -58,7 +58,7 @@ func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc,
 // could go to this socket only, which has ended.
 func (r *reader) awaitAnswers() {
 	r.invoked.cancelAll()
-	if r.asked != nil {
-		<-r.asked
+	if r.allAnswered != nil {
+		<-r.allAnswered
 	}
 }

@@ -20,7 +20,7 @@ type inFlight struct {
 	room   *sync.Cond // made when somebody waits
 }
 
-// acquire counts a message of that size in, waiting for room.
+// acquire counts a message of that size, waiting for room.
 func (f *inFlight) acquire(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -30,7 +30,7 @@ func (f *inFlight) acquire(size int) {
 	f.add(size)
 }
 
-// tryAcquire counts a message of that size in if there is room.
+// tryAcquire counts a message of that size if there is room.
 func (f *inFlight) tryAcquire(size int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,7 +55,7 @@ func (f *inFlight) wait() {
 	f.room.Wait()
 }
 
-// release counts a message out.
+// release removes a message from the count.
 func (f *inFlight) release(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

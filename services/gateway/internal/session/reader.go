@@ -24,9 +24,9 @@ type reader struct {
 	address  node.Address // of the group that was sent to last
 	throttle throttle
 
-	asked   chan struct{} // closed when all that was asked of the application has been answered; nil: nothing was
-	busy    chan struct{} // the same of the last event; nil: it has been answered
-	invoked invocations
+	allAnswered   chan struct{} // closed when the application has answered all that was asked; nil: nothing was
+	eventAnswered chan struct{} // closed when the application has answered the last event; nil: it has, or there was none
+	invoked       invocations
 }
 
 func newReader(c *Client, sock *socket.Socket) *reader { return &reader{Client: c, sock: sock} }
@@ -34,7 +34,7 @@ func newReader(c *Client, sock *socket.Socket) *reader { return &reader{Client: 
 // run reads until the socket ends, and tells the connection so.
 func (r *reader) run() {
 	defer r.sock.Close()
-	defer r.reading(-1)
+	defer r.addReaders(-1)
 	defer r.awaitAnswers()
 	for {
 		op, payload, err := r.sock.Read()
@@ -144,7 +144,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 	return closing, true
 }
 
-// malformed is how the connection of a client ends that has sent something that is no request.
+// malformed is how a connection ends whose client has sent something that is no request.
 func (r *reader) malformed(err error) hub.Closing {
 	closing := hub.ReasonProtocol.Closing(err.Error())
 	closing.Code = protocol.CloseInvalidPayload
@@ -157,11 +157,11 @@ func (r *reader) malformed(err error) hub.Closing {
 
 // awaitEvent waits until the event under way has been answered.
 func (r *reader) awaitEvent() {
-	if r.busy == nil {
+	if r.eventAnswered == nil {
 		return
 	}
-	r.blocked(func() { <-r.busy })
-	r.busy = nil
+	r.blocked(func() { <-r.eventAnswered })
+	r.eventAnswered = nil
 }
 
 // forbidden is the failure of a request for which the client has no permission.
