@@ -63,8 +63,14 @@ func (p *Peer) ID() string { return p.id }
 // Inbox returns the topic that only the node of that id subscribes to.
 func Inbox(nodeID string) string { return "node/" + nodeID }
 
-// NewTell returns the start of a payload for Post, with room for n bytes more.
+// NewTell returns the start of a payload to be acted on, with room for n bytes more: its body is appended to it, which spares a
+// copy, and then it is given to Post.
 func NewTell(n int) []byte { return append(make([]byte, 0, n+1), byte(Tell)) }
+
+// Post publishes a payload that NewTell has begun, or one that was received and is passed on. It is Bus.Post in all else.
+func (p *Peer) Post(topic string, payload []byte, done func(nodes int, err error)) {
+	p.Bus.Post(topic, payload, done)
+}
 
 // Ask publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
 // error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
