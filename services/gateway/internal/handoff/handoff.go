@@ -112,7 +112,7 @@ func (h *Handoffs) Pending() bool { return h.pending.Load() > 0 }
 // Moving reports whether a connection is on its way to or from this node.
 func (h *Handoffs) Moving(id string) bool { return h.decided(id) != nil }
 
-// HasAdopted reports whether any connection here was made by another node.
+// HasAdopted reports whether any connection here has been on another node.
 func (h *Handoffs) HasAdopted() bool { return h.adopted.Load() > 0 }
 
 // decided returns a channel that is closed when it is decided where the connection is, or nil if it is not moving.

@@ -25,7 +25,7 @@ type ConnOptions struct {
 	Subprotocol string
 	Permissions webpubsub.Permissions
 	KeepAlive   time.Duration // interval of pings, 1 to 120 s (client-json.md section 10); 0: none
-	HandedOver  bool          // another node has made the connection, and handed it over to this one
+	HandedOver  bool          // another node has handed the connection over to this one, which may have made it long before
 	Owner       any           // what the maker of the connection keeps with it
 	// OnClosed is called once, from a goroutine that it must not block, when the connection has ended for good.
 	OnClosed func(*Conn, Closing)

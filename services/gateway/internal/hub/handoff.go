@@ -8,11 +8,11 @@ import (
 
 // A reliable connection can be handed over to another node while its client has no socket. Messages must then be divided
 // between the two nodes, list by list, at a point that both see alike. Up to that point the list has the connection; from
-// there on a shadow stands in its place, which keeps what the other node keeps too. So the node that gives a connection away
+// there on a shadow stands in its place, which keeps what the other node keeps too. So the node that hands a connection over
 // has everything until the end: when the handoff fails, the shadow's messages become the connection's.
 //
-// The giving node calls Freeze, DivertToShadow for each topic, ExportUnacked, and in the end EndHandedOver or CancelHandoff;
-// the receiving node calls Add and ImportUnacked. Package node carries what is between.
+// The source calls Freeze, DivertToShadow for each topic, ExportUnacked, and in the end EndHandedOver or CancelHandoff; the
+// destination calls Add and ImportUnacked. Package handoff does what is between.
 
 // ErrHandoff says that a connection is being handed over to another node, and cannot be changed until that is decided.
 var ErrHandoff = errors.New("the connection is moving to another node")
