@@ -40,7 +40,8 @@ func (s *States) Snapshot(c *hub.Conn) (of ConnStates, ok bool) {
 }
 
 // Restore says again what a connection that has come from another node has said there, and subscribes it again; it has
-// its socket. What could not be done is in the error: Resume tries the subscriptions again.
+// its socket. What could not be done is in the error. Snapshots that could not be had are what Resume tries to get; a group that the
+// bus could not be subscribed to within snapshotTimeout is given up.
 func (s *States) Restore(ctx context.Context, c *hub.Conn, of ConnStates) error {
 	s.mu.Lock()
 	known := s.conn(c)
@@ -51,7 +52,9 @@ func (s *States) Restore(ctx context.Context, c *hub.Conn, of ConnStates) error 
 		errs = append(errs, s.Set(ctx, c, string(said.Group), said.State))
 	}
 	for _, group := range of.Wanted {
-		_, _, err := s.subscribe(ctx, c, string(group))
+		subscribing, cancel := context.WithTimeout(ctx, snapshotTimeout)
+		_, _, err := s.subscribe(subscribing, c, string(group))
+		cancel()
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, s.Resume(ctx, c))...)
