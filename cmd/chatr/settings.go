@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,7 +62,9 @@ type settings struct {
 	Log     obs.Config
 	Tenants []tenant.Tenant `file:"only" alone:"true" help:"tenants and their hubs, read again when the file changes; see below"`
 
-	pageGateways string // where the page finds the gateways; empty: where the page itself is
+	keyFiles     map[string][sha256.Size]byte // files that keys of tenants refer to, with their sums; zero: it cannot be read
+	unreadKeys   map[int][]*tenant.Problem    // references that lead nowhere, by the tenant's index
+	pageGateways string                       // where the page finds the gateways; empty: where the page itself is
 }
 
 // minKey is the least length of a key that signs.
@@ -75,6 +78,7 @@ func load(name string, args []string, out io.Writer) (*settings, *config.Loaded,
 		return nil, nil, err
 	}
 	s.pageGateways = s.findPageGateways(loaded)
+	s.readKeys()
 	if err = errors.Join(err, loaded.Validate(), s.checkRenamed(loaded)); err == nil {
 		return s, loaded, nil
 	}

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -43,6 +43,38 @@ func (s *settings) withKeys(tenants []tenant.Tenant) []tenant.Tenant {
 		}
 	}
 	return tenants
+}
+
+// readKeys puts keys in the place of references to them. Sums of files are taken first: one that changes meanwhile is then
+// read again.
+func (s *settings) readKeys() {
+	s.keyFiles, s.unreadKeys = map[string][sha256.Size]byte{}, map[int][]*tenant.Problem{}
+	for i := range s.Tenants {
+		k := &s.Tenants[i].Keys
+		for _, one := range []struct {
+			name string
+			key  *string
+		}{{"primary", &k.Primary}, {"secondary", &k.Secondary}, {"service", &k.Service}} {
+			if file := tenant.KeyFile(*one.key); file != "" {
+				s.keyFiles[file] = keyFileSum(file)
+			}
+			key, err := tenant.ReadKey(*one.key)
+			if err != nil {
+				path := fmt.Sprintf("tenants[%d].keys.%s", i, one.name)
+				s.unreadKeys[i] = append(s.unreadKeys[i], &tenant.Problem{Path: path, Err: err})
+				continue
+			}
+			*one.key = key
+		}
+	}
+}
+
+// keyFileSum is the sum of a file; zero when it cannot be read, which is its tenant's problem alone.
+func keyFileSum(file string) (sum [sha256.Size]byte) {
+	if b, err := os.ReadFile(file); err == nil {
+		sum = sha256.Sum256(b)
+	}
+	return sum
 }
 
 // completed returns the tenants of the file with their keys.
@@ -93,16 +125,17 @@ func (s *settings) sortOut(loaded *config.Loaded) (right []tenant.Tenant, wrong 
 	all := s.fileTenants()
 	for i, problems := range tenant.CheckEach(s.withKeys(all)...) {
 		at := fmt.Sprintf("tenants[%d]", i)
-		unread := loaded.Wrong[at]
 		var errs []error
-		for _, p := range unread {
-			errs = append(errs, p)
+		var unread []string // paths
+		for _, p := range loaded.Wrong[at] {
+			errs, unread = append(errs, p), append(unread, p.Path)
+		}
+		for _, p := range s.unreadKeys[i] {
+			errs, unread = append(errs, located(loaded, p)), append(unread, p.Path)
 		}
 		for _, p := range problems {
 			// What could not be read is missing, and is not reported for that as well.
-			if slices.ContainsFunc(unread, func(u *config.ItemProblem) bool {
-				return strings.HasPrefix(u.Path+".", p.Path) || strings.HasPrefix(p.Path, u.Path)
-			}) {
+			if slices.ContainsFunc(unread, func(path string) bool { return isWithin(path, p.Path) || isWithin(p.Path, path) }) {
 				continue
 			}
 			errs = append(errs, located(loaded, p))
@@ -114,6 +147,12 @@ func (s *settings) sortOut(loaded *config.Loaded) (right []tenant.Tenant, wrong 
 		wrong = append(wrong, tenantProblem{all[i].Name, at, errors.Join(errs...)})
 	}
 	return right, wrong
+}
+
+// isWithin reports whether a setting is another, or stands in it.
+func isWithin(path, other string) bool {
+	rest, ok := strings.CutPrefix(path, other)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // located adds where the setting stands.
@@ -140,6 +179,7 @@ type tenants struct {
 	prepare func(*settings) error
 	finish  func(*settings, []tenant.Tenant) []tenant.Tenant
 
+	sums    map[string][sha256.Size]byte // of the files, as they were when they were last read; zero: it could not be read
 	last    read
 	inForce map[string]tenant.Tenant // by name, as the file had them
 	stale   map[string]bool          // those in force that the file does not have so any more, by name
@@ -155,12 +195,19 @@ func newRead(s *settings, loaded *config.Loaded) read {
 
 // newTenants puts those tenants of the settings into force that are right. It is an error when none is.
 func newTenants(s *settings, loaded *config.Loaded, prepare func(*settings) error, finish func(*settings, []tenant.Tenant) []tenant.Tenant) (*tenants, error) {
-	t := &tenants{Static: new(tenant.Static), prepare: prepare, finish: finish}
+	t := &tenants{Static: new(tenant.Static), prepare: prepare, finish: finish, sums: s.sums(loaded)}
 	right, wrong := s.sortOut(loaded)
 	if len(right) == 0 {
 		return nil, joined(wrong)
 	}
 	return t, t.use(s, loaded, right, nil, wrong)
+}
+
+// sums are those of all files that were read.
+func (s *settings) sums(loaded *config.Loaded) map[string][sha256.Size]byte {
+	all := maps.Clone(loaded.Sums)
+	maps.Copy(all, s.keyFiles)
+	return all
 }
 
 // use puts tenants into force: those that are right, and those kept as they were.
@@ -194,6 +241,8 @@ func (t *tenants) reload(args []string) error {
 	if err := errors.Join(err, loaded.Validate(), s.checkRenamed(loaded)); err != nil {
 		return err
 	}
+	s.readKeys()
+	t.sums = s.sums(loaded)
 	switch {
 	case loaded.Empty && !t.last.nothing:
 		return errors.New("the file is empty; to remove all tenants, write tenants: []")
@@ -291,7 +340,6 @@ func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Lo
 		<-ctx.Done()
 		return nil
 	}
-	last, _ := digest(files)
 	wasRight, unreadable := len(t.wrong) == 0, ""
 	ticker := time.NewTicker(reloadInterval)
 	defer ticker.Stop()
@@ -301,7 +349,7 @@ func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Lo
 			return nil
 		case <-ticker.C:
 		}
-		now, err := stableDigest(ctx, files)
+		now, err := stableSums(ctx, t.sums, files)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -314,7 +362,7 @@ func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Lo
 			continue
 		case now == nil: // being written
 			continue
-		case bytes.Equal(now, last):
+		case maps.Equal(now, t.sums):
 			if unreadable != "" {
 				unreadable = ""
 				m.read(wasRight)
@@ -322,7 +370,7 @@ func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Lo
 			}
 			continue
 		}
-		last, unreadable = now, ""
+		t.sums, unreadable = now, "" // a reload that gets so far has the sums of what it read itself
 		if err := t.reload(args); err != nil {
 			wasRight = false
 			m.read(false)
@@ -336,9 +384,10 @@ func (t *tenants) follow(ctx context.Context, files, args []string, log *slog.Lo
 	}
 }
 
-// stableDigest is the digest of files that have stayed the same for a moment, nil while they change.
-func stableDigest(ctx context.Context, files []string) ([]byte, error) {
-	first, err := digest(files)
+// stableSums are the sums of files that have stayed the same for a moment, nil while they change. Those that tenants' keys refer to
+// need not be there.
+func stableSums(ctx context.Context, known map[string][sha256.Size]byte, needed []string) (map[string][sha256.Size]byte, error) {
+	first, err := sumsOf(known, needed)
 	if err != nil {
 		return nil, err
 	}
@@ -346,23 +395,24 @@ func stableDigest(ctx context.Context, files []string) ([]byte, error) {
 	case <-ctx.Done():
 	case <-time.After(writeTime):
 	}
-	second, err := digest(files)
-	if err != nil || !bytes.Equal(first, second) {
+	second, err := sumsOf(known, needed)
+	if err != nil || !maps.Equal(first, second) {
 		return nil, err
 	}
 	return first, nil
 }
 
-// digest returns a hash of files.
-func digest(files []string) ([]byte, error) {
-	sum := sha256.New()
-	for _, file := range files {
+func sumsOf(known map[string][sha256.Size]byte, needed []string) (map[string][sha256.Size]byte, error) {
+	sums := map[string][sha256.Size]byte{}
+	for file := range known {
+		sums[file] = keyFileSum(file)
+	}
+	for _, file := range needed {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(sum, "%d:", len(b))
-		sum.Write(b)
+		sums[file] = sha256.Sum256(b)
 	}
-	return sum.Sum(nil), nil
+	return sums, nil
 }

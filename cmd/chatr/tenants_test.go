@@ -17,6 +17,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/token"
 )
 
 const twoTenants = `accessKey: 0123456789abcdef0123456789abcdef
@@ -368,5 +369,87 @@ func TestSettingsThatContradictEachOther(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: got\n%v\nwant\n%s", flags, err, want)
 		}
+	}
+}
+
+// TestKeysOfTenantsFromFiles has keys in files, as mounted Secrets are, and in the environment.
+func TestKeysOfTenantsFromFiles(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	put := func(name, text string) string {
+		t.Helper()
+		file := filepath.Join(folder, name)
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	key := func(c string) string { return strings.Repeat(c, minKey) }
+	primary := put("primary", key("1")+"\n")
+	literal := "{braces} are bytes of a key like any other}"
+	file := put("chatr.yaml", fmt.Sprintf(`tenants:
+  - {name: a, hosts: [a.example], keys: {primary: '{file:%s}', secondary: '%s'}}
+  - {name: b, hosts: [b.example], keys: {primary: %s}}
+  - {name: c, hosts: [c.example], keys: {primary: %s, service: '{file:%s}'}}
+  - {name: d, hosts: [d.example], keys: {primary: '{env:CHATR_TEST_NO_SUCH_KEY}', secondary: '{file:relative}'}}
+`, primary, literal, key("b"), key("c"), filepath.Join(folder, "later")))
+	args := []string{"--config", file}
+	s, loaded, err := load("gateway", args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := newTenants(s, loaded, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := running.ByName("a").Keys.All(); !slices.Equal(got, []string{key("1"), literal}) {
+		t.Errorf("got other keys than the file has and the text is")
+	}
+	want := fmt.Sprintf(`%[1]s: line 4: tenants[2].keys.service: read a secret: open %[2]s: no such file or directory
+%[1]s: line 5: tenants[3].keys.primary: the environment variable "CHATR_TEST_NO_SUCH_KEY" is not set; it should hold a secret
+%[1]s: line 5: tenants[3].keys.secondary: has {file:} without an absolute path`, file, filepath.Join(folder, "later"))
+	if got := joined(running.wrong); got == nil || got.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", got, want)
+	}
+	var logged output
+	m := newReloadMetrics(prometheus.NewRegistry())
+	go func() {
+		_ = running.follow(t.Context(), loaded.Files, args, slog.New(slog.NewTextHandler(&logged, nil)), m)
+	}()
+	await := func(what, name string, want ...string) {
+		t.Helper()
+		testkit.Eventually(t, time.Minute, func() bool {
+			one := running.ByName(name)
+			return one != nil && slices.Equal(one.TokenKeys(), want)
+		}, what)
+	}
+	put("primary", key("2"))
+	await("a key that changes is read again", "a", key("2"), literal)
+	put("later", key("3"))
+	await("a key that comes later is read then", "c", key("c"), key("3"))
+	put("primary", "short")
+	testkit.Eventually(t, time.Minute, func() bool { return strings.Contains(logged.String(), "tenants[0].keys.primary: has 5 bytes") }, "a short key is wrong")
+	await("it stays as it was", "a", key("2"), literal)
+	if err := os.Remove(primary); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() bool { return strings.Contains(logged.String(), "open "+primary) }, "a key's file that is gone is logged")
+	await("its tenant stays as it was", "a", key("2"), literal)
+	await("others too", "b", key("b"))
+	put("primary", key("4"))
+	await("a key that is back is read", "a", key("4"), literal)
+	if strings.Contains(logged.String(), "cannot be read") || strings.Contains(logged.String(), key("4")) {
+		t.Errorf("got the log\n%s\nwant no key in it, and the settings' own file readable", logged.String())
+	}
+
+	var out output
+	if err := dispatch(t.Context(), []string{"token", "--config", file, "--endpoint", "http://a.example", "--token-only"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.NewKeyVerifier(key("4")).Verify(t.Context(), strings.TrimSpace(out.String())); err != nil {
+		t.Errorf("chatr token does not sign by the key in the file: %v", err)
 	}
 }

@@ -43,7 +43,9 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s.useTenantsKey(loaded)
+	if err := s.useTenantsKey(loaded); err != nil {
+		return err
+	}
 	if err := s.findKey(); err != nil {
 		return err
 	}
@@ -78,15 +80,18 @@ func runToken(_ context.Context, args []string, out io.Writer) error {
 
 // useTenantsKey takes the key of the tenant that the endpoint's host means, when the gateways' file is given and no key is
 // given outside of it.
-func (s *tokenSettings) useTenantsKey(loaded *config.Loaded) {
+func (s *tokenSettings) useTenantsKey(loaded *config.Loaded) error {
 	place := loaded.Place("accessKey")
 	u, err := url.Parse(either(s.REST, s.Endpoint))
 	if err != nil || s.ConnectionString != "" || strings.HasPrefix(place, "--") || strings.HasPrefix(place, "CHATR_") {
-		return
+		return nil
 	}
 	if t := tenant.ByHost(s.Tenants, u.Host); t != nil && t.Keys.Primary != "" {
-		s.AccessKey = t.Keys.Primary
+		if s.AccessKey, err = tenant.ReadKey(t.Keys.Primary); err != nil {
+			return fmt.Errorf("the primary key of tenant %s: %w", t.Name, err)
+		}
 	}
+	return nil
 }
 
 // findKey takes the key from where it is given.

@@ -30,6 +30,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -69,6 +70,8 @@ var ErrHelp = flag.ErrHelp
 type Loaded struct {
 	// Files are those that settings were read from, those of secrets among them: what to look at for changes.
 	Files []string
+	// Sums are the SHA-256 sums of what was read from Files.
+	Sums map[string][sha256.Size]byte
 	// Empty says that there is a file and that it says nothing.
 	Empty bool
 	// Renamed are the former names that were used.
@@ -102,7 +105,7 @@ type Renamed struct {
 // but for ErrHelp and flags that cannot be understood.
 func Load(into any, name string, s Source, out io.Writer) (*Loaded, error) {
 	Defaults(into)
-	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Wrong: map[string][]*ItemProblem{}}, fields: Fields(into), others: map[string]bool{}}
+	l := &loader{Loaded: &Loaded{into: into, places: map[string]string{}, Sums: map[string][sha256.Size]byte{}, Wrong: map[string][]*ItemProblem{}}, fields: Fields(into), others: map[string]bool{}}
 	if s.Others != nil {
 		l.ignore(Describe(reflect.TypeOf(s.Others)))
 	}
@@ -209,6 +212,7 @@ func (l *loader) setFromFile(f *Field, place, file string, alsoSet bool) {
 		l.problem(place, "%w", err)
 		return
 	}
+	l.Sums[file] = sha256.Sum256(b)
 	l.setFrom(f, place, strings.TrimRight(string(b), "\r\n"))
 }
 

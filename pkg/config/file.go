@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ func (l *loader) loadFile(file string, optional, own bool) {
 		l.problem("", "read the settings: %w", err)
 		return
 	}
+	l.Sums[file] = sha256.Sum256(b)
 	root, err := parseYAML(b)
 	switch {
 	case own && err == nil && root != nil && l.isForOthers(root, ""):

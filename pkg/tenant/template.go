@@ -121,6 +121,40 @@ func checkReference(parameter string) (ok bool, err error) {
 	return false, nil
 }
 
+// ReadKey returns an access key itself: the text, or if all of it is {file:/path} or {env:NAME}, the secret that it refers to. Any
+// other text is a key as it stands, braces included.
+func ReadKey(text string) (string, error) {
+	name, ok := keyReference(text)
+	if !ok {
+		return text, nil
+	}
+	if _, err := checkReference(name); err != nil {
+		return "", err
+	}
+	key, _, err := readSecret(name)
+	return key, err
+}
+
+// KeyFile returns the file that ReadKey reads a key from; empty when it reads none.
+func KeyFile(text string) string {
+	name, ok := keyReference(text)
+	if kind, where, _ := strings.Cut(name, ":"); ok && strings.EqualFold(kind, "file") {
+		return where
+	}
+	return ""
+}
+
+// keyReference returns what stands between the braces of a key that refers to a secret.
+func keyReference(text string) (name string, ok bool) {
+	name, opened := strings.CutPrefix(text, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	if !opened || !closed || strings.ContainsAny(name, "{}") {
+		return "", false
+	}
+	kind, _, ok := strings.Cut(name, ":")
+	return name, ok && (strings.EqualFold(kind, "file") || strings.EqualFold(kind, "env"))
+}
+
 // authorityOf returns host and port of a template.
 func authorityOf(template string) string {
 	_, rest, _ := strings.Cut(template, "://")

@@ -13,7 +13,7 @@ import (
 type Tenant struct {
 	Name  string   `yaml:"name" required:"true" example:"default" help:"stands in logs and metrics; 1 to 63 letters, digits, - or _"`
 	Hosts []string `yaml:"hosts" required:"true" example:"['*']" help:"Host headers that mean this tenant: exact, *.suffix, or * for all others"`
-	Keys  Keys     `yaml:"keys" help:"sign and verify tokens; primary and secondary are both valid. None: accessKey and accessKeySecondary"`
+	Keys  Keys     `yaml:"keys" help:"sign and verify tokens; primary and secondary are both valid. None: accessKey and accessKeySecondary. Each may be {file:/path} or {env:NAME}; a file is read again when it changes"`
 	Auth  Auth     `yaml:"auth"`
 
 	AcceptedHosts []string `yaml:"acceptedHosts" old:"endpoints" example:"[https://chat.example.com]" help:"that audiences of its tokens may name, each as host[:port] or https://host[:port], and its publicUrl; none: gateway.acceptedHosts"`
@@ -44,7 +44,7 @@ func (t *Tenant) Traces(category string) bool {
 }
 
 // Keys sign and verify; primary and secondary are valid at any time, so that one can be replaced while the other is in
-// use. Their bytes are the UTF-8 bytes of the text.
+// use. Their bytes are the UTF-8 bytes of the text. In settings, a key may refer to a secret (ReadKey).
 type Keys struct {
 	Primary   string `yaml:"primary" secret:"true" min:"32" unit:"bytes" example:"'0123456789abcdef0123456789abcdef'" help:"the key that applications use"`
 	Secondary string `yaml:"secondary" secret:"true" min:"32" unit:"bytes" example:"'fedcba9876543210fedcba9876543210'" help:"is valid as well, so that one can be replaced while the other is in use"`

@@ -200,6 +200,25 @@ func TestPrivateCA(t *testing.T) {
 	}
 }
 
+// TestTenantSecrets: a tenant's key may name a file of a Secret that every service has.
+func TestTenantSecrets(t *testing.T) {
+	specs := podSpecs(objects(t, with(t, `
+tenantSecrets: [acme-keys, other]
+tenants: [{name: acme, hosts: [acme.example], keys: {primary: "{file:/etc/chatr/tenants/acme-keys/primary}"}}]`)))
+	for _, name := range []string{"chatr-gateway", "chatr-events", "chatr-api"} {
+		m := slices.IndexFunc(specs[name].Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/etc/chatr/tenants/acme-keys" })
+		if m < 0 {
+			t.Errorf("%s has no such folder", name)
+			continue
+		}
+		mount := specs[name].Containers[0].VolumeMounts[m]
+		v := slices.IndexFunc(specs[name].Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+		if v < 0 || specs[name].Volumes[v].Secret.SecretName != "acme-keys" || mount.SubPath != "" || !mount.ReadOnly {
+			t.Errorf("%s: got %+v, want the Secret itself, which is updated in place", name, mount)
+		}
+	}
+}
+
 // TestUpgradesLeaveTrialStoresAlone: a store that restarts throws everybody out, so its pods stay as the first version made them,
 // whatever the chart's version is.
 func TestUpgradesLeaveTrialStoresAlone(t *testing.T) {

@@ -29,6 +29,7 @@ type values struct {
 	Chat             chat                          `json:"chat"`
 	Hubs             []hub                         `json:"hubs"`
 	Tenants          []tenant                      `json:"tenants"`
+	TenantSecrets    []string                      `json:"tenantSecrets"`
 	Limits           limits                        `json:"limits"`
 	DefaultTenant    defaultTenant                 `json:"defaultTenant"`
 	Log              struct {

@@ -302,6 +302,9 @@ spec:
           {{- end }}
           volumeMounts:
             - {name: settings, mountPath: /etc/chatr/settings, readOnly: true} # no subPath: those are never updated
+            {{- range $i, $name := .root.Values.tenantSecrets }}
+            - {name: tenant-{{ $i }}, mountPath: /etc/chatr/tenants/{{ $name }}, readOnly: true}
+            {{- end }}
             {{- include "chatr.mounts" $ctx | nindent 12 }}
           livenessProbe:
             # Says only that the process answers: a store that is away is a matter of readiness, not of a restart.
@@ -328,6 +331,9 @@ spec:
         - name: settings
           secret:
             secretName: {{ include "chatr.fullname" .root }}-settings
+        {{- range $i, $name := .root.Values.tenantSecrets }}
+        - {name: tenant-{{ $i }}, secret: {secretName: {{ $name | quote }}}}
+        {{- end }}
         {{- include "chatr.volumes" $ctx | nindent 8 }}
 ---
 {{ include "chatr.serviceObject" (merge (dict "port" 8080 "portName" "http") .) }}
