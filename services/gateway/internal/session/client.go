@@ -75,8 +75,8 @@ func NewClients(d Deps) *Clients {
 	return s
 }
 
-// PendingEffects is how many group streams are not over, and of how many connections the state is being taken back: of
-// these others have yet to be told.
+// PendingEffects counts what others have yet to be told: group streams that are not over, and connections whose state is being
+// taken back.
 func (s *Clients) PendingEffects() int { return int(s.pendingEffects.Load()) }
 
 // Stop ends what is done for connections. Wait then returns when nothing is told any more on behalf of those that have
@@ -101,7 +101,7 @@ type Client struct {
 	states      *groupstate.ConnStates // what has come from another node and is to be said here
 	life        context.Context        // ends with the connection; nil until it is needed
 	cancel      context.CancelFunc
-	hasEnded    bool          // the connection has
+	hasEnded    bool          // the connection has ended
 	socketsRead int           // sockets being read
 	noneRead    chan struct{} // closed when no socket is being read; nil: nobody waits for it
 }

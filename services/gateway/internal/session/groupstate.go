@@ -57,12 +57,12 @@ func (r *reader) groupState() {
 }
 
 // forgetStates takes back what the connection, which has ended, has said of itself, unless it goes on on another node.
-func (c *Client) forgetStates(conn *hub.Conn, moved bool) {
+func (c *Client) forgetStates(conn *hub.Conn, handedOver bool) {
 	if c.shared.node.States.Has(conn) {
 		c.shared.pendingEffects.Add(1)
 		c.shared.effects.Go(func() {
 			defer c.shared.pendingEffects.Add(-1)
-			c.shared.node.States.Forget(conn, !moved)
+			c.shared.node.States.Forget(conn, !handedOver)
 		})
 	}
 }

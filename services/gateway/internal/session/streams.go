@@ -107,15 +107,15 @@ func (c *Client) resumeStreams() {
 	}
 }
 
-// endStreams ends the connection's streams, which has ended, unless it has moved to another node. It does not wait for
-// the bus.
-func (c *Client) endStreams(moved bool) {
+// endStreams ends the streams of the connection, which has ended. Those of one that was handed over go on elsewhere. It does not
+// wait for the bus.
+func (c *Client) endStreams(handedOver bool) {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
 	switch {
 	case streams == nil:
-	case moved:
+	case handedOver:
 		streams.EndHandedOver()
 	default:
 		c.shared.effects.Go(streams.Cancel)
