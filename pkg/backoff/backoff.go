@@ -18,8 +18,8 @@ type Backoff struct {
 	pause time.Duration // zero: nothing has failed
 }
 
-// Spread says how pauses vary by chance. Who loses something at the same moment as many others do must not ask for it
-// together with them again.
+// Spread says how pauses vary by chance. Where many lose something at the same moment, they must not all ask for it again
+// at the same moment.
 type Spread uint8
 
 const (

@@ -96,7 +96,7 @@ type Member struct {
 type Membership struct {
 	Room Room // without its members
 	In   bool // the user is a member, in either state
-	Role Role // what the user is there; the zero Role for who is no member
+	Role Role // what the user is there; the zero Role for anyone who is no member
 }
 
 // Room is a chat. Its id is also the name of its live group.
@@ -296,7 +296,7 @@ type Store interface {
 	// PutMember makes a known user a joined member of a room, with a role, or gives a member that role, and reports
 	// whether the user was none before. Errors as AddMember's, and ErrInvalid unless there is such a role of rooms.
 	PutMember(ctx context.Context, tenant, roomID, userID, role string, c Condition) (added bool, err error)
-	// RemoveMember is Leave; ErrNotFound for who is no member, too, ErrForbidden for a direct room.
+	// RemoveMember is Leave; ErrNotFound for anyone who is no member, too, ErrForbidden for a direct room.
 	RemoveMember(ctx context.Context, tenant, roomID, userID string, c Condition) error
 	// Profile returns a user with the role, or ErrNotFound, also when the user has been removed and has not come back.
 	Profile(ctx context.Context, tenant, id string) (Profile, error)

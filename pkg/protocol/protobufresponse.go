@@ -68,12 +68,12 @@ func (r *Response) readAck(b []byte) (err error) {
 			f.fail(err)
 		}
 	}
-	r.settle(success)
+	r.matchFailureTo(success)
 	return f.err
 }
 
-// settle makes the failure agree with success, which counts.
-func (r *Response) settle(success bool) {
+// matchFailureTo makes the failure agree with success, which counts.
+func (r *Response) matchFailureTo(success bool) {
 	switch {
 	case success:
 		r.Failure = nil
@@ -100,7 +100,7 @@ func (r *Response) readAnswer(b []byte) (err error) {
 			f.fail(err)
 		}
 	}
-	r.settle(success)
+	r.matchFailureTo(success)
 	return first(f.err, setID(&r.InvocationID, mInvocationID, id))
 }
 

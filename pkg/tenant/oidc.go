@@ -52,7 +52,7 @@ func (o *OIDC) Pinned() token.Issuer {
 	return i
 }
 
-// Admits reports whether the REST API is open to who has these verified claims.
+// Admits reports whether the REST API is open to a caller with these verified claims.
 func (o *OIDC) Admits(c token.Claims) bool {
 	for _, name := range []string{"sub", "oid", "azp", "appid", "client_id"} {
 		for _, value := range c.Claim(name) {

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// keeper runs the server named by its arguments until its standard input ends, which happens when the test
+// watcher runs the server named by its arguments until its standard input ends, which happens when the test
 // process does, even by SIGKILL; then it removes the server's folder. A line on standard input ends the server
 // and keeps the folder. (A death signal set on the server itself would fire when the thread that started it
 // ends, which in Go can be at any time.)
-const keeper = `
+const watcher = `
 log=$1 dir=$2 signal=$3; shift 3
 "$@" >>"$log" 2>&1 </dev/null &
 echo $!
@@ -38,8 +38,8 @@ type process struct {
 	ready  func() error        // whether it answers
 
 	mu    sync.Mutex
-	cmd   *exec.Cmd      // the keeper; nil while stopped
-	stdin io.WriteCloser // of the keeper
+	cmd   *exec.Cmd      // the watcher; nil while stopped
+	stdin io.WriteCloser // of the watcher
 	pid   int            // of the server itself
 }
 
@@ -51,7 +51,7 @@ func (p *process) start() error {
 		return fmt.Errorf("%s already runs", p.args[0])
 	}
 	logFile := filepath.Join(p.dir, "log")
-	cmd := exec.Command("/bin/sh", append([]string{"-c", keeper, "keeper", logFile, p.dir, p.signal}, p.args...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", watcher, "watcher", logFile, p.dir, p.signal}, p.args...)...)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.cred} // a Ctrl-C is for the test process
@@ -102,7 +102,7 @@ func (p *process) end(keep bool) {
 		return
 	}
 	if keep {
-		io.WriteString(p.stdin, "keep\n") //nolint:errcheck // a keeper that has ended need not be told
+		io.WriteString(p.stdin, "keep\n") //nolint:errcheck // a watcher that has ended need not be told
 	}
 	p.stdin.Close()
 	p.cmd.Wait() //nolint:errcheck // the status is that of the signal

@@ -211,7 +211,7 @@ func (c *Client) Compressed() bool { return c.current().Socket.Compressed() }
 func (c *Client) Messages() <-chan Message { return c.messages }
 
 // Notices returns the channel of what the server says about the client's streams and about group state, and of answers
-// to invocations that no Invoke waits for, like Messages. Who starts streams or subscribes must read it.
+// to invocations that no Invoke waits for, like Messages. Whoever starts streams or subscribes must read it.
 func (c *Client) Notices() <-chan *protocol.Response { return c.notices }
 
 // Receive returns the next message, or how the connection ended when all before that have been received.

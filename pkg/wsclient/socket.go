@@ -307,7 +307,7 @@ func (s *Socket) closed(payload []byte) error {
 	return &CloseError{Code: int(payload[0])<<8 | int(payload[1]), Reason: string(payload[2:])}
 }
 
-// Queue sends a message, and returns at once. A backlog goes out together. A socket that is lost is seen by who reads.
+// Queue sends a message, and returns at once. A backlog goes out together. Only reading shows that the socket is lost.
 func (s *Socket) Queue(binary bool, payload []byte) { s.queue(opcode(binary), payload) }
 
 // QueueClose sends a close frame, and returns at once. The server answers with another, which Next returns.

@@ -179,7 +179,7 @@ func TestNobodyWaitsForWatchers(t *testing.T) {
 	select {
 	case <-s.done:
 	case <-within(t).Done(): // half the drain time
-		t.Error("the node waits for who watches")
+		t.Error("the node waits for those who only watch")
 	}
 }
 

@@ -217,7 +217,7 @@ func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high i
 	return page, annotate(err, "load messages of room %q", roomID)
 }
 
-// needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for who is not a member.
+// needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for anyone who is not a member.
 func (s *Store) needMember(ctx context.Context, tenant, roomID, userID string) error {
 	member, err := s.isMember(ctx, tenant, roomID, userID)
 	if err == nil && !member {

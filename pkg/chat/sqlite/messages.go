@@ -152,7 +152,7 @@ func (s *Store) Messages(ctx context.Context, tenant, roomID string, low, high i
 	return page, annotate(err, "load messages of room %q", roomID)
 }
 
-// needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for who is not a member.
+// needMember returns chat.ErrNotFound for an unknown room and chat.ErrForbidden for anyone who is not a member.
 func needMember(ctx context.Context, tx *sql.Tx, tenant, roomID, userID string) error {
 	if _, err := roomKind(ctx, tx, tenant, roomID); err != nil {
 		return err

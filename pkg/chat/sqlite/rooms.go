@@ -337,7 +337,7 @@ func (s *Store) Membership(ctx context.Context, tenant, roomID, userID string) (
 		return m, err
 	}
 	var createdAt int64
-	var role, permissions *string // null for who is no member, and for a role that is not stored
+	var role, permissions *string // null for anyone who is no member, and for a role that is not stored
 	err = s.reader.QueryRowContext(ctx, `
 		SELECT id, title, kind, owner_id, created_at, last_seq, role_name, permissions FROM (
 			SELECT r.*, CASE WHEN m.user_id IS NOT NULL THEN coalesce(m.role,

@@ -471,10 +471,10 @@ func (r *run) restGroups() func() action {
 	for i := range streams {
 		streams[i] = r.stream(-1-i%of, "REST", r.group(i/of), truth.StreamOptions{Unordered: true})
 	}
-	draw, turn := r.plan.Draw(scenario.DrawREST), -1
+	draw, sender := r.plan.Draw(scenario.DrawREST), -1
 	pick := func() (*truth.Stream, bool) {
-		turn = (turn + 1) % of
-		return streams[draw.IntN(r.plan.Groups)*of+turn], turn == r.share.Index
+		sender = (sender + 1) % of
+		return streams[draw.IntN(r.plan.Groups)*of+sender], sender == r.share.Index
 	}
 	return r.calling(pick, func(ctx context.Context, c *dataplane.Client, target string, d webpubsub.Data) error {
 		return c.SendToGroup(ctx, target, d)

@@ -22,11 +22,11 @@ type meter struct {
 	of        time.Duration // of the phase
 	began     int64         // the phase
 
-	before  counters // at the end of the last second
-	all     measure.Histograms
-	series  []result.Second
-	watched []watched
-	apart   time.Duration // by which the clock of another process may differ
+	before     counters // at the end of the last second
+	all        measure.Histograms
+	series     []result.Second
+	watched    []watched
+	clockError time.Duration // by which the clock of another process may differ
 }
 
 // counters are the values of all counters at some moment.
@@ -299,7 +299,7 @@ func (m *meter) result(start, end counters) *result.Result {
 		addMetrics(r.Metrics, start.metrics[i], end.metrics[i])
 	}
 	if m.team != nil {
-		r.Clocks = &result.Clocks{Across: m.totals.across.Load(), Early: m.totals.early.Load(), Apart: m.apart.Seconds() * 1e3}
+		r.Clocks = &result.Clocks{Across: m.totals.across.Load(), Early: m.totals.early.Load(), ClockError: m.clockError.Seconds() * 1e3}
 	}
 	r.Client.Limits = limits(r)
 	return r

@@ -21,7 +21,7 @@ type Team struct {
 	Meet func(ctx context.Context, point Point) (time.Time, error)
 	// Exchange tells the other processes what this one has sent, and calls take with what each of the others has sent and by how
 	// much its clock may differ. Processes that are gone are left out.
-	Exchange func(ctx context.Context, sent []byte, take func(sent []byte, apart time.Duration) error) error
+	Exchange func(ctx context.Context, sent []byte, take func(sent []byte, clockError time.Duration) error) error
 }
 
 // Point is where the processes of a team wait for each other.
@@ -85,9 +85,9 @@ func (m *meter) exchangeSent(ctx context.Context) error {
 		return fmt.Errorf("wait for the other processes to settle: %w", err)
 	}
 	m.waitUntilIdle(ctx) // for what the last of them has sent
-	take := func(sent []byte, apart time.Duration) error {
-		m.apart = max(m.apart, apart)
-		return m.log.Import(sent, apart)
+	take := func(sent []byte, clockError time.Duration) error {
+		m.clockError = max(m.clockError, clockError)
+		return m.log.Import(sent, clockError)
 	}
 	if err := m.team.Exchange(ctx, m.log.Export(), take); err != nil {
 		return fmt.Errorf("exchange what was sent: %w", err)

@@ -168,8 +168,8 @@ func TestClocksThatDisagreeAreTold(t *testing.T) {
 	if a, b := parts[0].Clocks, parts[1].Clocks; a.Across == 0 || b.Across == 0 || a.Early != a.Across || b.Early != 0 {
 		t.Errorf("got %+v and %+v, want that everything is early for the process whose clock is behind, and nothing for the other", a, b)
 	}
-	if r.Clocks.Apart != time.Hour.Seconds()*1e3 {
-		t.Errorf("apart: got %v ms, want an hour", r.Clocks.Apart)
+	if r.Clocks.ClockError != time.Hour.Seconds()*1e3 {
+		t.Errorf("clock error: got %v ms, want an hour", r.Clocks.ClockError)
 	}
 	if parts[0].Latency["oneway"].Max > 0.001 || parts[0].Latency["roundtrip"].Max >= float64(10*time.Minute/time.Millisecond) {
 		t.Errorf("got one-way latencies up to %v ms and round trips up to %v, want none below zero, and the latter of one clock", parts[0].Latency["oneway"].Max, parts[0].Latency["roundtrip"].Max)

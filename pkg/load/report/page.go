@@ -108,7 +108,7 @@ func facts(runs []run) []row {
 			})
 		}
 		clocks("deliveries from one worker to another", func(c *result.Clocks) float64 { return float64(c.Across) })
-		clocks("their latency is true to ±, ms", func(c *result.Clocks) float64 { return c.Apart })
+		clocks("their latency is true to ±, ms", func(c *result.Clocks) float64 { return c.ClockError })
 		clocks("arrived before they were due, by the clocks", func(c *result.Clocks) float64 { return float64(c.Early) })
 	}
 	fault("refused", func(r *result.Result) int64 { return r.Truth.Refused })

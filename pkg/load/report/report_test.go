@@ -62,7 +62,7 @@ func TestPageNeedsNothingElse(t *testing.T) {
 // shared is a result of three workers, of which the second is missing.
 func shared() *result.Result {
 	r := sample("shared", 1)
-	r.Clocks = &result.Clocks{Across: 4321, Early: 7, Apart: 0.25}
+	r.Clocks = &result.Clocks{Across: 4321, Early: 7, ClockError: 0.25}
 	r.Workers = []result.Worker{{Connections: 4}, {Connections: 5, Fate: "it <ended>"}, {Connections: 6}}
 	r.Totals["planned"], r.Truth.Unjudged = 10, 99
 	return r

@@ -128,7 +128,7 @@ func Summary(out io.Writer, r *result.Result) {
 		fmt.Fprintf(out, "           - %s\n", e)
 	}
 	if c := r.Clocks; c != nil {
-		fmt.Fprintf(out, "clocks     %d deliveries from one worker to another, timed to ± %s; %d of them arrived before they were due\n", c.Across, ms(c.Apart), c.Early)
+		fmt.Fprintf(out, "clocks     %d deliveries from one worker to another, timed to ± %s; %d of them arrived before they were due\n", c.Across, ms(c.ClockError), c.Early)
 	}
 	for _, p := range r.Processes {
 		fmt.Fprintf(out, "server     %s: %.2f cores, %.0f MB, %.2f µs per delivery, %.1f KB per connection\n", p.Name, p.Cores, float64(p.RSS)/1e6, p.PerDelivery, float64(p.PerConnection)/1e3)

@@ -66,7 +66,7 @@ func (r *Result) addClocks(c *Clocks) {
 	default:
 		r.Clocks.Across += c.Across
 		r.Clocks.Early += c.Early
-		r.Clocks.Apart = max(r.Clocks.Apart, c.Apart)
+		r.Clocks.ClockError = max(r.Clocks.ClockError, c.ClockError)
 	}
 }
 

@@ -133,16 +133,16 @@ type Rates struct {
 
 // Clocks says how far one can trust latencies that were taken on two processes' clocks: of messages from one to another.
 type Clocks struct {
-	Across int64   `json:"across"` // deliveries timed so
-	Early  int64   `json:"early"`  // of these, arrived before they were due; counted as if no time had passed
-	Apart  float64 `json:"apart"`  // milliseconds by which two clocks may differ, in either direction
+	Across     int64   `json:"across"` // deliveries timed so
+	Early      int64   `json:"early"`  // of these, arrived before they were due; counted as if no time had passed
+	ClockError float64 `json:"apart"`  // milliseconds by which two clocks may differ, in either direction
 }
 
 // Worker is one of several processes that made the load.
 type Worker struct {
 	Connections int     `json:"connections"`    // it was to open
 	Offset      float64 `json:"offset"`         // milliseconds by which the coordinator's clock was ahead of its own
-	Apart       float64 `json:"apart"`          // milliseconds by which this may be wrong, in either direction
+	ClockError  float64 `json:"apart"`          // milliseconds by which this may be wrong, in either direction
 	Fate        string  `json:"fate,omitempty"` // why its part of the result is missing; empty: it is there
 }
 

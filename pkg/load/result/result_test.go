@@ -89,13 +89,13 @@ func TestMerge(t *testing.T) {
 		Totals: map[string]int64{"ready": 5}, Errors: map[string]int64{"x": 1}, Truth: truth.Verdict{Due: 100, Lost: 1, Examples: []string{"a"}},
 		Client:    Client{Cores: 0.5, Available: 2, WaitP99: 3, Limits: []string{"full"}},
 		Processes: []Process{{Name: "gateway", Cores: 1, PerDelivery: 10_000, PerConnection: 3000}}, Metrics: map[string]float64{"m": 4},
-		Clocks: &Clocks{Across: 10, Early: 1, Apart: 0.5},
+		Clocks: &Clocks{Across: 10, Early: 1, ClockError: 0.5},
 		Series: []Second{{At: 0.6, Sent: 9}, {At: 1, Sent: 10, Connections: 5, Latency: map[string]Quick{"ack": {P50: 1, P99: 9}}}, {At: 2.01, Sent: 11}},
 	}
 	high := &Result{
 		Name: "two", Started: start.Add(-100 * time.Millisecond), Elapsed: 11, Latency: map[string]*Latency{"ack": acks(1000)}, Rates: Rates{Sent: 20, Delivered: 300},
 		Totals: map[string]int64{"ready": 10}, Errors: map[string]int64{"x": 2, "y": 1}, Truth: truth.Verdict{Due: 50, Doubled: 2, Unjudged: 3}, Stopped: true,
-		Clocks: &Clocks{Across: 20, Apart: 0.75},
+		Clocks: &Clocks{Across: 20, ClockError: 0.75},
 		Client: Client{Cores: 1, Available: 2, WaitP99: 1}, Series: []Second{{At: 1.1, Sent: 20, Connections: 10, Latency: map[string]Quick{"ack": {P50: 2, P99: 3}}}},
 	}
 	got := Merge([]*Result{low, high})
@@ -105,7 +105,7 @@ func TestMerge(t *testing.T) {
 	if got.Rates.Sent != 30 || got.Totals["ready"] != 15 || got.Errors["x"] != 3 || got.Truth.Due != 150 || got.Truth.Faults() != 3 || !got.Stopped || got.Elapsed != 11 {
 		t.Errorf("got %+v", got)
 	}
-	if want := (Clocks{Across: 30, Early: 1, Apart: 0.75}); got.Clocks == nil || *got.Clocks != want || got.Truth.Unjudged != 3 || low.Clocks.Across != 10 {
+	if want := (Clocks{Across: 30, Early: 1, ClockError: 0.75}); got.Clocks == nil || *got.Clocks != want || got.Truth.Unjudged != 3 || low.Clocks.Across != 10 {
 		t.Errorf("clocks: got %+v, %d unjudged; want %+v and 3", got.Clocks, got.Truth.Unjudged, want)
 	}
 	if c := got.Client; c.Cores != 1.5 || c.Available != 4 || c.WaitP99 != 3 || c.LateP99 != got.Latency["late"].P99 || len(c.Limits) != 1 || c.Limits[0] != "one: full" {

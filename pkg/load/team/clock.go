@@ -35,8 +35,8 @@ func bootID() string {
 
 // estimate is how two clocks differ.
 type estimate struct {
-	offset time.Duration // by which the other's is ahead
-	apart  time.Duration // by which this may be wrong, in either direction
+	offset     time.Duration // by which the other's is ahead
+	clockError time.Duration // by which this may be wrong, in either direction
 }
 
 const rounds = 20
@@ -55,12 +55,12 @@ func (c *clock) compare(ctx context.Context, ask func(ctx context.Context) (read
 			return best, err
 		}
 		took := answered.Sub(asked)
-		e := estimate{offset: time.Duration(r.Now-c.reading(asked)) - took/2, apart: (took + 1) / 2}
-		if i == 0 || e.apart < best.apart {
+		e := estimate{offset: time.Duration(r.Now-c.reading(asked)) - took/2, clockError: (took + 1) / 2}
+		if i == 0 || e.clockError < best.clockError {
 			best, boot = e, r.Boot
 		}
 	}
-	if boot != "" && boot == c.boot && best.offset.Abs() <= best.apart {
+	if boot != "" && boot == c.boot && best.offset.Abs() <= best.clockError {
 		return estimate{}, nil
 	}
 	return best, nil
@@ -68,5 +68,5 @@ func (c *clock) compare(ctx context.Context, ask func(ctx context.Context) (read
 
 // since widens an earlier estimate by what a later one has shown: a clock that drifts was wrong by as much in between.
 func (e estimate) since(later estimate) estimate {
-	return estimate{e.offset, max(e.apart, later.apart) + (later.offset - e.offset).Abs()}
+	return estimate{e.offset, max(e.clockError, later.clockError) + (later.offset - e.offset).Abs()}
 }

@@ -52,8 +52,8 @@ func TestClockInverts(t *testing.T) {
 }
 
 func TestDriftWidensAnEstimate(t *testing.T) {
-	e := estimate{offset: 5, apart: 2}.since(estimate{offset: 1, apart: 3})
-	if want := (estimate{offset: 5, apart: 7}); e != want {
+	e := estimate{offset: 5, clockError: 2}.since(estimate{offset: 1, clockError: 3})
+	if want := (estimate{offset: 5, clockError: 7}); e != want {
 		t.Errorf("got %+v, want %+v", e, want)
 	}
 }

@@ -232,7 +232,7 @@ func (c *coordinator) merge(s *scenario.Scenario) (*result.Result, error) {
 	for i, m := range c.members {
 		workers = append(workers, result.Worker{
 			Connections: c.jobs[i].Share.Count(s.Connections + s.Publish.Outside), Fate: m.fate,
-			Offset: m.clock.offset.Seconds() * 1e3, Apart: m.clock.apart.Seconds() * 1e3,
+			Offset: m.clock.offset.Seconds() * 1e3, ClockError: m.clock.clockError.Seconds() * 1e3,
 		})
 		if m.fate != "" {
 			missing[fmt.Sprintf("worker %d is missing: %s", i+1, m.fate)]++
@@ -418,7 +418,7 @@ func (c *coordinator) receiveSent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	offset, err1 := time.ParseDuration(r.URL.Query().Get("offset"))
-	apart, err2 := time.ParseDuration(r.URL.Query().Get("apart"))
+	clockError, err2 := time.ParseDuration(r.URL.Query().Get("apart"))
 	body, err3 := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		http.Error(w, "this is not what was sent: "+err.Error(), http.StatusBadRequest)
@@ -431,13 +431,13 @@ func (c *coordinator) receiveSent(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this worker has given its account already, or was given up: "+m.fate, http.StatusConflict)
 		return
 	}
-	m.sent, m.clock = body, estimate{offset, apart}
+	m.sent, m.clock = body, estimate{offset, clockError}
 	close(m.accounted)
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// apartHeader says by how much a worker's clock may differ from what it believes.
-const apartHeader = "Clock-Apart"
+// clockErrorHeader says by how much a worker's clock may differ from what it believes.
+const clockErrorHeader = "Clock-Apart"
 
 // serveSent answers with the account of what a worker has sent, as soon as there is one.
 func (c *coordinator) serveSent(w http.ResponseWriter, r *http.Request) {
@@ -455,13 +455,13 @@ func (c *coordinator) serveSent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.mu.Lock()
-	sent, apart, fate := m.sent, m.clock.apart, m.fate
+	sent, clockError, fate := m.sent, m.clock.clockError, m.fate
 	c.mu.Unlock()
 	if sent == nil {
 		http.Error(w, fate, http.StatusNotFound)
 		return
 	}
-	w.Header().Set(apartHeader, apart.String())
+	w.Header().Set(clockErrorHeader, clockError.String())
 	_, _ = w.Write(sent) // a worker that is gone is noticed elsewhere
 }
 

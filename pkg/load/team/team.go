@@ -4,8 +4,8 @@
 // group may be in different workers. All count time from the same moment, on clocks whose difference from the
 // coordinator's is measured, begin the load at the same moment, and wait for each other at its end. Then each learns
 // through the coordinator what the others have sent, judges what its own connections got, and reports; the coordinator
-// adds up. Who breaks off before the load has begun ends the run. Who breaks off, falls silent or hangs later is missing in
-// the result, by name and reason.
+// adds up. A worker that breaks off before the load has begun ends the run. One that breaks off, falls silent or hangs
+// later is missing in the result, by name and reason.
 //
 // Workers need nothing but the same build of Chatr, the coordinator's address, and the key that signs tokens, unless the
 // clients are people who sign in; the key never travels. The coordinator trusts whoever reaches it, so it belongs on a

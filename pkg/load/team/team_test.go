@@ -137,7 +137,7 @@ func TestResultsOfAllAreMerged(t *testing.T) {
 	if o.err != nil || o.result.Rates.Sent != 10 || o.result.Name != "load" || o.result.Scenario.Connections != 10 {
 		t.Fatalf("got %+v, %v, want the sum under the whole scenario's name", o.result, o.err)
 	}
-	if want := (result.Worker{Connections: 5, Offset: -3, Apart: 1}); len(o.result.Workers) != 2 || o.result.Workers[1] != want {
+	if want := (result.Worker{Connections: 5, Offset: -3, ClockError: 1}); len(o.result.Workers) != 2 || o.result.Workers[1] != want {
 		t.Errorf("workers: got %+v, want two like %+v", o.result.Workers, want)
 	}
 }

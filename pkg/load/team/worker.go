@@ -136,21 +136,21 @@ func (w *worker) exchange(ctx context.Context, sent []byte, take func([]byte, ti
 		return fmt.Errorf("compare clocks: %w", err)
 	}
 	e := w.estimate.since(later)
-	if err := call(ctx, http.MethodPost, w.url("sent", "offset", e.offset.String(), "apart", e.apart.String()), sent, nil); err != nil {
+	if err := call(ctx, http.MethodPost, w.url("sent", "offset", e.offset.String(), "apart", e.clockError.String()), sent, nil); err != nil {
 		return err
 	}
 	for i := range w.Share.Of {
 		if i == w.Share.Index {
 			continue
 		}
-		others, apart, err := w.sentBy(ctx, i)
+		others, clockError, err := w.sentBy(ctx, i)
 		if err != nil {
 			return fmt.Errorf("what worker %d sent: %w", i+1, err)
 		}
 		if others == nil {
 			continue // it is gone
 		}
-		if err := take(others, e.apart+apart); err != nil {
+		if err := take(others, e.clockError+clockError); err != nil {
 			return fmt.Errorf("what worker %d sent: %w", i+1, err)
 		}
 	}
@@ -158,7 +158,7 @@ func (w *worker) exchange(ctx context.Context, sent []byte, take func([]byte, ti
 }
 
 // sentBy asks what another worker has sent; nil when that is gone.
-func (w *worker) sentBy(ctx context.Context, i int) (sent []byte, apart time.Duration, err error) {
+func (w *worker) sentBy(ctx context.Context, i int) (sent []byte, clockError time.Duration, err error) {
 	answer, err := send(ctx, http.MethodGet, w.coordinator+"/sent?index="+strconv.Itoa(i), nil)
 	if err != nil {
 		return nil, 0, err
@@ -170,11 +170,11 @@ func (w *worker) sentBy(ctx context.Context, i int) (sent []byte, apart time.Dur
 	if err := refused(answer); err != nil {
 		return nil, 0, err
 	}
-	if apart, err = time.ParseDuration(answer.Header.Get(apartHeader)); err != nil {
+	if clockError, err = time.ParseDuration(answer.Header.Get(clockErrorHeader)); err != nil {
 		return nil, 0, err
 	}
 	sent, err = io.ReadAll(answer.Body)
-	return sent, apart, err
+	return sent, clockError, err
 }
 
 // url is where to call the coordinator, with names and values in turn.

@@ -55,7 +55,7 @@ type Front struct {
 	refusals *ratelimit.Limiter // of lines about clients without a right, by tenant and status
 
 	draining atomic.Bool
-	watching context.Context // ends when the node begins to drain: nobody is waited for who only watches
+	watching context.Context // ends when the node begins to drain, which does not wait for those who only watch
 	stop     context.CancelFunc
 }
 

@@ -189,7 +189,7 @@ func TestUpdatesWaitForTheSnapshot(t *testing.T) {
 			return func() error { return c.node.Resume(t.Context(), c.conn) }
 		},
 		"another node": func(t *testing.T, c *client) func() error {
-			of, ok := c.node.Snapshot(c.conn)
+			of, ok := c.node.Export(c.conn)
 			if !ok || len(of.Wanted) != 1 {
 				t.Fatalf("got %+v for another node, want a subscription", of)
 			}
@@ -284,7 +284,7 @@ func TestTheNewestSnapshotCounts(t *testing.T) {
 	c.want(t, "snapshot "+states("ben", "1"), "update "+states("ben", "2"))
 }
 
-// TestSnapshotThatDoesNotCome has other nodes silent: who has heard updates hears them still, who has not hears nothing.
+// TestSnapshotThatDoesNotCome has other nodes silent: a client that heard updates still hears them, another hears nothing.
 func TestSnapshotThatDoesNotCome(t *testing.T) {
 	t.Parallel()
 	c, speaker := pair(t)
@@ -305,7 +305,7 @@ func TestSnapshotThatDoesNotCome(t *testing.T) {
 	resume := func(ctx context.Context) error { return c.node.Resume(ctx, c.conn) }
 
 	fail(c.subscribe)
-	if _, ok := c.node.Snapshot(c.conn); ok {
+	if _, ok := c.node.Export(c.conn); ok {
 		t.Error("got a subscription that has failed")
 	}
 	c.want(t)
@@ -395,7 +395,7 @@ func TestTimesGrow(t *testing.T) {
 		speaker.set(t, "1")
 		said()
 	}
-	of, _ := speaker.node.Snapshot(speaker.conn)
+	of, _ := speaker.node.Export(speaker.conn)
 	speaker.node.Forget(speaker.conn, false)
 	of.Last = time.Now().Add(time.Hour).UnixMilli()
 	last = of.Last

@@ -21,8 +21,8 @@ type Said struct {
 	State []byte `json:"state"`
 }
 
-// Snapshot returns what another node needs to go on with c; ok is false when there is nothing.
-func (s *States) Snapshot(c *hub.Conn) (of ConnStates, ok bool) {
+// Export returns what another node needs to go on with c; ok is false when there is nothing.
+func (s *States) Export(c *hub.Conn) (of ConnStates, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.known[c]

@@ -178,7 +178,7 @@ func (sub *subscription) awaitSnapshot() (round int) {
 	return sub.round
 }
 
-// giveUp says that the snapshot of a round does not come. Who has heard updates before goes on with them.
+// giveUp says that the snapshot of a round does not come. A connection that heard updates before goes on with them.
 func (sub *subscription) giveUp(conns *hub.Registry, round int) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()

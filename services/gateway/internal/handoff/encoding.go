@@ -40,7 +40,7 @@ func (s *ConnState) encode() []byte {
 	for _, id := range s.acks {
 		b = binary.AppendUvarint(b, id)
 	}
-	return append(wire.AppendStrings(b, s.Groups), s.Snapshot...)
+	return append(wire.AppendStrings(b, s.Groups), s.Exported...)
 }
 
 func decodeConnState(b []byte) (s ConnState, err error) {
@@ -57,7 +57,7 @@ func decodeConnState(b []byte) (s ConnState, err error) {
 	for n := r.Length(); n > 0 && !r.Failed; n-- {
 		s.acks = append(s.acks, r.Uvarint())
 	}
-	s.Groups, s.Snapshot = r.Strings(), r.Rest
+	s.Groups, s.Exported = r.Strings(), r.Rest
 	return s, r.Err()
 }
 

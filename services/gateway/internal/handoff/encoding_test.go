@@ -13,13 +13,13 @@ import (
 // FuzzEncoding decodes what a source may send, and what it says must not change by that.
 func FuzzEncoding(f *testing.F) {
 	permissions, _ := webpubsub.ParseRoles([]string{"webpubsub.sendToGroup", "webpubsub.joinLeaveGroup.a", "webpubsub.joinLeaveGroups.b*\\?"})
-	f.Add((&ConnState{UserID: "u", Subprotocol: "s", Permissions: permissions.Rules(), Groups: []string{"g"}, acks: []uint64{1, 1 << 40}, Snapshot: []byte("{}")}).encode())
+	f.Add((&ConnState{UserID: "u", Subprotocol: "s", Permissions: permissions.Rules(), Groups: []string{"g"}, acks: []uint64{1, 1 << 40}, Exported: []byte("{}")}).encode())
 	m := hub.NewMessage(protocol.NewEnvelope(&webpubsub.Message{Group: "g", Data: webpubsub.Text("x")}), hub.MessageOptions{Expires: time.UnixMilli(9)})
 	f.Add(encodeKept(hub.Unacked{Last: 7, Messages: []*hub.Message{m, m}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if u, err := decodeConnState(b); err == nil {
 			again, err := decodeConnState(u.encode())
-			if err != nil || again.UserID != u.UserID || !slices.Equal(again.Groups, u.Groups) || !slices.Equal(again.acks, u.acks) || string(again.Snapshot) != string(u.Snapshot) {
+			if err != nil || again.UserID != u.UserID || !slices.Equal(again.Groups, u.Groups) || !slices.Equal(again.acks, u.acks) || string(again.Exported) != string(u.Exported) {
 				t.Errorf("got %+v, %v; want %+v", again, err, u)
 			}
 			p := u.Permissions.Permissions()
@@ -36,7 +36,7 @@ func FuzzEncoding(f *testing.F) {
 
 // TestWhatTravelsStays has the forms that nodes of other versions know.
 func TestWhatTravelsStays(t *testing.T) {
-	s := ConnState{UserID: "u", Subprotocol: "sp", Groups: []string{"g"}, Snapshot: []byte("{}"), acks: []uint64{1, 300}, adopted: true}
+	s := ConnState{UserID: "u", Subprotocol: "sp", Groups: []string{"g"}, Exported: []byte("{}"), acks: []uint64{1, 300}, adopted: true}
 	s.Permissions.All[webpubsub.SendToGroup] = true
 	s.Permissions.Literal[webpubsub.JoinLeaveGroup] = map[string]bool{"a": true}
 	s.Permissions.Patterns[webpubsub.JoinLeaveGroup] = []string{"b*"}

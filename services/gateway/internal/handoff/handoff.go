@@ -47,14 +47,14 @@ type Hooks struct {
 	// AwaitRequests returns when nothing is under way that the client of a connection without socket has asked for, or
 	// an error if that takes too long.
 	AwaitRequests func(context.Context, *hub.Conn) error
-	// Snapshot returns what else is to go along with a connection that may leave.
-	Snapshot func(*hub.Conn) []byte
+	// Export returns what else is to go along with a connection that may leave.
+	Export func(*hub.Conn) []byte
 	// HandOver returns the same when the connection leaves, or an error if that cannot be now.
 	HandOver func(*hub.Conn) ([]byte, error)
 	// CancelHandOver says that a connection which was handed over has not left, but has ended.
 	CancelHandOver func(*hub.Conn)
 	// Resume gets what has come along with a connection.
-	Resume func(c *hub.Conn, snapshot []byte)
+	Resume func(c *hub.Conn, exported []byte)
 }
 
 const (

@@ -43,13 +43,13 @@ func newMachine(t *testing.T, bus cluster.Bus) *machine {
 	n.Node = node.New(bus, n.conns, node.Options{Handoff: handoff.Hooks{
 		Admit:         func(_ *hub.Conn, credential string) bool { return credential == "mine" },
 		AwaitRequests: func(context.Context, *hub.Conn) error { return nil },
-		Snapshot:      func(*hub.Conn) []byte { return []byte("exported") },
+		Export:        func(*hub.Conn) []byte { return []byte("exported") },
 		HandOver: func(*hub.Conn) ([]byte, error) {
 			n.handingOver()
 			return []byte("released"), nil
 		},
 		CancelHandOver: func(*hub.Conn) {},
-		Resume:         func(_ *hub.Conn, snapshot []byte) { n.imported <- string(snapshot) },
+		Resume:         func(_ *hub.Conn, exported []byte) { n.imported <- string(exported) },
 	}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	var work sync.WaitGroup
 	work.Go(func() { _ = n.conns.Run(ctx) })

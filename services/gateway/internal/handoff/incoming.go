@@ -21,7 +21,7 @@ type ConnState struct {
 	Subprotocol string
 	Permissions webpubsub.Rules
 	Groups      []string
-	Snapshot    []byte // what Hooks.Snapshot says
+	Exported    []byte // what Hooks.Export has returned
 
 	acks    []uint64 // that the connection remembers, oldest first
 	adopted bool     // it has been on another node than the source
@@ -100,16 +100,16 @@ func (in *incoming) takeOver(ctx context.Context, options func(ConnState) (hub.C
 	case in.handoffs.unhealed(), in.handoffs.peer.LossCount() != lost, in.handoffs.conns.Conn(in.id) != in.conn:
 		return ErrNotFound // messages may have been missed, or it was closed meanwhile: the source has seen that too
 	}
-	snapshot, err := in.commit(ctx)
+	exported, err := in.commit(ctx)
 	if errors.Is(err, errUndecided) {
-		in.handoffs.hooks.Resume(in.conn, s.Snapshot)
+		in.handoffs.hooks.Resume(in.conn, s.Exported)
 		in.handoffs.conns.Close(in.conn, hub.ReasonLost.Closing("The connection was lost between two nodes."))
 		return ErrNotFound
 	}
 	if err != nil {
 		return err
 	}
-	in.handoffs.hooks.Resume(in.conn, snapshot)
+	in.handoffs.hooks.Resume(in.conn, exported)
 	if !in.handoffs.conns.ImportUnacked(in.conn, kept) {
 		return ErrNotFound
 	}
@@ -218,14 +218,14 @@ func (in *incoming) readPart(ctx context.Context, part int) (whole []byte, err e
 }
 
 // commit asks for the connection until that is decided, even if its client is gone.
-func (in *incoming) commit(ctx context.Context) (snapshot []byte, err error) {
+func (in *incoming) commit(ctx context.Context) (exported []byte, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOverTimeout)
 	defer cancel()
 	for {
-		snapshot, err := in.askSource(ctx, in.order(wire.VerbHandoffCommit))
+		exported, err := in.askSource(ctx, in.order(wire.VerbHandoffCommit))
 		switch {
 		case err == nil, errors.Is(err, ErrNotFound):
-			return snapshot, err
+			return exported, err
 		case ctx.Err() != nil && errors.Is(err, ErrMoving):
 			return nil, err
 		case ctx.Err() != nil:

@@ -92,7 +92,7 @@ func (h *Handoffs) addOutgoing(out *outgoing) bool {
 func (h *Handoffs) exportState(out *outgoing) {
 	c := out.conn
 	s := ConnState{UserID: c.UserID, Subprotocol: c.Subprotocol, Groups: h.conns.Groups(c), adopted: c.HandedOver,
-		Snapshot: h.hooks.Snapshot(c)}
+		Exported: h.hooks.Export(c)}
 	permissions, acks := c.PermissionsAndAckIDs()
 	s.Permissions, s.acks = permissions.Rules(), acks
 	keys := append(topics.OfConn(c.Hub, c.UserID), topics.OfGroups(c.Hub, s.Groups)...)
@@ -132,8 +132,8 @@ func (h *Handoffs) AnswerStep(o *wire.Order) []byte {
 	if !ok {
 		return wire.StatusOf(wire.ErrMalformed)
 	}
-	if snapshot, released := h.releasedAs(token); released {
-		return append(wire.StatusOf(nil), snapshot...)
+	if exported, released := h.releasedAs(token); released {
+		return append(wire.StatusOf(nil), exported...)
 	}
 	out := h.outgoingOf(o)
 	if out == nil || !out.silence.Reset(h.silence) {
@@ -146,11 +146,11 @@ func (h *Handoffs) AnswerStep(o *wire.Order) []byte {
 }
 
 // releasedAs returns what has gone along with a connection that was let go.
-func (h *Handoffs) releasedAs(token string) (snapshot []byte, released bool) {
+func (h *Handoffs) releasedAs(token string) (exported []byte, released bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	snapshot, released = h.released[token]
-	return snapshot, released
+	exported, released = h.released[token]
+	return exported, released
 }
 
 // answerRead answers with a chunk of a part; one that is not full is the last.
@@ -205,12 +205,12 @@ func (h *Handoffs) answerCommit(out *outgoing) []byte {
 		h.keep(out)
 		return wire.StatusOf(ErrNotFound)
 	}
-	snapshot, err := h.hooks.HandOver(out.conn)
+	exported, err := h.hooks.HandOver(out.conn)
 	if err != nil {
 		return wire.StatusOf(err)
 	}
 	h.mu.Lock()
-	h.released[out.token] = snapshot
+	h.released[out.token] = exported
 	h.mu.Unlock()
 	if !h.conns.EndHandedOver(out.conn) {
 		h.forgetReleased(out.token)
@@ -218,7 +218,7 @@ func (h *Handoffs) answerCommit(out *outgoing) []byte {
 		return wire.StatusOf(ErrNotFound)
 	}
 	time.AfterFunc(releasedKept, func() { h.forgetReleased(out.token) })
-	return append(wire.StatusOf(nil), snapshot...)
+	return append(wire.StatusOf(nil), exported...)
 }
 
 func (h *Handoffs) forgetReleased(token string) {

@@ -82,7 +82,7 @@ func (c *Client) statesToHandOff() *groupstate.ConnStates {
 	if waiting != nil { // it has come from another node, and the client has not come for it
 		return waiting
 	}
-	if of, ok := c.shared.node.States.Snapshot(c.conn); ok {
+	if of, ok := c.shared.node.States.Export(c.conn); ok {
 		return &of
 	}
 	return nil

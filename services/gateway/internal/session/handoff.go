@@ -49,8 +49,8 @@ func Hooks() handoff.Hooks {
 	return handoff.Hooks{
 		Admit:         func(c *hub.Conn, token string) bool { return client(c).MayReconnect(token) },
 		AwaitRequests: func(ctx context.Context, c *hub.Conn) error { return client(c).awaitIdle(ctx) },
-		Snapshot: func(c *hub.Conn) []byte {
-			return client(c).encodeHandoff(client(c).events.Snapshot(), client(c).streamsToHandOff((*stream.Set).Snapshot))
+		Export: func(c *hub.Conn) []byte {
+			return client(c).encodeHandoff(client(c).events.Export(), client(c).streamsToHandOff((*stream.Set).Export))
 		},
 		HandOver: func(c *hub.Conn) ([]byte, error) {
 			events, err := client(c).events.HandOver()

@@ -29,8 +29,8 @@ type Ended struct {
 	Failure *protocol.Failure `json:"failure,omitempty"`
 }
 
-// Snapshot returns the streams for another node that may go on with them.
-func (s *Set) Snapshot() State {
+// Export returns the streams for another node that may go on with them.
+func (s *Set) Export() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.snapshot()

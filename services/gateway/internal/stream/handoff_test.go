@@ -22,7 +22,7 @@ func TestMove(t *testing.T) {
 		a.End("ending", nil)
 		time.Sleep(600 * time.Millisecond)
 
-		if before := a.Snapshot(); len(before.Open) != 1 || len(before.Ended) != 2 {
+		if before := a.Export(); len(before.Open) != 1 || len(before.Ended) != 2 {
 			t.Errorf("packed %+v, want an open stream and two ended ones", before)
 		}
 		state := a.HandOver()

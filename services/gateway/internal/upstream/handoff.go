@@ -13,9 +13,9 @@ import (
 // would send events of one connection at a time.
 var ErrEventInFlight = errors.New("an event is on its way to its handler")
 
-// snapshot is a session for another process: one that takes it over, or one that reports its end when this one has died. Processes
-// of the version before read and write it too.
-type snapshot struct {
+// exportedSession is a session for another process: one that takes it over, or one that reports its end when this one has
+// died. Processes of the version before read and write it too.
+type exportedSession struct {
 	UserID      string         `json:"userId,omitempty"`
 	Subprotocol string         `json:"subprotocol,omitempty"`
 	State       []byte         `json:"state,omitempty"`
@@ -33,8 +33,8 @@ type pendingEvent struct {
 	Body  []byte    `json:"body"`
 }
 
-// Snapshot returns the session for another process, which goes on with it if this one fails before HandOver.
-func (s *Session) Snapshot() []byte {
+// Export returns the session for another process, which goes on with it if this one fails before HandOver.
+func (s *Session) Export() []byte {
 	urls := s.up.handlerURLs(s.hub)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,27 +66,27 @@ func (s *Session) CancelHandOver() {
 	s.reportMissedClose()
 }
 
-// Resume makes a session that was just opened go on where another process has handed it over. b is what HandOver or Snapshot
+// Resume makes a session that was just opened go on where another process has handed it over. b is what HandOver or Export
 // returned there. If the session has been closed meanwhile, the disconnected event goes out now.
 func (s *Session) Resume(b []byte) error {
-	var snap snapshot
-	if err := json.Unmarshal(b, &snap); err != nil {
+	var e exportedSession
+	if err := json.Unmarshal(b, &e); err != nil {
 		return err
 	}
-	s.restore(snap)
+	s.restore(e)
 	s.hold()
 	s.reportMissedClose()
 	return nil
 }
 
 // restore sets the session to what it was in another process, and queues the events that were pending there.
-func (s *Session) restore(snap snapshot) {
+func (s *Session) restore(e exportedSession) {
 	s.mu.Lock()
 	s.accepted, s.established = true, true
-	s.userID, s.subprotocol, s.state, s.lastID = snap.UserID, snap.Subprotocol, string(snap.State), snap.LastID
+	s.userID, s.subprotocol, s.state, s.lastID = e.UserID, e.Subprotocol, string(e.State), e.LastID
 	s.mu.Unlock()
-	s.cookies.restore(snap.Cookies)
-	for _, o := range snap.Pending {
+	s.cookies.restore(e.Cookies)
+	for _, o := range e.Pending {
 		s.queueLifecycle(lifecycle{kind: o.Kind, group: string(o.Group), id: o.ID, time: o.Time, body: o.Body})
 	}
 }
@@ -104,13 +104,13 @@ func (s *Session) reportMissedClose() {
 
 // makeSnapshot returns the session as it is, on request with the events that are pending. The caller has mu.
 func (s *Session) makeSnapshot(urls []*url.URL, withPending bool) []byte {
-	snap := snapshot{UserID: s.userID, Subprotocol: s.subprotocol, State: []byte(s.state), LastID: s.lastID, Cookies: s.cookies.of(urls)}
+	e := exportedSession{UserID: s.userID, Subprotocol: s.subprotocol, State: []byte(s.state), LastID: s.lastID, Cookies: s.cookies.of(urls)}
 	for _, p := range s.pending {
 		if withPending && p.kind != kindDisconnected {
-			snap.Pending = append(snap.Pending, pendingEvent{p.kind, []byte(p.group), p.id, p.time, p.body})
+			e.Pending = append(e.Pending, pendingEvent{p.kind, []byte(p.group), p.id, p.time, p.body})
 		}
 	}
-	b, err := json.Marshal(snap)
+	b, err := json.Marshal(e)
 	if err != nil { // it holds nothing that has no JSON form
 		return []byte("{}")
 	}

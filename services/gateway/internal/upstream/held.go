@@ -106,14 +106,14 @@ func (u *Upstream) OpenOrphan(connID string, entry []byte) (*Session, error) {
 	if err := json.Unmarshal(entry, &e); err != nil {
 		return nil, fmt.Errorf("read what is held of a connection: %w", err)
 	}
-	var snap snapshot
-	if err := json.Unmarshal(e.Session, &snap); err != nil {
+	var session exportedSession
+	if err := json.Unmarshal(e.Session, &session); err != nil {
 		return nil, fmt.Errorf("read the session that is held of a connection: %w", err)
 	}
 	s := u.Open(webpubsub.HubKey{Tenant: e.Tenant, Hub: e.Hub}, connID)
 	s.held = true
-	snap.LastID += afterDeath
-	s.restore(snap)
+	session.LastID += afterDeath
+	s.restore(session)
 	return s, nil
 }
 

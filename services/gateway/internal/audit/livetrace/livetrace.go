@@ -30,7 +30,7 @@ const (
 	silence   = 2 * beat // after which a listener that says nothing is gone; SignalR clients ping at each beat
 	greeting  = 15 * time.Second
 	writeTime = 10 * time.Second
-	goodbye   = time.Second // for the client to close as well
+	closeTime = time.Second // how long a client may take to close as well
 
 	normalClosure = 1000 // RFC 6455 section 7.4.1
 )
@@ -218,8 +218,8 @@ func (h *Hub) Serve(ctx context.Context, sock *socket.Socket, tenant string, lis
 		}
 	})
 	context.AfterFunc(ctx, func() {
-		sock.BeginClose(goodbye)
-		time.AfterFunc(2*goodbye, func() { _ = sock.Close() }) // also frees a writer that nobody reads from
+		sock.BeginClose(closeTime)
+		time.AfterFunc(2*closeTime, func() { _ = sock.Close() }) // also frees a writer that nobody reads from
 	})
 	defer func() {
 		cancel()
@@ -319,15 +319,15 @@ func (l *listener) read() ([]string, error) {
 	}
 }
 
-// close says goodbye in WebSocket's terms, if there is still somebody, and ends the socket.
+// close sends a close frame, if the client is still there, and ends the socket.
 func (l *listener) close(reason error) {
 	code := normalClosure
 	var e *socket.CloseError
 	if errors.As(reason, &e) && !e.Remote {
 		code = e.Code
 	}
-	if l.sock.Write(socket.AppendClose(nil, code, ""), time.Now().Add(goodbye)) == nil {
-		l.sock.BeginClose(goodbye)
+	if l.sock.Write(socket.AppendClose(nil, code, ""), time.Now().Add(closeTime)) == nil {
+		l.sock.BeginClose(closeTime)
 		l.sock.DiscardInput() // what is on the way: a reset would overtake the close frame
 	}
 	_ = l.sock.Close()

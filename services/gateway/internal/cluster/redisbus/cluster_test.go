@@ -75,8 +75,8 @@ func TestClusterFailover(t *testing.T) {
 	const before = 200
 	heard, refused, sent := map[string]int{}, 0, 0
 	var start time.Time
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
 	for ; refused == 0 || a.Ready() != nil || b.Ready() != nil; sent++ {
 		if sent == before {
 			start = time.Now()
@@ -85,7 +85,7 @@ func TestClusterFailover(t *testing.T) {
 		if sent > before && time.Since(start) > time.Minute {
 			t.Fatalf("after a minute: a: %v, b: %v", a.Ready(), b.Ready())
 		}
-		<-pace.C
+		<-ticker.C
 		payload := fmt.Sprint(sent)
 		switch nodes, err := a.Publish(t, topics[sent%len(topics)], payload); {
 		case errors.Is(err, cluster.ErrUnavailable):
