@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/chat/postgres"
@@ -115,21 +116,17 @@ func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.
 	return g, nil
 }
 
-// chatTenant is the tenant that the chat belongs to.
-func (s *settings) chatTenant(tenants tenant.Source) (*tenant.Tenant, error) {
-	if t := tenants.ByName(s.Chat.Tenant); t != nil {
-		return t, nil
+// checkChatTenant reports that the file does not have the tenant that the chat belongs to. One that is wrong will do: the chat works
+// once it is mended.
+func (s *settings) checkChatTenant(tenants tenant.Source) error {
+	if tenants.ByName(s.Chat.Tenant) != nil || slices.ContainsFunc(s.Tenants, func(t tenant.Tenant) bool { return t.Name == s.Chat.Tenant }) {
+		return nil
 	}
-	for i := range s.Tenants {
-		if s.Tenants[i].Name == s.Chat.Tenant { // it is wrong, and the chat works once it is mended
-			return &s.Tenants[i], nil
-		}
-	}
-	return nil, fmt.Errorf("chat.tenant %q is not among the tenants of the file", s.Chat.Tenant)
+	return fmt.Errorf("chat.tenant %q is not among the tenants of the file; add it to tenants, or set chat.tenant to the name of one", s.Chat.Tenant)
 }
 
 func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string) (*dataplane.Client, error) {
-	if _, err := s.chatTenant(tenants); err != nil {
+	if err := s.checkChatTenant(tenants); err != nil {
 		return nil, err
 	}
 	return dataplane.New(endpoint, "", s.Chat.Hub, dataplane.Options{
@@ -138,8 +135,8 @@ func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string)
 }
 
 // origins are the gateways that may attach to the events service, by the host they announce: those that are
-// configured, else what gateways with the same settings announce.
-func (s *settings) origins(t *tenant.Tenant) []string {
+// configured, else what gateways with the same settings announce for the tenant as it is now. Without one it is nobody.
+func (s *settings) origins(tenants tenant.Source) []string {
 	switch {
 	case len(s.Chat.AcceptedHosts) > 0:
 		hosts := make([]string, len(s.Chat.AcceptedHosts))
@@ -150,19 +147,19 @@ func (s *settings) origins(t *tenant.Tenant) []string {
 	case s.Gateway.Upstream.PublicURL != "":
 		return []string{httpx.HostOf(s.Gateway.Upstream.PublicURL)}
 	}
-	return []string{t.Origin()}
+	if t := tenants.ByName(s.Chat.Tenant); t != nil {
+		return []string{t.Origin()}
+	}
+	return nil
 }
 
 func (p *process) newEvents(s *settings, tenants tenant.Source, store chat.Store, log messagelog.Log, client *dataplane.Client) (*events.Service, error) {
-	t, err := s.chatTenant(tenants)
-	if err != nil {
-		return nil, err
-	}
 	e, err := events.New(events.Config{
-		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, LegacyGuests: s.Auth.LegacyGuests, Origins: s.origins(t),
+		Tenant: s.Chat.Tenant, Hub: s.Chat.Hub, LegacyGuests: s.Auth.LegacyGuests,
 	}, events.Deps{
 		Store: store, Log: log, Gateway: client, Logger: p.log, Metrics: p.metrics,
-		Keys: func() []string { return currentKeys(tenants, s.Chat.Tenant).All() },
+		Keys:    func() []string { return currentKeys(tenants, s.Chat.Tenant).All() },
+		Origins: func() []string { return s.origins(tenants) },
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/chatr-dev/chatr/pkg/config"
+	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
@@ -451,5 +454,142 @@ func TestKeysOfTenantsFromFiles(t *testing.T) {
 	}
 	if _, err := token.NewKeyVerifier(key("4")).Verify(t.Context(), strings.TrimSpace(out.String())); err != nil {
 		t.Errorf("chatr token does not sign by the key in the file: %v", err)
+	}
+}
+
+// TestTheChatsTenantMayBeWrongAtTheStart starts everything with a mistake in the chat's tenant: nobody is believed until it is mended.
+func TestTheChatsTenantMayBeWrongAtTheStart(t *testing.T) {
+	const other = "  - {name: other, hosts: [other.example]}\n"
+	file := filepath.Join(t.TempDir(), "chatr.yaml")
+	write := func(hosts string) {
+		t.Helper()
+		text := "accessKey: 0123456789abcdef0123456789abcdef\nauth: {sessionKey: 0123456789abcdef0123456789abcdef}\ntenants:\n  - {name: default, hosts: " + hosts + "}\n"
+		if err := os.WriteFile(file, []byte(text+other), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const wrong, right = "[localhost, 'a b']", "[chat.example, localhost]"
+
+	t.Run("standalone", func(t *testing.T) {
+		write(wrong)
+		printed, _ := start(t, t.TempDir(), "--config", file)
+		endpoint := connectionString.FindStringSubmatch(printed)[1]
+		status := func() int {
+			t.Helper()
+			signed, err := token.Sign("0123456789abcdef0123456789abcdef", endpoint+"/api/hubs/chat/groups/g/connections", time.Minute, token.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.NewRequest(http.MethodGet, endpoint+"/api/hubs/chat/groups/g/connections?api-version=2024-12-01", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+signed)
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			return res.StatusCode
+		}
+		if got := status(); got == http.StatusOK {
+			t.Errorf("got %d while the tenant is wrong, want a refusal", got)
+		}
+		write(right)
+		testkit.Eventually(t, time.Minute, func() bool { return status() == http.StatusOK }, "the tenant to be served once it is mended")
+	})
+
+	t.Run("events and api", func(t *testing.T) {
+		write(wrong)
+		args := []string{"--config", file, "--data", t.TempDir()}
+		s, loaded, err := load("events", args, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, err := newTenants(s, loaded, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := newProcess(s, loaded, "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := p.all(t.Context(), s, running.Static, "http://127.0.0.1:1")
+		if err != nil {
+			t.Fatalf("got %v, want services that wait", err)
+		}
+		defer all.close()
+		attach := func(origin string) string {
+			r := httptest.NewRequest(http.MethodOptions, "/eventhandler/connect", nil)
+			r.Header.Set("WebHook-Request-Origin", origin)
+			w := httptest.NewRecorder()
+			all.events.Handler().ServeHTTP(w, r)
+			return w.Header().Get("WebHook-Allowed-Origin")
+		}
+		if got := attach("localhost"); got != "" {
+			t.Errorf("a gateway may attach while the tenant is wrong: %q", got)
+		}
+		if got := currentKeys(running, "default"); len(got.All()) > 0 || got.Own() != "" {
+			t.Error("there are keys while the tenant is wrong")
+		}
+		write(right)
+		if err := running.reload(args); err != nil || len(running.wrong) > 0 {
+			t.Fatalf("got %v and %v", err, joined(running.wrong))
+		}
+		if got := attach("chat.example"); got == "" {
+			t.Error("a gateway of the mended tenant may not attach")
+		}
+		if got := currentKeys(running, "default"); got.Own() != s.AccessKey {
+			t.Error("the keys are not there once the tenant is mended")
+		}
+	})
+
+	t.Run("not there at all", func(t *testing.T) {
+		s := &settings{Tenants: []tenant.Tenant{{Name: "other"}}}
+		s.Chat.Tenant = "default"
+		const want = `chat.tenant "default" is not among the tenants of the file; add it to tenants, or set chat.tenant to the name of one`
+		if err := s.checkChatTenant(new(tenant.Static)); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+}
+
+// TestSettingsOfTheVersionBefore reads a file with every setting that version 0.1.0 documented: it means what it meant, and each former
+// name is warned about with the present one, as the changelog has it.
+func TestSettingsOfTheVersionBefore(t *testing.T) {
+	const file = "testdata/settings-0.1.0.yaml"
+	for _, command := range []string{"standalone", "gateway", "events", "api"} {
+		s, loaded, err := load(command, []string{"--config", file}, io.Discard)
+		if err != nil {
+			t.Fatalf("%s: %v", command, err)
+		}
+		running, err := newTenants(s, loaded, nil, nil)
+		if err != nil || len(running.wrong) > 0 {
+			t.Fatalf("%s: got %v and %v, want tenants that are right", command, err, joined(running.wrong))
+		}
+		got := fmt.Sprintln(s.Gateway.AcceptedHosts, s.Gateway.PublicURL, s.Gateway.TrustedProxies, s.Gateway.Upstream.PublicURL, s.pageGateways,
+			s.Chat.AcceptedHosts, s.Chat.TrustedProxies, s.origins(running), s.Gateway.DrainTime, s.Chat.LogLength, len(running.ByName("ancestor").Upstream))
+		want := "[https://chat.example.com http://localhost:8080] https://chat.example.com {[10.0.0.0/8 ::1/128] 0} wps.example.com wss://sockets.example.com " +
+			"[wps.example.com other.example.com] {[] 2} [wps.example.com other.example.com] 20s 1000000 1\n"
+		if got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", command, got, want)
+		}
+		changelog, err := os.ReadFile("../../CHANGELOG.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var old []string
+		for _, r := range loaded.Renamed {
+			row := strings.ReplaceAll(fmt.Sprintf("| `%s` | `%s`", r.Old, r.New), "[0]", "[]")
+			if r.Place == "" || !strings.Contains(string(changelog), row) {
+				t.Errorf("got %+v, want a place, and a row in the changelog's table", r)
+			}
+			old = append(old, r.Old)
+		}
+		slices.Sort(old)
+		if want := []string{"chat.endpoint", "chat.origins", "chat.proxies", "gateway.acceptedEndpoints", "gateway.proxies", "gateway.publicEndpoint",
+			"gateway.upstream.origin", "tenants[0].clientEndpoint", "tenants[0].endpoints"}; !slices.Equal(old, want) {
+			t.Errorf("got warnings for %q, want %q", old, want)
+		}
 	}
 }

@@ -26,7 +26,9 @@ type Receiver struct {
 	Keys    func() []string // valid now; an event signed with any of them is genuine
 	Hub     string          // in any letter case
 	Origins []string        // services that may send: host names, or "*" for any that knows a key; none: nobody
-	MaxBody int64           // bytes; 0: DefaultMaxBody
+	// CurrentOrigins, unless nil, is asked instead of Origins, for those that change while the service runs.
+	CurrentOrigins func() []string
+	MaxBody        int64 // bytes; 0: DefaultMaxBody
 
 	// Verify, unless nil, checks the bearer token that a service sends with each event beside the signature; its error
 	// refuses the event and is not repeated to the sender.
@@ -80,7 +82,11 @@ func (rc *Receiver) validate(w http.ResponseWriter, r *http.Request) {
 }
 
 func (rc *Receiver) allows(origin string) bool {
-	return slices.ContainsFunc(rc.Origins, func(allowed string) bool {
+	origins := rc.Origins
+	if rc.CurrentOrigins != nil {
+		origins = rc.CurrentOrigins()
+	}
+	return slices.ContainsFunc(origins, func(allowed string) bool {
 		return allowed == "*" || strings.EqualFold(allowed, origin)
 	})
 }

@@ -69,6 +69,7 @@ type Deps struct {
 	Log     messagelog.Log    // what clients sent to groups, for the history
 	Gateway *dataplane.Client // of the same tenant and hub
 	Keys    func() []string   // that gateways may sign events with
+	Origins func() []string   // instead of Config.Origins, where they change; may be nil
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -80,6 +81,7 @@ type Service struct {
 	log      messagelog.Log
 	gateway  *dataplane.Client
 	keys     func() []string
+	origins  func() []string // may be nil
 	logger   *slog.Logger
 	metrics  *metrics
 	limit    *ratelimit.Limiter
@@ -111,6 +113,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		log:     deps.Log,
 		gateway: deps.Gateway,
 		keys:    deps.Keys,
+		origins: deps.Origins,
 		logger:  deps.Logger,
 		metrics: newMetrics(deps.Metrics),
 		untold:  map[string]bool{},
@@ -142,7 +145,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Handler serves /eventhandler and what is below it, and the chat's REST API below /api/hubs/{hub}/chat. It must be reachable for gateways only, though events that
 // no gateway signed are refused.
 func (s *Service) Handler() http.Handler {
-	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins}
+	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins, CurrentOrigins: s.origins}
 	events := receiver.Handler(s.handle)
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", events)
