@@ -81,7 +81,7 @@ func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, er
 
 // How long AskResponsive waits before it looks who can still answer, and how often it looks then.
 const (
-	lateAfter    = time.Second
+	lateAfter    = 2 * time.Second // a node that is merely slow should have answered by then
 	lookInterval = 250 * time.Millisecond
 )
 
