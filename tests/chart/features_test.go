@@ -83,8 +83,8 @@ gateway: {podAnnotations: {a: b}, nodeSelector: {disk: ssd}, tolerations: [{key:
 		if pod.Annotations["a"] != "b" || pod.Spec.NodeSelector["disk"] != "ssd" || len(pod.Spec.Tolerations) != 1 {
 			t.Errorf("got %+v, want the old names under gateway to count", pod)
 		}
-		if got := settingsFile(t, list)["chat"].(map[string]any)["trustedProxies"]; got != 2 {
-			t.Errorf("got %v trusted proxies, want the 2 of the old name", got)
+		if got := environment(t, list, "chatr-api")["CHATR_CHAT_TRUSTED_PROXIES"]; got != "2" {
+			t.Errorf("got %q trusted proxies, want the 2 of the old name", got)
 		}
 	}
 }
@@ -114,6 +114,48 @@ func TestOldDefaultsInstall(t *testing.T) {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got[name], want[name])
 		}
 	}
+}
+
+// TestTheVersionBeforeKnowsTheFile: its pods read our settings file until they are replaced, and one of them may start anew meanwhile. So
+// no name that is new in this version stands there unless the values have it.
+func TestTheVersionBeforeKnowsTheFile(t *testing.T) {
+	for more, want := range map[string]string{
+		"{}":                           "1",
+		"chat: {trustedProxies: 0}":    "0",
+		"chat: {trustedProxies: null}": "",
+		"chat: {trustedProxies: []}":   "",
+		"chat: {proxies: 2}":           "2",
+		"chat: {trustedProxies: [10.0.0.0/8, 192.0.2.1]}": "10.0.0.0/8,192.0.2.1",
+	} {
+		list := objects(t, with(t, more))
+		own := settingsFile(t, list)["chat"].(map[string]any)
+		if got := environment(t, list, "chatr-api")["CHATR_CHAT_TRUSTED_PROXIES"]; got != want || len(own) != 2 {
+			t.Errorf("%s: got %q and the settings %v, want %q and idleAfter and publicUrl alone", more, got, own, want)
+		}
+	}
+	for more, name := range map[string]string{
+		"settings: {chat: {proxies: 3}}":                              "proxies",
+		"settings: {chat: {trustedProxies: 3}}":                       "trustedProxies",
+		"{chat: {proxies: 2}, settings: {chat: {trustedProxies: 3}}}": "trustedProxies",
+	} {
+		list := objects(t, with(t, more))
+		if got := settingsFile(t, list)["chat"].(map[string]any)[name]; got != 3 {
+			t.Errorf("%s: got %v in the file, want 3", more, got)
+		}
+		if got, ok := environment(t, list, "chatr-api")["CHATR_CHAT_TRUSTED_PROXIES"]; ok {
+			t.Errorf("%s: got %q in the environment, which would win", more, got)
+		}
+	}
+}
+
+// environment is what a service's pods have in their environment that is given as it is.
+func environment(t *testing.T, list []runtime.Object, service string) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for _, e := range named[*appsv1.Deployment](t, list, service).Spec.Template.Spec.Containers[0].Env {
+		values[e.Name] = e.Value
+	}
+	return values
 }
 
 func settingsFile(t *testing.T, list []runtime.Object) map[string]any {

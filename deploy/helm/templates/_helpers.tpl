@@ -290,6 +290,9 @@ spec:
             {{- end }}
             {{- if eq .component "api" }}
             - {name: CHATR_AUTH_SESSION_KEY_FILE, value: /etc/chatr/secrets/session-key}
+            {{- with include "chatr.trustedProxies" .root }}
+            - {name: CHATR_CHAT_TRUSTED_PROXIES, value: {{ . | quote }}}
+            {{- end }}
             {{- end }}
             # The collector works harder before the memory limit ends the process: from 95 percent of it, which is what each
             # MiB counted as 1000000 bytes makes. The rest is for what Go does not count, such as the kernel's socket buffers.
@@ -444,11 +447,20 @@ spec:
   "log" (dict "level" .Values.log.level)
   "gateway" (dict "url" (printf "http://%s-gateway:8080" (include "chatr.fullname" .)) "drainTime" .Values.gateway.drainTime)
   "auth" (dict "guests" .Values.chat.guests "legacyGuests" .Values.chat.legacyGuests)
-  "chat" (dict "idleAfter" .Values.chat.idleAfter "publicUrl" .Values.chat.publicUrl "trustedProxies" .Values.chat.trustedProxies) -}}
-{{- if hasKey .Values.chat "proxies" }}{{ $_ := set $own.chat "trustedProxies" .Values.chat.proxies }}{{ end -}}
-{{- if hasKey (.Values.settings.chat | default dict) "proxies" }}{{ $_ := unset $own.chat "trustedProxies" }}{{ end -}}{{/* the old name of the same */}}
+  "chat" (dict "idleAfter" .Values.chat.idleAfter "publicUrl" .Values.chat.publicUrl) -}}
 {{- include "chatr.mergeInto" (dict "base" $own "over" (deepCopy .Values.settings)) -}}
 {{ toYaml $own }}
+{{- end }}
+
+{{/* The proxies that the chat trusts, as text, unless the settings say so themselves. New pods have them in their environment,
+     since the settings file is read by pods of the version before as well, which would refuse this setting's new name. */}}
+{{- define "chatr.trustedProxies" -}}
+{{- $settings := .Values.settings.chat | default dict -}}
+{{- if not (or (hasKey $settings "trustedProxies") (hasKey $settings "proxies")) -}}
+{{- $proxies := .Values.chat.trustedProxies -}}
+{{- if hasKey .Values.chat "proxies" }}{{ $proxies = .Values.chat.proxies }}{{ end -}}
+{{- if kindIs "slice" $proxies }}{{ join "," $proxies }}{{ else if not (kindIs "invalid" $proxies) }}{{ $proxies }}{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* The default tenant and those of the values. The hub of the chat is in the chat's tenant; a hub of that name among the
