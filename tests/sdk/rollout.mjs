@@ -6,7 +6,9 @@
 //
 // Everybody sends numbered messages to everybody. Prints "ready" when all are connected and have been heard; a line on
 // standard input ends the talk. Then prints, as one JSON object, what was sent, acknowledged, delivered, lost, doubled and out of
-// order, for reliable and for plain clients. What a plain client misses while it reconnects is counted as lost, too.
+// order, for reliable and for plain clients. What a plain client misses while it reconnects is counted as lost, too. What a plain
+// client has had no ack for when its connection ends, the client library sends again: it is counted as repeated, not as doubled,
+// since the service has nothing to know it by.
 // Exits with 1 if a reliable client has missed an acknowledged message, got one twice or out of order, or a connection of
 // one was replaced.
 
@@ -26,6 +28,7 @@ class Talker {
   acked = new Set();
   got = new Map(); // by sender, in order of arrival
   replaced = 0;
+  again = new Set(); // what a plain client has sent more than once, for which the first of them is in got
 
   constructor(name, reliable) {
     this.name = name;
@@ -36,9 +39,11 @@ class Talker {
     );
     this.client.on("disconnected", () => this.replaced++);
     this.client.on("group-message", ({ message }) => {
-      const { from, n } = message.data;
+      const { from, n, attempt } = message.data;
       if (!this.got.has(from)) this.got.set(from, []);
-      this.got.get(from).push(n);
+      const again = `${from} ${n} ${attempt}`;
+      if (attempt > 1 && from.startsWith("plain") && this.got.get(from).includes(n) && !this.again.has(again)) this.again.add(again);
+      else this.got.get(from).push(n);
     });
   }
 
@@ -54,9 +59,11 @@ class Talker {
 
   async say() {
     const n = this.sent++;
+    let attempts = 0; // of the client library as well, which writes the message anew each time
+    const data = { from: this.name, n, get attempt() { return ++attempts; } };
     for (;;) {
       try {
-        await this.client.sendToGroup(group, { from: this.name, n }, "json", { ackId: n + 1 });
+        await this.client.sendToGroup(group, data, "json", { ackId: n + 1 });
         this.acked.add(n);
         return;
       } catch {
@@ -99,13 +106,16 @@ const complete = (to) => talkers.every((from) => to.got.get(from.name)?.at(-1) =
 await eventually(() => talkers.every(complete), "the last messages are everywhere", 20_000).catch(() => {}); // they are lost, then
 
 const tally = { rest };
+const wrong = new Map(); // what reliable clients missed or got twice: how many of them, by kind, sender and number
+const note = (kind, from, n) => wrong.set(`${kind}: ${from.name} ${n}`, (wrong.get(`${kind}: ${from.name} ${n}`) ?? 0) + 1);
 for (const reliable of [true, false]) {
-  const sum = { sent: 0, acked: 0, retried: 0, delivered: 0, lost: 0, doubled: 0, disordered: 0, replaced: 0 };
+  const sum = { sent: 0, acked: 0, retried: 0, delivered: 0, lost: 0, doubled: 0, repeated: 0, disordered: 0, replaced: 0 };
   for (const to of talkers.filter((t) => t.reliable === reliable)) {
     sum.sent += to.sent;
     sum.acked += to.acked.size;
     sum.retried += to.failed;
     sum.replaced += to.replaced;
+    sum.repeated += to.again.size;
     for (const from of talkers) {
       const got = to.got.get(from.name) ?? [];
       const once = new Set(got);
@@ -113,11 +123,15 @@ for (const reliable of [true, false]) {
       sum.doubled += got.length - once.size;
       sum.lost += [...from.acked].filter((n) => !once.has(n)).length;
       sum.disordered += got.filter((n, i) => i > 0 && n < got[i - 1]).length;
+      if (!reliable) continue;
+      for (const n of from.acked) if (!once.has(n)) note("lost", from, n);
+      for (const n of got.filter((n, i) => got.indexOf(n) < i)) note("doubled", from, n);
     }
   }
   tally[reliable ? "reliable" : "plain"] = sum;
 }
 console.log(JSON.stringify(tally));
+for (const [what, receivers] of [...wrong].slice(0, 20)) console.error(`${what}, by ${receivers} reliable clients`);
 for (const { client } of talkers) client.stop();
 const { lost, doubled, disordered, replaced } = tally.reliable;
 process.exit(lost + doubled + disordered + replaced > 0 ? 1 : 0);
