@@ -30,7 +30,7 @@ func idle(t *testing.T, url, name string) *list {
 func (l *list) leave(t *testing.T, node, id string, until float64) {
 	t.Helper()
 	ctx := t.Context()
-	if err := l.client.HSet(ctx, l.held(node), id, "entry").Err(); err != nil {
+	if err := l.client.HSet(ctx, l.heldKey(node), id, "entry").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.client.ZAdd(ctx, l.key("leases"), redisclient.Z{Score: until, Member: node}).Err(); err != nil {
@@ -42,7 +42,7 @@ func (l *list) leave(t *testing.T, node, id string, until float64) {
 func (l *list) steadySince(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.steady = at
+	l.allWellSince = at
 }
 
 // TestRewriteLeavesClaimsAlone: what a claim has moved to this node's list is not taken for something that is too much there,
@@ -57,21 +57,21 @@ func TestRewriteLeavesClaimsAlone(t *testing.T) {
 		_, err := l.write(ctx, nil, func(func(string, []byte) bool) {})
 		return err
 	}
-	listed := func() int64 { return l.client.HLen(t.Context(), l.held("a")).Val() }
+	listed := func() int64 { return l.client.HLen(t.Context(), l.heldKey("a")).Val() }
 	l.leave(t, "a", "on its way", 1)
-	l.rewrite, l.claiming = true, true
+	l.mustRewrite, l.claimRunning = true, true
 	mustDo(t, write)
 	if n := listed(); n != 1 {
 		t.Fatalf("got %d connections in the list during a claim, want 1", n)
 	}
-	l.claiming = false
+	l.claimRunning = false
 	mustDo(t, write)
 	if n := listed(); n != 0 {
 		t.Errorf("got %d connections in the list after all was written, want 0", n)
 	}
 
 	l.leave(t, "dead", "c1", 1)
-	l.rewriting = true
+	l.rewriteRunning = true
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if some, err := l.claimSome(ctx, "dead"); err == nil {
@@ -121,7 +121,7 @@ func TestNothingIsClaimedRightAfterRedisIsBack(t *testing.T) {
 	testkit.Eventually(t, time.Minute, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return !l.well
+		return !l.lastCallOK
 	}, "the failure is noted")
 	stop()
 	<-ended
@@ -158,27 +158,27 @@ func TestOnlyLapsedLeasesAreClaimedFrom(t *testing.T) {
 	if n := len(a.orphans); n != 0 {
 		t.Errorf("got %d claimed in all of a node whose lease has not lapsed, want none", n)
 	}
-	if n := a.client.HLen(t.Context(), a.held("b")).Val(); n != 1 {
+	if n := a.client.HLen(t.Context(), a.heldKey("b")).Val(); n != 1 {
 		t.Errorf("got %d connections left to the node, want its one", n)
 	}
 	mustDo(t, b.renewOnce)
-	if b.rewrite || b.robbed {
-		t.Errorf("a lease renewed in time: got rewrite %v, robbed %v; want neither", b.rewrite, b.robbed)
+	if b.mustRewrite || b.othersClaimed {
+		t.Errorf("a lease renewed in time: got mustRewrite %v, othersClaimed %v; want neither", b.mustRewrite, b.othersClaimed)
 	}
 
 	a.leave(t, "b", "c1", 1)
 	mustDo(t, b.renewOnce)
-	if !b.rewrite || b.robbed {
-		t.Errorf("a lease that had lapsed unnoticed: got rewrite %v, robbed %v; want the list written again", b.rewrite, b.robbed)
+	if !b.mustRewrite || b.othersClaimed {
+		t.Errorf("a lease that had lapsed unnoticed: got mustRewrite %v, othersClaimed %v; want the list written again", b.mustRewrite, b.othersClaimed)
 	}
-	b.rewrite = false
+	b.mustRewrite = false
 
 	a.leave(t, "b", "c1", 1)
 	if n := claimed(); n != 1 {
 		t.Errorf("got %d claimed of a node whose lease has lapsed, want its connection", n)
 	}
 	mustDo(t, b.renewOnce)
-	if !b.rewrite || !b.robbed {
-		t.Errorf("a lease that had lapsed: got rewrite %v, robbed %v; want both", b.rewrite, b.robbed)
+	if !b.mustRewrite || !b.othersClaimed {
+		t.Errorf("a lease that had lapsed: got mustRewrite %v, othersClaimed %v; want both", b.mustRewrite, b.othersClaimed)
 	}
 }

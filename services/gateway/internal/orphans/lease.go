@@ -29,18 +29,18 @@ type list struct {
 	orphans  chan Orphan   // claimed, on their way to Next
 	renewNow chan struct{} // asks for a renewal
 
-	mu        sync.Mutex        // guards the following
-	claimed   map[string][]byte // by connection: orphans that this node holds until their ends are reported
-	unsure    map[string]Orphan // by connection: claimed, or not, in a call that has not been answered
-	found     []Orphan          // of those, what has been claimed, to be handed out
-	reporting map[string][]any  // by node: its connections whose ends are reported for it, to be written
-	rewrite   bool              // what Redis has may differ from what there is
-	robbed    bool              // others may have claimed some of this node's
-	rewriting bool              // that is being mended; nothing is claimed meanwhile, which would look like too much
-	claiming  bool              // a claim is on its way to Redis or back
-	renewed   time.Time         // when the lease was renewed last
-	steady    time.Time         // since when every call has succeeded; zero: the last one has not
-	well      bool              // the last call has succeeded
+	mu             sync.Mutex        // guards the following
+	orphansHeld    map[string][]byte // by connection: orphans that this node holds until their ends are reported
+	unsure         map[string]Orphan // by connection: claimed, or not, in a call that has not been answered
+	found          []Orphan          // of those, what has been claimed, to be handed out
+	reporting      map[string][]any  // by node: its connections whose ends are reported for it, to be written
+	mustRewrite    bool              // everything is to be written again, as what Redis has may differ
+	othersClaimed  bool              // other nodes may have claimed connections of this one
+	rewriteRunning bool              // everything is being written; no claim may run meanwhile (beginClaim)
+	claimRunning   bool              // a claim is on its way to Redis or back
+	renewed        time.Time         // when the lease was renewed last
+	allWellSince   time.Time         // since when the lease is renewed and every call succeeds; zero: a call has failed since
+	lastCallOK     bool              // so that only the first failure is logged
 }
 
 // Orphan is a connection of a node that is dead, or seems to be, which this node has claimed.
@@ -52,13 +52,20 @@ type Orphan struct {
 
 func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
 	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, orphans: make(chan Orphan), renewNow: make(chan struct{}),
-		claimed: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, well: true}
+		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, lastCallOK: true}
 }
 
 // key returns a key, in the one slot of a cluster that all of them have. Its first part is older than this package's name.
 func (l *list) key(name string) string { return "{" + l.prefix + ":roster}:" + name }
 
-func (l *list) held(node string) string { return l.key("held:" + node) }
+func (l *list) heldKey(node string) string { return l.key("held:" + node) }
+
+// What renew answers. The script has the numbers too.
+const (
+	leaseKept    = 0 // it had not lapsed
+	leaseNew     = 1 // it had lapsed, or there was none
+	leaseClaimed = 2 // the same, and others have claimed something meanwhile
+)
 
 // Each script reads the one clock that counts, that of Redis, as milliseconds.
 const now = `local t = redis.call('TIME')
@@ -66,7 +73,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
 var (
-	// renew answers 0, or 1 when the lease had lapsed or is new, and 2 when others have taken something meanwhile.
+	// renew answers leaseKept, leaseNew or leaseClaimed.
 	renew = redis.NewScript(now + `
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -107,7 +114,8 @@ func (l *list) call(ctx context.Context, s *redis.Script, keys []string, args ..
 	return s.Run(ctx, l.client, keys, args...)
 }
 
-// every does something now and again, also when it is asked to, until ctx ends. It logs the first failure after a success.
+// every calls do after each pause, and at once when asked, until ctx ends. A failure asks for everything to be written again;
+// the first one after a success is logged.
 func (l *list) every(ctx context.Context, pause time.Duration, asked <-chan struct{}, do func(context.Context) error) {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
@@ -117,12 +125,12 @@ func (l *list) every(ctx context.Context, pause time.Duration, asked <-chan stru
 			return
 		}
 		l.mu.Lock()
-		was := l.well
-		if l.well = err == nil; err != nil {
-			l.rewrite, l.steady = true, time.Time{}
+		wasOK := l.lastCallOK
+		if l.lastCallOK = err == nil; err != nil {
+			l.mustRewrite, l.allWellSince = true, time.Time{}
 		}
 		l.mu.Unlock()
-		if err != nil && was {
+		if err != nil && wasOK {
 			l.log.Warn("keep the list of connections", "error", err)
 		}
 		select {
@@ -138,17 +146,17 @@ func (l *list) every(ctx context.Context, pause time.Duration, asked <-chan stru
 func (l *list) renewLease(ctx context.Context) { l.every(ctx, l.lease/3, l.renewNow, l.renewOnce) }
 
 func (l *list) renewOnce(ctx context.Context) error {
-	was, err := l.call(ctx, renew, []string{l.key("leases"), l.key("claimed:" + l.node)}, l.node, l.lease.Milliseconds()).Int()
+	answer, err := l.call(ctx, renew, []string{l.key("leases"), l.key("claimed:" + l.node)}, l.node, l.lease.Milliseconds()).Int()
 	if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.renewed = time.Now()
-	if l.steady.IsZero() {
-		l.steady = l.renewed
+	if l.allWellSince.IsZero() {
+		l.allWellSince = l.renewed
 	}
-	l.rewrite, l.robbed = l.rewrite || was > 0, l.robbed || was == 2
+	l.mustRewrite, l.othersClaimed = l.mustRewrite || answer != leaseKept, l.othersClaimed || answer == leaseClaimed
 	return nil
 }
 
@@ -165,7 +173,7 @@ func (l *list) refresh(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		l.mu.Lock()
-		done := l.renewed.After(asked) && !l.rewrite && !l.rewriting
+		done := l.renewed.After(asked) && !l.mustRewrite && !l.rewriteRunning
 		l.mu.Unlock()
 		if done {
 			return
@@ -180,7 +188,7 @@ func (l *list) refresh(ctx context.Context) {
 
 // endLease ends the lease, unless there are connections left for others to claim.
 func (l *list) endLease(ctx context.Context) error {
-	return l.call(ctx, leave, []string{l.key("leases"), l.held(l.node)}, l.node).Err()
+	return l.call(ctx, leave, []string{l.key("leases"), l.heldKey(l.node)}, l.node).Err()
 }
 
 // claimOrphans claims what dead nodes have held, until ctx ends. Next hands it out.
@@ -190,7 +198,7 @@ func (l *list) claimOrphans(ctx context.Context) { l.every(ctx, l.lease/3, nil, 
 // there. Survivors share it as they come.
 func (l *list) claimOnce(ctx context.Context) error {
 	l.mu.Lock()
-	steady, found := l.steady, l.found
+	allWellSince, found := l.allWellSince, l.found
 	l.found = nil
 	l.mu.Unlock()
 	for _, orphan := range found {
@@ -198,7 +206,7 @@ func (l *list) claimOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	if steady.IsZero() || time.Since(steady) < l.lease+l.lease/3 {
+	if allWellSince.IsZero() || time.Since(allWellSince) < l.lease+l.lease/3 {
 		return nil
 	}
 	dead, err := l.call(ctx, lapsed, []string{l.key("leases")}).StringSlice()
@@ -247,8 +255,8 @@ func (l *list) handOut(ctx context.Context, o Orphan) error {
 	}
 }
 
-// claimSome claims some of what a dead node has held and returns it: ids, each before its entry. It knows before it claims what
-// that can be: when the answer is lost, writeAll finds out what has become this node's, and takes none of it for too much.
+// claimSome claims some of what a dead node has held and returns it: ids, each before its entry. When the answer is lost, what was asked
+// for is kept as unsure. writeAll then looks in Redis which of it has become this node's, and does not remove that.
 func (l *list) claimSome(ctx context.Context, node string) ([]string, error) {
 	if err := l.beginClaim(ctx); err != nil {
 		return nil, err
@@ -256,14 +264,14 @@ func (l *list) claimSome(ctx context.Context, node string) ([]string, error) {
 	wanted, some, err := l.claimWanted(ctx, node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.claiming = false
+	l.claimRunning = false
 	if err != nil {
 		for _, pair := range wanted {
 			l.unsure[pair.Key] = Orphan{Node: node, ConnID: pair.Key, Entry: []byte(pair.Value)}
 		}
 	}
 	for pair := range slices.Chunk(some, 2) {
-		l.claimed[pair[0]] = []byte(pair[1])
+		l.orphansHeld[pair[0]] = []byte(pair[1])
 	}
 	return some, err
 }
@@ -273,7 +281,7 @@ func (l *list) claimSome(ctx context.Context, node string) ([]string, error) {
 func (l *list) claimWanted(ctx context.Context, node string) (wanted []redis.KeyValue, some []string, err error) {
 	reading, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	wanted, err = l.client.HRandFieldWithValues(reading, l.held(node), batch).Result()
+	wanted, err = l.client.HRandFieldWithValues(reading, l.heldKey(node), batch).Result()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -281,20 +289,20 @@ func (l *list) claimWanted(ctx context.Context, node string) (wanted []redis.Key
 	for _, pair := range wanted {
 		args = append(args, pair.Key)
 	}
-	keys := []string{l.key("leases"), l.held(node), l.held(l.node), l.key("claimed:" + node)}
+	keys := []string{l.key("leases"), l.heldKey(node), l.heldKey(l.node), l.key("claimed:" + node)}
 	some, err = l.call(ctx, claim, keys, args...).StringSlice()
 	return wanted, some, err
 }
 
-// beginClaim says that a claim is on its way, once all is not being written: what write finds in Redis beyond what the node
-// knows of it removes.
+// beginClaim waits until writeAll does not run, and then says that a claim does: writeAll removes from Redis whatever this node does not
+// know of, and so would remove what is just being claimed.
 func (l *list) beginClaim(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		l.mu.Lock()
-		begun := !l.rewriting
-		l.claiming = l.claiming || begun
+		begun := !l.rewriteRunning
+		l.claimRunning = l.claimRunning || begun
 		l.mu.Unlock()
 		if begun {
 			return nil
@@ -317,8 +325,8 @@ func (l *list) Next(ctx context.Context) (o Orphan, ok bool) {
 	}
 }
 
-// reports notes that the end of an orphan is being reported, so that its node knows if it is not dead.
-func (l *list) reports(o Orphan) {
+// markReported notes that the end of an orphan is being reported, so that its node knows if it is not dead.
+func (l *list) markReported(o Orphan) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reporting[o.Node] = append(l.reporting[o.Node], o.ConnID)

@@ -71,7 +71,7 @@ func (n *member) countOrphans(t *testing.T, ctx context.Context) {
 		if !ok {
 			return
 		}
-		n.reports(o)
+		n.markReported(o)
 		if string(o.Entry) != "about "+o.ConnID {
 			t.Errorf("got %q about %s", o.Entry, o.ConnID)
 		}
@@ -125,7 +125,7 @@ func (n *member) count(of map[string]int) (connections, calls int) {
 func (n *member) stored(t *testing.T, want int) {
 	t.Helper()
 	testkit.Eventually(t, 10*time.Second, func() bool {
-		got, err := n.client.HLen(context.Background(), n.held(n.node)).Result()
+		got, err := n.client.HLen(context.Background(), n.heldKey(n.node)).Result()
 		return err == nil && got == int64(want)
 	}, fmt.Sprintf("%d connections of node %s are written", want, n.node))
 }

@@ -45,9 +45,9 @@ type Deps struct {
 // Orphans is one node's part in this. Its methods are safe for concurrent use.
 type Orphans struct {
 	Deps
-	list     *list          // nil without Redis, where no other node could know
-	held     *upstream.Held // what has changed about what is to be held
-	reported prometheus.Counter
+	list        *list          // nil without Redis, where no other node could know
+	heldChanges *upstream.Held // what has changed about what is to be held
+	reported    prometheus.Counter
 }
 
 // New returns a node's Orphans, which works while Run does. lease is how long after its last sign of life a node counts as
@@ -64,7 +64,7 @@ func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 		return nil, fmt.Errorf("open the list of connections: %w", err)
 	}
 	o.list = newList(client, d.Log, d.Node.ID(), cfg.Prefix, lease)
-	o.held = d.Upstream.TrackHeld()
+	o.heldChanges = d.Upstream.TrackHeld()
 	return o, nil
 }
 
@@ -108,21 +108,21 @@ func (o *Orphans) reportOrphan(ctx context.Context, orphan Orphan) {
 	events, err := o.Upstream.OpenOrphan(orphan.ConnID, orphan.Entry)
 	if err != nil {
 		o.Log.Error("an entry about a connection of a dead node cannot be read", "connection", orphan.ConnID, "error", err)
-		o.held.Release(orphan.ConnID)
+		o.heldChanges.Release(orphan.ConnID)
 		return
 	}
 	alive, err := o.isAlive(ctx, events.Hub(), orphan.ConnID)
 	switch {
 	case err != nil: // this node holds it still, and leaves it to others
 	case alive:
-		o.held.Release(orphan.ConnID)
-		if c := o.Conns.Conn(orphan.ConnID); c != nil { // it has come here: what was claimed is not what is held of it
+		o.heldChanges.Release(orphan.ConnID)
+		if c := o.Conns.Conn(orphan.ConnID); c != nil { // it lives here: hold its present entry, not the claimed one
 			if entry, ok := eventsOf(c).HeldEntry(); ok {
-				o.held.Hold(orphan.ConnID, entry)
+				o.heldChanges.Hold(orphan.ConnID, entry)
 			}
 		}
 	default:
-		o.list.reports(orphan)
+		o.list.markReported(orphan)
 		events.Closed("The gateway that had the connection is gone.")
 		o.reported.Inc()
 	}
@@ -146,7 +146,7 @@ func (o *Orphans) isAlive(ctx context.Context, h webpubsub.HubKey, connID string
 // writeHeld brings out what has changed about what is held, and ends the connections whose ends others have reported.
 func (o *Orphans) writeHeld(ctx context.Context) error {
 	defer o.list.endWrite()
-	reported, err := o.list.write(ctx, o.held.TakeChanges(), o.ownEntries())
+	reported, err := o.list.write(ctx, o.heldChanges.TakeChanges(), o.ownEntries())
 	for _, id := range reported {
 		o.endReported(id)
 	}

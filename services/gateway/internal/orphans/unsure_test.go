@@ -47,7 +47,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	l.client.AddHook(lost)
 	rewrite := func() {
 		t.Helper()
-		l.rewrite = true // every sees to it after an error
+		l.mustRewrite = true // every sees to it after an error
 		defer l.endWrite()
 		if _, err := l.write(t.Context(), nil, func(func(string, []byte) bool) {}); err != nil {
 			t.Fatal(err)
@@ -73,7 +73,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	}
 	listed := func(want ...string) {
 		t.Helper()
-		got := l.client.HKeys(t.Context(), l.held("a")).Val()
+		got := l.client.HKeys(t.Context(), l.heldKey("a")).Val()
 		if len(got) != len(want) || len(want) > 0 && got[0] != want[0] {
 			t.Errorf("got %q in the node's list, want %q", got, want)
 		}
@@ -83,7 +83,7 @@ func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	claim(nil) // also so that the server knows the script
 	handedOut("c1")
 	l.leave(t, "dead", "c2", 1)
-	if err := l.client.HSet(t.Context(), l.held("a"), "over", "entry").Err(); err != nil {
+	if err := l.client.HSet(t.Context(), l.heldKey("a"), "over", "entry").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.write(t.Context(), map[string][]byte{"c1": nil}, nil); err != nil {
