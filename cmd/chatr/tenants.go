@@ -245,9 +245,9 @@ func (t *tenants) reload(args []string) error {
 	t.sums = s.sums(loaded)
 	switch {
 	case loaded.Empty && !t.last.nothing:
-		return errors.New("the file is empty; to remove all tenants, write tenants: []")
+		return fmt.Errorf("the file is empty; to remove all tenants, so that tenant %s serves every host, write tenants: []", s.Chat.Tenant)
 	case s.Tenants == nil && t.last.tenants:
-		return errors.New("the file has no tenants any more; to remove all of them, write tenants: []")
+		return fmt.Errorf("the file has no tenants any more; to remove all of them, so that tenant %s serves every host, write tenants: []", s.Chat.Tenant)
 	case s.AccessKey == "" && t.last.accessKey:
 		return errors.New("accessKey is gone; to change it, put another in its place")
 	}

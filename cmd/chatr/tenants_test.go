@@ -156,11 +156,11 @@ func TestWhatAFileMustSayToRemoveTenants(t *testing.T) {
 		text, says string
 		want       []string
 	}{
-		"emptied":            {"", "the file is empty; to remove all tenants, write tenants: []", []string{a, b}},
-		"comments alone":     {"# nothing\n", "the file is empty; to remove all tenants, write tenants: []", []string{a, b}},
+		"emptied":            {"", "the file is empty; to remove all tenants, so that tenant default serves every host, write tenants: []", []string{a, b}},
+		"comments alone":     {"# nothing\n", "the file is empty; to remove all tenants, so that tenant default serves every host, write tenants: []", []string{a, b}},
 		"cut off in a key":   {"accessK", "FILE: line 1: the file must be a mapping of settings, such as listen: …", []string{a, b}},
-		"without tenants":    {key, "the file has no tenants any more; to remove all of them, write tenants: []", []string{a, b}},
-		"tenants: null":      {key + "tenants:\n", "the file has no tenants any more; to remove all of them, write tenants: []", []string{a, b}},
+		"without tenants":    {key, "the file has no tenants any more; to remove all of them, so that tenant default serves every host, write tenants: []", []string{a, b}},
+		"tenants: null":      {key + "tenants:\n", "the file has no tenants any more; to remove all of them, so that tenant default serves every host, write tenants: []", []string{a, b}},
 		"not YAML":           {key + "tenants: [\n", "FILE: line 3: did not find expected node content", []string{a, b}},
 		"two documents":      {twoTenants + "---\nlisten: :1\n", "FILE: line 8: a second document begins here (---); settings are one document", []string{a, b}},
 		"without the key":    {strings.Replace(twoTenants, key, "", 1), "accessKey is gone; to change it, put another in its place", []string{a, b}},
