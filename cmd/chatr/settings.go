@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ func (s *settings) Validate() error {
 	if s.AccessKeySecondary != "" && s.AccessKey == "" {
 		wrong("accessKeySecondary", "is set without accessKey; set accessKey, which is used first")
 	}
-	for _, a := range [][2]string{{"gateway.url", s.Gateway.URL}, {"chat.publicUrl", s.Chat.PublicURL}, {"chat.endpoint", strings.Replace(s.Chat.Endpoint, "ws", "http", 1)}} {
+	for _, a := range [][2]string{{"gateway.url", withoutPath(s.Gateway.URL)}, {"chat.publicUrl", s.Chat.PublicURL}, {"chat.endpoint", strings.Replace(s.Chat.Endpoint, "ws", "http", 1)}} {
 		if err := httpx.CheckPublicURL(a[1]); a[1] != "" && err != nil {
 			wrong(a[0], "%.140q %w", a[1], err)
 		}
@@ -114,6 +115,16 @@ func (s *settings) Validate() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// withoutPath is a URL without its path: applications' side of the gateways may be below one, at a proxy.
+func withoutPath(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text
+	}
+	u.Path, u.RawPath = "", ""
+	return u.String()
 }
 
 // checkRenamed reports a setting that is given by its name and by the one that it had for a part of it.

@@ -298,6 +298,8 @@ func TestFormerNamesWork(t *testing.T) {
 		"both former addresses": {file: "chat: {endpoint: 'https://a.example'}\ngateway: {publicEndpoint: 'https://b.example'}",
 			got:  func(s *settings) any { return s.Gateway.PublicURL + " " + s.pageGateways },
 			want: "https://b.example https://a.example", warning: "old=chat.endpoint"},
+		"gateway.url may be below a path": {flags: "--gateway-url http://proxy:8080/gateways/", got: func(s *settings) any { return s.Gateway.URL },
+			want: "http://proxy:8080/gateways/"},
 		"gateway.upstream.origin": {file: "gateway: {upstream: {origin: wps.example}}", got: func(s *settings) any { return s.Gateway.Upstream.PublicURL },
 			want: "wps.example", warning: "old=gateway.upstream.origin new=gateway.upstream.publicUrl"},
 		"chat.origins": {flags: "--chat-origins *", got: func(s *settings) any { return s.Chat.AcceptedHosts[0] }, want: "*", warning: "new=--chat-accepted-hosts"},
