@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ type Socket struct {
 	fragments  []byte // of a message that is not whole
 	fragmented byte   // the first byte of its first frame, zero: there is none
 
-	writing sync.Mutex // held while something is written
+	writing sync.Mutex // held while something is written; taken before mu
 
 	mu       sync.Mutex // guards the following
 	out      []byte     // frames that wait to be written
@@ -295,12 +296,7 @@ func (s *Socket) frame() (first byte, payload []byte, ok bool, err error) {
 
 // closed answers a close frame, unless it is itself the answer, and returns what it says.
 func (s *Socket) closed(payload []byte) error {
-	s.mu.Lock()
-	answered := s.closing
-	s.mu.Unlock()
-	if !answered {
-		_ = s.write(opClose, payload) // who has closed may be gone
-	}
+	_ = s.write(opClose, payload) // fails when we closed first; and who has closed may be gone
 	if len(payload) < 2 {
 		return &CloseError{Code: 1005}
 	}
@@ -308,6 +304,7 @@ func (s *Socket) closed(payload []byte) error {
 }
 
 // Queue sends a message, and returns at once. A backlog goes out together. Only reading shows that the socket is lost.
+// After a close frame nothing is sent (RFC 6455 section 5.5.1).
 func (s *Socket) Queue(binary bool, payload []byte) { s.queue(opcode(binary), payload) }
 
 // QueueClose sends a close frame, and returns at once. The server answers with another, which Next returns.
@@ -323,10 +320,10 @@ func opcode(binary bool) byte {
 func (s *Socket) queue(op byte, payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken {
+	if s.broken || s.closing {
 		return
 	}
-	s.closing = s.closing || op == opClose
+	s.closing = op == opClose
 	s.out = s.appendFrame(s.out, op, payload)
 	if !s.flushing {
 		s.flushing = true
@@ -337,10 +334,12 @@ func (s *Socket) queue(op byte, payload []byte) {
 func (s *Socket) flush() {
 	var batch []byte
 	for {
+		s.writing.Lock() // before frames are taken, so that they are written in the order in which they are taken
 		s.mu.Lock()
 		if len(s.out) == 0 || s.broken {
 			s.flushing = false
 			s.mu.Unlock()
+			s.writing.Unlock()
 			return
 		}
 		batch, s.out = s.out, batch[:0]
@@ -348,13 +347,16 @@ func (s *Socket) flush() {
 			s.out = nil
 		}
 		s.mu.Unlock()
-		if s.writeAll(batch) != nil {
+		err := s.writeAll(batch)
+		s.writing.Unlock()
+		if err != nil {
 			s.Drop() // the reader sees it and says so
 		}
 	}
 }
 
-// Write sends a message, and returns when the system has taken it, or with an error after at most 30 s.
+// Write sends a message behind what is queued, and returns when the system has taken both, or with an error when that takes
+// 30 s. After a close frame, an error or Drop the error is net.ErrClosed.
 func (s *Socket) Write(binary bool, payload []byte) error { return s.write(opcode(binary), payload) }
 
 // WriteClose sends a close frame, as Write does. The server answers with another, which Next returns.
@@ -363,16 +365,31 @@ func (s *Socket) WriteClose(code int, reason string) error {
 }
 
 func (s *Socket) write(op byte, payload []byte) error {
-	s.mu.Lock()
-	s.closing = s.closing || op == opClose
-	frame := s.appendFrame(nil, op, payload)
-	s.mu.Unlock()
-	return s.writeAll(frame)
-}
-
-func (s *Socket) writeAll(frames []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.mu.Lock()
+	if s.broken || s.closing {
+		s.mu.Unlock()
+		return net.ErrClosed
+	}
+	s.closing = op == opClose
+	frames := s.appendFrame(s.out, op, payload)
+	s.out = nil
+	s.mu.Unlock()
+	err := s.writeAll(frames)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.Drop()
+	case err != nil: // half a frame may have gone out; what the server said before can still be read
+		s.mu.Lock()
+		s.broken = true
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// writeAll writes frames. The caller holds writing.
+func (s *Socket) writeAll(frames []byte) error {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := s.conn.Write(frames)
 	return err

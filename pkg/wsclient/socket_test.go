@@ -13,9 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/coder/websocket"
 
@@ -251,4 +253,69 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	if _, err := OpenSocket(ctx, "http://"+l.Addr().String(), SocketOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
+}
+
+// received undoes the masks of small frames as a server gets them, and returns each one's opcode and payload.
+func received(t *testing.T, b []byte) (frames []string) {
+	t.Helper()
+	for len(b) > 0 {
+		n := int(b[1] & 0x7f)
+		payload := b[6 : 6+n]
+		for i := range payload {
+			payload[i] ^= b[2+i%4]
+		}
+		frames = append(frames, fmt.Sprintf("%x %q", b[0]&opcodeBits, payload))
+		b = b[6+n:]
+	}
+	return frames
+}
+
+func TestNothingFollowsACloseFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := &Socket{conn: ours}
+		s.Queue(false, []byte("first"))
+		synctest.Wait() // it is being written
+		s.Queue(false, []byte("second"))
+		var got []byte
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got, _ = io.ReadAll(theirs)
+		}()
+		if err := s.WriteClose(1000, ""); err != nil {
+			t.Error(err)
+		}
+		s.Queue(false, []byte("late"))
+		if err := s.Write(false, []byte("late")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a message after the close frame: got %v, want %v", err, net.ErrClosed)
+		}
+		if err := s.WriteClose(1000, ""); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a second close frame: got %v, want %v", err, net.ErrClosed)
+		}
+		synctest.Wait()
+		s.Drop()
+		<-done
+		if frames, want := received(t, got), []string{`1 "first"`, `1 "second"`, `8 "\x03\xe8"`}; !slices.Equal(frames, want) {
+			t.Errorf("the server got %q, want %q", frames, want)
+		}
+	})
+}
+
+// TestAFrameCutShortIsTheLast has a server that reads half a frame and then nothing.
+func TestAFrameCutShortIsTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := &Socket{conn: ours}
+		go func() { _, _ = theirs.Read(make([]byte, 3)) }()
+		if err := s.Write(false, []byte("cut short")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v, want %v", err, os.ErrDeadlineExceeded)
+		}
+		if err := s.Write(false, []byte("next")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after it: got %v, want %v", err, net.ErrClosed)
+		}
+		if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the server reads on: got %v, want %v", err, io.EOF)
+		}
+	})
 }
