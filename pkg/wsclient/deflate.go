@@ -14,10 +14,21 @@ const (
 	deflateFrom  = 512 // bytes of a message that is worth it
 )
 
-// deflateAgreed reports whether the server has chosen what was offered.
+// deflateAgreed reports whether the server has chosen what was offered. Whatever else it wants of us, a smaller window say,
+// we would not keep to.
 func deflateAgreed(chosen string) bool {
-	name, parameters, _ := strings.Cut(chosen, ";")
-	return strings.TrimSpace(name) == "permessage-deflate" && strings.Contains(parameters, "server_no_context_takeover") && !strings.Contains(chosen, ",")
+	parameters := strings.Split(chosen, ";")
+	ours := false
+	for i, p := range parameters {
+		switch p = strings.TrimSpace(p); {
+		case i == 0 && p == "permessage-deflate", p == "client_no_context_takeover", strings.HasPrefix(p, "server_max_window_bits="):
+		case i > 0 && p == "server_no_context_takeover":
+			ours = true
+		default:
+			return false
+		}
+	}
+	return ours
 }
 
 // deflate compresses what one goroutine sends at a time, and expands what one reads.

@@ -44,7 +44,11 @@ func (c *Client) readOne(l *link, codec protocol.Codec, resp *protocol.Response)
 	return nil
 }
 
-const codeAbnormal = 1006 // of a connection that ended without a close frame
+// Codes that stand in no close frame.
+const (
+	codeMissing  = 1005 // of a close frame without a code
+	codeAbnormal = 1006 // of a connection that ended without a close frame
+)
 
 func (c *Client) handle(l *link, codec protocol.Codec, r *protocol.Response) {
 	switch r.Kind {

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Socket is a client's WebSocket (RFC 6455) that costs little: no goroutine of its own, one small buffer, and messages as
@@ -75,6 +76,8 @@ const (
 	smallBuffer  = 2 << 10
 	largeBuffer  = 64 << 10
 	maxMessage   = 32 << 20 // bytes of a server's message
+	maxControl   = 125      // bytes of a ping, a pong or what a close frame says
+	maxHandshake = 64 << 10 // bytes of the answer to a handshake
 	writeTimeout = 30 * time.Second
 	maxRefusal   = 1 << 10 // bytes of the body with which a handshake is refused
 )
@@ -144,7 +147,7 @@ func (s *Socket) upgrade(u *url.URL, o SocketOptions) error {
 	if _, err := s.conn.Write(request.Bytes()); err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(s.conn, smallBuffer)
+	r := bufio.NewReaderSize(io.LimitReader(s.conn, maxHandshake), smallBuffer)
 	answer, err := http.ReadResponse(r, nil)
 	if err != nil {
 		return fmt.Errorf("read the answer to the handshake: %w", err)
@@ -153,6 +156,9 @@ func (s *Socket) upgrade(u *url.URL, o SocketOptions) error {
 		body, _ := io.ReadAll(io.LimitReader(answer.Body, maxRefusal))
 		return &HandshakeError{Status: answer.StatusCode, Body: string(body), Header: answer.Header}
 	}
+	if !strings.EqualFold(answer.Header.Get("Upgrade"), "websocket") || !strings.Contains(strings.ToLower(answer.Header.Get("Connection")), "upgrade") {
+		return errors.New("the answer to the handshake does not upgrade to websocket")
+	}
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	if answer.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) {
 		return errors.New("the answer to the handshake has a wrong Sec-WebSocket-Accept")
@@ -160,7 +166,7 @@ func (s *Socket) upgrade(u *url.URL, o SocketOptions) error {
 	if s.subprotocol = answer.Header.Get("Sec-WebSocket-Protocol"); s.subprotocol != "" && !slices.Contains(o.Subprotocols, s.subprotocol) {
 		return fmt.Errorf("the server chose the subprotocol %.100q, which was not offered", s.subprotocol)
 	}
-	switch chosen := answer.Header.Get("Sec-WebSocket-Extensions"); {
+	switch chosen := strings.Join(answer.Header.Values("Sec-WebSocket-Extensions"), ", "); {
 	case chosen == "":
 	case o.Compression && deflateAgreed(chosen):
 		s.deflate = &deflate{}
@@ -267,6 +273,9 @@ func (s *Socket) frame() (first byte, payload []byte, ok bool, err error) {
 	if b[0]&reserved != 0 || b[1]&0x80 != 0 {
 		return 0, nil, false, errors.New("the server sent a frame that clients do not expect: masked, or with reserved bits")
 	}
+	if b[0]&opcodeBits >= opClose && (b[0]&finalBit == 0 || b[1] > maxControl) {
+		return 0, nil, false, errors.New("the server sent a control frame in fragments, or of more than 125 bytes")
+	}
 	size, head := uint64(b[1]&0x7f), 2
 	switch size {
 	case 126:
@@ -296,11 +305,26 @@ func (s *Socket) frame() (first byte, payload []byte, ok bool, err error) {
 
 // closed answers a close frame, unless it is itself the answer, and returns what it says.
 func (s *Socket) closed(payload []byte) error {
-	_ = s.write(opClose, payload) // fails when we closed first; and who has closed may be gone
-	if len(payload) < 2 {
-		return &CloseError{Code: 1005}
+	end := &CloseError{Code: codeMissing}
+	if len(payload) > 0 {
+		if len(payload) > 1 {
+			end.Code, end.Reason = int(payload[0])<<8|int(payload[1]), string(payload[2:])
+		}
+		if !mayBeSent(end.Code) || !utf8.ValidString(end.Reason) {
+			return fmt.Errorf("the server sent the malformed close frame %q", payload)
+		}
 	}
-	return &CloseError{Code: int(payload[0])<<8 | int(payload[1]), Reason: string(payload[2:])}
+	_ = s.write(opClose, payload) // fails when we closed first; and who has closed may be gone
+	return end
+}
+
+// mayBeSent reports whether a code may stand in a close frame (RFC 6455 section 7.4). Some only say what was not there.
+func mayBeSent(code int) bool {
+	switch code {
+	case 1004, codeMissing, codeAbnormal:
+		return false
+	}
+	return 1000 <= code && code <= 1014 || 3000 <= code && code <= 4999
 }
 
 // Queue sends a message, and returns at once. A backlog goes out together. Only reading shows that the socket is lost.
@@ -359,8 +383,16 @@ func (s *Socket) flush() {
 // 30 s. After a close frame, an error or Drop the error is net.ErrClosed.
 func (s *Socket) Write(binary bool, payload []byte) error { return s.write(opcode(binary), payload) }
 
-// WriteClose sends a close frame, as Write does. The server answers with another, which Next returns.
+// WriteClose sends a close frame, as Write does; with code 1005 and no reason, one that is empty. The server answers with
+// another, which Next returns. Nothing is sent, and the error says so, when the code may not stand in a close frame or the
+// reason has more than 123 bytes.
 func (s *Socket) WriteClose(code int, reason string) error {
+	switch {
+	case code == codeMissing && reason == "":
+		return s.write(opClose, nil)
+	case !mayBeSent(code) || len(reason) > maxControl-2:
+		return fmt.Errorf("a close frame cannot hold the code %d with a reason of %d bytes", code, len(reason))
+	}
 	return s.write(opClose, append([]byte{byte(code >> 8), byte(code)}, reason...))
 }
 

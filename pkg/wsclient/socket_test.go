@@ -319,3 +319,78 @@ func TestAFrameCutShortIsTheLast(t *testing.T) {
 		}
 	})
 }
+
+func TestMalformedControlFramesAreRefused(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"a ping in fragments": frameOf(opPing, "a"), "a long ping": frameOf(finalBit|opPing, strings.Repeat("a", 126)), "a long close": frameOf(finalBit|opClose, "\x03\xe8"+strings.Repeat("a", 124)),
+		"half a code": frameOf(finalBit|opClose, "\x03"), "code 1006": frameOf(finalBit|opClose, "\x03\xee"), "code 999": frameOf(finalBit|opClose, "\x03\xe7"),
+		"a reason that is no text": frameOf(finalBit|opClose, "\x03\xe8\xff"),
+	} {
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		s := &Socket{conn: ours, in: b}
+		_, _, ok, err := s.Next()
+		if end := (*CloseError)(nil); ok || err == nil || errors.As(err, &end) {
+			t.Errorf("%s: got %v, want an error that is not the server's close", name, err)
+		}
+		s.Drop()
+	}
+}
+
+func TestCloseFramesThatMayBeSent(t *testing.T) {
+	for _, test := range []struct {
+		code   int
+		reason string
+		want   []string // nil: an error
+	}{
+		{1000, "", []string{`8 "\x03\xe8"`}}, {4999, strings.Repeat("a", 123), []string{`8 "\x13\x87` + strings.Repeat("a", 123) + `"`}}, {1005, "", []string{`8 ""`}},
+		{1005, "why", nil}, {1006, "", nil}, {0, "", nil}, {5000, "", nil}, {1000, strings.Repeat("a", 124), nil},
+	} {
+		ours, theirs := net.Pipe()
+		sent := make(chan []byte)
+		go func() {
+			b, _ := io.ReadAll(theirs)
+			sent <- b
+		}()
+		s := &Socket{conn: ours}
+		err := s.WriteClose(test.code, test.reason)
+		s.Drop()
+		if b := <-sent; (err == nil) != (test.want != nil) || (err == nil && !slices.Equal(received(t, b), test.want)) || (err != nil && len(b) > 0) {
+			t.Errorf("%d %.10q: got %v, and %d bytes were sent, want %q", test.code, test.reason, err, len(b), test.want)
+		}
+	}
+}
+
+// TestAnswersThatDoNotUpgradeAreRefused has servers that answer the handshake almost as they should.
+func TestAnswersThatDoNotUpgradeAreRefused(t *testing.T) {
+	const upgrade, connection = "Upgrade: websocket\r\n", "Connection: Upgrade\r\n"
+	deflate := func(parameters string) string {
+		return upgrade + connection + "Sec-WebSocket-Extensions: permessage-deflate" + parameters + "\r\n"
+	}
+	for header, want := range map[string]bool{
+		upgrade + connection: true, "upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n": true, deflate("; server_no_context_takeover"): true,
+		deflate(";client_no_context_takeover;server_no_context_takeover; server_max_window_bits=12"): true,
+		upgrade: false, connection: false, "Upgrade: h2c\r\n" + connection: false, deflate(""): false, deflate("; server_no_context_takeover; client_max_window_bits=9"): false,
+		deflate("; server_no_context_takeover") + "Sec-WebSocket-Extensions: x\r\n": false, upgrade + connection + "X: " + strings.Repeat("x", maxHandshake) + "\r\n": false,
+	} {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			r, err := http.ReadRequest(bufio.NewReader(theirs))
+			if err != nil {
+				return
+			}
+			sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+			_, _ = fmt.Fprintf(theirs, "HTTP/1.1 101 Switching Protocols\r\n%sSec-WebSocket-Accept: %s\r\n\r\n", header, base64.StdEncoding.EncodeToString(sum[:]))
+		}()
+		dial := func(context.Context, string, string) (net.Conn, error) { return ours, nil }
+		s, err := OpenSocket(t.Context(), "http://server/x", SocketOptions{Compression: true, Dial: dial})
+		if (err == nil) != want {
+			t.Errorf("%.150q: got %v, want accepted: %v", header, err, want)
+		}
+		if err == nil {
+			s.Drop()
+		}
+		_ = ours.Close()
+	}
+}
