@@ -82,7 +82,8 @@ func (p *process) run(ctx context.Context, s service, handler http.Handler, list
 	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServers()
 	group, groupCtx := errgroup.WithContext(servers)
-	group.Go(func() error { return httpx.Serve(groupCtx, httpx.NewServer(p.health.Front(handler)), l, lastRequests) })
+	handler = httpx.Leaving(ctx, p.health.Front(handler))
+	group.Go(func() error { return httpx.Serve(groupCtx, httpx.NewServer(handler), l, lastRequests) })
 	group.Go(func() error {
 		return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), ops, lastRequests)
 	})

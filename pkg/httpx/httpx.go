@@ -114,6 +114,18 @@ func NewServer(h http.Handler) *http.Server {
 	}
 }
 
+// Leaving has next answer, and from the end of ctx on asks those who are answered to open a new connection for their next request.
+// A process that drains needs it: a request on a kept connection that the server closes at that moment fails, and somebody who
+// has just asked is likely to ask again. Handshakes of WebSockets are left as they are.
+func Leaving(ctx context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // Serve answers on l until ctx ends, then takes no new connections and gives running requests up to drain to
 // finish. Connections taken over for WebSockets are not its business. It closes l.
 func Serve(ctx context.Context, s *http.Server, l net.Listener, drain time.Duration) error {

@@ -117,3 +117,36 @@ func TestMetadataInHeaders(t *testing.T) {
 		t.Errorf("got %q of a repeated header, want the last value", got)
 	}
 }
+
+// TestLeavingAsksForNewConnections: once a process leaves, no client is left with a kept connection that will be closed.
+func TestLeavingAsksForNewConnections(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	server := httptest.NewServer(Leaving(ctx, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	defer server.Close()
+	closes := func(upgrade string) bool {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if upgrade != "" {
+			r.Header.Set("Upgrade", upgrade)
+		}
+		answer, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.Close
+	}
+	if closes("") {
+		t.Error("a connection is closed while the process stays")
+	}
+	leave()
+	if !closes("") {
+		t.Error("a connection is kept while the process leaves")
+	}
+	if closes("websocket") {
+		t.Error("the Connection header of a handshake is written over")
+	}
+}
