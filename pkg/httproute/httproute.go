@@ -102,7 +102,9 @@ func (t *Table[Op]) Find(method, path string) (*Op, Params, error) {
 		if other == nil {
 			other = r
 		}
-		allow = append(allow, r.method)
+		if !slices.Contains(allow, r.method) { // two operations can have the path
+			allow = append(allow, r.method)
+		}
 	}
 	if other == nil {
 		return nil, nil, ErrNotFound

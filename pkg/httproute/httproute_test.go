@@ -55,6 +55,9 @@ func TestFindNothing(t *testing.T) {
 	if op != nil || !errors.As(err, &method) || !slices.Equal(method.Allow, []string{"GET", "PUT"}) || method.Method != "DELETE" || params.Get("hub") != "chat" {
 		t.Errorf("method: got %v, %v, %v", op, params, err)
 	}
+	if _, _, err := table.Find("DELETE", "chat/groups/all"); !errors.As(err, &method) || !slices.Equal(method.Allow, []string{"GET", "PUT"}) {
+		t.Errorf("a path of two operations: got %v, want each method once", err)
+	}
 }
 
 func TestParams(t *testing.T) {
