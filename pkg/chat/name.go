@@ -61,7 +61,7 @@ func checkVisible(line []rune) error {
 			if marks++; marks > maxMarks {
 				return errMarks
 			}
-		} else {
+		} else if !leavesNoTrace(r) { // what is not seen does not part marks either
 			marks = 0
 		}
 		switch {

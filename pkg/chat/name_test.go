@@ -49,6 +49,7 @@ func TestCheckName(t *testing.T) {
 		{name: "\U0001f468\U0001f3fd\u200d\U0001f4bb", want: "\U0001f468\U0001f3fd\u200d\U0001f4bb"},
 		{name: "\U0001f1e9\U0001f1ea", want: "\U0001f1e9\U0001f1ea"},
 		{name: "a" + strings.Repeat("\u0301", 6), err: "more than 4 accents"},
+		{name: "\u0915\u094d\u200d\u0301\u0302\u0303\u0304", err: "more than 4 accents"}, // the joiner parts them for nobody who looks
 		{name: "\u05e9\u05b8\u05c1\u05dc", want: norm.NFC.String("\u05e9\u05b8\u05c1\u05dc")},
 	} {
 		got, err := CheckName(test.name)
