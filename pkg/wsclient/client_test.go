@@ -350,3 +350,17 @@ func TestNotices(t *testing.T) {
 		}
 	}
 }
+
+func TestAPingThatWasNotSentTakesNobodysPong(t *testing.T) {
+	c := dial(t, newServer(t), Options{Subprotocols: pubSub})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Ping(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.Ping(ctx); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}

@@ -99,6 +99,9 @@ func (c *Client) Ping(ctx context.Context) error {
 	c.pongs = append(c.pongs, pong)
 	c.mu.Unlock()
 	if err := c.send(ctx, &protocol.Request{Kind: protocol.Ping}); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pongs = slices.DeleteFunc(c.pongs, func(p chan error) bool { return p == pong }) // else it would get the next one's pong
 		return err
 	}
 	return wait(ctx, l, pong)
