@@ -253,18 +253,15 @@ func (c *Client) Repeated() uint64 {
 	return c.repeated
 }
 
-// Close closes with a close frame and waits for the server's, up to 5 s. Code 1000 ends a reliable connection for
+// Close closes with a close frame and waits for the server's, both together up to 5 s. Code 1000 ends a reliable connection for
 // good.
 func (c *Client) Close(code int, reason string) error {
 	l := c.current()
 	l.once.Do(func() { close(l.gone) })
+	tooLong := time.AfterFunc(closeTimeout, l.Socket.Drop)
+	defer tooLong.Stop()
 	err := l.WriteClose(code, reason)
-	select {
-	case <-l.done:
-	case <-time.After(closeTimeout):
-		l.Socket.Drop()
-		<-l.done
-	}
+	<-l.done
 	if err == nil && l.err.Code == codeAbnormal {
 		err = l.err
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -393,4 +394,30 @@ func TestAnswersThatDoNotUpgradeAreRefused(t *testing.T) {
 		}
 		_ = ours.Close()
 	}
+}
+
+// TestCloseDoesNotWaitForAServerThatDoesNotRead has one that falls silent after the handshake.
+func TestCloseDoesNotWaitForAServerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			r, err := http.ReadRequest(bufio.NewReader(theirs))
+			if err != nil {
+				return
+			}
+			sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+			_, _ = fmt.Fprintf(theirs, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+		}()
+		c, err := Dial(t.Context(), "http://server/x", Options{Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := time.Now()
+		if err := c.Close(1000, ""); err == nil {
+			t.Error("got no error, want one: the server did not answer")
+		}
+		if took := time.Since(started); took != closeTimeout {
+			t.Errorf("took %v, want %v", took, closeTimeout)
+		}
+	})
 }
