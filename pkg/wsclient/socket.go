@@ -217,7 +217,7 @@ func (s *Socket) move(size int) {
 }
 
 // Next takes a whole message off what has been read; ok is false when there is none yet, and Fill has to be called. The
-// payload is valid until then. Pings are answered. The error is a *CloseError when the server has closed; then and after
+// payload is valid until the next call of either. Pings are answered. The error is a *CloseError when the server has closed; then and after
 // any other error the socket is of no use but for Drop.
 func (s *Socket) Next() (binary bool, payload []byte, ok bool, err error) {
 	for {
