@@ -27,6 +27,7 @@ export class Person {
   /** What went wrong behind this person's back. */
   faults = [];
   #expectsCuts = false;
+  #cdp;
 
   /** Opens the page at the given address in a new browser context. */
   static async at(browser, url, name) {
@@ -173,10 +174,33 @@ export class Person {
     return (await this.context.request.get(new URL(path, this.url).href)).json();
   }
 
+  /**
+   * Presses keys ("Escape", "Control+k", "x") one after the other while the page is busy, so that it finds all of them waiting
+   * and has nothing else to do in between.
+   */
+  async pressAtOnce(...keys) {
+    this.#cdp ??= await this.context.newCDPSession(this.page);
+    await this.page.evaluate(() => setTimeout(() => {
+      for (const end = performance.now() + 300; performance.now() < end;);
+    }));
+    await Promise.all(keys.flatMap(keyEvents).map((event) => this.#cdp.send("Input.dispatchKeyEvent", event)));
+  }
+
   async pressMouseOrFinger() {
     if (onPhone) await this.page.touchscreen.tap(5, 5);
     else await this.page.mouse.move(Math.random() * 100, 5);
   }
+}
+
+const modifierBits = { Alt: 1, Control: 2 };
+
+function keyEvents(combo) {
+  const [key, modifier] = combo.split("+").reverse();
+  const letter = key.length === 1;
+  const code = { key, code: letter ? `Key${key.toUpperCase()}` : key, windowsVirtualKeyCode: letter ? key.toUpperCase().charCodeAt(0) : 27 };
+  const modifiers = modifierBits[modifier] ?? 0;
+  const text = letter && !modifiers ? key : undefined;
+  return [{ type: text ? "keyDown" : "rawKeyDown", text, modifiers, ...code }, { type: "keyUp", modifiers, ...code }];
 }
 
 /** Waits until a question to the outside of the page is answered with yes. */

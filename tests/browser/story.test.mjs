@@ -254,6 +254,23 @@ if (!onPhone) chapter("everything can be done by keyboard", async () => {
   await ada.chat(river).and(page.locator(":focus")).waitFor();
 });
 
+if (!onPhone) chapter("no key is lost on a busy machine, and each goes where the ones before have led", async () => {
+  const { page } = ada;
+  const search = page.getByLabel("Find a chat");
+  await ada.openChat(river);
+  for (let round = 0; round < 5; round++) {
+    await ada.pressAtOnce("Alt+n", "t", "e", "a"); // a dialog takes what is typed as soon as it is asked for
+    assert.equal(await page.getByLabel("What is it about?").inputValue(), "tea");
+    await ada.pressAtOnce("Escape", "Control+k", "q", "u");
+    assert.equal(await search.inputValue(), "qu", "a shortcut right after a dialog was closed");
+    await ada.pressAtOnce("Escape", "Alt+n", "Escape", "Alt+n", "Escape", "Control+k", "x");
+    assert.equal(await page.getByRole("dialog").count(), 0);
+    assert.equal(await search.inputValue(), "x", "a dialog closed twice in a row");
+    await search.press("Escape");
+    await ada.chat(river).and(page.locator(":focus")).waitFor();
+  }
+});
+
 chapter("one leaves, and can come back", async () => {
   await bob.openChat(river);
   await ada.openChat(river);
