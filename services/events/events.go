@@ -4,6 +4,10 @@
 // API. Who acts is always the connection's authenticated user, never something a payload says. An event is
 // answered when everything it asks for has been done, and doing it twice does no harm. Facts live in the
 // chat.Store, so any number of processes may run. The wire is described in docs/chat.md.
+//
+// This package only wires: what is heard comes in by one of the doors (doors/page, doors/invoke, doors/rest,
+// doors/system), is decided and committed by rules, brings connections in line by effects, and is told by telling.
+// Who is here is kept by presence.
 package events
 
 import (
@@ -13,7 +17,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,8 +27,15 @@ import (
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
-	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/events/doors/invoke"
+	"github.com/chatr-dev/chatr/services/events/doors/page"
+	"github.com/chatr-dev/chatr/services/events/doors/rest"
+	"github.com/chatr-dev/chatr/services/events/doors/system"
+	"github.com/chatr-dev/chatr/services/events/effects"
+	"github.com/chatr-dev/chatr/services/events/presence"
+	"github.com/chatr-dev/chatr/services/events/rules"
+	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // Config of the events service. New gives fields with a default that one when they are zero.
@@ -43,8 +53,7 @@ type Config struct {
 const (
 	invocationsPerEvent = 10 // a page says something without an event; a client of the chat protocol does not
 
-	eventTime    = 20 * time.Second // for one event; below what a gateway waits
-	maxEventBody = 16 << 10         // bytes; nobody has to send more than a title
+	eventTime = 20 * time.Second // for one event; below what a gateway waits
 )
 
 // checked returns c with its defaults and its hub as gateways write it, or what is wrong with it.
@@ -77,25 +86,16 @@ type Deps struct {
 // Service is the events service.
 type Service struct {
 	cfg      Config
-	store    chat.Store
-	log      messagelog.Log
-	gateway  *dataplane.Client
-	keys     func() []string
-	origins  func() []string // may be nil
-	logger   *slog.Logger
+	deps     Deps
 	metrics  *metrics
-	limit    *ratelimit.Limiter
-	handlers map[string]handler // by the user event's name
+	effects  *effects.Effects
+	presence *presence.Presence
+	heard    *page.Heard
 
-	invokeLimit *ratelimit.Limiter    // like limit, of invocations
-	invocations map[string]invocation // by name
-
-	mu     sync.Mutex      // guards the following
-	untold map[string]bool // users of whose presence a change could not be told; true: they went offline by it
-
-	unburied map[string]chat.Room // rooms that are deleted and whose members could not all be silenced, or told
-
-	done done // invocations that have changed the store
+	system *system.Door
+	page   *page.Door
+	invoke *invoke.Door
+	rest   *rest.Door
 }
 
 // New returns a service that works with deps.
@@ -107,45 +107,37 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{
-		cfg:     cfg,
-		store:   deps.Store,
-		log:     deps.Log,
-		gateway: deps.Gateway,
-		keys:    deps.Keys,
-		origins: deps.Origins,
-		logger:  deps.Logger,
-		metrics: newMetrics(deps.Metrics),
-		untold:  map[string]bool{},
-
-		unburied: map[string]chat.Room{},
-		done:     done{},
-		limit:    ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond),
-	}
-	// A client that starts asks for each of its rooms at once.
-	s.invokeLimit = ratelimit.New(float64(invocationsPerEvent*cfg.EventsPerSecond), 2*chat.MaxMemberships)
-	s.invocations = s.invocationsByName()
-	s.handlers = map[string]handler{
-		"userConnected":     s.userConnected,
-		"userEnterIdle":     s.userEnterIdle,
-		"userExitIdle":      s.userExitIdle,
-		"createChat":        s.createChat,
-		"joinChat":          s.joinChat,
-		"leaveChat":         s.leaveChat,
-		"deleteChat":        s.deleteChat,
-		"markRead":          s.markRead,
-		"createPrivateChat": s.createPrivateChat,
-		"acceptChat":        s.joinChat,
-		"blockUser":         s.blockUser,
-		"unblockUser":       s.unblockUser,
-	}
-	return s, nil
+	r := rules.New(deps.Store, cfg.Tenant, cfg.LegacyGuests)
+	live := effects.NewLive(deps.Store, cfg.Tenant, r, deps.Gateway)
+	tell := telling.New(telling.Config{
+		Store: deps.Store, Tenant: cfg.Tenant, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,
+	})
+	here := presence.New(presence.Config{
+		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, Tell: tell, Metrics: deps.Metrics,
+		OfflineGrace: cfg.OfflineGrace, CheckInterval: cfg.CheckInterval,
+	})
+	follow := effects.New(live, tell)
+	ready := deps.Store.Ready
+	return &Service{
+		cfg: cfg, deps: deps, metrics: newMetrics(deps.Metrics), effects: follow, presence: here,
+		heard:  page.NewHeard(r, tell, webpubsub.HubKey{Tenant: cfg.Tenant, Hub: cfg.Hub}, deps.Metrics),
+		system: &system.Door{Rules: r, Presence: here, Live: live, Gateway: deps.Gateway},
+		page: page.New(page.Config{
+			Rules: r, Presence: here, Effects: follow, Tell: tell, Logger: deps.Logger, Ready: ready, EventsPerSecond: cfg.EventsPerSecond,
+		}),
+		invoke: invoke.New(invoke.Config{
+			Rules: r, Presence: here, Effects: follow, Tell: tell, Logger: deps.Logger, Ready: ready, PerSecond: invocationsPerEvent * cfg.EventsPerSecond,
+		}),
+		rest: rest.New(rest.Config{
+			Rules: r.Applications(), Effects: follow, Tell: tell, Hub: cfg.Hub, Keys: deps.Keys, Logger: deps.Logger, Ready: ready, Time: eventTime,
+		}),
+	}, nil
 }
 
 // Handler serves /eventhandler and what is below it, and the chat's REST API below /api/hubs/{hub}/chat. It must be reachable for gateways only, though events that
 // no gateway signed are refused.
 func (s *Service) Handler() http.Handler {
-	receiver := &cloudevents.Receiver{Keys: s.keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins, CurrentOrigins: s.origins}
+	receiver := &cloudevents.Receiver{Keys: s.deps.Keys, Hub: s.cfg.Hub, Origins: s.cfg.Origins, CurrentOrigins: s.deps.Origins}
 	events := receiver.Handler(s.handle)
 	mux := http.NewServeMux()
 	mux.Handle("/eventhandler", events)
@@ -154,8 +146,8 @@ func (s *Service) Handler() http.Handler {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.EscapedPath(), restPrefix) { // before the mux, which would clean the path
-			s.rest(w, r)
+		if strings.HasPrefix(r.URL.EscapedPath(), rest.Prefix) { // before the mux, which would clean the path
+			s.rest.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
@@ -166,9 +158,9 @@ func (s *Service) Handler() http.Handler {
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepHistory(ctx) })
-	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.keepPresence) })
-	group.Go(func() error { return s.every(ctx, time.Second, "deleted chats not closed", s.buryOwed) })
-	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.check) })
+	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.presence.Keep) })
+	group.Go(func() error { return s.every(ctx, time.Second, "pending effects not paid", s.effects.Pay) })
+	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.presence.Check) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -177,7 +169,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Ready returns nil, or why events cannot be handled now.
 func (s *Service) Ready(ctx context.Context) error {
-	return errors.Join(s.store.Ready(ctx), s.log.Ready(ctx))
+	return errors.Join(s.deps.Store.Ready(ctx), s.deps.Log.Ready(ctx))
 }
 
 // every does work now and at each interval, until ctx ends. Of failures in a row the first is logged, as failure.
@@ -188,7 +180,7 @@ func (s *Service) every(ctx context.Context, interval time.Duration, failure str
 	for {
 		err := work(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			s.logger.Error(failure, "error", err)
+			s.deps.Logger.Error(failure, "error", err)
 		}
 		failing = err != nil
 		select {

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
@@ -21,6 +19,7 @@ const (
 type object = map[string]any
 
 // in decodes JSON that a test expects to be fine.
+
 func in[T any](t *testing.T, text string) (v T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
@@ -111,156 +110,11 @@ func TestEveryTabHasEveryRoom(t *testing.T) {
 	}
 }
 
-func TestRoomJoinedBetweenConnectAndConnected(t *testing.T) {
-	w := newWorld(t, Config{})
-	bob := w.open("b", "guest_bob")
-	bob.must("createChat", object{"id": room1, "name": "Tea"})
-	late := &conn{g: w.gateway, id: "a1", user: "guest_ada", groups: map[string]bool{}, rights: map[string]bool{}}
-	answer := late.post("azure.webpubsub.sys.connect", "connect", "application/json", `{}`)
-	late.state = answer.Header().Get("ce-connectionState")
-	w.mu.Lock()
-	w.conns["a1"] = late
-	w.mu.Unlock()
-	if _, err := w.store.Join(t.Context(), "default", room1, "guest_ada"); err != nil { // as another tab does now
-		t.Fatal(err)
-	}
-	late.post("azure.webpubsub.sys.connected", "connected", "application/json", `{}`)
-	hear, speak := late.may(room1)
-	equal(t, "hears and speaks", []bool{hear, speak}, []bool{true, true})
-}
-
-func TestRoomLostBetweenConnectAndConnected(t *testing.T) {
-	w := newWorld(t, Config{})
-	w.open("a1", "guest_ada").must("createChat", object{"id": room1, "name": "Tea"})
-	late := &conn{g: w.gateway, id: "a2", user: "guest_ada", groups: map[string]bool{room1: true}, rights: map[string]bool{room1: true}}
-	answer := late.post("azure.webpubsub.sys.connect", "connect", "application/json", `{}`)
-	late.state = answer.Header().Get("ce-connectionState")
-	w.mu.Lock()
-	w.conns["a2"] = late
-	w.mu.Unlock()
-	if _, err := w.store.Leave(t.Context(), "default", room1, "guest_ada"); err != nil { // as another tab does now
-		t.Fatal(err)
-	}
-	late.post("azure.webpubsub.sys.connected", "connected", "application/json", `{}`)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.conns["a2"] != nil {
-		t.Error("the connection is left in a room that its user has left")
-	}
-}
-
 // hurried is a store in which something happens right after a user's memberships, or muted rooms, were read.
-type hurried struct {
-	chat.Store
-	then, mutedThen func()
-}
-
-func (h *hurried) Muted(ctx context.Context, tenant, userID string) ([]string, error) {
-	ids, err := h.Store.Muted(ctx, tenant, userID)
-	if then := h.mutedThen; then != nil {
-		h.mutedThen = nil
-		then()
-	}
-	return ids, err
-}
-
-func (h *hurried) Memberships(ctx context.Context, tenant, userID string) ([]string, error) {
-	rooms, err := h.Store.Memberships(ctx, tenant, userID)
-	if then := h.then; then != nil {
-		h.then = nil
-		then()
-	}
-	return rooms, err
-}
-
-func TestNobodyGetsInByHurrying(t *testing.T) {
-	for name, meanwhile := range map[string]func(w *world, owner *conn){
-		"deleted": func(w *world, owner *conn) { owner.must("deleteChat", room1) },
-		"left":    func(w *world, owner *conn) { w.open("e2", "guest_eve").must("leaveChat", room1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, Config{})
-			store := &hurried{Store: w.store}
-			w.s.store = store
-			owner, eve := w.open("a", "guest_ada"), w.open("e", "guest_eve")
-			owner.must("createChat", object{"id": room1, "name": "Tea"})
-			store.then = func() { meanwhile(w, owner) }
-			eve.must("joinChat", room1)
-			hear, speak := eve.may(room1)
-			equal(t, "hears and speaks", []bool{hear, speak}, []bool{false, false})
-		})
-	}
-}
-
-func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
-	w := newWorld(t, Config{})
-	store := &hurried{Store: w.store}
-	w.s.store = store
-	bob, eve := w.open("b", "guest_bob"), w.open("e", "guest_eve")
-	eve.must("createPrivateChat", object{"targetUserId": "guest_bob"})
-	private := in[object](t, bob.told("joinPrivateChat")[0])["id"].(string)
-	store.mutedThen = func() { bob.must("blockUser", object{"userId": "guest_eve"}) }
-	eve.must("joinChat", private)
-	if _, speak := eve.may(private); speak {
-		t.Error("eve may speak to who has blocked her")
-	}
-}
 
 // changing is a store in which something happens right before a membership, or a block, changes.
-type changing struct {
-	chat.Store
-	first func()
-}
-
-func (c *changing) now() {
-	if first := c.first; first != nil {
-		c.first = nil
-		first()
-	}
-}
-
-func (c *changing) Join(ctx context.Context, tenant, roomID, userID string) (bool, error) {
-	c.now()
-	return c.Store.Join(ctx, tenant, roomID, userID)
-}
-
-func (c *changing) Leave(ctx context.Context, tenant, roomID, userID string) (bool, error) {
-	c.now()
-	return c.Store.Leave(ctx, tenant, roomID, userID)
-}
-
-func (c *changing) Block(ctx context.Context, tenant, byID, otherID string) error {
-	c.now()
-	return c.Store.Block(ctx, tenant, byID, otherID)
-}
 
 // TestNoTabIsForgottenThatOpensMeanwhile opens a tab, wholly, while an event of another tab is under way.
-func TestNoTabIsForgottenThatOpensMeanwhile(t *testing.T) {
-	w := newWorld(t, Config{})
-	store := &changing{Store: w.store}
-	w.s.store = store
-	ada, eve := w.open("a", "guest_ada"), w.open("e", "guest_eve")
-	ada.must("createChat", object{"id": room1, "name": "Tea"})
-
-	var tab *conn
-	store.first = func() { tab = w.open("e2", "guest_eve") }
-	eve.must("joinChat", room1)
-	hear, speak := tab.may(room1)
-	equal(t, "hears and speaks where its user has joined", []bool{hear, speak}, []bool{true, true})
-
-	store.first = func() { tab = w.open("e3", "guest_eve") }
-	eve.must("leaveChat", room1)
-	hear, speak = tab.may(room1)
-	equal(t, "hears and speaks where its user has left", []bool{hear, speak}, []bool{false, false})
-
-	eve.must("createPrivateChat", object{"targetUserId": "guest_ada"})
-	private := in[object](t, ada.told("joinPrivateChat")[0])["id"].(string)
-	store.first = func() { tab = w.open("e4", "guest_eve") }
-	eve.must("blockUser", object{"userId": "guest_ada"})
-	if _, speak := tab.may(private); speak {
-		t.Error("a tab may speak to whom its user has blocked")
-	}
-}
 
 func TestBlocking(t *testing.T) {
 	w := newWorld(t, Config{})
@@ -408,7 +262,7 @@ func TestGraceAndSweep(t *testing.T) {
 	w.keepPresence()
 	equal(t, "within the grace", w.online(), []string{"guest_ada", "guest_bob"})
 	again := w.open("a2", "guest_ada")
-	w.s.cfg.OfflineGrace = time.Nanosecond
+	w.s.presence.OfflineGrace = time.Nanosecond
 	w.keepPresence()
 	equal(t, "back within the grace", w.online(), []string{"guest_ada", "guest_bob"})
 	again.close()
@@ -419,33 +273,3 @@ func TestGraceAndSweep(t *testing.T) {
 }
 
 // swept is a store that lets something happen after users have been turned offline, before anybody is told.
-type swept struct {
-	chat.Store
-	then func()
-}
-
-func (s *swept) SweepOffline(ctx context.Context, tenant string, before time.Time) ([]chat.User, error) {
-	users, err := s.Store.SweepOffline(ctx, tenant, before)
-	if then := s.then; then != nil {
-		s.then = nil
-		then()
-	}
-	return users, err
-}
-
-func TestWhoComesBackMeanwhileIsNotSaidToBeGone(t *testing.T) {
-	w := newWorld(t, Config{OfflineGrace: time.Nanosecond})
-	store := &swept{Store: w.store}
-	w.s.store = store
-	bob, ada := w.open("b", "guest_bob"), w.open("a1", "guest_ada")
-	ada.close()
-	store.then = func() { w.open("a2", "guest_ada") }
-	w.keepPresence()
-	equal(t, "online", w.online(), []string{"guest_ada", "guest_bob"})
-	w.mu.Lock()
-	last := bob.got[len(bob.got)-1].body
-	w.mu.Unlock()
-	if !strings.Contains(last, "userOnline") || !strings.Contains(last, "guest_ada") {
-		t.Errorf("what Bob is told last: got %s, want that Ada is online", last)
-	}
-}

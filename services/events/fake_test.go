@@ -1,17 +1,11 @@
 package events
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,20 +13,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
-	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
 const testKey = "a key for tests that is long enough, really"
 
 // gateway stands in for the gateways: it holds connections with their groups and rights, delivers what it is
+
 // asked to send, and posts events as a gateway does.
+
 type gateway struct {
 	t      testing.TB
 	server *httptest.Server
@@ -44,6 +35,7 @@ type gateway struct {
 }
 
 // conn is a client's connection. Its fields are guarded by the gateway's mutex.
+
 type conn struct {
 	g      *gateway
 	id     string
@@ -75,6 +67,7 @@ func (g *gateway) client() *dataplane.Client {
 var filterForm = regexp.MustCompile(`'((?:[^']|'')*)' in groups|userId (eq|ne) '((?:[^']|'')*)'`)
 
 // passes evaluates the filters that the service uses: terms joined by "and" or by "or".
+
 func passes(filter string, c *conn) bool {
 	passed := 0
 	terms := filterForm.FindAllStringSubmatch(filter, -1)
@@ -87,6 +80,7 @@ func passes(filter string, c *conn) bool {
 }
 
 // ServeHTTP is the part of the data plane that the service uses.
+
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -145,6 +139,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // change adds a name to, or removes it from, one of a connection's sets.
+
 func (g *gateway) change(w http.ResponseWriter, r *http.Request, id string, set func(*conn) map[string]bool, name string) {
 	c := g.conns[id]
 	switch {
@@ -177,6 +172,7 @@ func to(c *conn, p []string) bool {
 func unquote(s string) string { return strings.ReplaceAll(s, "''", "'") }
 
 // post brings an event of c to the service, signed.
+
 func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseRecorder {
 	c.g.t.Helper()
 	c.nextID++
@@ -194,6 +190,7 @@ func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseReco
 }
 
 // open connects a client of a user, as the gateway does.
+
 func (g *gateway) open(id, user string) *conn {
 	g.t.Helper()
 	c := &conn{g: g, id: id, user: user, groups: map[string]bool{}, rights: map[string]bool{}}
@@ -226,6 +223,7 @@ func (g *gateway) open(id, user string) *conn {
 }
 
 // vanish drops the connection without telling anybody.
+
 func (c *conn) vanish() {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -233,6 +231,7 @@ func (c *conn) vanish() {
 }
 
 // close drops the connection and posts disconnected.
+
 func (c *conn) close() {
 	c.g.t.Helper()
 	c.vanish()
@@ -242,7 +241,9 @@ func (c *conn) close() {
 }
 
 // event sends a user event and returns the status it was answered with. data is sent as text if it is a string,
+
 // else as JSON.
+
 func (c *conn) event(name string, data any) int {
 	c.g.t.Helper()
 	if text, ok := data.(string); ok {
@@ -253,6 +254,7 @@ func (c *conn) event(name string, data any) int {
 }
 
 // invoke sends an invocation and returns its result, or the code of its fault.
+
 func (c *conn) invoke(name string, data any) (result map[string]any, code string) {
 	c.g.t.Helper()
 	body, _ := json.Marshal(data)
@@ -260,6 +262,7 @@ func (c *conn) invoke(name string, data any) (result map[string]any, code string
 }
 
 // result reads the answer to an invocation.
+
 func (c *conn) result(w *httptest.ResponseRecorder) (result map[string]any, code string) {
 	c.g.t.Helper()
 	if err := json.Unmarshal(w.Body.Bytes(), &result); err != nil || w.Header().Get("Content-Type") != cloudevents.TypeJSON {
@@ -273,6 +276,7 @@ func (c *conn) result(w *httptest.ResponseRecorder) (result map[string]any, code
 }
 
 // mustInvoke is invoke for one that has to succeed.
+
 func (c *conn) mustInvoke(name string, data any) map[string]any {
 	c.g.t.Helper()
 	result, code := c.invoke(name, data)
@@ -283,6 +287,7 @@ func (c *conn) mustInvoke(name string, data any) map[string]any {
 }
 
 // notified returns the bodies of one kind of notification that c has got.
+
 func (c *conn) notified(kind string) []map[string]any {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -300,6 +305,7 @@ func (c *conn) notified(kind string) []map[string]any {
 }
 
 // must is event for one that has to succeed.
+
 func (c *conn) must(name string, data any) {
 	c.g.t.Helper()
 	if got := c.event(name, data); got >= 300 {
@@ -308,6 +314,7 @@ func (c *conn) must(name string, data any) {
 }
 
 // told returns the data of the server messages of one kind that c has got.
+
 func (c *conn) told(chatEvent string) []string {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -322,6 +329,7 @@ func (c *conn) told(chatEvent string) []string {
 }
 
 // notices returns the texts that c has got from a group, without what is not for people.
+
 func (c *conn) notices(group string) []string {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -335,6 +343,7 @@ func (c *conn) notices(group string) []string {
 }
 
 // may reports whether c hears a room, and whether it may speak there.
+
 func (c *conn) may(room string) (hear, speak bool) {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -342,94 +351,19 @@ func (c *conn) may(room string) (hear, speak bool) {
 }
 
 // world is the service with a real store and a gateway that is not one.
-type world struct {
-	*gateway
-	t     testing.TB
-	s     *Service
-	store chat.Store
-	logs  *bytes.Buffer
-}
 
-func newWorld(t testing.TB, cfg Config) *world {
-	t.Helper()
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "chat.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	g := newGateway(t)
-	w := &world{gateway: g, t: t, store: store, logs: &bytes.Buffer{}}
-	cfg.Tenant, cfg.Hub, cfg.Origins = cmp.Or(cfg.Tenant, "default"), cmp.Or(cfg.Hub, "chat"), []string{"gateway"}
-	w.s, err = New(cfg, Deps{
-		Store: store, Log: noLog{}, Gateway: g.client(), Keys: func() []string { return []string{testKey} },
-		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Metrics: prometheus.NewRegistry(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.events = w.s.Handler()
-	for id, name := range map[string]string{"guest_ada": "Ada", "guest_bob": "Bob & Co", "guest_eve": "Eve"} {
-		if err := store.SaveUser(t.Context(), "default", chat.User{ID: id, Name: name, Provider: "guest"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return w
-}
+// counted returns a counter's value for one value of its label.
+
+// swap is a store that tests may put another in front of.
 
 // members returns the ids of a room's members, sorted.
-func (w *world) members(room string) []string {
-	w.t.Helper()
-	r, err := w.store.Room(w.t.Context(), "default", room)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ids := map[string]bool{}
-	for _, m := range r.Members {
-		ids[m.UserID] = true
-	}
-	return slices.Sorted(maps.Keys(ids))
-}
 
 // online returns the ids of who is online, sorted.
-func (w *world) online() []string {
-	w.t.Helper()
-	list, err := w.store.Online(w.t.Context(), "default")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ids := []string{}
-	for _, p := range list {
-		ids = append(ids, p.ID)
-	}
-	slices.Sort(ids)
-	return ids
-}
 
 // keepPresence does what the service does each second. It may fail: the gateway can be down.
-func (w *world) keepPresence() { _ = w.s.keepPresence(w.t.Context()) }
 
 // check does what the service does each half check interval.
-func (w *world) check() { _ = w.s.check(w.t.Context()) }
 
 // noLog is a message log that nothing is ever in.
-type noLog struct{}
-
-func (noLog) Append(string, messagelog.Entry, func(error)) {}
-func (noLog) Ready(context.Context) error                  { return nil }
-func (noLog) Consume(ctx context.Context, _, _ string, _ func(context.Context, []messagelog.Entry) error) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
 
 // equal fails the test unless got is want.
-func equal[T any](t testing.TB, what string, got, want T) {
-	t.Helper()
-	g, _ := json.Marshal(got)
-	w, _ := json.Marshal(want)
-	if !bytes.Equal(g, w) {
-		t.Errorf("%s: got %s, want %s", what, g, w)
-	}
-}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
@@ -32,7 +30,7 @@ func TestHistoryOfManyMessages(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.open("a", "guest_ada").must("createChat", object{"id": room1, "name": "Tea"})
 	store := &flaky{Store: w.store, fails: 2}
-	w.s.store = store
+	w.swap.Store = store
 	const good = chat.MaxBatch + 10
 	batch := []messagelog.Entry{
 		said1("a", room2, "guest_ada", `{"message":"no room"}`),
@@ -44,17 +42,17 @@ func TestHistoryOfManyMessages(t *testing.T) {
 		id := fmt.Sprint(i)
 		batch = append(batch, said1(id, room1, "guest_ada", `{"message":"line `+id+`"}`))
 	}
-	if err := w.s.remember(t.Context(), batch); err == nil {
+	if err := w.s.heard.Keep(t.Context(), batch); err == nil {
 		t.Fatal("a batch of which only a part was stored is confirmed")
 	}
-	if err := w.s.remember(t.Context(), batch); err != nil {
+	if err := w.s.heard.Keep(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
 	const before = chat.MaxBatch - 4 // stored with the first part
 	for result, want := range map[string]int{
-		historyStored: good, historyKnown: before, historyForeign: 2, historyNotAllowed: 2, historyInvalid: 2, historyNotText: 2,
+		"stored": good + 1, "known": before + 1, "foreign": 2, "not_member": 2, "not_text": 2,
 	} {
-		equal(t, result, testutil.ToFloat64(w.s.metrics.history.WithLabelValues(result)), float64(want))
+		equal(t, result, w.counted("events_history_messages_total", result), want)
 	}
 	page, err := w.store.History(t.Context(), "default", room1, "guest_ada", 0, chat.MaxPage)
 	if err != nil {
@@ -62,14 +60,14 @@ func TestHistoryOfManyMessages(t *testing.T) {
 	}
 	for i, m := range page {
 		n := good - len(page) + i
-		equal(t, "message", []any{m.Seq, m.Text}, []any{n + 1, fmt.Sprint("line ", n)})
+		equal(t, "message", []any{m.Seq, m.Text}, []any{n + 2, fmt.Sprint("line ", n)})
 	}
 	equal(t, "messages of the page", len(page), chat.MaxPage)
 
 	store.batches = 0
 	other := said1("x", room1, "guest_ada", `{"message":"elsewhere"}`)
 	other.Hub.Hub = "other"
-	if err := w.s.remember(t.Context(), []messagelog.Entry{other}); err != nil {
+	if err := w.s.heard.Keep(t.Context(), []messagelog.Entry{other}); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "batches with nothing of this hub", store.batches, 0)

@@ -9,9 +9,6 @@ import (
 type metrics struct {
 	events   *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	history  *prometheus.CounterVec
-	ghosts   prometheus.Counter
-	untold   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -25,20 +22,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time from taking an event to its answer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 11),
 		}, []string{"event"}),
-		history: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "events_history_messages_total",
-			Help: "Group messages read from the message log, by result: stored, known (seen before), or the reason why they are not in the history.",
-		}, []string{"result"}),
-		ghosts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "events_stale_connections_total",
-			Help: "Connections that had ended without a disconnected event and were found by looking for them.",
-		}),
-		untold: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "events_unsent_messages_total",
-			Help: "Messages that are in the history and could not be sent to the connections of their room.",
-		}),
 	}
-	reg.MustRegister(m.events, m.duration, m.history, m.ghosts, m.untold)
+	reg.MustRegister(m.events, m.duration)
 	return m
 }
 

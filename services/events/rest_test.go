@@ -4,18 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/services/events/doors/invoke"
 )
 
 // request makes a REST request as a gateway passes it on, and returns the status, the body and the entity tag.
+
 func (w *world) request(method, path string, body any, headers ...string) (int, map[string]any, string) {
 	w.t.Helper()
 	text, err := json.Marshal(body)
@@ -58,6 +58,7 @@ func (w *world) request(method, path string, body any, headers ...string) (int, 
 }
 
 // must is request for one that is answered with this status.
+
 func (w *world) mustRequest(want int, method, path string, body any, headers ...string) map[string]any {
 	w.t.Helper()
 	status, got, tag := w.request(method, path, body, headers...)
@@ -76,6 +77,7 @@ func without(m map[string]any, member string) map[string]any {
 }
 
 // checklist:H09
+
 func TestRESTMessages(t *testing.T) {
 	w, ana, bob, _ := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -145,17 +147,17 @@ func TestRESTMessages(t *testing.T) {
 		status            int
 		code              string
 	}{
-		{"a malformed conversation", "GET", "conversations/r1", nil, 400, codeBadConversation},
-		{"an unknown conversation", "GET", "conversations/c.nowhere", nil, 404, codeBadConversation},
-		{"messages of an unknown conversation", "GET", "conversations/c.nowhere/messages", nil, 404, codeBadConversation},
-		{"a bound that is no number", "GET", "conversations/c.r1/messages?latestMessageId=x", nil, 400, codeBadMessageID},
-		{"an empty page", "GET", "conversations/c.r1/messages?maxpagesize=0", nil, 400, codeInvalidRequest},
-		{"an unknown message", "PATCH", "conversations/c.r1/messages/99", object{"content": object{"text": "x"}}, 404, codeMessageNotFound},
-		{"a message id that is none", "DELETE", "conversations/c.r1/messages/-1", nil, 400, codeBadMessageID},
-		{"another author", "PATCH", "conversations/c.r1/messages/1", object{"createdBy": "bob", "content": object{"text": "x"}}, 400, codeInvalidRequest},
-		{"no text", "PATCH", "conversations/c.r1/messages/1", object{"content": object{"text": ""}}, 400, codeInvalidRequest},
-		{"binary that is not base64", "PATCH", "conversations/c.r1/messages/1", object{"content": object{"binary": "%"}}, 400, codeInvalidRequest},
-		{"posting", "POST", "conversations/c.r1/messages", object{}, 405, codeUnsupported},
+		{"a malformed conversation", "GET", "conversations/r1", nil, 400, invoke.CodeBadConversation},
+		{"an unknown conversation", "GET", "conversations/c.nowhere", nil, 404, invoke.CodeBadConversation},
+		{"messages of an unknown conversation", "GET", "conversations/c.nowhere/messages", nil, 404, invoke.CodeBadConversation},
+		{"a bound that is no number", "GET", "conversations/c.r1/messages?latestMessageId=x", nil, 400, invoke.CodeBadMessageID},
+		{"an empty page", "GET", "conversations/c.r1/messages?maxpagesize=0", nil, 400, invoke.CodeInvalidRequest},
+		{"an unknown message", "PATCH", "conversations/c.r1/messages/99", object{"content": object{"text": "x"}}, 404, invoke.CodeMessageNotFound},
+		{"a message id that is none", "DELETE", "conversations/c.r1/messages/-1", nil, 400, invoke.CodeBadMessageID},
+		{"another author", "PATCH", "conversations/c.r1/messages/1", object{"createdBy": "bob", "content": object{"text": "x"}}, 400, invoke.CodeInvalidRequest},
+		{"no text", "PATCH", "conversations/c.r1/messages/1", object{"content": object{"text": ""}}, 400, invoke.CodeInvalidRequest},
+		{"binary that is not base64", "PATCH", "conversations/c.r1/messages/1", object{"content": object{"binary": "%"}}, 400, invoke.CodeInvalidRequest},
+		{"posting", "POST", "conversations/c.r1/messages", object{}, 405, invoke.CodeUnsupported},
 	} {
 		status, got, _ := w.request(test.method, test.path, test.body)
 		same(t, test.why, []any{status, got["code"]}, []any{test.status, test.code})
@@ -163,6 +165,7 @@ func TestRESTMessages(t *testing.T) {
 }
 
 // checklist:H10
+
 func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 
@@ -191,7 +194,7 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 	same(t, "user", without(w.mustRequest(200, "GET", "users/new%2Fone", nil), "etag"), object{"kind": "Human", "id": "new/one", "nickname": "New", "roleName": "user.normal"})
 	w.mustRequest(200, "PUT", "users/eve", object{"kind": "Human", "nickname": "Eve", "roleName": "user.guest"})
 	_, code := eve.invoke("chat.createRoom", object{"title": "T"})
-	same(t, "who may not create rooms", code, codeMayNotCreateRoom)
+	same(t, "who may not create rooms", code, invoke.CodeMayNotCreateRoom)
 
 	// Rooms and their members.
 	room := w.mustRequest(201, "PUT", "rooms/r1", object{"title": "Tea"})
@@ -207,7 +210,7 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 	same(t, "first message", bob.send("r1", "hi"), "1")
 	w.mustRequest(200, "PUT", "rooms/r1/members/bob", object{"roleName": "room.reader"})
 	_, code = bob.invoke("chat.sendTextMessage", object{"conversation": object{"conversationId": "c.r1"}, "content": "hi"})
-	same(t, "who may only read", code, codeMayNotInRoom)
+	same(t, "who may only read", code, invoke.CodeMayNotInRoom)
 	hear, speak := bob.may("r1")
 	same(t, "the group's right goes, too", []bool{hear, speak}, []bool{true, false})
 	bob.mustInvoke("chat.queryMessageHistory", object{"conversation": object{"conversationId": "c.r1"}})
@@ -244,26 +247,26 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 		status            int
 		code              string
 	}{
-		{"a role of another kind", "PUT", "roles/admin", object{"permissions": []string{}}, 400, codeInvalidRequest},
-		{"permissions of both kinds", "PUT", "roles/room.x", object{"permissions": []string{"room.history", "user.create_room"}}, 400, codeInvalidRequest},
-		{"an unknown permission", "PUT", "roles/room.x", object{"permissions": []string{"room.everything"}}, 400, codeInvalidRequest},
-		{"no permissions", "PUT", "roles/room.x", object{}, 400, codeInvalidRequest},
-		{"a token that is not ours", "GET", "roles?continuationToken=eA", nil, 400, codeInvalidRequest},
-		{"a room id with a dot", "PUT", "rooms/a.b", object{"title": "T"}, 400, codeInvalidRequest},
-		{"a direct room's id", "GET", "rooms/private_x", nil, 404, codeRoomNotFound},
-		{"no title", "PUT", "rooms/r2", object{}, 400, codeInvalidRequest},
-		{"a role that is not there", "PUT", "rooms/r1/members/bob", object{"roleName": "room.none"}, 400, codeInvalidRequest},
-		{"a user role in a room", "PUT", "rooms/r1/members/bob", object{"roleName": "user.normal"}, 400, codeInvalidRequest},
-		{"a member of no room", "PUT", "rooms/nowhere/members/bob", object{"roleName": "room.member"}, 404, codeRoomNotFound},
-		{"a user with NUL", "PUT", "users/a%00b", object{"kind": "Human", "nickname": "N"}, 400, codeInvalidUserID},
-		{"the service itself", "PUT", "users/chatr.service", object{"kind": "Human", "nickname": "N"}, 400, codeInvalidUserID},
-		{"a robot", "PUT", "users/r2d2", object{"kind": "Robot", "nickname": "N"}, 400, codeInvalidRequest},
-		{"markup in a name", "PUT", "users/x", object{"kind": "Human", "nickname": "<b>"}, 400, codeInvalidRequest},
-		{"an unknown user", "GET", "users/nobody", nil, 404, codeUserNotFound},
-		{"a list for an object", "PUT", "rooms/r1", []string{"title"}, 400, codeInvalidRequest},
-		{"a version of something else", "GET", "roles?api-version=2024-12-01", nil, 400, codeInvalidRequest},
-		{"no such route", "GET", "contacts", nil, 404, codeNotFound},
-		{"a route with more", "GET", "rooms/r1/members/bob/role", nil, 404, codeNotFound},
+		{"a role of another kind", "PUT", "roles/admin", object{"permissions": []string{}}, 400, invoke.CodeInvalidRequest},
+		{"permissions of both kinds", "PUT", "roles/room.x", object{"permissions": []string{"room.history", "user.create_room"}}, 400, invoke.CodeInvalidRequest},
+		{"an unknown permission", "PUT", "roles/room.x", object{"permissions": []string{"room.everything"}}, 400, invoke.CodeInvalidRequest},
+		{"no permissions", "PUT", "roles/room.x", object{}, 400, invoke.CodeInvalidRequest},
+		{"a token that is not ours", "GET", "roles?continuationToken=eA", nil, 400, invoke.CodeInvalidRequest},
+		{"a room id with a dot", "PUT", "rooms/a.b", object{"title": "T"}, 400, invoke.CodeInvalidRequest},
+		{"a direct room's id", "GET", "rooms/private_x", nil, 404, invoke.CodeRoomNotFound},
+		{"no title", "PUT", "rooms/r2", object{}, 400, invoke.CodeInvalidRequest},
+		{"a role that is not there", "PUT", "rooms/r1/members/bob", object{"roleName": "room.none"}, 400, invoke.CodeInvalidRequest},
+		{"a user role in a room", "PUT", "rooms/r1/members/bob", object{"roleName": "user.normal"}, 400, invoke.CodeInvalidRequest},
+		{"a member of no room", "PUT", "rooms/nowhere/members/bob", object{"roleName": "room.member"}, 404, invoke.CodeRoomNotFound},
+		{"a user with NUL", "PUT", "users/a%00b", object{"kind": "Human", "nickname": "N"}, 400, invoke.CodeInvalidUserID},
+		{"the service itself", "PUT", "users/chatr.service", object{"kind": "Human", "nickname": "N"}, 400, invoke.CodeInvalidUserID},
+		{"a robot", "PUT", "users/r2d2", object{"kind": "Robot", "nickname": "N"}, 400, invoke.CodeInvalidRequest},
+		{"markup in a name", "PUT", "users/x", object{"kind": "Human", "nickname": "<b>"}, 400, invoke.CodeInvalidRequest},
+		{"an unknown user", "GET", "users/nobody", nil, 404, invoke.CodeUserNotFound},
+		{"a list for an object", "PUT", "rooms/r1", []string{"title"}, 400, invoke.CodeInvalidRequest},
+		{"a version of something else", "GET", "roles?api-version=2024-12-01", nil, 400, invoke.CodeInvalidRequest},
+		{"no such route", "GET", "contacts", nil, 404, "NotFound"},
+		{"a route with more", "GET", "rooms/r1/members/bob/role", nil, 404, "NotFound"},
 	} {
 		status, got, _ := w.request(test.method, test.path, test.body)
 		same(t, fmt.Sprintf("%s (%v)", test.why, got["message"]), []any{status, got["code"]}, []any{test.status, test.code})
@@ -271,6 +274,7 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 }
 
 // checklist:H10
+
 func TestRESTTopics(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -294,7 +298,7 @@ func TestRESTTopics(t *testing.T) {
 	result, _ = say(bob, "lemon")
 	same(t, "and consecutive", result["id"], "2")
 	_, code := say(eve, "coffee")
-	same(t, "a stranger", code, codeNotInRoom)
+	same(t, "a stranger", code, invoke.CodeNotInRoom)
 	n := bob.notified("MessageCreated")
 	same(t, "heard", texts(n), []string{"1 in the room", "1 milk"})
 	same(t, "where", n[1]["conversation"], object{"conversationId": "c.r1.t1", "roomId": "r1", "topicId": "t1"})
@@ -310,13 +314,13 @@ func TestRESTTopics(t *testing.T) {
 		status            int
 		code              string
 	}{
-		{"before there were topics", "PUT", path, object{"title": "T"}, 404, codeNotFound},
-		{"a topic of no room", "PUT", "rooms/nowhere/topics/t1" + version, object{"title": "T"}, 404, codeRoomNotFound},
-		{"an id with a dot", "PUT", "rooms/r1/topics/a.b" + version, object{"title": "T"}, 400, codeInvalidRequest},
-		{"no title", "PUT", "rooms/r1/topics/t2" + version, object{}, 400, codeInvalidRequest},
-		{"another state", "PUT", path + version, object{"title": "T", "state": "Frozen"}, 400, codeInvalidRequest},
-		{"nothing to patch", "PATCH", "rooms/r1/topics/t2" + version, object{"title": "T"}, 404, codeTopicNotFound},
-		{"a topic as a room", "GET", "rooms/r1.t1", nil, 404, codeRoomNotFound},
+		{"before there were topics", "PUT", path, object{"title": "T"}, 404, "NotFound"},
+		{"a topic of no room", "PUT", "rooms/nowhere/topics/t1" + version, object{"title": "T"}, 404, invoke.CodeRoomNotFound},
+		{"an id with a dot", "PUT", "rooms/r1/topics/a.b" + version, object{"title": "T"}, 400, invoke.CodeInvalidRequest},
+		{"no title", "PUT", "rooms/r1/topics/t2" + version, object{}, 400, invoke.CodeInvalidRequest},
+		{"another state", "PUT", path + version, object{"title": "T", "state": "Frozen"}, 400, invoke.CodeInvalidRequest},
+		{"nothing to patch", "PATCH", "rooms/r1/topics/t2" + version, object{"title": "T"}, 404, "TopicNotFound"},
+		{"a topic as a room", "GET", "rooms/r1.t1", nil, 404, invoke.CodeRoomNotFound},
 	} {
 		status, got, _ := w.request(test.method, test.path, test.body)
 		same(t, test.why, []any{status, got["code"]}, []any{test.status, test.code})
@@ -324,94 +328,12 @@ func TestRESTTopics(t *testing.T) {
 	w.mustRequest(204, "DELETE", path+version, nil)
 	w.mustRequest(404, "DELETE", path+version, nil)
 	_, code = say(ana, "milk!")
-	same(t, "a deleted topic", code, codeBadConversation)
+	same(t, "a deleted topic", code, invoke.CodeBadConversation)
 	w.mustRequest(404, "GET", "conversations/c.r1.t1", nil)
 }
 
-func TestRESTIsForWhoHasTheKey(t *testing.T) {
-	w := newWorld(t, Config{})
-	other, err := token.Sign(testKey, "http://events/api/hubs/chat/chat/roles", time.Minute, token.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	forged, err := token.Sign(strings.Repeat("x", 40), "http://events/api/hubs/chat/chat/rooms/r1", time.Minute, token.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for why, header := range map[string]string{"nothing": "Basic x", "a token for another path": "Bearer " + other, "another key": "Bearer " + forged} {
-		status, _, _ := w.request(http.MethodPut, "rooms/r1", object{"title": "T"}, "Authorization", header)
-		same(t, why, status, http.StatusUnauthorized)
-	}
-	if _, err := w.store.Room(t.Context(), "default", "r1"); err == nil {
-		t.Error("the room was made all the same")
-	}
-}
+// restOperations are all there are.
 
 // FuzzChatREST looks for requests that are answered by anything but a success or a fault of the caller's.
-func FuzzChatREST(f *testing.F) {
-	for i, seed := range []struct{ name, query, body, condition string }{
-		{"c.r1", "maxpagesize=2&continuationToken=YWZ0ZXI6YQ", ``, ``},
-		{"c.r1", "earliestMessageId=0&latestMessageId=99999999999999999999", ``, `*`},
-		{"c.r1.t1", "api-version=2026-08-01-preview", `{"createdBy":"ana","content":{"text":"x","binary":null}}`, `"1"`},
-		{"r1", "api-version=2026-08-01-preview", `{"title":"T"}`, `W/"1"`},
-		{"r%2F1", "%zz", `{"permissions":["room.history","\u0000"]}`, `"`},
-		{"", "maxpagesize=-1", `{"roleName":"room.member"}`, ``},
-		{"ana", "continuationToken=%00", `{"kind":"Human","nickname":"","roleName":"user.normal"}`, ``},
-		{"..", "a;b", `[]`, ``},
-	} {
-		for op := range restOperations {
-			f.Add(uint8(op), uint8(i), seed.name, seed.query, seed.body, seed.condition)
-		}
-	}
-	w := newWorld(f, Config{EventsPerSecond: 1 << 20})
-	ana := w.open("a", "ana")
-	ana.mustInvoke("chat.createRoom", object{"title": "T", "roomId": "r1"})
-	ana.send("r1", "hi")
-	w.mustRequest(201, "PUT", "rooms/r1/topics/t1?api-version=2026-08-01-preview", object{"title": "T"})
-	types := []string{"application/json", "application/merge-patch+json", "text/plain", "application/json; charset=", ""}
-	f.Fuzz(func(t *testing.T, which, kind uint8, name, query, body, condition string) {
-		op := restOperations[int(which)%len(restOperations)]
-		segments := strings.Split(op.path, "/")
-		for i, segment := range segments {
-			if strings.HasPrefix(segment, "{") {
-				segments[i] = url.PathEscape(name)
-				name = "1" // the next is another thing's
-			}
-		}
-		target := "http://events/api/hubs/chat/chat/" + strings.Join(segments, "/")
-		r := httptest.NewRequest(op.method, target, strings.NewReader(body))
-		r.URL.RawQuery = query
-		r.Header = http.Header{"Content-Type": {types[int(kind)%len(types)]}, "If-Match": {condition}}
-		signed, err := token.Sign(testKey, target, time.Minute, token.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+signed)
-		answer := httptest.NewRecorder()
-		w.events.ServeHTTP(answer, r)
-		var got map[string]any
-		if answer.Code != http.StatusNoContent {
-			if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil {
-				t.Fatalf("%s %s: got %d %q, want a JSON object", op.method, r.URL, answer.Code, answer.Body)
-			}
-		}
-		_, faulty := got["code"].(string)
-		if faulty != (answer.Code >= 400) || answer.Code >= 500 {
-			t.Errorf("%s %s %q: got %d %q, want a success or a fault of the caller's", op.method, r.URL, body, answer.Code, answer.Body)
-		}
-	})
-}
 
 // TestHealthPath: load balancers in front ask each service at the same path as they ask gateways.
-func TestHealthPath(t *testing.T) {
-	w := newWorld(t, Config{})
-	for _, path := range []string{"/api/health", "/api/v1/health"} {
-		for _, method := range []string{"GET", "HEAD"} {
-			answer := httptest.NewRecorder()
-			w.s.Handler().ServeHTTP(answer, httptest.NewRequest(method, path, nil))
-			if answer.Code != http.StatusOK {
-				t.Errorf("%s %s: got %d, want 200", method, path, answer.Code)
-			}
-		}
-	}
-}

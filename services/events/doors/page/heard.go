@@ -1,4 +1,4 @@
-package events
+package page
 
 import (
 	"context"
@@ -8,9 +8,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/strictjson"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/events/rules"
+	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // What becomes of a group message in the log, as metrics say it.
@@ -20,45 +25,49 @@ const (
 	historyForeign    = "foreign"    // of another hub, no message, or for a group that is no room
 	historyNotText    = "not_text"   // binary, or JSON without a text
 	historyBlank      = "blank"      // nothing but white space
-	historyInvalid    = "invalid"    // too long, no text (NUL), or from nobody
+	historyInvalid    = "invalid"    // too long, or from nobody
 	historyNotAllowed = "not_member" // its author is not a member, or blocked
 )
 
-// keepHistory stores what people say in rooms, at least once, in the order of the log. Of failures in a row the
-// first is logged. Chats of other hubs read the same log as consumers of their own.
-func (s *Service) keepHistory(ctx context.Context) error {
-	failing := false
-	log := messagelog.Name(s.cfg.Tenant, "history")
-	return s.log.Consume(ctx, log, "events/"+s.cfg.Hub, func(ctx context.Context, batch []messagelog.Entry) error {
-		err := s.remember(ctx, batch)
-		if err != nil && !failing && ctx.Err() == nil {
-			s.logger.Error("messages not stored; they will be tried again", "error", err)
-		}
-		failing = err != nil
-		return err
-	})
+// Heard takes what pages have said to a room's group, and everybody has heard, from the message log into the history. What
+// is stored is what was heard, also where a client of today would be refused.
+type Heard struct {
+	rules   *rules.Rules
+	tell    *telling.Teller
+	hub     webpubsub.HubKey
+	results *prometheus.CounterVec
 }
 
-// remember stores a batch. An error hands the whole batch over again later, which is harmless: a message that is
-// there is recognised by its key. What can never be stored is counted and left out, so that it holds up nobody.
-func (s *Service) remember(ctx context.Context, batch []messagelog.Entry) error {
+// NewHeard returns a Heard for the chat of a hub.
+func NewHeard(r *rules.Rules, tell *telling.Teller, hub webpubsub.HubKey, reg prometheus.Registerer) *Heard {
+	results := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "events_history_messages_total",
+		Help: "Group messages read from the message log, by result: stored, known (seen before), or the reason why they are not in the history.",
+	}, []string{"result"})
+	reg.MustRegister(results)
+	return &Heard{r, tell, hub, results}
+}
+
+// Keep stores a batch. An error hands the whole batch over again later, which is harmless: a message that is there is
+// recognised by its key. What can never be stored is counted and left out, so that it holds up nobody.
+func (h *Heard) Keep(ctx context.Context, batch []messagelog.Entry) error {
 	for part := range slices.Chunk(batch, chat.MaxBatch) {
-		results, err := s.rememberPart(ctx, part)
+		results, err := h.keepPart(ctx, part)
 		if err != nil {
 			return err
 		}
 		for _, result := range results {
-			s.metrics.history.WithLabelValues(result).Inc()
+			h.results.WithLabelValues(result).Inc()
 		}
 	}
 	return nil
 }
 
-func (s *Service) rememberPart(ctx context.Context, part []messagelog.Entry) (results []string, err error) {
+func (h *Heard) keepPart(ctx context.Context, part []messagelog.Entry) (results []string, err error) {
 	var messages []chat.Message
 	var from []string
 	for _, entry := range part {
-		m, fault := s.message(entry)
+		m, fault := h.message(entry)
 		if fault != "" {
 			results = append(results, fault)
 			continue
@@ -68,28 +77,28 @@ func (s *Service) rememberPart(ctx context.Context, part []messagelog.Entry) (re
 	if len(messages) == 0 { // another hub was busy
 		return results, nil
 	}
-	outcomes, err := s.store.AddMessages(ctx, s.cfg.Tenant, messages)
-	var fresh []remembered
+	outcomes, err := h.rules.Keep(ctx, messages)
+	var fresh []telling.Heard
 	for i, o := range outcomes {
 		results = append(results, result(o))
 		if o.Created {
-			fresh = append(fresh, remembered{o.Message, from[i]})
+			fresh = append(fresh, telling.Heard{Message: o.Message, Connection: from[i]})
 		}
 	}
-	s.tellRemembered(ctx, fresh)
+	h.tell.AlsoSaid(ctx, fresh)
 	return results, err
 }
 
 // message returns what is to be stored of an entry, or why nothing is.
-func (s *Service) message(e messagelog.Entry) (m chat.Message, fault string) {
-	if e.Event != nil || e.Hub != (webpubsub.HubKey{Tenant: s.cfg.Tenant, Hub: s.cfg.Hub}) {
+func (h *Heard) message(e messagelog.Entry) (m chat.Message, fault string) {
+	if e.Event != nil || e.Hub != h.hub {
 		return m, historyForeign
 	}
 	text, key, fault := saidIn(e.Data)
 	if utf8.RuneCountInString(text) > chat.MaxTextRunes {
 		fault = historyInvalid
 	}
-	if key == "" || len(key) > chat.MaxKeyBytes {
+	if key == "" || len(key) > chat.MaxKeyBytes || strings.ContainsRune(key, 0) {
 		key = e.ID
 	}
 	return chat.Message{RoomID: e.Group, AuthorID: e.FromUserID, Text: text, Key: key, SentAt: e.Time}, fault
@@ -110,17 +119,18 @@ func result(o chat.Outcome) string {
 }
 
 // saidIn returns the text of a group message and its author's key for it, or why it has none. Who the payload says
-// it is from is not looked at.
+// it is from is not looked at. A NUL, which no store can keep, is kept as the character that stands for what cannot be
+// shown, which is what a browser shows of it.
 func saidIn(d webpubsub.Data) (text, key, fault string) {
 	switch d.Type {
 	case webpubsub.DataText:
 		text = string(d.Bytes)
 	case webpubsub.DataJSON:
 		var in struct {
-			Message *string
-			Key     json.RawMessage
+			Message *string         `json:"message"`
+			Key     json.RawMessage `json:"key"`
 		}
-		if json.Unmarshal(d.Bytes, &in) != nil || in.Message == nil {
+		if strictjson.Heard(d.Bytes, &in) != nil || in.Message == nil {
 			return "", "", historyNotText
 		}
 		text = *in.Message
@@ -131,5 +141,5 @@ func saidIn(d webpubsub.Data) (text, key, fault string) {
 	if strings.TrimSpace(text) == "" {
 		return "", "", historyBlank
 	}
-	return text, key, ""
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD"), key, ""
 }

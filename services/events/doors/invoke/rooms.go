@@ -1,0 +1,82 @@
+package invoke
+
+import (
+	"context"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/telling"
+)
+
+// login tells a user the rooms to show.
+func (d *Door) login(ctx context.Context, c call) (any, error) {
+	rooms, err := d.Rules.Rooms(ctx, c.Actor, c.role)
+	profile := struct {
+		UserID          string   `json:"userId"`
+		RoomIDs         []string `json:"roomIds,omitempty"`
+		ConversationIDs []string `json:"conversationIds,omitempty"`
+	}{UserID: c.User.ID, RoomIDs: rooms}
+	for _, id := range rooms {
+		profile.ConversationIDs = append(profile.ConversationIDs, chat.Conversation(id))
+	}
+	return profile, err
+}
+
+func (d *Door) getRoom(ctx context.Context, c call) (any, error) {
+	var in struct {
+		ID          string `json:"id"`
+		WithMembers bool   `json:"withMembers"`
+	}
+	if err := c.read(&in); err != nil {
+		return nil, err
+	}
+	room, err := d.Rules.Room(ctx, c.Actor, in.ID, in.WithMembers)
+	return telling.RoomInfoOf(room), err
+}
+
+// createRoom creates a private room and puts people into it. The connection that asks is told by the answer.
+func (d *Door) createRoom(ctx context.Context, c call) (any, error) {
+	var in struct {
+		Title   string   `json:"title"`
+		RoomID  *string  `json:"roomId"`
+		Members []string `json:"members"`
+	}
+	if err := c.read(&in); err != nil {
+		return nil, err
+	}
+	id := ""
+	if in.RoomID != nil {
+		if id = *in.RoomID; id == "" {
+			return nil, invalid("roomId is empty; leave it out for an id that nobody guesses")
+		}
+	}
+	room, err := d.Rules.CreatePrivate(ctx, c.Actor, id, in.Title, in.Members)
+	if err != nil {
+		return nil, err
+	}
+	return telling.RoomInfoOf(room), d.Effects.Created(ctx, room, c.Connection)
+}
+
+// manageRoomMember puts somebody into a room, or takes somebody out.
+func (d *Door) manageRoomMember(ctx context.Context, c call) (any, error) {
+	var in struct {
+		RoomID    string `json:"roomId"`
+		Operation string `json:"operation"`
+		UserID    string `json:"userId"`
+	}
+	if err := c.read(&in); err != nil {
+		return nil, err
+	}
+	change, follow := d.Rules.AddMember, d.Effects.Put
+	switch in.Operation {
+	case "Add":
+	case "Delete":
+		change, follow = d.Rules.RemoveMember, d.Effects.Removed
+	default:
+		return nil, invalid("operation must be Add or Delete, not %.50q", in.Operation)
+	}
+	room, err := change(ctx, c.Actor, in.RoomID, in.UserID)
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, follow(ctx, room, in.UserID)
+}

@@ -1,0 +1,143 @@
+package page
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/chatr-dev/chatr/services/events/telling"
+)
+
+func (d *Door) createChat(ctx context.Context, e event) error {
+	var in struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	}
+	if err := e.decode(&in); err != nil {
+		return err
+	}
+	room, err := d.Rules.CreatePublic(ctx, e.Actor, in.ID, in.Name)
+	if err != nil {
+		return err
+	}
+	return d.Effects.Created(ctx, room, "")
+}
+
+// joinChat is acceptChat, too.
+func (d *Door) joinChat(ctx context.Context, e event) error {
+	id, err := e.id("chatId")
+	if err != nil {
+		return err
+	}
+	changed, err := d.Rules.Join(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.Joined(ctx, id, e.User, changed)
+}
+
+func (d *Door) leaveChat(ctx context.Context, e event) error {
+	id, err := e.id("chatId")
+	if err != nil {
+		return err
+	}
+	left, err := d.Rules.Leave(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.Left(ctx, id, e.User, left)
+}
+
+func (d *Door) deleteChat(ctx context.Context, e event) error {
+	id, err := e.id("chatId")
+	if err != nil {
+		return err
+	}
+	room, err := d.Rules.DeleteRoom(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.RoomDeleted(ctx, room)
+}
+
+// createPrivateChat opens a direct room. Whom the payload calls the initiator does not matter.
+func (d *Door) createPrivateChat(ctx context.Context, e event) error {
+	id, err := e.id("targetUserId")
+	if err != nil {
+		return err
+	}
+	direct, err := d.Rules.OpenDirect(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.DirectOpened(ctx, direct.Room, e.User, direct.Other, direct.Created)
+}
+
+func (d *Door) blockUser(ctx context.Context, e event) error {
+	id, err := e.id("userId")
+	if err != nil {
+		return err
+	}
+	room, err := d.Rules.Block(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.Blocked(ctx, room, e.User.ID, id)
+}
+
+func (d *Door) unblockUser(ctx context.Context, e event) error {
+	id, err := e.id("userId")
+	if err != nil {
+		return err
+	}
+	room, err := d.Rules.Unblock(ctx, e.Actor, id)
+	if err != nil {
+		return err
+	}
+	return d.Effects.Unblocked(ctx, room, e.User.ID, id)
+}
+
+// markRead tells the user's other pages, too.
+func (d *Door) markRead(ctx context.Context, e event) error {
+	var in struct {
+		ChatID string `json:"chatId"`
+		Seq    *int64 `json:"seq"`
+	}
+	if err := e.decode(&in); err != nil {
+		return err
+	}
+	if in.Seq == nil || *in.Seq < 0 {
+		return refuse(http.StatusBadRequest, `the data must be {"chatId": id, "seq": number of the newest message read}`)
+	}
+	if err := d.Rules.MarkRead(ctx, e.Actor, in.ChatID, *in.Seq); err != nil {
+		return err
+	}
+	return d.Tell.User(ctx, e.User.ID, telling.Read(in.ChatID, *in.Seq))
+}
+
+// userEnterIdle and userExitIdle are about the connection they come from.
+func (d *Door) userEnterIdle(ctx context.Context, e event) error {
+	return d.Presence.SetIdle(ctx, e.Actor, true)
+}
+
+func (d *Door) userExitIdle(ctx context.Context, e event) error {
+	return d.Presence.SetIdle(ctx, e.Actor, false)
+}
+
+// userConnected is how a page of the original says that it is there, and waits for its own userOnline. Who it is
+// and that it is there is known already. Only a guest of the original gets its name from it, once.
+func (d *Door) userConnected(ctx context.Context, e event) error {
+	if !d.Rules.IsUnnamed(e.User) {
+		return d.Presence.TellOwn(ctx, e.User, e.Connection)
+	}
+	var in struct {
+		UserName string `json:"userName"`
+	}
+	if err := e.decode(&in); err != nil {
+		return err
+	}
+	named, err := d.Rules.NameGuest(ctx, e.User, in.UserName)
+	if err != nil {
+		return err
+	}
+	return d.Presence.Announce(ctx, named)
+}
