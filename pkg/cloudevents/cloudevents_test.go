@@ -65,12 +65,82 @@ func TestRequestHeaders(t *testing.T) {
 	}
 }
 
+// aQuestion is the event that asks about a message.
+func aQuestion() Event {
+	e := aUserEvent()
+	e.Type, e.Name, e.Group, e.AckID, e.NoEcho = BeforePublish, BeforePublishName, "Raum é%41", "18446744073709551615", true
+	return e
+}
+
+// TestQuestionsArriveWhole has the form of the event that asks about a message, at both ends.
+func TestQuestionsArriveWhole(t *testing.T) {
+	for _, want := range []Event{aQuestion(), func() Event {
+		e := aQuestion()
+		e.Group, e.AckID, e.NoEcho, e.UserID = "room", "", false, ""
+		return e
+	}()} {
+		var got Event
+		s := newServer(t, &Receiver{}, func(_ context.Context, e Event) Response {
+			got = e
+			return Response{Status: http.StatusAccepted}
+		})
+		r, err := NewRequest(t.Context(), s.URL, want, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, body := send(t, r); resp.StatusCode != http.StatusAccepted {
+			t.Fatalf("got %d %s", resp.StatusCode, body)
+		}
+		want.Time = got.Time
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if !got.IsSystem() {
+			t.Error("got an event of a client, want one of the platform")
+		}
+	}
+	r, err := NewRequest(t.Context(), "http://x/", aQuestion(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"ce-type": "chatr.sys.beforePublish", "ce-eventName": "beforePublish", "ce-group": "Raum %C3%A9%2541",
+		"ce-ackId": "18446744073709551615", "ce-noEcho": "true"} {
+		if got := r.Header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestQuestionsThatAreRefused lack something, or have it twice.
+func TestQuestionsThatAreRefused(t *testing.T) {
+	s := newServer(t, &Receiver{}, func(context.Context, Event) Response { return Response{} })
+	for name, change := range map[string]func(h http.Header){
+		"no group":          func(h http.Header) { h.Del("ce-group") },
+		"two groups":        func(h http.Header) { h.Add("ce-group", "other") },
+		"another name":      func(h http.Header) { h.Set("ce-eventName", "beforepublish") },
+		"ackId, no number":  func(h http.Header) { h.Set("ce-ackId", "-1") },
+		"ackId twice":       func(h http.Header) { h.Add("ce-ackId", "1") },
+		"noEcho twice":      func(h http.Header) { h.Add("ce-noEcho", "true") },
+		"Azure's namespace": func(h http.Header) { h.Set("ce-type", SystemPrefix+BeforePublishName) },
+		"letter case":       func(h http.Header) { h.Set("ce-type", "chatr.sys.beforepublish") },
+	} {
+		r, err := NewRequest(t.Context(), s.URL, aQuestion(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(r.Header)
+		if resp, body := send(t, r); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %d %s, want 400", name, resp.StatusCode, body)
+		}
+	}
+}
+
 func TestEmptyAttributesAreLeftOut(t *testing.T) {
 	r, err := NewRequest(t.Context(), "http://x/", Event{Type: Connect, Name: "connect", Hub: "chat", ConnectionID: "c"}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"ce-userId", "ce-subprotocol", "ce-connectionState"} {
+	for _, name := range []string{"ce-userId", "ce-subprotocol", "ce-connectionState", "ce-group", "ce-ackId", "ce-noEcho"} {
 		if _, there := r.Header[http.CanonicalHeaderKey(name)]; there {
 			t.Errorf("%s is there, want it left out", name)
 		}
@@ -378,7 +448,7 @@ func FuzzReceiver(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typ, name, id, when string, body []byte) {
 		rc := &Receiver{Keys: func() []string { return []string{key} }, Hub: "chat", Origins: []string{"*"}}
 		h := rc.Handler(func(_ context.Context, e Event) Response {
-			if e.Type != SystemPrefix+e.Name && e.Type != UserPrefix+e.Name {
+			if e.Type != SystemPrefix+e.Name && e.Type != UserPrefix+e.Name && e.Type != BeforePublish {
 				t.Errorf("let through type %q with name %q", e.Type, e.Name)
 			}
 			return Response{}

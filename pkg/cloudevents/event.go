@@ -33,6 +33,11 @@ const (
 	Disconnected = SystemPrefix + "disconnected"
 	Joined       = PresencePrefix + "joined"
 	Left         = PresencePrefix + "left"
+
+	// BeforePublish asks what is to become of a message that a client sends to a group, before it is published. It is an event of
+	// ours, which Azure Web PubSub does not have; docs/handlers.md says what it may be answered with.
+	BeforePublish     = "chatr.sys." + BeforePublishName
+	BeforePublishName = "beforePublish"
 )
 
 // Content types of event bodies.
@@ -63,6 +68,11 @@ type Event struct {
 	ContentType  string
 	Body         []byte
 	Metadata     webpubsub.Metadata // of what a client has sent; their keys arrive in lower case
+
+	// Of BeforePublish.
+	Group  string // that the message is for
+	NoEcho bool   // its sender does not want to receive it
+	AckID  string // decimal, unique within the connection and the same when the client sends the message again; empty: none
 }
 
 // IsSystem reports whether the event comes from the platform and not from a client.
@@ -90,6 +100,11 @@ func NewRequest(ctx context.Context, url string, e Event, keys ...string) (*http
 	setIf(h, "ce-userId", Escape(e.UserID))
 	setIf(h, "ce-subprotocol", e.Subprotocol)
 	setIf(h, "ce-connectionState", e.State)
+	setIf(h, "ce-group", Escape(e.Group))
+	setIf(h, "ce-ackId", e.AckID)
+	if e.NoEcho {
+		h.Set("ce-noEcho", "true")
+	}
 	httpx.SetMetadata(h, e.Metadata)
 	return r, nil
 }

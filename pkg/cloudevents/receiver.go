@@ -186,7 +186,7 @@ func parse(h http.Header) (Event, *refusal) {
 			return e, err
 		}
 	}
-	for _, name := range []string{"ce-userId", "ce-subprotocol", "ce-connectionState"} {
+	for _, name := range []string{"ce-userId", "ce-subprotocol", "ce-connectionState", "ce-group", "ce-ackId", "ce-noEcho"} {
 		if len(h.Values(name)) > 1 {
 			return e, badRequest(name + " must not be repeated")
 		}
@@ -194,6 +194,9 @@ func parse(h http.Header) (Event, *refusal) {
 	e.UserID = unescape(h.Get("ce-userId"))
 	e.Subprotocol = h.Get("ce-subprotocol")
 	e.State = h.Get("ce-connectionState")
+	e.Group = unescape(h.Get("ce-group"))
+	e.AckID = h.Get("ce-ackId")
+	e.NoEcho = h.Get("ce-noEcho") == "true"
 	e.Metadata = httpx.Metadata(h)
 
 	var err error
@@ -220,9 +223,25 @@ func checkType(e Event) *refusal {
 			return badRequest("ce-type is not a known presence event")
 		}
 	case UserPrefix + e.Name:
+	case BeforePublish:
+		return checkBeforePublish(e)
 	default:
 		return badRequest("ce-type must be " + SystemPrefix + "{name}, " + PresencePrefix + "{name} or " + UserPrefix +
-			"{name}, with the name in ce-eventName")
+			"{name}, with the name in ce-eventName, or " + BeforePublish)
+	}
+	return nil
+}
+
+// checkBeforePublish reports what is wrong with an event that asks about a message.
+func checkBeforePublish(e Event) *refusal {
+	switch {
+	case e.Name != BeforePublishName:
+		return badRequest("ce-eventName must be " + BeforePublishName + ", as ce-type says")
+	case e.Group == "":
+		return badRequest("ce-group must be given, once")
+	}
+	if _, err := strconv.ParseUint(e.AckID, 10, 64); err != nil && e.AckID != "" {
+		return badRequest("ce-ackId must be a decimal number")
 	}
 	return nil
 }
