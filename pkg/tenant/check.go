@@ -79,7 +79,9 @@ func (c *checker) tenant(at string, t Tenant) {
 	}
 	c.keys(at+".keys", t.Keys)
 	c.auth(at+".auth", t.Auth, t.Keys)
-	config.Check(&t, at, func(path string, err error) { c.add(path, "%w", err) })
+	filled := t.clone()
+	filled.eachHandler(func(h *Handler) { config.Defaults(&h.BeforePublish) }) // what is not set is not wrong
+	config.Check(filled, at, func(path string, err error) { c.add(path, "%w", err) })
 	c.addresses(at, t)
 	c.network(at, t)
 	for i, u := range t.Upstream {
@@ -178,8 +180,11 @@ func (c *checker) handler(at string, h Handler) {
 	if len(h.PresenceGroups) > 0 && len(h.PresenceEvents) == 0 {
 		c.add(at+".presenceGroups", "is set without presenceEvents (%s)", strings.Join(presenceEvents, ", "))
 	}
-	if h.UserEvents == "" && len(h.SystemEvents) == 0 && len(h.PresenceEvents) == 0 {
-		c.add(at, `gets no events; set userEvents ("*", names), systemEvents (%s) or presenceEvents (%s)`,
+	if b := h.BeforePublish; !b.Enabled && b != (BeforePublish{}) {
+		c.add(at+".beforePublish", "is set without enabled: true")
+	}
+	if h.UserEvents == "" && len(h.SystemEvents) == 0 && len(h.PresenceEvents) == 0 && !h.BeforePublish.Enabled {
+		c.add(at, `gets no events; set userEvents ("*", names), systemEvents (%s), presenceEvents (%s) or beforePublish`,
 			strings.Join(systemEvents, ", "), strings.Join(presenceEvents, ", "))
 	}
 }

@@ -39,6 +39,11 @@ func (h *Handler) WantsUser(event string) bool {
 	return false
 }
 
+// AsksBeforePublish reports whether one of the hub's handlers is asked about messages that clients send to groups.
+func (h Hub) AsksBeforePublish() bool {
+	return slices.ContainsFunc(h.Handlers, func(h Handler) bool { return h.BeforePublish.Enabled })
+}
+
 // URLFor returns the handler's address with its parameters replaced, each value escaped as one path segment
 // (event-handler.md section 1.1). Parameter names match in any letter case. Secrets are read now, so that one that has
 // been replaced counts at once.

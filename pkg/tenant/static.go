@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/chatr-dev/chatr/pkg/config"
 )
 
 // Static is a Source whose tenants are given, and given anew on reload. It is safe for concurrent use.
@@ -74,7 +76,7 @@ func (x *index) add(t *Tenant) {
 	}
 }
 
-// clone returns a copy that shares nothing with t.
+// clone returns a copy that shares nothing with t, and has the defaults of what is not set.
 func (t Tenant) clone() *Tenant {
 	t.Hosts = slices.Clone(t.Hosts)
 	t.AcceptedHosts = slices.Clone(t.AcceptedHosts)
@@ -98,7 +100,21 @@ func (t Tenant) clone() *Tenant {
 			handler.PresenceGroups = slices.Clone(handler.PresenceGroups)
 		}
 	}
+	t.eachHandler(func(h *Handler) {
+		if h.BeforePublish.Enabled {
+			config.Defaults(&h.BeforePublish)
+		}
+	})
 	return &t
+}
+
+// eachHandler calls f with each handler of the tenant's hubs.
+func (t *Tenant) eachHandler(f func(*Handler)) {
+	for i := range t.Hubs {
+		for j := range t.Hubs[i].Handlers {
+			f(&t.Hubs[i].Handlers[j])
+		}
+	}
 }
 
 // ByName implements Source.

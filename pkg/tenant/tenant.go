@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Tenant owns hubs. Values are not changed once a Source has handed them out; a reload makes new ones.
@@ -129,8 +130,24 @@ type Handler struct {
 	PresenceGroups []string `yaml:"presenceGroups" example:"['room-*']" help:"names and patterns (?, *, **) of the groups that presenceEvents are about; none: all"`
 	SkipValidation bool     `yaml:"skipValidation" help:"do not ask the handler's consent (OPTIONS) before the first event"`
 
+	BeforePublish BeforePublish `yaml:"beforePublish" help:"asking the handler about each message that a client sends to a group, before it is published; not asked when absent"`
+
 	Auth HandlerAuth `yaml:"auth" help:"a bearer token that goes with each event: from a file, or by the client-credentials grant; none when absent"`
 }
+
+// BeforePublish says whether and how a handler is asked about messages that clients send to groups. Of a hub's handlers the first
+// that has it enabled is asked.
+type BeforePublish struct {
+	Enabled     bool          `yaml:"enabled" example:"true" help:"whether it is asked: it may let a message pass, replace it, refuse it or take it over; of several handlers the first is"`
+	Timeout     time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"1h" help:"how long a message may wait for the answer, retries included; never longer than gateway.upstream.eventTimeout"`
+	WhenFailing string        `yaml:"whenFailing" default:"refuse" oneof:"refuse pass" help:"what becomes of a message when the handler cannot be asked or gives no usable answer in time: refuse, so that its sender is told to try again, or pass"`
+}
+
+// Values of BeforePublish.WhenFailing.
+const (
+	RefuseWhenFailing = "refuse"
+	PassWhenFailing   = "pass"
+)
 
 // Hub returns the settings of the hub named in lower case; a hub that is not listed has defaults.
 func (t *Tenant) Hub(name string) Hub {

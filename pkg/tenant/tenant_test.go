@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const key = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGH"
@@ -227,6 +228,11 @@ func TestCheckNamesEachProblem(t *testing.T) {
 		{[]Tenant{handler(Handler{URL: "http://x/", PresenceEvents: []string{"left"}, PresenceGroups: []string{"a", `b\`}})}, at + ".presenceGroups[1]:"},
 		{[]Tenant{handler(Handler{URL: "http://x/", PresenceGroups: []string{"a"}})}, at + ".presenceGroups: is set without presenceEvents"},
 		{[]Tenant{with(func(tn *Tenant) { tn.Hubs = []Hub{{Name: "a", Handlers: []Handler{{URL: "http://x/"}}}} })}, at + ": gets no events"},
+		{[]Tenant{handler(Handler{URL: "http://x/", BeforePublish: BeforePublish{Timeout: time.Second}})}, at + ".beforePublish: is set without enabled"},
+		{[]Tenant{handler(Handler{URL: "http://x/", BeforePublish: BeforePublish{WhenFailing: "pass"}})}, at + ".beforePublish: is set without enabled"},
+		{[]Tenant{handler(Handler{URL: "http://x/", BeforePublish: BeforePublish{Enabled: true, WhenFailing: "drop"}})}, at + `.beforePublish.whenFailing: "drop" must be one of refuse, pass`},
+		{[]Tenant{handler(Handler{URL: "http://x/", BeforePublish: BeforePublish{Enabled: true, Timeout: 99 * time.Millisecond}})}, at + ".beforePublish.timeout: is 99ms; it must be from 100ms to 1h"},
+		{[]Tenant{handler(Handler{URL: "http://x/", BeforePublish: BeforePublish{Enabled: true, Timeout: 61 * time.Minute}})}, at + ".beforePublish.timeout: is 1h1m0s"},
 	} {
 		err := Check(tc.tenants...)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -428,5 +434,26 @@ func TestKeysDoNotPrint(t *testing.T) {
 		if strings.Contains(text, key) || !strings.Contains(text, "[keys]") {
 			t.Errorf("got %s, want [keys] in place of keys", text)
 		}
+	}
+}
+
+// TestBeforePublishHasDefaults once a source hands it out, and is no reason to call a handler that has nothing else useless.
+func TestBeforePublishHasDefaults(t *testing.T) {
+	s, err := NewStatic(Tenant{Name: "default", Hosts: []string{"*"}, Keys: Keys{Primary: "0123456789abcdef0123456789abcdef"}, Hubs: []Hub{
+		{Name: "off", Handlers: []Handler{{URL: "http://x/", UserEvents: "*"}}},
+		{Name: "on", Handlers: []Handler{{URL: "http://x/", UserEvents: "*"}, {URL: "http://y/", BeforePublish: BeforePublish{Enabled: true}}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, off := s.ByName("default").Hub("on"), s.ByName("default").Hub("off")
+	if got, want := on.Handlers[1].BeforePublish, (BeforePublish{true, 5 * time.Second, RefuseWhenFailing}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if !on.AsksBeforePublish() || off.AsksBeforePublish() || off.Handlers[0].BeforePublish != (BeforePublish{}) {
+		t.Errorf("got %v and %v, want only the hub asking whose handler says so", on, off)
+	}
+	if err := Check(*s.ByName("default")); err != nil {
+		t.Errorf("got %v about what was handed out", err)
 	}
 }
