@@ -26,10 +26,15 @@ func (r *reader) refuseRepeated() bool {
 	if !r.conn.KnowsAckID(id) {
 		return false
 	}
-	r.inFlight.releaseAckID(id)
-	r.reply(r.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
-		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
+	r.answerDuplicate(id)
 	return true
+}
+
+// answerDuplicate tells the client that a request, which holds its ackId, repeats one that has succeeded.
+func (c *Client) answerDuplicate(id uint64) {
+	c.inFlight.releaseAckID(id)
+	c.reply(c.conn.Codec.AppendAck(nil, id, &protocol.Failure{Name: protocol.Duplicate,
+		Message: fmt.Sprintf("Message with ack-id: %d has been processed", id)}))
 }
 
 // acknowledge answers a request, with success unless it has failed.

@@ -94,6 +94,7 @@ type Client struct {
 	tenant   string
 	mode     Mode
 	inFlight inFlight
+	asked    asked
 	key      []byte // of reconnection tokens, if the connection comes from another node
 
 	mu          sync.Mutex             // guards the following
@@ -104,6 +105,7 @@ type Client struct {
 	hasEnded    bool          // the connection has ended
 	socketsRead int           // sockets being read
 	noneRead    chan struct{} // closed when no socket is being read; nil: nobody waits for it
+	lastTurn    chan struct{} // closed when the application has answered all that it was asked; nil: it was asked nothing
 }
 
 // Mode is what becomes of the messages of a simple client (client-json.md section 2). The zero Mode makes them events.
@@ -227,6 +229,9 @@ func (c *Client) end() {
 
 // closed is called when the connection has ended for good.
 func (c *Client) closed(conn *hub.Conn, closing hub.Closing) {
+	if endsPublishing(closing.Reason) {
+		c.asked.stopped.Store(true)
+	}
 	c.end()
 	c.endStreams(closing.Reason == hub.ReasonHandedOver)
 	c.forgetStates(conn, closing.Reason == hub.ReasonHandedOver)

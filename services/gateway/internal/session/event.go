@@ -39,20 +39,39 @@ func (r *reader) askApplication(ctx context.Context, cancel context.CancelFunc,
 	f func(ctx context.Context, name string, d webpubsub.Data)) chan struct{} {
 	name, d := r.req.Event, webpubsub.Data{Type: webpubsub.DataText}
 	if r.req.HasData() {
-		d = r.data()
+		d = dataOf(&r.req)
 	}
-	before, done := r.allAnswered, make(chan struct{})
-	r.allAnswered = done
+	before, done := r.takeTurn()
 	go func() { // waited for by awaitAnswers
 		defer close(done)
 		defer cancel()
-		if before != nil {
-			<-before
-		}
+		<-before
 		f(ctx, name, d)
 	}()
 	return done
 }
+
+// takeTurn takes a turn among what the application is asked about the connection, after all that has been asked before, also by a
+// reader of a former socket. It comes when before is closed; done is to be closed when it is over.
+func (r *reader) takeTurn() (before <-chan struct{}, done chan struct{}) {
+	done = make(chan struct{})
+	r.allAnswered = done
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = r.lastTurn
+	if before == nil {
+		before = over
+	}
+	r.lastTurn = done
+	return before, done
+}
+
+// over is a turn that is over.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // awaitAnswers waits until all that was asked of the application has been answered. Invocations are canceled: their answers
 // could go to this socket only, which has ended.

@@ -26,6 +26,7 @@ type reader struct {
 
 	allAnswered   chan struct{} // closed when the application has answered all that was asked; nil: nothing was
 	eventAnswered chan struct{} // closed when the application has answered the last event; nil: it has, or there was none
+	lastAsked     chan struct{} // closed when the last message was published or not that a handler was asked about; nil: there was none
 	invoked       invocations
 }
 
@@ -115,7 +116,7 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 		return closing, true
 	}
 	r.awaitEvent()
-	if r.req.HasAck && r.refuseRepeated() {
+	if r.req.HasAck && !r.asksLater() && r.refuseRepeated() {
 		return closing, true
 	}
 	switch r.req.Kind {

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 )
 
 // sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
@@ -18,7 +20,7 @@ func (r *reader) sendToGroup() {
 		r.acknowledge(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
 		return
 	}
-	r.postToGroup(r.ack())
+	r.publish(r.ack())
 }
 
 // sendSimple is a message of a simple client in sendToGroup mode (client-json.md section 2).
@@ -27,8 +29,20 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 	if !r.conn.Allows(webpubsub.SendToGroup, r.mode.Group) {
 		return hub.ReasonForbidden.Closing(fmt.Sprintf("No permission to publish to group '%s'.", r.mode.Group)), false
 	}
-	r.postToGroup(ack{})
+	r.publish(ack{})
 	return closing, true
+}
+
+// publish posts the request to its group, in the order of the connection's messages, once the hub's handler has been asked about it
+// if it wants to be.
+func (r *reader) publish(a ack) {
+	if r.settings.asks {
+		if r.askBeforePublish(a) || a.wanted && r.refuseRepeated() {
+			return
+		}
+	}
+	r.awaitAsked()
+	r.postToGroup(a)
 }
 
 // postToGroup sends the request to its group and the logs, and answers it when all have answered. It waits only while as
@@ -42,16 +56,22 @@ func (r *reader) postToGroup(a ack) {
 	if !r.inFlight.tryAcquire(size) {
 		r.blocked(func() { r.inFlight.acquire(size) })
 	}
-	p := newPendingSend(r.Client, a, size)
+	r.post(&r.req, r.listeners(), &r.address, a, size)
+}
+
+// post posts a message to its group and to logs, and answers the request when all have answered. size has been acquired of what may
+// be in flight; last is the address that the caller keeps.
+func (c *Client) post(req *protocol.Request, logs []string, last *node.Address, a ack, size int) {
+	p := newPendingSend(c, a, size)
 	done := p.done
-	if names := r.listeners(); len(names) > 0 {
-		all := afterAll(1+len(names), func(err error) { p.done(0, err) })
+	if len(logs) > 0 {
+		all := afterAll(1+len(logs), func(err error) { p.done(0, err) })
 		done = func(_ int, err error) { all(err) }
-		for _, name := range names {
-			r.copyToLog(name, all)
+		for _, name := range logs {
+			c.copyToLog(name, req, all)
 		}
 	}
-	r.shared.node.PostToGroup(r.conn, &r.req, &r.address, done)
+	c.shared.node.PostToGroup(c.conn, req, last, done)
 }
 
 // answerPost answers a request to send to a group.
@@ -122,17 +142,17 @@ func (r *reader) listeners() []string {
 	return r.settings.listeners
 }
 
-// copyToLog appends a copy of the request to a message log.
-func (r *reader) copyToLog(name string, done func(error)) {
-	r.shared.messages.Append(messagelog.Name(r.tenant, name), messagelog.Entry{
-		Hub: r.conn.Hub, Group: r.req.Group, ConnectionID: r.conn.ID, FromUserID: r.conn.UserID, Time: time.Now(),
-		Data: r.data(),
+// copyToLog appends a copy of a message to a message log.
+func (c *Client) copyToLog(name string, req *protocol.Request, done func(error)) {
+	c.shared.messages.Append(messagelog.Name(c.tenant, name), messagelog.Entry{
+		Hub: c.conn.Hub, Group: req.Group, ConnectionID: c.conn.ID, FromUserID: c.conn.UserID, Time: time.Now(),
+		Data: dataOf(req),
 	}, done)
 }
 
-// data returns a copy of the request's data.
-func (r *reader) data() webpubsub.Data {
-	d := r.req.Data()
+// dataOf returns a copy of a request's data.
+func dataOf(req *protocol.Request) webpubsub.Data {
+	d := req.Data()
 	d.Bytes = bytes.Clone(d.Bytes)
 	return d
 }

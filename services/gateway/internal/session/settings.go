@@ -7,13 +7,15 @@ type settings struct {
 	tenant    *tenant.Tenant // that they were taken from: others are another tenant
 	rate      int            // how many frames a second the client may send; 0: any number
 	listeners []string       // the message logs that get a copy of what goes to groups
+	asks      bool           // a handler is asked before what goes to groups is published
 }
 
 func settingsOf(t *tenant.Tenant, hub string) settings {
 	if t == nil {
 		return settings{}
 	}
-	return settings{t, t.Rate(hub), t.Hub(hub).Listeners}
+	h := t.Hub(hub)
+	return settings{t, t.Rate(hub), h.Listeners, h.AsksBeforePublish()}
 }
 
 // renewSettings looks whether the tenant's settings have changed.

@@ -14,6 +14,8 @@ func (r *reader) startStream() {
 		failure = &protocol.Failure{Name: protocol.BadRequest, Message: r.req.Refusal}
 	case !r.conn.Allows(webpubsub.SendToGroup, r.req.Group):
 		failure = forbidden("No permission to publish to group '%s'.", r.req.Group)
+	case r.settings.asks:
+		failure = forbidden("%s", noStreams)
 	}
 	if failure != nil {
 		r.reply(r.conn.Codec.AppendStreamClosed(nil, r.req.StreamID, failure))
@@ -24,6 +26,10 @@ func (r *reader) startStream() {
 		r.shared.pendingEffects.Add(-1)
 	}
 }
+
+// noStreams is why there are no streams in hubs whose handler is asked before messages are published: it could only be asked about
+// parts.
+const noStreams = "There are no streams in this hub: what is sent to groups is checked before it is published."
 
 // streamData publishes a fragment (client-json.md 6.2). Unlike what sendToGroup sends, fragments are not copied to
 // message logs: they are parts of something, and what reads logs knows whole messages.
@@ -38,6 +44,10 @@ func (r *reader) streamData() {
 	}
 	if group, ok := streams.Group(id); ok && !r.conn.Allows(webpubsub.SendToGroup, group) {
 		streams.Fail(id, forbidden("No permission to publish to group '%s'.", group))
+		return
+	}
+	if r.settings.asks { // it began before the settings said so
+		streams.Fail(id, forbidden("%s", noStreams))
 		return
 	}
 	f, ok := streams.Data(id, r.req.StreamSequence, r.unavailable())

@@ -27,6 +27,7 @@ const (
 
 // answer is a handler's answer with status 2xx.
 type answer struct {
+	status      int
 	contentType string
 	body        []byte
 	header      http.Header
@@ -40,7 +41,8 @@ func (u *Upstream) callWithRetries(
 ) (answer, *Failure) {
 	for attempt := 0; ; attempt++ {
 		a, failure := u.attempt(ctx, s, to, k, e, limit)
-		if failure == nil || !failure.retry || attempt == len(retryDelays) || !pause(patience, ctx, retryDelays[attempt]) {
+		again := failure != nil && (failure.retry || k == kindBeforePublish && isUnknownEvent(failure))
+		if !again || attempt == len(retryDelays) || !pause(patience, ctx, retryDelays[attempt]) {
 			return a, failure
 		}
 	}
@@ -147,7 +149,7 @@ func readResponse(ctx context.Context, resp *http.Response, limit int64) (answer
 		f.retry = status >= 500 || status == http.StatusRequestTimeout
 		return answer{}, f
 	}
-	a := answer{contentType: resp.Header.Get("Content-Type"), header: resp.Header}
+	a := answer{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), header: resp.Header}
 	if limit == 0 {
 		drainBody(resp, maxIgnoredAnswer)
 		return a, nil

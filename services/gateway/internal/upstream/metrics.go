@@ -18,6 +18,8 @@ const (
 	kindUser         eventKind = "user"
 	kindJoined       eventKind = "joined"
 	kindLeft         eventKind = "left"
+
+	kindBeforePublish eventKind = "beforePublish"
 )
 
 // eventType is the ce-type of an event that is no user event.
@@ -35,6 +37,9 @@ type metrics struct {
 	waiting   prometheus.Gauge
 	inFlight  prometheus.Gauge
 	durations map[eventKind]prometheus.Observer // of duration, looked up once
+
+	asked       map[Outcome]prometheus.Counter
+	askDuration prometheus.Histogram
 
 	copies   *prometheus.CounterVec
 	webhooks *prometheus.CounterVec
@@ -61,6 +66,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		durations: map[eventKind]prometheus.Observer{},
 
+		asked: map[Outcome]prometheus.Counter{},
+		askDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "gateway_publish_ask_duration_seconds",
+			Help:    "Time from a client's message to a group until it was known what becomes of it, in hubs whose handler is asked before.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100},
+		}),
+
 		copies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_listener_copies_total", Help: "Attempts to copy an event to the log of an event listener, by result: stored or failed.",
 		}, []string{"result"}),
@@ -69,11 +81,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Events of event listeners for webhooks: delivered, failed (and tried again), or refused (and given up).",
 		}, []string{"result"}),
 	}
-	for _, k := range []eventKind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft} {
+	for _, k := range []eventKind{kindConnect, kindConnected, kindDisconnected, kindUser, kindJoined, kindLeft, kindBeforePublish} {
 		m.durations[k] = m.duration.WithLabelValues(string(k))
 	}
-	reg.MustRegister(m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.copies, m.webhooks)
+	asked := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gateway_publish_asked_total",
+		Help: "Messages to groups that a handler was to be asked about, by outcome: passed, replaced, taken or refused by the handler; " +
+			"failed or unchecked (passed nevertheless) when it could not be asked or gave no usable answer.",
+	}, []string{"outcome"})
+	for _, o := range []Outcome{OutcomePassed, OutcomeReplaced, OutcomeTaken, OutcomeRefused, OutcomeFailed, OutcomeUnchecked} {
+		m.asked[o] = asked.WithLabelValues(string(o))
+	}
+	reg.MustRegister(asked, m.askDuration, m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.copies, m.webhooks)
 	return m
+}
+
+// addAsked counts a message that a handler was to be asked about, and how long it has waited for that.
+func (m *metrics) addAsked(o Outcome, d time.Duration) {
+	m.asked[o].Inc()
+	m.askDuration.Observe(d.Seconds())
 }
 
 func (m *metrics) observeDuration(k eventKind, d time.Duration) { m.durations[k].Observe(d.Seconds()) }

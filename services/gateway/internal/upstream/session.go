@@ -20,8 +20,8 @@ const maxOrderWait = 10 * time.Second
 
 // Session is one connection as handlers see it. Its methods are safe for concurrent use.
 //
-// The order in which a handler gets the events of a connection is made of three rules. User events are posted one at a time, in the
-// order in which Event and Invoke are called (userEventSlot). Lifecycle events wait in pending, and only the first of them is with
+// The order in which a handler gets the events of a connection is made of three rules. User events and questions about messages to
+// groups are posted one at a time, in the order in which Event, Invoke and Question.Put are called (userEventSlot). Lifecycle events wait in pending, and only the first of them is with
 // a host (submitted), which retries it until it is delivered or given up. A user event waits for connected, and disconnected waits
 // for user events under way.
 type Session struct {
@@ -42,7 +42,7 @@ type Session struct {
 	established     bool   // the handshake is done, and earlyChanges have been queued
 	closed          bool
 	userEventSlot   chan struct{}      // holds a token while a user event is under way; made by the first event
-	userEvents      int                // user events under way or waiting
+	userEvents      int                // user events and questions under way or waiting
 	earlyChanges    []membershipChange // that came before the connection was established, in order
 	pending         []lifecycle        // lifecycle events that are not delivered, in order
 	submitted       bool               // a host has the session in its queue, for the first of pending
@@ -312,30 +312,43 @@ func (s *Session) callUserHandler(
 // startUserEvent gives a user event its id, and waits until no other user event of the connection is under way and, if h is where
 // the connected event goes too, until h has that. Unless it fails, finishUserEvent is to be called.
 func (s *Session) startUserEvent(ctx context.Context, h *host) (id uint64, failure *Failure) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	id, ok := s.announceUserEvent()
+	if !ok {
 		return 0, &Failure{Reason: ReasonCanceled}
 	}
+	return id, s.awaitUserEventSlot(ctx, h)
+}
+
+// announceUserEvent counts a user event in, which a disconnected event then waits for, and gives it its id. It reports false after
+// the end of the connection, else userEventDone is to be called.
+func (s *Session) announceUserEvent() (id uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, false
+	}
 	s.lastID++
-	id = s.lastID
 	if s.userEventSlot == nil {
 		s.userEventSlot = make(chan struct{}, 1)
 	}
 	s.userEvents++
-	s.mu.Unlock()
+	return s.lastID, true
+}
 
+// awaitUserEventSlot waits for the turn of a user event that was announced. If it fails the event has been counted out, else
+// finishUserEvent is to be called.
+func (s *Session) awaitUserEventSlot(ctx context.Context, h *host) *Failure {
 	select {
 	case s.userEventSlot <- struct{}{}:
 	case <-ctx.Done():
 		s.userEventDone()
-		return 0, interrupted(ctx)
+		return interrupted(ctx)
 	}
 	if failure := s.awaitConnected(ctx, h); failure != nil {
 		s.finishUserEvent()
-		return 0, failure
+		return failure
 	}
-	return id, nil
+	return nil
 }
 
 // finishUserEvent lets the next user event start.

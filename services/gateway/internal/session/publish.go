@@ -1,0 +1,223 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
+	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
+)
+
+// How many messages of one connection a handler may have yet to be asked about, and how much data of theirs may wait, before its
+// reader does.
+const (
+	maxAsked      = maxInvocations
+	maxAskedBytes = maxInvocationBytes
+)
+
+// asked is the messages of a connection that a handler has yet to be asked about, or has yet to answer.
+type asked struct {
+	stopped atomic.Bool // none is to be published any more
+
+	mu    sync.Mutex // guards the following
+	n     int
+	bytes int
+	room  *sync.Cond // made when somebody waits
+}
+
+// acquire counts a message of that size, waiting for room.
+func (a *asked) acquire(size int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.n >= maxAsked || a.bytes >= maxAskedBytes {
+		if a.room == nil {
+			a.room = sync.NewCond(&a.mu)
+		}
+		a.room.Wait()
+	}
+	a.n++
+	a.bytes += size
+}
+
+// release removes a message from the count.
+func (a *asked) release(size int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n--
+	a.bytes -= size
+	if a.room != nil {
+		a.room.Broadcast()
+	}
+}
+
+// endsPublishing reports whether what a client has sent is not to be published any more when its connection ends for that reason:
+// somebody has put an end to it. When the client itself has left, or was lost, it is.
+func endsPublishing(r hub.Reason) bool {
+	switch r {
+	case hub.ReasonRequested, hub.ReasonRemoved, hub.ReasonProtocol, hub.ReasonForbidden, hub.ReasonUpstream, hub.ReasonUnavailable:
+		return true
+	}
+	return false
+}
+
+// askedSend is a message to a group about which a handler is asked.
+type askedSend struct {
+	*Client
+	question *upstream.Question
+	req      protocol.Request
+	logs     []string
+	ack      ack
+	holdsAck bool // its ackId is in flight for it, and for no other request
+	size     int
+}
+
+// asksLater reports whether the request is a message about which a handler is asked. Whether its ackId repeats that of another one is
+// then seen to when its turn comes, so that what comes after it need not wait.
+func (r *reader) asksLater() bool { return r.req.Kind == protocol.SendToGroup && r.settings.asks }
+
+// askBeforePublish asks the hub's handler about the request once all that was asked before has been answered, and publishes it if
+// the handler says so. The reader goes on meanwhile, unless as many wait as may. It reports false when no handler wants to be asked.
+func (r *reader) askBeforePublish(a ack) bool {
+	if err := r.shared.bus.Ready(); err != nil { // as for messages that nobody is asked about
+		if !a.wanted || !r.refuseRepeated() {
+			r.answerPost(a, err)
+		}
+		return true
+	}
+	s := &askedSend{Client: r.Client, logs: r.listeners(), ack: a, size: r.req.DataSize(),
+		req: protocol.Request{Kind: protocol.SendToGroup, Group: r.req.Group, NoEcho: r.req.NoEcho, TTL: r.req.TTL}}
+	s.req.SetData(dataOf(&r.req))
+	s.question = r.events.AskBeforePublish(upstream.GroupMessage{Group: s.req.Group, NoEcho: s.req.NoEcho, HasAck: a.wanted, AckID: a.id,
+		Data: s.req.Data()})
+	if s.question == nil {
+		return false
+	}
+	s.holdsAck = a.wanted && r.inFlight.tryAcquireAckID(a.id)
+	if s.holdsAck && s.isDuplicate() {
+		return true
+	}
+	r.blocked(func() { r.asked.acquire(s.size) })
+	before, done := r.takeTurn()
+	r.lastAsked = done
+	go func() { // waited for by awaitAnswers
+		defer close(done)
+		s.run(before)
+		<-before // what comes next keeps the order also with what came before this one
+	}()
+	return true
+}
+
+// awaitAsked waits until the messages have been published that a handler was asked about, so that one about which none is asked any
+// more does not overtake them.
+func (r *reader) awaitAsked() {
+	if r.lastAsked != nil {
+		r.blocked(func() { <-r.lastAsked })
+		r.lastAsked = nil
+	}
+}
+
+// run asks about the message and does what the handler says. before is closed when its turn has come; it does not wait for that longer
+// than for the handler's answer.
+func (s *askedSend) run(before <-chan struct{}) {
+	defer s.asked.release(s.size)
+	inTime := true
+	timer := time.NewTimer(s.question.Timeout())
+	defer timer.Stop()
+	select {
+	case <-before:
+	case <-timer.C:
+		inTime = false
+	}
+	if s.ack.wanted && !s.holdsAck {
+		s.inFlight.acquireAckID(s.ack.id)
+		if s.isDuplicate() {
+			return
+		}
+	}
+	var v upstream.Verdict
+	switch {
+	case s.asked.stopped.Load():
+		s.question.Withdraw()
+		v.Outcome = upstream.OutcomeFailed
+	case inTime:
+		v = s.question.Put(s.shared.life)
+	default:
+		if v = s.question.GiveUp(); v.Outcome == upstream.OutcomeUnchecked {
+			<-before
+		}
+	}
+	s.apply(v)
+}
+
+// isDuplicate reports whether the message, which holds its ackId, repeats one that has succeeded; if so, the client has been told.
+func (s *askedSend) isDuplicate() bool {
+	if !s.conn.KnowsAckID(s.ack.id) {
+		return false
+	}
+	s.question.Withdraw()
+	s.answerDuplicate(s.ack.id)
+	return true
+}
+
+// apply does what is to become of the message.
+func (s *askedSend) apply(v upstream.Verdict) {
+	switch {
+	case v.Outcome == upstream.OutcomeTaken:
+		s.acknowledge(s.ack, nil)
+	case v.Outcome == upstream.OutcomeRefused:
+		s.refuse(v.Text)
+	case v.Outcome == upstream.OutcomeFailed:
+		s.fail(v.Err)
+	case s.asked.stopped.Load():
+		s.fail(nil)
+	default:
+		s.publish(v)
+	}
+}
+
+// publish posts the message, as the client has sent it or as the handler has replaced it.
+func (s *askedSend) publish(v upstream.Verdict) {
+	if v.Err != nil {
+		s.shared.log.Warn("message published without asking", "hub", s.conn.Hub.String(), "connection", s.conn.ID, "error", v.Err)
+	}
+	if v.Outcome == upstream.OutcomeReplaced {
+		s.req.SetData(v.Data)
+	}
+	if err := s.shared.bus.Ready(); err != nil {
+		s.answerPost(s.ack, err)
+		return
+	}
+	size := s.req.DataSize()
+	s.inFlight.acquire(size)
+	s.post(&s.req, s.logs, new(node.Address), s.ack, size)
+}
+
+// refuse tells the client what the handler says. A client that cannot be told otherwise is disconnected.
+func (s *askedSend) refuse(text string) {
+	if text == "" {
+		text = "The application has refused the message."
+	}
+	if s.mode.Group != "" {
+		s.asked.stopped.Store(true)
+		s.shared.conns.Close(s.conn, hub.ReasonForbidden.Closing(text))
+		return
+	}
+	s.acknowledge(s.ack, forbidden("%s", text))
+}
+
+// fail tells the client that the message is not published because the handler could not be asked; err is nil if there is nobody left to
+// be told.
+func (s *askedSend) fail(err error) {
+	if err != nil {
+		s.shared.log.Warn("ask before publishing", "hub", s.conn.Hub.String(), "connection", s.conn.ID, "error", err)
+	}
+	if s.mode.Group != "" {
+		s.asked.stopped.Store(true)
+		s.shared.conns.Close(s.conn, hub.ReasonUpstream.Closing("The application could not be asked about the message."))
+		return
+	}
+	s.acknowledge(s.ack, internal("The application could not be asked about the message; please try again."))
+}
