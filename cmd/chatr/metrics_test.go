@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
@@ -88,7 +88,7 @@ func TestDocsMetrics(t *testing.T) {
 	}
 	messages := redislog.New(client, redislog.Options{Logger: log, Metrics: reg})
 	defer messages.Close()
-	store, err := sqlite.Open(t.TempDir() + "/chat.db")
+	store, err := sqlstore.OpenSQLite(t.TempDir() + "/chat.db")
 	if err != nil {
 		t.Fatal(err)
 	}

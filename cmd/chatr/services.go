@@ -9,8 +9,7 @@ import (
 	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/chat/postgres"
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
@@ -83,9 +82,9 @@ func (p *process) all(ctx context.Context, s *settings, tenants *tenant.Static, 
 
 func (p *process) openStore(ctx context.Context, s *settings) (chat.Store, error) {
 	if s.Postgres.URL != "" {
-		return postgres.Open(ctx, s.Postgres.URL)
+		return sqlstore.OpenPostgres(ctx, s.Postgres.URL)
 	}
-	return sqlite.Open(filepath.Join(s.Data, "chat.db"))
+	return sqlstore.OpenSQLite(filepath.Join(s.Data, "chat.db"))
 }
 
 // closingLog is a message log that holds something open.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/backoff"
-	"github.com/chatr-dev/chatr/pkg/chat/postgres"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/config"
 )
 
@@ -29,7 +29,7 @@ func runMigrate(ctx context.Context, args []string, out io.Writer) error {
 	if err := require([2]string{"postgres.url", s.Postgres.URL}); err != nil {
 		return err
 	}
-	store, err := postgres.Open(ctx, s.Postgres.URL)
+	store, err := sqlstore.OpenPostgres(ctx, s.Postgres.URL)
 	if err != nil {
 		return err
 	}
@@ -45,11 +45,11 @@ func runMigrate(ctx context.Context, args []string, out io.Writer) error {
 // together.
 const migrateWait = time.Minute
 
-func migrate(ctx context.Context, store *postgres.Store, out io.Writer) error {
+func migrate(ctx context.Context, store *sqlstore.Store, out io.Writer) error {
 	giveUp := time.Now().Add(migrateWait)
 	for attempt := 1; ; attempt++ {
 		err := store.Migrate(ctx)
-		if !postgres.Unreachable(err) || time.Now().After(giveUp) {
+		if !sqlstore.Unreachable(err) || time.Now().After(giveUp) {
 			return err
 		}
 		if attempt == 1 {

@@ -54,3 +54,7 @@ func StoredRole(name string, permissions *string) Role {
 	}
 	return role
 }
+
+// MaySpeak says whether a member who has a role may say something in a room; blocked says of a direct room that one of
+// the two has blocked the other.
+func MaySpeak(role Role, blocked bool) bool { return role.Allows(RoomPublishMessage) && !blocked }

@@ -21,7 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/token"
@@ -48,7 +48,7 @@ type world struct {
 func newWorld(t *testing.T, cfg Config) *world {
 	t.Helper()
 	w := &world{t: t}
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "chat.db"))
+	store, err := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "chat.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
 
@@ -49,7 +49,7 @@ type swap struct{ chat.Store }
 
 func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
-	store, err := sqlite.Open(filepath.Join(t.TempDir(), "chat.db"))
+	store, err := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "chat.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

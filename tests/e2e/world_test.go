@@ -20,8 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/chat/postgres"
-	"github.com/chatr-dev/chatr/pkg/chat/sqlite"
+	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
@@ -180,11 +179,11 @@ func (w *world) openStores(logger *slog.Logger, metrics prometheus.Registerer) (
 	w.t.Helper()
 	t, s := w.t, w.settings
 	if s.redis == "" {
-		return must(sqlite.Open(filepath.Join(s.data, "chat.db")))(t),
+		return must(sqlstore.OpenSQLite(filepath.Join(s.data, "chat.db")))(t),
 			must(sqlitelog.Open(filepath.Join(s.data, "log.db"), sqlitelog.Options{Logger: logger}))(t)
 	}
 	client := must(redisconn.Open(redisconn.Config{URL: s.redis, Prefix: "test"}))(t)
-	return must(postgres.Open(t.Context(), s.postgres))(t),
+	return must(sqlstore.OpenPostgres(t.Context(), s.postgres))(t),
 		redislog.New(client, redislog.Options{Prefix: "test", Logger: logger, Metrics: metrics})
 }
 

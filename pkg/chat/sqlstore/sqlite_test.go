@@ -1,4 +1,4 @@
-package sqlite
+package sqlstore
 
 import (
 	"bufio"
@@ -8,21 +8,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/chat/chattest"
 )
 
-func TestStore(t *testing.T) {
+func TestSQLite(t *testing.T) {
 	chattest.Run(t, func(t *testing.T) func() chat.Store {
 		path := filepath.Join(t.TempDir(), "chat ?#%.db") // a path is not a URL
-		return func() chat.Store { return open(t, path) }
+		return func() chat.Store { return openSQLite(t, path) }
 	})
 }
 
-func open(t *testing.T, path string) *Store {
+func openSQLite(t *testing.T, path string) *Store {
 	t.Helper()
-	s, err := Open(path)
+	s, err := OpenSQLite(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,10 +34,10 @@ func open(t *testing.T, path string) *Store {
 	return s
 }
 
-func TestSchemaVersions(t *testing.T) {
+func TestSQLiteSchemaVersions(t *testing.T) {
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "chat.db")
-	s, err := Open(path)
+	s, err := OpenSQLite(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,9 +51,10 @@ func TestSchemaVersions(t *testing.T) {
 	if err := s.Ready(ctx); err != nil {
 		t.Errorf("ready after migrating: %v", err)
 	}
-	if _, err := s.writer.Exec(`PRAGMA user_version = 1000`); err != nil {
+	if _, err := s.driver.exec(ctx, `PRAGMA user_version = 1000`); err != nil {
 		t.Fatal(err)
 	}
+	s.checkedAt = time.Time{} // look again
 	for what, err := range map[string]error{"ready": s.Ready(ctx), "migrate": s.Migrate(ctx)} {
 		if err == nil || !strings.Contains(err.Error(), "run a newer chatr") {
 			t.Errorf("%s with a newer schema: got %v, want advice to update the program", what, err)
@@ -60,9 +62,9 @@ func TestSchemaVersions(t *testing.T) {
 	}
 }
 
-func TestOpenReportsABadFile(t *testing.T) {
+func TestSQLiteOpenReportsABadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "chat.db")
-	if s, err := Open(path); err == nil {
+	if s, err := OpenSQLite(path); err == nil {
 		s.Close()
 		t.Fatal("opened a file in a folder that does not exist")
 	} else if !strings.Contains(err.Error(), path) {
@@ -96,7 +98,7 @@ func TestStoredMessagesSurviveKill(t *testing.T) {
 	if stored < 300 {
 		t.Fatalf("messages stored before the kill: got %d, want 300 or more", stored)
 	}
-	page, err := open(t, path).History(t.Context(), "tenant", "r", "ann", stored+1, chat.MaxPage)
+	page, err := openSQLite(t, path).History(t.Context(), "tenant", "r", "ann", stored+1, chat.MaxPage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +108,7 @@ func TestStoredMessagesSurviveKill(t *testing.T) {
 }
 
 func storeForever(t *testing.T, path string) {
-	s := open(t, path)
+	s := openSQLite(t, path)
 	if err := s.SaveUser(t.Context(), "tenant", chat.User{ID: "ann", Name: "Ann"}); err != nil {
 		t.Fatal(err)
 	}

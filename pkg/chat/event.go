@@ -1,0 +1,102 @@
+package chat
+
+import (
+	"context"
+	"time"
+)
+
+// EventKind is what has happened in a room.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventCreated EventKind = "created" // the room, with a title, by its owner, who is a member from then on
+	EventMessage EventKind = "message"
+	EventEdited  EventKind = "edited"
+	EventDeleted EventKind = "deleted" // a message
+	EventJoined  EventKind = "joined"  // also by accepting an invitation, or put there by somebody
+	EventInvited EventKind = "invited" // to a direct room
+	EventLeft    EventKind = "left"    // also when taken out by somebody
+	EventRole    EventKind = "role"    // a member was given one
+	EventTitle   EventKind = "title"   // the room was given one
+	EventClosed  EventKind = "closed"  // the room was deleted; whoever was in it no longer is
+)
+
+// Event is one step of a room's life. A room is the sequence of its events 1, 2, 3 …: they are numbered when they are
+// committed, under the room's lock, so that whoever has seen number n will never see a lower one appear. A topic has
+// events of its own.
+type Event struct {
+	RoomID     string
+	Number     int64 // without gaps
+	Kind       EventKind
+	UserID     string    // whose: the author, who joined, left, was given a role; who changed or deleted the room
+	UserName   string    // what that user is called now
+	Seq        int64     // of the message that a message, edited or deleted event is about; else 0
+	Message    *Message  // of a message or edited event, as it is now; nil when it is deleted by now
+	Title      string    // of a created, title or closed event
+	Role       string    // of a role event
+	At         time.Time // of the server; of a message, its SentAt
+	Connection string    // that caused it and is told by its answer; empty: none. See CausedBy
+	Heard      bool      // clients of the version before have heard it in its way already: see Message.Heard
+}
+
+// MaxEvents is how many events one call returns.
+const MaxEvents = 256
+
+// Telling is how far a room's listeners have been told of its events. It is stored, so that what has been committed is
+// told by some process, whatever becomes of the one that committed it, and in the order of the numbers.
+//
+// One process at a time tells a room: it claims the telling, reads the events after Told, tells them, and calls Told,
+// until the answer says that the telling is no longer its own.
+//
+//	for t, err := s.ClaimTelling(…); err == nil && t.Held; {
+//		events, _, err := s.Events(ctx, tenant, roomID, t.Told, chat.MaxEvents)
+//		… tell them in their order …
+//		t, err = s.Told(ctx, tenant, roomID, owner, upTo, ttl)
+//	}
+//
+// Nobody needs to be woken: who stores an event and finds the telling with another process is done, since that one
+// gives it back only when, under the room's lock, all is told. What a process leaves behind that ends is in Untold once
+// its lease is over. So events are told at least once: twice by a process that is killed between telling and Told.
+type Telling struct {
+	Told int64 // listeners have been told up to this event
+	Last int64 // the room's newest event
+	Held bool  // the owner has the lease: it is the one to tell the events after Told, and there are some
+}
+
+// Events says what has happened in rooms, and who tells it.
+type Events interface {
+	// Events returns events of a room after a number, in ascending order, at most limit (one that is not 1 to MaxEvents
+	// means MaxEvents), and the number of the room's newest. Who may see them is for the caller to know. ErrNotFound for
+	// an unknown room; a deleted one still has its events. ErrGone when events after that number are no longer kept, or
+	// it is above the newest: the caller has to begin again.
+	Events(ctx context.Context, tenant, roomID string, after int64, limit int) (events []Event, last int64, err error)
+
+	// ClaimTelling takes, or renews, the lease of telling a room for an owner (any text of a process, at most MaxIDBytes
+	// bytes), for ttl from now by the database's clock, unless another has it or there is nothing to tell. The
+	// answer says how it is then. ErrNotFound for an unknown room.
+	ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (Telling, error)
+	// Told notes that the room's listeners have been told up to an event, and renews the owner's lease, or gives it back
+	// when there is nothing more to tell. It does nothing when the owner has lost the lease: then Held is false, too. The
+	// mark never falls, and a lost Told costs at most that events are told twice.
+	Told(ctx context.Context, tenant, roomID, owner string, upTo int64, ttl time.Duration) (Telling, error)
+	// Untold returns up to limit rooms (at most MaxListed) with events to tell that nobody has the lease of.
+	Untold(ctx context.Context, tenant string, limit int) ([]string, error)
+}
+
+type causeKey struct{}
+
+// CausedBy returns a context whose changes are noted as asked for by a connection: their events carry it as Connection,
+// so that who tells them can leave it out, since it has its answer.
+func CausedBy(ctx context.Context, connectionID string) context.Context {
+	return context.WithValue(ctx, causeKey{}, connectionID)
+}
+
+// Cause returns what CausedBy has noted; empty for nothing, and for what no store could hold.
+func Cause(ctx context.Context) string {
+	id, _ := ctx.Value(causeKey{}).(string)
+	if CheckIDs(id) != nil {
+		return ""
+	}
+	return id
+}

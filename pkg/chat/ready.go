@@ -1,0 +1,22 @@
+package chat
+
+// Why a store is not ready: a closed set, for metrics.
+const (
+	ReasonUnreachable = "unreachable"
+	ReasonSchema      = "schema"    // older than the program's, or newer where that may not be
+	ReasonReadOnly    = "read-only" // as after a switchover, until a server that can write is found
+	ReasonFull        = "full"
+	ReasonStopping    = "stopping" // or starting
+	ReasonFailing     = "failing"
+)
+
+// NotReady says why a store cannot be used now.
+type NotReady struct {
+	Reason string // one of the constants
+	Err    error
+}
+
+func (e *NotReady) Error() string { return e.Err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *NotReady) Unwrap() error { return e.Err }

@@ -1,0 +1,94 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// roleStore is of chat.Admin what is about roles.
+type roleStore struct{ driver }
+
+// Roles returns all roles, by name.
+func (s roleStore) Roles(ctx context.Context, tenant string) ([]chat.Role, error) {
+	if err := chat.CheckIDs(tenant); err != nil {
+		return nil, err
+	}
+	stored, err := collect(ctx, s, scanRole, `SELECT name, permissions FROM roles WHERE tenant = $1`, tenant)
+	return chat.WithBuiltIn(stored), annotate(err, "list the roles")
+}
+
+func scanRole(row rows) (chat.Role, error) {
+	var name, permissions string
+	err := row.Scan(&name, &permissions)
+	return chat.StoredRole(name, &permissions), err
+}
+
+// storedRole returns the tag of a role that is stored, or "".
+func storedRole(ctx context.Context, q reader, tenant, name string) (tag string, err error) {
+	roles, err := collect(ctx, q, scanRole, `SELECT name, permissions FROM roles WHERE tenant = $1 AND name = $2`, tenant, name)
+	if err != nil || len(roles) == 0 {
+		return "", err
+	}
+	return roles[0].Tag(), nil
+}
+
+// PutRole stores a role.
+func (s roleStore) PutRole(ctx context.Context, tenant string, r chat.Role, c chat.Condition) (created bool, err error) {
+	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckRole(r)); err != nil {
+		return false, err
+	}
+	err = s.write(ctx, func(t tx) error {
+		t.lockName("role", tenant, r.Name)
+		tag, err := storedRole(ctx, t, tenant, r.Name)
+		if err != nil {
+			return err
+		}
+		if err := c.Check(tag); err != nil {
+			return err
+		}
+		created = tag == ""
+		t.send(`
+			INSERT INTO roles (tenant, name, permissions) VALUES ($1, $2, $3) ON CONFLICT (tenant, name) DO UPDATE SET permissions = $3`,
+			tenant, r.Name, r.Stored())
+		var roles int
+		err = get(ctx, t, into{&roles}, `SELECT count(*) FROM roles WHERE tenant = $1`, tenant)
+		if err == nil && roles > chat.MaxRoles {
+			err = chat.ErrLimit
+		}
+		return err
+	})
+	return created && err == nil, annotate(err, "store role %q", r.Name)
+}
+
+// DeleteRole deletes a stored role.
+func (s roleStore) DeleteRole(ctx context.Context, tenant, name string, c chat.Condition) error {
+	if err := chat.CheckIDs(tenant, name); err != nil {
+		return err
+	}
+	err := s.write(ctx, func(t tx) error {
+		t.lockName("role", tenant, name)
+		tag, err := storedRole(ctx, t, tenant, name)
+		if err != nil {
+			return err
+		}
+		if err := checkThere(tag, c); err != nil {
+			return err
+		}
+		t.send(`DELETE FROM roles WHERE tenant = $1 AND name = $2`, tenant, name)
+		return nil
+	})
+	return annotate(err, "delete role %q", name)
+}
+
+// checkThere returns chat.ErrNotFound for what has no tag, unless the condition says something about that.
+func checkThere(tag string, c chat.Condition) error {
+	if err := c.Check(tag); err != nil {
+		return err
+	}
+	if tag == "" {
+		return chat.ErrNotFound
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// Which role a user u has, and a member m of a room r, to whom none was given.
+const (
+	userRole   = `coalesce(u.role, '` + chat.RoleUser + `')`
+	memberRole = `coalesce(m.role, CASE r.owner_id WHEN m.user_id THEN '` + chat.RoleOperator + `' ELSE '` + chat.RoleMember + `' END)`
+)
+
+// roomStore is chat.Rooms without what is about members.
+type roomStore struct{ driver }
+
+// CreateRoom creates a room with its first members.
+func (s roomStore) CreateRoom(ctx context.Context, tenant string, r chat.Room) (chat.Room, error) {
+	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckRoom(r)); err != nil {
+		return chat.Room{}, err
+	}
+	var created chat.Room
+	err := s.write(ctx, func(t tx) error {
+		if err := lockUsers(ctx, t, tenant, r.Founders()...); err != nil {
+			return err
+		}
+		var owned int
+		err := get(ctx, t, into{&owned}, `
+			SELECT count(*) FROM rooms WHERE tenant = $1 AND owner_id = $2 AND kind <> 'direct' AND deleted_at IS NULL`,
+			tenant, r.OwnerID)
+		if err != nil {
+			return err
+		}
+		inserted, err := t.exec(ctx, `
+			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (tenant, id) DO NOTHING`,
+			tenant, r.ID, r.Title, cmp.Or(r.Kind, chat.KindPublic), r.OwnerID, orNow(r.CreatedAt))
+		if err != nil {
+			return err
+		}
+		if inserted == 0 {
+			return chat.ErrExists
+		}
+		if owned >= chat.MaxOwnedRooms {
+			return chat.ErrLimit
+		}
+		for _, id := range r.Founders() {
+			if err := addMember(ctx, t, tenant, r.ID, id, chat.StateJoined, most(id == r.OwnerID)); err != nil {
+				return err
+			}
+		}
+		created, err = loadRoom(ctx, t, tenant, r.ID)
+		return err
+	})
+	return created, annotate(err, "create room %q", r.ID)
+}
+
+// DirectRoom returns the direct room of two users, creating it if need be.
+func (s roomStore) DirectRoom(ctx context.Context, tenant, from, to string) (r chat.Room, created bool, err error) {
+	if err := checkPair(tenant, from, to); err != nil {
+		return r, false, err
+	}
+	err = s.write(ctx, func(t tx) error {
+		if err := lockUsers(ctx, t, tenant, from, to); err != nil {
+			return err
+		}
+		var blocked bool
+		err := get(ctx, t, into{&blocked}, `
+			SELECT EXISTS (SELECT 1 FROM blocks WHERE tenant = $1 AND (by_id = $2 AND other_id = $3 OR by_id = $3 AND other_id = $2))`,
+			tenant, from, to)
+		if err != nil {
+			return err
+		}
+		if blocked {
+			return chat.ErrForbidden
+		}
+		low, high := min(from, to), max(from, to)
+		inserted, err := t.exec(ctx, `
+			INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at, low_id, high_id)
+			VALUES ($1, $2, '', 'direct', $3, $4, $5, $6) ON CONFLICT (tenant, low_id, high_id) DO NOTHING`,
+			tenant, chat.DirectPrefix+strings.ToLower(rand.Text()), from, orNow(time.Time{}), low, high)
+		if err != nil {
+			return err
+		}
+		created = inserted > 0
+		var roomID string
+		err = get(ctx, t, into{&roomID}, `SELECT id FROM rooms WHERE tenant = $1 AND low_id = $2 AND high_id = $3`, tenant, low, high)
+		if err != nil {
+			return err
+		}
+		if _, err := join(ctx, t, tenant, roomID, from); err != nil {
+			return err
+		}
+		if err := invite(ctx, t, tenant, roomID, to); err != nil {
+			return err
+		}
+		r, err = loadRoom(ctx, t, tenant, roomID)
+		return err
+	})
+	return r, created && err == nil, annotate(err, "open the direct room of users %q and %q", from, to)
+}
+
+// Room returns a room with its members, or chat.ErrNotFound.
+func (s roomStore) Room(ctx context.Context, tenant, id string) (chat.Room, error) {
+	if err := chat.CheckIDs(tenant, id); err != nil {
+		return chat.Room{}, err
+	}
+	r, err := loadRoom(ctx, s, tenant, id)
+	return r, annotate(err, "load room %q", id)
+}
+
+const roomColumns = `r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, u.id, u.name, m.state, m.read_seq, ` + memberRole
+
+func loadRoom(ctx context.Context, q reader, tenant, id string) (chat.Room, error) {
+	rooms, err := collectRooms(ctx, q, `
+		SELECT `+roomColumns+`
+		FROM rooms r
+		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id
+		LEFT JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id
+		WHERE r.tenant = $1 AND r.id = $2 AND r.deleted_at IS NULL
+		ORDER BY m.joined_at, m.user_id`,
+		tenant, id)
+	if err != nil {
+		return chat.Room{}, err
+	}
+	if len(rooms) == 0 {
+		return chat.Room{}, chat.ErrNotFound
+	}
+	return rooms[0], nil
+}
+
+// Rooms returns what a user may see.
+func (s roomStore) Rooms(ctx context.Context, tenant, userID string) ([]chat.Room, error) {
+	if err := chat.CheckIDs(tenant); err != nil {
+		return nil, err
+	}
+	if userID != "" {
+		if err := chat.CheckIDs(userID); err != nil {
+			return nil, err
+		}
+	}
+	rooms, err := collectRooms(ctx, s, `
+		WITH visible AS (
+			SELECT id FROM (
+				SELECT id FROM rooms WHERE tenant = $1 AND kind = 'public' AND deleted_at IS NULL
+				ORDER BY created_at DESC LIMIT $3) AS newest
+			UNION
+			SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2)
+		SELECT `+roomColumns+`
+		FROM visible v
+		JOIN rooms r ON r.tenant = $1 AND r.id = v.id
+		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id
+		LEFT JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id
+		ORDER BY r.created_at, r.id, m.joined_at, m.user_id`,
+		tenant, userID, chat.MaxListed)
+	return rooms, annotate(err, "list the rooms of user %q", userID)
+}
+
+// collectRooms reads rows of a room and one of its members each; the rows of a room follow one another.
+func collectRooms(ctx context.Context, q reader, query string, args ...any) ([]chat.Room, error) {
+	found := q.query(ctx, query, args...)
+	defer found.Close()
+	var rooms []chat.Room
+	for found.Next() {
+		var r chat.Room
+		var userID, name, state, role *string // null for a room without members
+		var readSeq *int64
+		err := found.Scan(&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &userID, &name, &state, &readSeq, &role)
+		if err != nil {
+			return nil, err
+		}
+		if len(rooms) == 0 || rooms[len(rooms)-1].ID != r.ID {
+			rooms = append(rooms, r)
+		}
+		if userID != nil {
+			last := &rooms[len(rooms)-1]
+			last.Members = append(last.Members,
+				chat.Member{UserID: *userID, Name: *name, State: chat.MemberState(*state), ReadSeq: *readSeq, Role: *role})
+		}
+	}
+	found.Close()
+	return rooms, found.Err()
+}
+
+// WithChatUsers returns those of the rooms in which somebody who is online speaks the chat protocol.
+func (s roomStore) WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error) {
+	if err := chat.CheckIDs(append([]string{tenant}, roomIDs...)...); err != nil {
+		return nil, err
+	}
+	table, args := s.given(2, column{"id", "text", roomIDs})
+	ids, err := collect(ctx, s, scanString, `
+		SELECT id FROM `+table+` WHERE EXISTS (
+			SELECT 1 FROM members JOIN users ON users.tenant = members.tenant AND users.id = user_id
+			WHERE members.tenant = $1 AND room_id = given.id AND chat AND online)`, append([]any{tenant}, args...)...)
+	return ids, annotate(err, "find rooms with chat users")
+}
+
+// DeleteRoom deletes a room for its owner and returns it as it was.
+func (s roomStore) DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (chat.Room, error) {
+	if err := chat.CheckIDs(tenant, roomID, byUserID); err != nil {
+		return chat.Room{}, err
+	}
+	var was chat.Room
+	err := s.write(ctx, func(t tx) (err error) {
+		if was, err = lockedRoom(ctx, t, tenant, roomID); err != nil {
+			return err
+		}
+		if was.Kind == chat.KindDirect || was.OwnerID != byUserID {
+			return chat.ErrForbidden
+		}
+		closeRoom(t, tenant, was, byUserID)
+		return nil
+	})
+	if err != nil {
+		was = chat.Room{}
+	}
+	return was, annotate(err, "delete room %q", roomID)
+}
+
+// closeRoom deletes a locked room.
+func closeRoom(t tx, tenant string, r chat.Room, byUserID string) {
+	t.send(`UPDATE rooms SET deleted_at = $3, deleted_by = $4 WHERE tenant = $1 AND id = $2`, tenant, r.ID, time.Now(), byUserID)
+	t.send(`DELETE FROM members WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
+}
+
+// lockRoom keeps other transactions from changing a room, its deletion and the number of its members. It returns its
+// kind, or chat.ErrNotFound, also when the room has been deleted.
+func lockRoom(ctx context.Context, t tx, tenant, roomID string) (kind chat.Kind, err error) {
+	err = find(ctx, t, into{&kind}, `SELECT kind FROM rooms WHERE tenant = $1 AND id = $2 AND deleted_at IS NULL {lock}`, tenant, roomID)
+	return kind, err
+}
+
+// lockedRoom returns a room that nobody else changes until the transaction ends, or chat.ErrNotFound.
+func lockedRoom(ctx context.Context, t tx, tenant, roomID string) (chat.Room, error) {
+	if _, err := lockRoom(ctx, t, tenant, roomID); err != nil {
+		return chat.Room{}, err
+	}
+	return loadRoom(ctx, t, tenant, roomID)
+}

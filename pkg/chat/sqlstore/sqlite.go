@@ -1,0 +1,301 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// readers is how many queries run at once.
+const readers = 4
+
+// sqliteDB is one SQLite file, for a deployment of one machine.
+//
+// Writing takes turns on one connection, reading goes on beside it. What a method has reported survives the end
+// of the process, however it ends; a power failure may take the last moments. Several processes may use one
+// file.
+type sqliteDB struct {
+	dialect
+	writer *sql.DB // one connection, whose transactions take the write lock at once
+	reader *sql.DB
+}
+
+// OpenSQLite opens the file, creating it if need be. Its folder must exist. The schema is made by Migrate.
+func OpenSQLite(path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	db := &sqliteDB{dialect: dialect{words: sqliteWords}}
+	if db.writer, err = openPool(path, 1, "_txlock=immediate"); err != nil {
+		return nil, err
+	}
+	if err := db.writer.Ping(); err != nil { // makes the file, with its journal mode
+		_ = db.writer.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if db.reader, err = openPool(path, readers, "_pragma=query_only(1)"); err != nil {
+		_ = db.writer.Close()
+		return nil, err
+	}
+	return newStore(db), nil
+}
+
+func openPool(path string, connections int, option string) (*sql.DB, error) {
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: option +
+		"&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=foreign_keys(1)"}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+const sqliteNow = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+
+func sqliteWords(mark string) string {
+	switch argument, isAny := strings.CutPrefix(mark, "any "); {
+	case isAny:
+		return "IN (SELECT value FROM json_each(" + argument + "))"
+	}
+	switch mark {
+	case "", "lock", "skip": // whoever writes is alone
+		return ""
+	case "now":
+		return sqliteNow
+	case "greatest":
+		return "max"
+	case "least":
+		return "min"
+	}
+	if flag, ok := strings.CutPrefix(mark, "true "); ok {
+		return flag + " = 1"
+	}
+	if later, ok := strings.CutPrefix(mark, "now+"); ok {
+		return "(" + sqliteNow + " + " + later + ")"
+	}
+	panic("an unknown mark: " + mark)
+}
+
+var argument = regexp.MustCompile(`\$([0-9]+)`)
+
+func (db *sqliteDB) sql(text string) string {
+	if known, ok := db.done.Load(text); ok {
+		return known.(string)
+	}
+	done := argument.ReplaceAllString(db.dialect.sql(text), "?$1")
+	db.done.Store(text, done)
+	return done
+}
+
+func (db *sqliteDB) given(first int, columns ...column) (string, []any) {
+	var names []string
+	n := 0
+	for i, c := range columns {
+		names = append(names, fmt.Sprintf("value ->> %d AS %s", i, c.name))
+		n = reflect.ValueOf(c.values).Len()
+	}
+	list := make([][]any, n)
+	for i := range list {
+		for _, c := range columns {
+			value := reflect.ValueOf(c.values).Index(i).Interface()
+			if at, ok := value.(time.Time); ok {
+				value = at.UnixMicro()
+			}
+			list[i] = append(list[i], value)
+		}
+	}
+	return fmt.Sprintf("(SELECT %s FROM json_each($%d)) AS given", strings.Join(names, ", "), first), []any{asJSON(list)}
+}
+
+// sqliteArgs returns arguments as the file holds them: times are microseconds since 1970, lists are JSON.
+func sqliteArgs(args []any) []any {
+	done := make([]any, len(args))
+	for i, a := range args {
+		switch v := a.(type) {
+		case time.Time:
+			done[i] = v.UnixMicro()
+		case []string, []int64:
+			if reflect.ValueOf(v).IsNil() {
+				v = []string{}
+			}
+			done[i] = asJSON(v)
+		default:
+			done[i] = a
+		}
+	}
+	return done
+}
+
+// sqliteQueries is a transaction or a pool.
+type sqliteQueries interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func (db *sqliteDB) ask(ctx context.Context, q sqliteQueries, query string, args []any) rows {
+	r, err := q.QueryContext(ctx, db.sql(query), sqliteArgs(args)...)
+	if err != nil {
+		return failed{err}
+	}
+	return sqliteRows{r}
+}
+
+func (db *sqliteDB) change(ctx context.Context, q sqliteQueries, query string, args []any) (int64, error) {
+	result, err := q.ExecContext(ctx, db.sql(query), sqliteArgs(args)...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (db *sqliteDB) query(ctx context.Context, query string, args ...any) rows {
+	return db.ask(ctx, db.reader, query, args)
+}
+
+func (db *sqliteDB) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return db.change(ctx, db.writer, query, args)
+}
+
+// write runs f in a transaction that holds the write lock from its start, so that nothing f reads changes
+// before it ends.
+func (db *sqliteDB) write(ctx context.Context, f func(tx) error) error {
+	begun, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	t := &sqliteTx{db: db, tx: begun}
+	if err = f(t); err == nil {
+		err = t.flush(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, begun.Rollback())
+	}
+	return begun.Commit()
+}
+
+type sqliteTx struct {
+	db      *sqliteDB
+	tx      *sql.Tx
+	waiting []statement
+}
+
+type statement struct {
+	query string
+	args  []any
+}
+
+func (t *sqliteTx) send(query string, args ...any) {
+	t.waiting = append(t.waiting, statement{query, args})
+}
+
+func (*sqliteTx) lockName(_, _, _ string) {}
+
+func (t *sqliteTx) flush(ctx context.Context) error {
+	for _, s := range t.waiting {
+		if _, err := t.db.change(ctx, t.tx, s.query, s.args); err != nil {
+			return err
+		}
+	}
+	t.waiting = nil
+	return nil
+}
+
+func (t *sqliteTx) query(ctx context.Context, query string, args ...any) rows {
+	if err := t.flush(ctx); err != nil {
+		return failed{err}
+	}
+	return t.db.ask(ctx, t.tx, query, args)
+}
+
+func (t *sqliteTx) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	if err := t.flush(ctx); err != nil {
+		return 0, err
+	}
+	return t.db.change(ctx, t.tx, query, args)
+}
+
+// sqliteRows are rows whose times are microseconds since 1970.
+type sqliteRows struct{ *sql.Rows }
+
+func (r sqliteRows) Close() { _ = r.Rows.Close() } // what went wrong is in Err
+
+func (r sqliteRows) Scan(dest ...any) error {
+	micros := make([]*int64, len(dest))
+	columns := make([]any, len(dest))
+	for i, d := range dest {
+		switch d.(type) {
+		case *time.Time, **time.Time:
+			columns[i] = &micros[i]
+		default:
+			columns[i] = d
+		}
+	}
+	if err := r.Rows.Scan(columns...); err != nil {
+		return err
+	}
+	for i, d := range dest {
+		switch at := d.(type) {
+		case *time.Time:
+			if micros[i] == nil {
+				return fmt.Errorf("column %d has no time", i)
+			}
+			*at = time.UnixMicro(*micros[i]).UTC()
+		case **time.Time:
+			*at = nil
+			if micros[i] != nil {
+				utc := time.UnixMicro(*micros[i]).UTC()
+				*at = &utc
+			}
+		}
+	}
+	return nil
+}
+
+func (db *sqliteDB) schema(ctx context.Context) (version int, err error) {
+	return version, get(ctx, db, into{&version}, `PRAGMA user_version`)
+}
+
+// newerSchema is not fine: only one program uses a file.
+func (*sqliteDB) newerSchema() bool { return false }
+
+// tryWrite changes the file's header to what it is.
+func (db *sqliteDB) tryWrite(ctx context.Context, version int) error {
+	_, err := db.exec(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, version))
+	return err
+}
+
+// failures is none: the file is always there.
+func (*sqliteDB) failures() int64 { return 0 }
+
+func (*sqliteDB) reason(err error) string {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return chat.ReasonUnreachable
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_READONLY:
+		return chat.ReasonReadOnly
+	case sqlite3.SQLITE_FULL:
+		return chat.ReasonFull
+	case sqlite3.SQLITE_CANTOPEN:
+		return chat.ReasonUnreachable
+	}
+	return chat.ReasonFailing
+}
+
+func (db *sqliteDB) close() error { return errors.Join(db.reader.Close(), db.writer.Close()) }
