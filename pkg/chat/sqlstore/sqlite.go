@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -30,6 +31,7 @@ type sqliteDB struct {
 	dialect
 	writer *sql.DB // one connection, whose transactions take the write lock at once
 	reader *sql.DB
+	failed atomic.Int64 // see failures
 }
 
 // OpenSQLite opens the file, creating it if need be. Its folder must exist. The schema is made by Migrate.
@@ -150,6 +152,7 @@ type sqliteQueries interface {
 func (db *sqliteDB) ask(ctx context.Context, q sqliteQueries, query string, args []any) rows {
 	r, err := q.QueryContext(ctx, db.sql(query), sqliteArgs(args)...)
 	if err != nil {
+		db.failed.Add(1)
 		return failed{err}
 	}
 	return sqliteRows{r}
@@ -158,6 +161,7 @@ func (db *sqliteDB) ask(ctx context.Context, q sqliteQueries, query string, args
 func (db *sqliteDB) change(ctx context.Context, q sqliteQueries, query string, args []any) (int64, error) {
 	result, err := q.ExecContext(ctx, db.sql(query), sqliteArgs(args)...)
 	if err != nil {
+		db.failed.Add(1)
 		return 0, err
 	}
 	return result.RowsAffected()
@@ -176,6 +180,7 @@ func (db *sqliteDB) exec(ctx context.Context, query string, args ...any) (int64,
 func (db *sqliteDB) write(ctx context.Context, f func(tx) error) error {
 	begun, err := db.writer.BeginTx(ctx, nil)
 	if err != nil {
+		db.failed.Add(1)
 		return err
 	}
 	t := &sqliteTx{db: db, tx: begun}
@@ -279,8 +284,7 @@ func (db *sqliteDB) tryWrite(ctx context.Context, version int) error {
 	return err
 }
 
-// failures is none: the file is always there.
-func (*sqliteDB) failures() int64 { return 0 }
+func (db *sqliteDB) failures() int64 { return db.failed.Load() }
 
 func (*sqliteDB) reason(err error) string {
 	var e *sqlite.Error
