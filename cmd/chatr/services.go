@@ -80,11 +80,17 @@ func (p *process) all(ctx context.Context, s *settings, tenants *tenant.Static, 
 	return all, nil
 }
 
-func (p *process) openStore(ctx context.Context, s *settings) (chat.Store, error) {
+func (p *process) openStore(ctx context.Context, s *settings) (store chat.Store, err error) {
 	if s.Postgres.URL != "" {
-		return sqlstore.OpenPostgres(ctx, s.Postgres.URL)
+		store, err = sqlstore.OpenPostgres(ctx, s.Postgres.URL)
+	} else {
+		store, err = sqlstore.OpenSQLite(filepath.Join(s.Data, "chat.db"))
 	}
-	return sqlstore.OpenSQLite(filepath.Join(s.Data, "chat.db"))
+	if err != nil {
+		return nil, err
+	}
+	newStoreMetrics(p.metrics, store)
+	return store, nil
 }
 
 // closingLog is a message log that holds something open.

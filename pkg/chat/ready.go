@@ -20,3 +20,11 @@ func (e *NotReady) Error() string { return e.Err.Error() }
 
 // Unwrap returns what went wrong.
 func (e *NotReady) Unwrap() error { return e.Err }
+
+// NotReadyReason returns the reason, for those who know nothing of chats.
+func (e *NotReady) NotReadyReason() string { return e.Reason }
+
+// NotReadyReasons are all reasons there are.
+func NotReadyReasons() []string {
+	return []string{ReasonUnreachable, ReasonSchema, ReasonReadOnly, ReasonFull, ReasonStopping, ReasonFailing}
+}

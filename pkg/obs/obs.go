@@ -3,6 +3,7 @@ package obs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -91,11 +92,21 @@ func (h *Health) problems(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
+// reason returns a word of a closed set for why something is not ready, with a space and parentheses around it; "" unless
+// err has one.
+func reason(err error) string {
+	var named interface{ NotReadyReason() string }
+	if errors.As(err, &named) {
+		return " (" + named.NotReadyReason() + ")"
+	}
+	return ""
+}
+
 // ServeHTTP answers 200 "ready", or 503 with a line for each thing that is not.
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text := ""
 	for name, err := range h.problems(r.Context()) {
-		text += fmt.Sprintf("%s: %v\n", name, err)
+		text += fmt.Sprintf("%s%s: %v\n", name, reason(err), err)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -113,21 +124,21 @@ const frontTime = time.Second
 // Front puts the health path of the serving port, /api/health and /api/v1/health, before a service: 503 while the
 // process is not ready, else next answers. Load balancers that check the port they send requests to need it.
 //
-// The serving port is open to strangers, so the answer names what is not ready and not why: that is said by ServeHTTP,
-// on the operations listener. An answer may be a second old.
+// The serving port is open to strangers, so the answer names what is not ready and, as one word, what kind of reason it has
+// if the error has a NotReadyReason. All of it is said by ServeHTTP, on the operations listener. An answer may be a second old.
 func (h *Health) Front(next http.Handler) http.Handler {
 	var (
 		mu      sync.Mutex // guards the following, and is held while checks run: those who ask meanwhile share the answer
 		checked time.Time
-		waiting []string // names of checks that failed
+		waiting []string // names of checks that failed, with their reasons
 	)
 	notReady := func(ctx context.Context) []string {
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Since(checked) >= frontTime {
 			waiting = nil
-			for name := range h.problems(context.WithoutCancel(ctx)) { // shared, so it may not end with one of those who ask
-				waiting = append(waiting, name)
+			for name, err := range h.problems(context.WithoutCancel(ctx)) { // shared, so it may not end with one of those who ask
+				waiting = append(waiting, name+reason(err))
 			}
 			checked = time.Now()
 		}

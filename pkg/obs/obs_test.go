@@ -3,6 +3,7 @@ package obs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -52,6 +53,7 @@ func TestFrontSaysWhoIsNotReady(t *testing.T) {
 		}{
 			{nil, 200, ""},
 			{errors.New("dial tcp 10.0.0.7:6379"), 503, "not ready: gateway; /readyz on the operations port says why\n"},
+			{fmt.Errorf("write to 10.0.0.8: %w", readOnly{}), 503, "not ready: gateway (read-only); /readyz on the operations port says why\n"},
 			{nil, 200, ""},
 		} {
 			redis, asked = c.redis, 0
@@ -96,3 +98,9 @@ func TestNewLoggerRefusesUnknownSettings(t *testing.T) {
 		}
 	}
 }
+
+// readOnly is an error with a reason.
+type readOnly struct{}
+
+func (readOnly) Error() string          { return "cannot execute UPDATE in a read-only transaction" }
+func (readOnly) NotReadyReason() string { return "read-only" }

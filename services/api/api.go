@@ -148,6 +148,10 @@ func origin(text string) (string, error) {
 func (s *Service) Handler() http.Handler { return s.handler }
 
 func (s *Service) routes() (http.Handler, error) {
+	packed, err := compressing()
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.auth/me", s.me)
 	mux.HandleFunc("POST /.auth/login/guest", s.loginGuest)
@@ -155,16 +159,16 @@ func (s *Service) routes() (http.Handler, error) {
 	mux.HandleFunc("GET /.auth/logout", s.logout)
 	mux.HandleFunc("GET /api/config", s.config)
 	for pattern, handle := range map[string]http.HandlerFunc{
-		"POST /api/negotiate":          s.negotiate,
-		"GET /api/getToken":            s.getToken,
 		"GET /api/users":               s.users,
 		"GET /api/blocked":             s.blocked,
 		"GET /api/chats":               s.chats,
 		"GET /api/chats/{id}":          s.chat,
 		"GET /api/chats/{id}/messages": s.messages,
 	} {
-		mux.HandleFunc(pattern, s.limited(handle))
+		mux.Handle(pattern, packed(s.limited(handle)))
 	}
+	mux.HandleFunc("POST /api/negotiate", s.limited(s.negotiate)) // never packed: see compressing
+	mux.HandleFunc("GET /api/getToken", s.limited(s.getToken))
 	for _, path := range []string{"/api/health", "/api/v1/health"} { // as gateways have them, for load balancers
 		mux.HandleFunc("GET "+path, healthy)
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -57,6 +58,9 @@ func asSeenBy(userID string, r chat.Room) room {
 	return v
 }
 
+// errNoHistory says of a member that the role does not allow to read.
+var errNoHistory = errors.New("the role does not allow to read")
+
 // reader returns the id of the user who asks for a list, "" for a stranger, which only LegacyGuests allows.
 func (s *Service) reader(r *http.Request) (string, error) {
 	user, err := s.signedIn(r)
@@ -82,7 +86,7 @@ func (s *Service) chats(w http.ResponseWriter, r *http.Request) {
 	for _, v := range rooms {
 		byID[v.ID] = asSeenBy(userID, v)
 	}
-	writeFresh(w, map[string]any{"chats": byID})
+	writeTagged(w, r, map[string]any{"chats": byID})
 }
 
 // chat answers with one chat. A direct room does not exist for anybody but its two members.
@@ -101,7 +105,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, chat.ErrNotFound)
 		return
 	}
-	writeFresh(w, asSeenBy(user.ID, found))
+	writeTagged(w, r, asSeenBy(user.ID, found))
 }
 
 // roomRequest returns the user who asks, and the room.
@@ -137,15 +141,7 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, http.StatusBadRequest, "before must be the sequence of a message, limit a number from 1 to "+strconv.Itoa(chat.MaxPage))
 		return
 	}
-	stored, err := s.store.History(r.Context(), s.cfg.Tenant, id, user.ID, before, int(limit))
-	if errors.Is(err, chat.ErrForbidden) {
-		room, loadErr := s.store.Room(r.Context(), s.cfg.Tenant, id)
-		if loadErr != nil {
-			err = loadErr
-		} else if room.Kind != chat.KindPublic {
-			err = chat.ErrNotFound // only its members may know that there is a chat which is not public
-		}
-	}
+	stored, err := s.history(r.Context(), id, user.ID, before, int(limit))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -157,7 +153,32 @@ func (s *Service) messages(w http.ResponseWriter, r *http.Request) {
 	if len(stored) > 0 && stored[0].Seq > 1 { // sequences count from 1 without gaps
 		page.Next = stored[0].Seq
 	}
-	writeFresh(w, page)
+	writeTagged(w, r, page)
+}
+
+// history returns a page of a chat's messages to somebody who may read there.
+func (s *Service) history(ctx context.Context, roomID, userID string, before int64, limit int) ([]chat.Message, error) {
+	if err := s.mayRead(ctx, roomID, userID); err != nil {
+		return nil, err
+	}
+	return s.store.History(ctx, s.cfg.Tenant, roomID, userID, before, limit)
+}
+
+// mayRead returns nil if somebody may read what is said in a room. Only its members may know that there is one which is
+// not public: for all others it is chat.ErrNotFound.
+func (s *Service) mayRead(ctx context.Context, roomID, userID string) error {
+	m, err := s.store.Membership(ctx, s.cfg.Tenant, roomID, userID)
+	switch {
+	case err != nil:
+		return err
+	case m.MayRead():
+		return nil
+	case m.In:
+		return errNoHistory
+	case m.Room.Kind != chat.KindPublic:
+		return chat.ErrNotFound
+	}
+	return chat.ErrForbidden
 }
 
 // number reads a query parameter between low and high.
@@ -191,7 +212,7 @@ func (s *Service) users(w http.ResponseWriter, r *http.Request) {
 	for _, p := range online {
 		byID[p.ID] = presence{p.Name, p.Provider, p.Idle}
 	}
-	writeFresh(w, map[string]any{"users": byID})
+	writeTagged(w, r, map[string]any{"users": byID})
 }
 
 // blocked lists the people whom a person has blocked.
@@ -209,11 +230,5 @@ func (s *Service) blocked(w http.ResponseWriter, r *http.Request) {
 	if ids == nil {
 		ids = []string{}
 	}
-	writeFresh(w, map[string]any{"blocked": ids})
-}
-
-// writeFresh answers with something that caches must not keep.
-func writeFresh(w http.ResponseWriter, v any) {
-	w.Header().Set("Cache-Control", "no-store")
-	httpx.WriteJSON(w, http.StatusOK, v)
+	writeTagged(w, r, map[string]any{"blocked": ids})
 }

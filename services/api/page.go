@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -20,7 +21,7 @@ type page struct{ files map[string]*asset }
 type asset struct {
 	plain, packed []byte
 	kind          string
-	tag           string // strong, by content
+	tag           string // by content; a weak one: packed or not, it means the same
 	cache         string
 }
 
@@ -50,7 +51,7 @@ func newAsset(name string, content []byte, zip *gzip.Writer) *asset {
 		a.cache = "public, max-age=31536000, immutable"
 	}
 	sum := sha256.Sum256(content)
-	a.tag = `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+	a.tag = `W/"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 	var packed bytes.Buffer
 	zip.Reset(&packed)
 	_, _ = zip.Write(content)
@@ -61,7 +62,11 @@ func newAsset(name string, content []byte, zip *gzip.Writer) *asset {
 	return a
 }
 
-// servePage answers with the page's files. "/" and the original's two pages are the one page.
+// roomPath are the page's paths of a room and of a message in it, by its sequence. An id may be any text.
+var roomPath = regexp.MustCompile(`^/rooms/[^/]+(/[1-9][0-9]{0,17})?$`)
+
+// servePage answers with the page's files. Every path at which the page shows something, and the original's two pages, are
+// the one page.
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -69,8 +74,7 @@ func (s *Service) servePage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := r.URL.Path
-	switch name {
-	case "/", "/login.html":
+	if name == "/" || name == "/login.html" || name == "/people" || roomPath.MatchString(r.URL.EscapedPath()) {
 		name = "/index.html"
 	}
 	a, found := s.page.files[name]
@@ -93,12 +97,12 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 	if a.packed != nil {
 		h.Set("Vary", "Accept-Encoding")
 	}
-	if strings.Contains(r.Header.Get("If-None-Match"), a.tag) {
+	if isTagged(r.Header.Values("If-None-Match"), a.tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
 	body := a.plain
-	if a.packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if a.packed != nil && takesGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		body = a.packed
 	}
@@ -106,4 +110,16 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// takesGzip says whether a client has asked for gzip, and not that it may not be.
+func takesGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, parameters, _ := strings.Cut(coding, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			weight, found := strings.CutPrefix(strings.ReplaceAll(parameters, " ", ""), "q=")
+			return !found || strings.Trim(weight, "0.") != ""
+		}
+	}
+	return false
 }

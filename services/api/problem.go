@@ -33,6 +33,8 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		problem(w, r, body.Status, body.Text)
 	case errors.Is(err, chat.ErrNotFound):
 		problem(w, r, http.StatusNotFound, "there is no such chat, or it is not yours to see")
+	case errors.Is(err, errNoHistory):
+		problem(w, r, http.StatusForbidden, "your role in this chat does not allow to read what is said there")
 	case errors.Is(err, chat.ErrForbidden):
 		problem(w, r, http.StatusForbidden, "only members of this chat may read it; join it first")
 	case errors.Is(err, chat.ErrInvalid):
