@@ -89,8 +89,6 @@ func judged(t *testing.T, j *judge, change ...func(*tenant.BeforePublish)) setup
 	return withHandler(h)
 }
 
-func passWhenFailing(b *tenant.BeforePublish) { b.WhenFailing = tenant.PassWhenFailing }
-
 func waitFor(d time.Duration) func(*tenant.BeforePublish) {
 	return func(b *tenant.BeforePublish) { b.Timeout = d }
 }
