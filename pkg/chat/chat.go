@@ -7,6 +7,7 @@ package chat
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -17,6 +18,7 @@ var (
 	ErrForbidden = errors.New("forbidden")
 	ErrLimit     = errors.New("limit reached")
 	ErrInvalid   = errors.New("invalid") // an argument no store can hold; the text says what would be right
+	ErrMuted     = fmt.Errorf("%w: may not speak there", ErrForbidden)
 	ErrCondition = errors.New("condition not met")
 	ErrGone      = errors.New("no longer kept") // begin again
 )
@@ -126,6 +128,7 @@ func (r Room) Member(userID string) (Member, bool) {
 type Message struct {
 	RoomID     string
 	Seq        int64
+	Number     int64 // of the message's event in the room
 	AuthorID   string
 	AuthorName string // what the author is called now
 	Text       string
@@ -133,6 +136,10 @@ type Message struct {
 	SentAt     time.Time
 	Ref        int64  // the sequence of the message that this one is about; 0: none
 	Binary     string // what an application has put beside the text, in base64; empty: nothing
+	Connection string // that it came from, as its event has it; empty: none
+	// Heard says that clients have heard it already, in the way of the version before, without its number: it was sent
+	// through a gateway that does not ask, or stored by a process of that version.
+	Heard bool
 }
 
 // LeaveTime is how long after a user has left a room, or was blocked, gateways may still have let the user's messages

@@ -115,6 +115,9 @@ func CheckContent(m Message) error {
 	if !isText(m.Text) {
 		return fmt.Errorf("%w: the text is not text (UTF-8 without NUL)", ErrInvalid)
 	}
+	if _, err := base64.StdEncoding.DecodeString(m.Binary); err != nil {
+		return fmt.Errorf("%w: the binary is not base64", ErrInvalid)
+	}
 	return nil
 }
 
@@ -127,6 +130,11 @@ func checkMessage(m Message) error {
 	}
 	if m.Ref < 0 {
 		return fmt.Errorf("%w: a message refers to the sequence %d; they count from 1", ErrInvalid, m.Ref)
+	}
+	if m.Connection != "" {
+		if err := CheckIDs(m.Connection); err != nil {
+			return err
+		}
 	}
 	if len(m.Key) > MaxKeyBytes || !isText(m.Key) {
 		return fmt.Errorf("%w: a message key is a text of at most %d bytes", ErrInvalid, MaxKeyBytes)

@@ -17,6 +17,8 @@ type Store interface {
 	Presences
 	Rooms
 	Messages
+	Events
+	Effects
 	Admin
 
 	// Migrate brings the schema up to date under a lock. A schema newer than the program is an error.
@@ -44,6 +46,8 @@ type Users interface {
 	// never. Sessions and tokens from before count no more. ErrNotFound for an unknown user.
 	SignOut(ctx context.Context, tenant, id string) error
 	SignedOut(ctx context.Context, tenant, id string) (time.Time, error)
+	// Access returns what a user may, all of one moment, or ErrNotFound.
+	Access(ctx context.Context, tenant, userID string) (Access, error)
 	// Block keeps other from starting or continuing a direct room with by. Unblock ends that. ErrNotFound for
 	// unknown users, ErrInvalid for oneself, ErrLimit for more than MaxBlocked.
 	Block(ctx context.Context, tenant, by, other string) error
@@ -76,6 +80,8 @@ type Presences interface {
 	// ClaimConnections returns up to limit (at most MaxListed) connections that nobody has claimed since the
 	// given time and marks them claimed now: the reconciler asks a gateway whether they are still there.
 	ClaimConnections(ctx context.Context, tenant string, before time.Time, limit int) ([]Connection, error)
+	// PresenceOf returns how a user is now and whether the user is online, or ErrNotFound.
+	PresenceOf(ctx context.Context, tenant, userID string) (p Presence, online bool, err error)
 	// Online returns who is online, by name and then id, at most MaxOnline.
 	Online(ctx context.Context, tenant string) ([]Presence, error)
 }
@@ -113,7 +119,7 @@ type Rooms interface {
 	// ErrForbidden), and reports whether the user was none before. ErrNotFound as for Join; ErrLimit as for Join, or
 	// when the user is in MaxPutInto rooms, so that nobody's rooms are all chosen by others.
 	AddMember(ctx context.Context, tenant, roomID, userID string) (added bool, err error)
-	// Leave ends a membership and reports whether there was one.
+	// Leave ends a membership and reports whether there was one. The member's role is kept: whoever comes back has it again.
 	Leave(ctx context.Context, tenant, roomID, userID string) (left bool, err error)
 	// DeleteRoom deletes a room for its owner and returns it as it was; ErrNotFound, or ErrForbidden for
 	// anybody else and for direct rooms. Its id is not used again.
@@ -124,16 +130,20 @@ type Rooms interface {
 
 // Messages are what is said in rooms.
 type Messages interface {
-	// In a topic, whose id is that of TopicRoom, speaks who is a member of its room.
+	// In a topic, whose id is that of TopicRoom, speaks who may in its room.
 	//
 	// AddMessages stores up to MaxBatch messages (else ErrInvalid) in their order, each with its room's next
-	// sequence, and returns an outcome for each. They are stored together: with an error none of them is, unless
-	// the answer was lost on its way. The zero SentAt means now. What an Outcome says of one message:
+	// sequence and event number, and returns an outcome for each. They are stored together: with an error none of them is,
+	// unless the answer was lost on its way. The zero SentAt means now. What an Outcome says of one message:
 	// a room, author and key that are there already, or earlier in the batch, give the stored one back, also after
 	// the author has left; ErrNotFound for an unknown or deleted room; ErrForbidden when the author was not a member
-	// when the message was sent or had been blocked in a direct room (see LeaveTime); ErrInvalid for a text that is
-	// empty, too long or not text, such a key, a negative Ref, or a time that is not of the years 1 to 9999. That Ref is
-	// a message's is for the caller to know.
+	// when the message was sent (see LeaveTime); ErrMuted when a member may not speak (MaySpeak), or had blocked the other
+	// in a direct room, or had been blocked, before the message was sent; ErrInvalid for a text that is
+	// empty, too long or not text, such a key or Binary, a negative Ref, or a time that is not of the years 1 to 9999. That
+	// Ref is a message's is for the caller to know.
+	//
+	// A message raises its author's ReadSeq if the author had read all before it. That has no revision of its own in
+	// the author's list: whoever hears the message knows.
 	AddMessages(ctx context.Context, tenant string, batch []Message) ([]Outcome, error)
 	// AddMessage is AddMessages of one.
 	AddMessage(ctx context.Context, tenant string, m Message) (stored Message, created bool, err error)

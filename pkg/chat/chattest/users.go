@@ -171,7 +171,8 @@ func blocks(s *suite) {
 
 	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: r.ID, AuthorID: "bob", Text: "hello?"})
 	wantError(s, "message of a blocked user", err, chat.ErrForbidden)
-	s.message(r.ID, "ann", "goodbye", "")
+	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: r.ID, AuthorID: "ann", Text: "goodbye"})
+	wantError(s, "message of the one who has blocked", err, chat.ErrMuted)
 	for _, pair := range [][2]string{{"ann", "bob"}, {"bob", "ann"}, {"cid", "ann"}} {
 		_, _, err = s.store.DirectRoom(s.ctx, tenant, pair[0], pair[1])
 		wantError(s, "direct room of "+pair[0]+" with "+pair[1], err, chat.ErrForbidden)

@@ -34,9 +34,11 @@ func (s appStore) PutRoom(ctx context.Context, tenant string, r chat.Room, c cha
 		switch {
 		case created:
 			insertServiceRoom(t, tenant, r)
+			record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventCreated, UserID: r.OwnerID, Title: r.Title})
 		case was.Kind == chat.KindDirect:
 			return chat.ErrForbidden
-		default:
+		case was.Title != r.Title:
+			record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventTitle, UserID: chat.ServiceUser, Title: r.Title})
 			t.send(`UPDATE rooms SET title = $3 WHERE tenant = $1 AND id = $2`, tenant, r.ID, r.Title)
 		}
 		room, err = loadRoom(ctx, t, tenant, r.ID)
@@ -45,19 +47,23 @@ func (s appStore) PutRoom(ctx context.Context, tenant string, r chat.Room, c cha
 	return room, created && err == nil, annotate(err, "put room %q", r.ID)
 }
 
-// insertServiceRoom creates a room that is not there, or is deleted; then nothing of what it was stays.
+// insertServiceRoom creates a room that is not there, or is deleted; then nothing of what it was stays, but its events go
+// on counting, so that who knew it begins again. That somebody was in it is kept, for who has not heard of its end.
 func insertServiceRoom(t tx, tenant string, r chat.Room) {
 	topics := chat.TopicRoom(r.ID, "")
 	t.send(`INSERT INTO users (tenant, id, name, provider) VALUES ($1, $2, 'Service', 'service') ON CONFLICT (tenant, id) DO NOTHING`,
 		tenant, chat.ServiceUser)
-	t.send(`DELETE FROM messages WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
-	t.send(`DELETE FROM messages WHERE tenant = $1 AND substr(room_id, 1, length($2)) = $2`, tenant, topics)
-	t.send(`DELETE FROM rooms WHERE tenant = $1 AND substr(id, 1, length($2)) = $2`, tenant, topics)
-	t.send(`DELETE FROM departures WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
+	for _, table := range []string{"messages", "room_events"} {
+		t.send(`DELETE FROM `+table+` WHERE tenant = $1 AND (room_id = $2 OR substr(room_id, 1, length($3)) = $3)`, tenant, r.ID, topics)
+	}
+	t.send(`
+		UPDATE rooms SET deleted_at = coalesce(deleted_at, $3), deleted_by = $4, kept_after = last_event
+		WHERE tenant = $1 AND substr(id, 1, length($2)) = $2`, tenant, topics, time.Now(), chat.ServiceUser)
+	t.send(`UPDATE departures SET left_at = $3, role = NULL WHERE tenant = $1 AND room_id = $2`, tenant, r.ID, time.Unix(0, 0))
 	t.send(`
 		INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES ($1, $2, $3, 'private', $4, $5)
 		ON CONFLICT (tenant, id) DO UPDATE SET title = $3, kind = 'private', owner_id = $4, created_at = $5, last_seq = 0,
-			deleted_at = NULL, deleted_by = NULL`,
+			kept_after = rooms.last_event, deleted_at = NULL, deleted_by = NULL`,
 		tenant, r.ID, r.Title, chat.ServiceUser, time.Now())
 }
 
@@ -67,7 +73,7 @@ func (s appStore) RemoveRoom(ctx context.Context, tenant, roomID string, c chat.
 		return was, err
 	}
 	err = s.write(ctx, func(t tx) error {
-		was, err = lockedRoom(ctx, t, tenant, roomID)
+		was, err = roomToClose(ctx, t, tenant, roomID)
 		if errors.Is(err, chat.ErrNotFound) {
 			err = checkThere("", c)
 		}
@@ -80,25 +86,25 @@ func (s appStore) RemoveRoom(ctx context.Context, tenant, roomID string, c chat.
 		if was.Kind == chat.KindDirect {
 			return chat.ErrForbidden
 		}
-		closeRoom(t, tenant, was, chat.ServiceUser)
+		closeRoom(ctx, t, tenant, was, chat.ServiceUser)
 		return nil
 	})
 	return was, annotate(err, "remove room %q", roomID)
 }
 
-// memberToChange returns the tag of a membership in a room that is not direct, "" for none, and locks the room.
-func memberToChange(ctx context.Context, t tx, tenant, roomID, userID string) (string, error) {
+// memberToChange returns a membership in a room that is not direct, with its tag, or the tag "", and locks the room.
+func memberToChange(ctx context.Context, t tx, tenant, roomID, userID string) (m chat.Member, tag string, err error) {
 	room, err := lockedRoom(ctx, t, tenant, roomID)
 	if err != nil {
-		return "", err
+		return m, "", err
 	}
 	if room.Kind == chat.KindDirect {
-		return "", chat.ErrForbidden
+		return m, "", chat.ErrForbidden
 	}
 	if m, in := room.Member(userID); in {
-		return m.Tag(), nil
+		return m, m.Tag(), nil
 	}
-	return "", nil
+	return m, "", nil
 }
 
 // PutMember makes a user a member with a role, or gives a member that role.
@@ -110,7 +116,7 @@ func (s appStore) PutMember(ctx context.Context, tenant, roomID, userID, role st
 		if err := lockUsers(ctx, t, tenant, userID); err != nil {
 			return err
 		}
-		tag, err := memberToChange(ctx, t, tenant, roomID, userID)
+		was, tag, err := memberToChange(ctx, t, tenant, roomID, userID)
 		if err != nil {
 			return err
 		}
@@ -125,8 +131,14 @@ func (s appStore) PutMember(ctx context.Context, tenant, roomID, userID, role st
 			if err := addMember(ctx, t, tenant, roomID, userID, chat.StateJoined, chat.MaxMemberships); err != nil {
 				return err
 			}
+			record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventJoined, UserID: userID})
+			was.Role = chat.RoleMember // as who hears of the joining takes it
 		}
 		t.send(`UPDATE members SET role = $4 WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID, role)
+		if was.Role != role {
+			membershipChanged(t, tenant, roomID, userID)
+			record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventRole, UserID: userID, Role: role})
+		}
 		return nil
 	})
 	return added && err == nil, annotate(err, "put user %q into room %q", userID, roomID)
@@ -138,7 +150,11 @@ func (s appStore) RemoveMember(ctx context.Context, tenant, roomID, userID strin
 		return err
 	}
 	err := s.write(ctx, func(t tx) error {
-		tag, err := memberToChange(ctx, t, tenant, roomID, userID)
+		unknown := lockUsers(ctx, t, tenant, userID)
+		if unknown != nil && !errors.Is(unknown, chat.ErrNotFound) {
+			return unknown
+		}
+		_, tag, err := memberToChange(ctx, t, tenant, roomID, userID)
 		if err != nil {
 			return err
 		}
@@ -187,6 +203,7 @@ func (s appStore) EditMessage(ctx context.Context, tenant string, m chat.Message
 		edited.Text, edited.Binary = m.Text, m.Binary
 		t.send(`UPDATE messages SET text = $4, binary_text = nullif($5, '') WHERE tenant = $1 AND room_id = $2 AND seq = $3`,
 			tenant, m.RoomID, m.Seq, m.Text, m.Binary)
+		record(ctx, t, tenant, m.RoomID, chat.Event{Kind: chat.EventEdited, UserID: was.AuthorID, Seq: was.Seq})
 		return nil
 	})
 	return edited, annotate(err, "edit message %d of room %q", m.Seq, m.RoomID)
@@ -204,6 +221,7 @@ func (s appStore) DeleteMessage(ctx context.Context, tenant, roomID string, seq 
 		}
 		keep(t, tenant, "deleted", was)
 		t.send(`UPDATE messages SET deleted_at = $4 WHERE tenant = $1 AND room_id = $2 AND seq = $3`, tenant, roomID, seq, time.Now())
+		record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventDeleted, UserID: was.AuthorID, Seq: seq})
 		return nil
 	})
 	return annotate(err, "delete message %d of room %q", seq, roomID)

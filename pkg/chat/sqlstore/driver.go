@@ -22,10 +22,14 @@ import (
 //	{now}         the time of the database; {now+$1} so many microseconds later
 //	{greatest}    of several values; {least}
 //	{true a}      the flag a is set, as indexes have it in their conditions
+//	{lazy}        ends a condition: what the transaction does may be forgotten when the server crashes, so nobody waits for
+//	              the disk
 type driver interface {
 	reader
 	// exec runs a statement by itself and returns how many rows it changed.
 	exec(ctx context.Context, query string, args ...any) (changed int64, err error)
+	// alter is exec of a statement that returns rows.
+	alter(ctx context.Context, query string, args ...any) rows
 	// write runs f in a transaction and commits it, unless f fails: then nothing has happened. f may be run again
 	// when another transaction was in the way.
 	write(ctx context.Context, f func(tx) error) error
@@ -69,6 +73,13 @@ type tx interface {
 	// lockName keeps other transactions from changing, or making, what has a name, which no lock of a row can when there
 	// is none.
 	lockName(kind, tenant, name string)
+}
+
+// changing reads rows that statements return which change something.
+type changing struct{ driver }
+
+func (c changing) query(ctx context.Context, query string, args ...any) rows {
+	return c.alter(ctx, query, args...)
 }
 
 // column is one of the columns of given.

@@ -19,8 +19,9 @@ func most(byOwnWill bool) int {
 	return chat.MaxPutInto
 }
 
-// addMember makes somebody a member who is none; user and, unless direct, room are locked. chat.ErrLimit if the user
-// is in most rooms or the room has too many members.
+// addMember makes somebody a member who is none; user and room are locked. Who comes back has the role from before: what
+// it forbids stays forbidden. chat.ErrLimit if the user is in most rooms or the room has too many members. The event is for
+// the caller to record.
 func addMember(ctx context.Context, t tx, tenant, roomID, userID string, state chat.MemberState, most int) error {
 	var rooms, invitations, members int
 	err := get(ctx, t, into{&rooms, &invitations, &members}, `
@@ -36,31 +37,43 @@ func addMember(ctx context.Context, t tx, tenant, roomID, userID string, state c
 		return chat.ErrLimit
 	}
 	t.send(`
-		INSERT INTO members (tenant, room_id, user_id, state, joined_at, read_seq)
-		SELECT tenant, id, $3, $4, $5, last_seq FROM rooms WHERE tenant = $1 AND id = $2`,
+		INSERT INTO members (tenant, room_id, user_id, state, joined_at, read_seq, role)
+		SELECT tenant, id, $3, $4, $5, last_seq, (SELECT role FROM departures WHERE tenant = $1 AND room_id = $2 AND user_id = $3)
+		FROM rooms WHERE tenant = $1 AND id = $2`,
 		tenant, roomID, userID, state, time.Now())
+	membershipChanged(t, tenant, roomID, userID)
 	return nil
 }
 
-// join makes a locked user a joined member and reports whether that changed anything.
+// membershipChanged notes that a locked user stands to a locked room in another way.
+func membershipChanged(t tx, tenant, roomID, userID string) {
+	revise(t, tenant, roomID, userID)
+	owe(t, tenant, chat.EffectMember, roomID, userID)
+}
+
+// join makes a locked user a joined member of a locked room and reports whether that changed anything.
 func join(ctx context.Context, t tx, tenant, roomID, userID string) (changed bool, err error) {
 	state, err := memberState(ctx, t, tenant, roomID, userID)
 	if err != nil || state == chat.StateJoined {
 		return false, err
 	}
 	if state == "" {
-		return true, addMember(ctx, t, tenant, roomID, userID, chat.StateJoined, chat.MaxMemberships)
+		err = addMember(ctx, t, tenant, roomID, userID, chat.StateJoined, chat.MaxMemberships)
+	} else {
+		t.send(`UPDATE members SET state = 'joined' WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
+		membershipChanged(t, tenant, roomID, userID)
 	}
-	t.send(`UPDATE members SET state = 'joined' WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
-	return true, nil
+	record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventJoined, UserID: userID})
+	return true, err
 }
 
-// invite makes a locked user an invited member who is none.
+// invite makes a locked user an invited member of a locked room who is none.
 func invite(ctx context.Context, t tx, tenant, roomID, userID string) error {
 	state, err := memberState(ctx, t, tenant, roomID, userID)
 	if err != nil || state != "" {
 		return err
 	}
+	record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventInvited, UserID: userID})
 	return addMember(ctx, t, tenant, roomID, userID, chat.StateInvited, chat.MaxMemberships)
 }
 
@@ -167,6 +180,7 @@ func (s memberStore) AddMember(ctx context.Context, tenant, roomID, userID strin
 			return err
 		}
 		added = true
+		record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventJoined, UserID: userID})
 		return addMember(ctx, t, tenant, roomID, userID, chat.StateJoined, chat.MaxPutInto)
 	})
 	return added && err == nil, annotate(err, "add user %q to room %q", userID, roomID)
@@ -216,22 +230,38 @@ func (s memberStore) Leave(ctx context.Context, tenant, roomID, userID string) (
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
-		left, err = depart(ctx, t, tenant, roomID, userID)
+		err := lockUsers(ctx, t, tenant, userID)
+		if err == nil {
+			_, err = lockRoom(ctx, t, tenant, roomID)
+		}
+		if err == nil {
+			left, err = depart(ctx, t, tenant, roomID, userID)
+		}
+		if err == nil && !left {
+			err = errNone
+		}
 		return err
 	})
+	if errors.Is(err, chat.ErrNotFound) || errors.Is(err, errNone) { // nobody was in it
+		left, err = false, nil
+	}
 	return left && err == nil, annotate(err, "remove user %q from room %q", userID, roomID)
 }
 
-// depart ends a membership and reports whether there was one.
+// depart ends a locked user's membership in a locked room and reports whether there was one. The role is kept with the
+// departure.
 func depart(ctx context.Context, t tx, tenant, roomID, userID string) (left bool, err error) {
-	deleted, err := t.exec(ctx, `DELETE FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
-	if err != nil || deleted == 0 {
+	revise(t, tenant, roomID, userID)
+	gone, err := t.exec(ctx, `
+		INSERT INTO departures (tenant, room_id, user_id, left_at, revision, role)
+		SELECT tenant, room_id, user_id, $4, revision, role FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3
+		`+departAgain, tenant, roomID, userID, time.Now())
+	if err != nil || gone == 0 {
 		return false, err
 	}
-	t.send(`
-		INSERT INTO departures (tenant, room_id, user_id, left_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET left_at = excluded.left_at`,
-		tenant, roomID, userID, time.Now())
+	t.send(`DELETE FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
+	owe(t, tenant, chat.EffectMember, roomID, userID)
+	record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventLeft, UserID: userID})
 	return true, nil
 }
 
@@ -240,13 +270,20 @@ func (s memberStore) MarkRead(ctx context.Context, tenant, roomID, userID string
 	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
 		return err
 	}
-	changed, err := s.exec(ctx, `
-		UPDATE members SET read_seq = {greatest}(read_seq, {least}($4, last_seq)) FROM rooms
-		WHERE members.tenant = $1 AND room_id = $2 AND user_id = $3
-		AND rooms.tenant = $1 AND rooms.id = $2 AND deleted_at IS NULL`,
-		tenant, roomID, userID, seq)
-	if err == nil && changed == 0 {
+	var readSeq, lastSeq int64
+	err := get(ctx, s, into{&readSeq, &lastSeq}, `
+		SELECT read_seq, last_seq FROM members JOIN rooms ON rooms.tenant = members.tenant AND rooms.id = room_id
+		WHERE members.tenant = $1 AND room_id = $2 AND user_id = $3 AND deleted_at IS NULL`, tenant, roomID, userID)
+	switch {
+	case errors.Is(err, errNone):
 		err = needMember(ctx, s, tenant, roomID, userID)
+	case err == nil && min(seq, lastSeq) > readSeq:
+		err = s.write(ctx, func(t tx) error {
+			revise(t, tenant, roomID, userID)
+			t.send(`UPDATE members SET read_seq = {greatest}(read_seq, $4) WHERE tenant = $1 AND room_id = $2 AND user_id = $3`,
+				tenant, roomID, userID, min(seq, lastSeq))
+			return nil
+		})
 	}
 	return annotate(err, "mark room %q read for user %q", roomID, userID)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -105,6 +104,8 @@ func postgresWords(mark string) string {
 		return "clock_timestamp()"
 	case "greatest", "least":
 		return mark
+	case "lazy":
+		return " AND set_config('synchronous_commit', 'off', true) = 'off'"
 	}
 	if flag, ok := strings.CutPrefix(mark, "true "); ok {
 		return flag
@@ -131,7 +132,21 @@ func (db *postgresDB) query(ctx context.Context, query string, args ...any) rows
 		db.note(err)
 		return failed{err}
 	}
-	return pgRows{r, nil}
+	return &pgRows{Rows: r}
+}
+
+func (db *postgresDB) alter(ctx context.Context, query string, args ...any) rows {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		db.note(err)
+		return failed{err}
+	}
+	r, err := conn.Query(ctx, db.sql(query), args...)
+	if err != nil {
+		db.release(conn, err)
+		return failed{err}
+	}
+	return &pgRows{Rows: r, end: func() { db.release(conn, r.Err()) }}
 }
 
 func (db *postgresDB) exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -147,7 +162,7 @@ func (db *postgresDB) exec(ctx context.Context, query string, args ...any) (int6
 
 // attempts is how often a transaction is tried that others are in the way of. Locks are taken in one order, so it takes a
 // process of the version before, or a schema that is being migrated, to make a circle.
-const attempts = 3
+const attempts = 20
 
 // errAgain asks for the transaction to be run again from its start.
 var errAgain = errors.New("changed while it was being locked")
@@ -176,6 +191,7 @@ func (db *postgresDB) writeOnce(ctx context.Context, f func(tx) error) (err erro
 		db.release(conn, err)
 	}()
 	t.send("BEGIN ISOLATION LEVEL READ COMMITTED")
+	t.send("SET LOCAL chatr.writer = 'events'") // see the triggers of migration 6
 	if err = f(t); err == nil {
 		err = t.commit(ctx)
 	} else {
@@ -222,6 +238,9 @@ func (db *postgresDB) release(conn *pgxpool.Conn, err error) {
 	}
 }
 
+// begins is how many statements begin a transaction.
+const begins = 2
+
 // pgTx is a transaction of which the statements that wait go with the next one whose result matters. BEGIN is the first.
 type pgTx struct {
 	db      *postgresDB
@@ -261,7 +280,7 @@ func (t *pgTx) query(ctx context.Context, query string, args ...any) rows {
 		if err != nil {
 			return failed{err}
 		}
-		return pgRows{r, nil}
+		return &pgRows{Rows: r}
 	}
 	results, err := t.flush(ctx, query, args)
 	if err != nil {
@@ -272,7 +291,7 @@ func (t *pgTx) query(ctx context.Context, query string, args ...any) rows {
 		_ = results.Close()
 		return failed{err}
 	}
-	return pgRows{r, results}
+	return &pgRows{Rows: r, end: func() { _ = results.Close() }} // what went wrong is in the rows
 }
 
 func (t *pgTx) exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -289,7 +308,7 @@ func (t *pgTx) exec(ctx context.Context, query string, args ...any) (int64, erro
 }
 
 func (t *pgTx) commit(ctx context.Context) error {
-	if t.waiting != nil && t.waiting.Len() == 1 && t.conn.Conn().PgConn().TxStatus() == 'I' {
+	if t.waiting != nil && t.waiting.Len() == begins && t.conn.Conn().PgConn().TxStatus() == 'I' {
 		return nil // nothing has happened
 	}
 	results, err := t.flush(ctx, "COMMIT", nil)
@@ -317,13 +336,13 @@ func (t *pgTx) rollback(ctx context.Context) {
 	}
 }
 
-// pgRows are rows whose times are of UTC. They may be the last of several statements' results.
+// pgRows are rows whose times are of UTC.
 type pgRows struct {
 	pgx.Rows
-	results io.Closer
+	end func() // what is to be done once they are read, if anything
 }
 
-func (r pgRows) Scan(dest ...any) error {
+func (r *pgRows) Scan(dest ...any) error {
 	if err := r.Rows.Scan(dest...); err != nil {
 		return err
 	}
@@ -341,10 +360,11 @@ func (r pgRows) Scan(dest ...any) error {
 	return nil
 }
 
-func (r pgRows) Close() {
+func (r *pgRows) Close() {
 	r.Rows.Close()
-	if r.results != nil {
-		_ = r.results.Close() // what went wrong is in the rows
+	if r.end != nil {
+		r.end()
+		r.end = nil
 	}
 }
 

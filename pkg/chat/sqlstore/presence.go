@@ -33,7 +33,9 @@ func (s presenceStore) Connect(ctx context.Context, tenant string, c chat.Connec
 		}
 		t.send(`UPDATE users SET gone_at = NULL WHERE tenant = $1 AND id = $2 AND gone_at IS NOT NULL`, tenant, c.UserID)
 		changed, err := t.exec(ctx, `UPDATE users SET online = true WHERE tenant = $1 AND id = $2 AND NOT online`, tenant, c.UserID)
-		cameOnline = changed > 0
+		if cameOnline = changed > 0; cameOnline {
+			owe(t, tenant, chat.EffectPresence, "", c.UserID)
+		}
 		return err
 	})
 	return cameOnline && err == nil, annotate(err, "record connection %q of user %q", c.ID, c.UserID)
@@ -117,6 +119,9 @@ func refreshIdle(ctx context.Context, t tx, tenant, userID string) (nowIdle, cha
 	if err != nil {
 		return false, false, err
 	}
+	if turned > 0 {
+		owe(t, tenant, chat.EffectPresence, "", userID)
+	}
 	err = get(ctx, t, into{&nowIdle}, `SELECT idle FROM users WHERE tenant = $1 AND id = $2`, tenant, userID)
 	return nowIdle, turned > 0, err
 }
@@ -135,6 +140,9 @@ func (s presenceStore) SweepOffline(ctx context.Context, tenant string, before t
 		users, err = collect(ctx, t, scanUser, `
 			UPDATE users SET online = false, idle = false, gone_at = NULL WHERE tenant = $1 AND id {any $2}
 			RETURNING id, name, provider`, tenant, gone)
+		for _, u := range users {
+			owe(t, tenant, chat.EffectPresence, "", u.ID)
+		}
 		return err
 	})
 	if err != nil {
@@ -188,6 +196,16 @@ func (s presenceStore) Online(ctx context.Context, tenant string) ([]chat.Presen
 		`SELECT id, name, provider, idle FROM users WHERE tenant = $1 AND {true online} ORDER BY name, id LIMIT $2`,
 		tenant, chat.MaxOnline)
 	return list, annotate(err, "list who is online")
+}
+
+// PresenceOf returns how a user is now, or chat.ErrNotFound.
+func (s presenceStore) PresenceOf(ctx context.Context, tenant, userID string) (p chat.Presence, online bool, err error) {
+	if err := chat.CheckIDs(tenant, userID); err != nil {
+		return p, false, err
+	}
+	err = find(ctx, s, into{&p.ID, &p.Name, &p.Provider, &p.Idle, &online},
+		`SELECT id, name, provider, idle, online FROM users WHERE tenant = $1 AND id = $2`, tenant, userID)
+	return p, online, annotate(err, "load the presence of user %q", userID)
 }
 
 func scanPresence(row rows) (p chat.Presence, err error) {

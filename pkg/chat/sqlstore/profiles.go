@@ -74,8 +74,15 @@ func (s profileStore) RemoveProfile(ctx context.Context, tenant, id string, c ch
 		if err := checkThere(tag, c); err != nil {
 			return err
 		}
+		if err := lockUsers(ctx, t, tenant, id); err != nil {
+			return err
+		}
 		t.send(`UPDATE users SET removed = true, role = NULL, chat = false WHERE tenant = $1 AND id = $2`, tenant, id)
-		rooms, err = collect(ctx, t, scanString, `SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2 ORDER BY room_id`, tenant, id)
+		owe(t, tenant, chat.EffectUser, "", id)
+		// With the user locked, nobody puts the user into another.
+		rooms, err = collect(ctx, t, scanString, `
+			SELECT id FROM rooms WHERE tenant = $1 AND id IN (SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2)
+			ORDER BY id {lock}`, tenant, id)
 		for _, room := range rooms {
 			if _, err := depart(ctx, t, tenant, room, id); err != nil {
 				return err

@@ -52,6 +52,9 @@ func (s roleStore) PutRole(ctx context.Context, tenant string, r chat.Role, c ch
 		t.send(`
 			INSERT INTO roles (tenant, name, permissions) VALUES ($1, $2, $3) ON CONFLICT (tenant, name) DO UPDATE SET permissions = $3`,
 			tenant, r.Name, r.Stored())
+		if err := roleChanged(ctx, t, tenant, r.Name); err != nil {
+			return err
+		}
 		var roles int
 		err = get(ctx, t, into{&roles}, `SELECT count(*) FROM roles WHERE tenant = $1`, tenant)
 		if err == nil && roles > chat.MaxRoles {
@@ -77,9 +80,31 @@ func (s roleStore) DeleteRole(ctx context.Context, tenant, name string, c chat.C
 			return err
 		}
 		t.send(`DELETE FROM roles WHERE tenant = $1 AND name = $2`, tenant, name)
-		return nil
+		return roleChanged(ctx, t, tenant, name)
 	})
 	return annotate(err, "delete role %q", name)
+}
+
+// roleChanged notes for all members who have a role that they may do other things now. Effects are owed for those who are
+// online; who is not learns it on coming.
+func roleChanged(ctx context.Context, t tx, tenant, name string) error {
+	const having = `FROM members m JOIN rooms r ON r.tenant = m.tenant AND r.id = m.room_id WHERE m.tenant = $1 AND ` + memberRole + ` = $2`
+	users, err := collect(ctx, t, scanString, `
+		SELECT id FROM users WHERE tenant = $1 AND id IN (SELECT m.user_id `+having+`) ORDER BY id {lock}`, tenant, name)
+	if err != nil || len(users) == 0 {
+		return err
+	}
+	t.send(`UPDATE users SET list_revision = list_revision + 1 WHERE tenant = $1 AND id {any $2}`, tenant, users)
+	t.send(`
+		UPDATE members SET revision = (SELECT list_revision FROM users WHERE users.tenant = members.tenant AND users.id = members.user_id)
+		FROM (SELECT m.room_id AS with_room, m.user_id AS with_user `+having+`) AS concerned
+		WHERE tenant = $1 AND room_id = with_room AND user_id = with_user AND user_id {any $3}`, tenant, name, users)
+	t.send(`
+		INSERT INTO effects (tenant, kind, room_id, user_id, owed_at, due_at)
+		SELECT m.tenant, $3, m.room_id, m.user_id, {now}, {now} `+having+`
+		AND m.user_id IN (SELECT id FROM users WHERE tenant = $1 AND online) AND m.user_id {any $4}
+		`+oweAgain, tenant, name, chat.EffectMember, users)
+	return nil
 }
 
 // checkThere returns chat.ErrNotFound for what has no tag, unless the condition says something about that.

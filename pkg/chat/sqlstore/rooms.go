@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,9 +51,13 @@ func (s roomStore) CreateRoom(ctx context.Context, tenant string, r chat.Room) (
 		if owned >= chat.MaxOwnedRooms {
 			return chat.ErrLimit
 		}
+		record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventCreated, UserID: r.OwnerID, Title: r.Title})
 		for _, id := range r.Founders() {
 			if err := addMember(ctx, t, tenant, r.ID, id, chat.StateJoined, most(id == r.OwnerID)); err != nil {
 				return err
+			}
+			if id != r.OwnerID {
+				record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventJoined, UserID: id})
 			}
 		}
 		created, err = loadRoom(ctx, t, tenant, r.ID)
@@ -94,7 +99,16 @@ func (s roomStore) DirectRoom(ctx context.Context, tenant, from, to string) (r c
 		if err != nil {
 			return err
 		}
-		if _, err := join(ctx, t, tenant, roomID, from); err != nil {
+		if _, err := lockRoom(ctx, t, tenant, roomID); err != nil {
+			return err
+		}
+		if created {
+			record(ctx, t, tenant, roomID, chat.Event{Kind: chat.EventCreated, UserID: from})
+			err = addMember(ctx, t, tenant, roomID, from, chat.StateJoined, chat.MaxMemberships)
+		} else {
+			_, err = join(ctx, t, tenant, roomID, from)
+		}
+		if err != nil {
 			return err
 		}
 		if err := invite(ctx, t, tenant, roomID, to); err != nil {
@@ -208,13 +222,13 @@ func (s roomStore) DeleteRoom(ctx context.Context, tenant, roomID, byUserID stri
 	}
 	var was chat.Room
 	err := s.write(ctx, func(t tx) (err error) {
-		if was, err = lockedRoom(ctx, t, tenant, roomID); err != nil {
+		if was, err = roomToClose(ctx, t, tenant, roomID); err != nil {
 			return err
 		}
 		if was.Kind == chat.KindDirect || was.OwnerID != byUserID {
 			return chat.ErrForbidden
 		}
-		closeRoom(t, tenant, was, byUserID)
+		closeRoom(ctx, t, tenant, was, byUserID)
 		return nil
 	})
 	if err != nil {
@@ -223,11 +237,41 @@ func (s roomStore) DeleteRoom(ctx context.Context, tenant, roomID, byUserID stri
 	return was, annotate(err, "delete room %q", roomID)
 }
 
-// closeRoom deletes a locked room.
-func closeRoom(t tx, tenant string, r chat.Room, byUserID string) {
-	t.send(`UPDATE rooms SET deleted_at = $3, deleted_by = $4 WHERE tenant = $1 AND id = $2`, tenant, r.ID, time.Now(), byUserID)
-	t.send(`DELETE FROM members WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
+// roomToClose locks the members of a room and the room.
+func roomToClose(ctx context.Context, t tx, tenant, roomID string) (chat.Room, error) {
+	ids, err := collect(ctx, t, scanString, `SELECT user_id FROM members WHERE tenant = $1 AND room_id = $2`, tenant, roomID)
+	if err != nil {
+		return chat.Room{}, err
+	}
+	if err := lockUsers(ctx, t, tenant, ids...); err != nil {
+		return chat.Room{}, err
+	}
+	r, err := lockedRoom(ctx, t, tenant, roomID)
+	for _, m := range r.Members {
+		if !slices.Contains(ids, m.UserID) { // come in meanwhile
+			return r, errAgain
+		}
+	}
+	return r, err
 }
+
+// closeRoom deletes a room that is locked, and its members too.
+func closeRoom(ctx context.Context, t tx, tenant string, r chat.Room, byUserID string) {
+	record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventClosed, UserID: byUserID, Title: r.Title})
+	t.send(`UPDATE rooms SET deleted_at = $3, deleted_by = $4 WHERE tenant = $1 AND id = $2`, tenant, r.ID, time.Now(), byUserID)
+	t.send(`
+		UPDATE users SET list_revision = list_revision + 1
+		WHERE tenant = $1 AND id IN (SELECT user_id FROM members WHERE tenant = $1 AND room_id = $2)`, tenant, r.ID)
+	t.send(`
+		INSERT INTO departures (tenant, room_id, user_id, left_at, revision, role)
+		SELECT m.tenant, m.room_id, m.user_id, $3, u.list_revision, m.role
+		FROM members m JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id WHERE m.tenant = $1 AND m.room_id = $2
+		`+departAgain, tenant, r.ID, time.Now())
+	t.send(`DELETE FROM members WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
+	owe(t, tenant, chat.EffectRoom, r.ID, "")
+}
+
+const departAgain = `ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET left_at = excluded.left_at, revision = excluded.revision, role = excluded.role`
 
 // lockRoom keeps other transactions from changing a room, its deletion and the number of its members. It returns its
 // kind, or chat.ErrNotFound, also when the room has been deleted.

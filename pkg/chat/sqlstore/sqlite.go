@@ -75,7 +75,7 @@ func sqliteWords(mark string) string {
 		return "IN (SELECT value FROM json_each(" + argument + "))"
 	}
 	switch mark {
-	case "", "lock", "skip": // whoever writes is alone
+	case "", "lazy", "lock", "skip": // whoever writes is alone
 		return ""
 	case "now":
 		return sqliteNow
@@ -169,6 +169,10 @@ func (db *sqliteDB) change(ctx context.Context, q sqliteQueries, query string, a
 
 func (db *sqliteDB) query(ctx context.Context, query string, args ...any) rows {
 	return db.ask(ctx, db.reader, query, args)
+}
+
+func (db *sqliteDB) alter(ctx context.Context, query string, args ...any) rows {
+	return db.ask(ctx, db.writer, query, args)
 }
 
 func (db *sqliteDB) exec(ctx context.Context, query string, args ...any) (int64, error) {

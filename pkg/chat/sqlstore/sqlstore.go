@@ -19,6 +19,8 @@ type Store struct {
 	roomStore
 	memberStore
 	messageStore
+	eventStore
+	effectStore
 	roleStore
 	profileStore
 	appStore
@@ -36,7 +38,7 @@ var _ chat.Store = (*Store)(nil)
 func newStore(d driver) *Store {
 	return &Store{
 		userStore: userStore{d}, presenceStore: presenceStore{d}, roomStore: roomStore{d}, memberStore: memberStore{d},
-		messageStore: messageStore{d}, roleStore: roleStore{d}, profileStore: profileStore{d}, appStore: appStore{d},
+		messageStore: messageStore{d}, eventStore: eventStore{d}, effectStore: effectStore{d}, roleStore: roleStore{d}, profileStore: profileStore{d}, appStore: appStore{d},
 		driver: d,
 	}
 }

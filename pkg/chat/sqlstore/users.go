@@ -79,10 +79,14 @@ func (s userStore) SignOut(ctx context.Context, tenant, id string) error {
 	if err := chat.CheckIDs(tenant, id); err != nil {
 		return err
 	}
-	changed, err := s.exec(ctx, `UPDATE users SET signed_out_at = $3 WHERE tenant = $1 AND id = $2`, tenant, id, time.Now())
-	if err == nil && changed == 0 {
-		err = chat.ErrNotFound
-	}
+	err := s.write(ctx, func(t tx) error {
+		changed, err := t.exec(ctx, `UPDATE users SET signed_out_at = $3 WHERE tenant = $1 AND id = $2`, tenant, id, time.Now())
+		if err == nil && changed == 0 {
+			err = chat.ErrNotFound
+		}
+		owe(t, tenant, chat.EffectUser, "", id)
+		return err
+	})
 	return annotate(err, "sign out user %q", id)
 }
 
@@ -119,10 +123,16 @@ func (s userStore) Block(ctx context.Context, tenant, by, other string) error {
 		if err := lockUsers(ctx, t, tenant, by, other); err != nil {
 			return err
 		}
-		t.send(`INSERT INTO blocks (tenant, by_id, other_id, blocked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
+		isNew, err := t.exec(ctx, `INSERT INTO blocks (tenant, by_id, other_id, blocked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
 			tenant, by, other, time.Now())
+		if err != nil || isNew == 0 {
+			return err
+		}
+		if err := pairChanged(ctx, t, tenant, by, other); err != nil {
+			return err
+		}
 		var blocked int
-		err := get(ctx, t, into{&blocked}, `SELECT count(*) FROM blocks WHERE tenant = $1 AND by_id = $2`, tenant, by)
+		err = get(ctx, t, into{&blocked}, `SELECT count(*) FROM blocks WHERE tenant = $1 AND by_id = $2`, tenant, by)
 		if err == nil && blocked > chat.MaxBlocked {
 			err = chat.ErrLimit
 		}
@@ -140,10 +150,79 @@ func (s userStore) Unblock(ctx context.Context, tenant, by, other string) error 
 		if err := lockUsers(ctx, t, tenant, by, other); err != nil {
 			return err
 		}
-		t.send(`DELETE FROM blocks WHERE tenant = $1 AND by_id = $2 AND other_id = $3`, tenant, by, other)
-		return nil
+		was, err := t.exec(ctx, `DELETE FROM blocks WHERE tenant = $1 AND by_id = $2 AND other_id = $3`, tenant, by, other)
+		if err != nil || was == 0 {
+			return err
+		}
+		return pairChanged(ctx, t, tenant, by, other)
 	})
 	return annotate(err, "unblock user %q for %q", other, by)
+}
+
+// pairChanged notes that two locked users may speak to each other, or no longer, in the direct room that they have or have
+// not.
+func pairChanged(ctx context.Context, t tx, tenant, one, other string) error {
+	var roomID string
+	err := get(ctx, t, into{&roomID}, `SELECT id FROM rooms WHERE tenant = $1 AND low_id = $2 AND high_id = $3`,
+		tenant, min(one, other), max(one, other))
+	if errors.Is(err, errNone) {
+		return nil
+	}
+	for _, id := range []string{one, other} {
+		revise(t, tenant, roomID, id)
+		owe(t, tenant, chat.EffectMember, roomID, id)
+	}
+	return err
+}
+
+// revise notes that a locked user's list of rooms has changed in this one, of which the user is a member, or not.
+func revise(t tx, tenant, roomID, userID string) {
+	t.send(`UPDATE users SET list_revision = list_revision + 1 WHERE tenant = $1 AND id = $2`, tenant, userID)
+	t.send(`
+		UPDATE members SET revision = (SELECT list_revision FROM users WHERE tenant = $1 AND id = $3)
+		WHERE tenant = $1 AND room_id = $2 AND user_id = $3`, tenant, roomID, userID)
+}
+
+// Access returns what a user may.
+func (s userStore) Access(ctx context.Context, tenant, userID string) (a chat.Access, err error) {
+	if err := chat.CheckIDs(tenant, userID); err != nil {
+		return a, err
+	}
+	there := false
+	rooms, err := collect(ctx, s, func(row rows) (r chat.RoomAccess, err error) {
+		there = true
+		var signedOut *time.Time
+		var userRole, memberRole string
+		var userPermissions, memberPermissions *string
+		var blocked bool
+		err = row.Scan(&a.User.ID, &a.User.Name, &a.User.Provider, &userRole, &userPermissions, &a.Removed, &signedOut, &a.Revision,
+			&a.Connections, &r.RoomID, &r.State, &memberRole, &memberPermissions, &blocked)
+		if signedOut != nil {
+			a.SignedOut = *signedOut
+		}
+		a.Role = chat.StoredRole(userRole, userPermissions)
+		r.MaySpeak = chat.MaySpeak(chat.StoredRole(memberRole, memberPermissions), blocked)
+		return r, err
+	}, `
+		SELECT u.id, u.name, u.provider, `+userRole+`, ur.permissions, u.removed, u.signed_out_at, u.list_revision,
+			(SELECT count(*) FROM connections c WHERE c.tenant = u.tenant AND c.user_id = u.id),
+			coalesce(m.room_id, ''), coalesce(m.state, ''), `+memberRole+`, mr.permissions, coalesce(`+isBlocked+`, false)
+		FROM users u
+		LEFT JOIN roles ur ON ur.tenant = u.tenant AND ur.name = `+userRole+`
+		LEFT JOIN members m ON m.tenant = u.tenant AND m.user_id = u.id
+		LEFT JOIN rooms r ON r.tenant = m.tenant AND r.id = m.room_id
+		LEFT JOIN roles mr ON mr.tenant = m.tenant AND mr.name = `+memberRole+`
+		WHERE u.tenant = $1 AND u.id = $2 ORDER BY m.joined_at, m.room_id`, tenant, userID)
+	switch {
+	case err == nil && !there:
+		err = chat.ErrNotFound
+	case err == nil && rooms[0].RoomID != "":
+		a.Rooms = rooms
+	}
+	if err != nil {
+		return chat.Access{}, annotate(err, "load what user %q may", userID)
+	}
+	return a, nil
 }
 
 // Blocked returns the ids that a user has blocked.
