@@ -76,10 +76,10 @@ type tx interface {
 }
 
 // changing reads rows that statements return which change something.
-type changing struct{ driver }
+type changing struct{ db driver }
 
 func (c changing) query(ctx context.Context, query string, args ...any) rows {
-	return c.alter(ctx, query, args...)
+	return c.db.alter(ctx, query, args...)
 }
 
 // column is one of the columns of given.
