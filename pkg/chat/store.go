@@ -19,6 +19,7 @@ type Store interface {
 	Messages
 	Events
 	Effects
+	Lists
 	Admin
 
 	// Migrate brings the schema up to date under a lock. A schema newer than the program is an error.

@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/strictjson"
 )
 
 // WriteJSON answers with status and v as JSON.
@@ -52,8 +54,8 @@ type BodyError struct {
 
 func (e *BodyError) Error() string { return e.Text }
 
-// ReadJSON decodes a request body of at most limit bytes into v. Unknown members are ignored; anything after
-// the one value is an error. Every error is a *BodyError.
+// ReadJSON decodes a request body of at most limit bytes into v, strictly: see package strictjson. Unknown members are
+// ignored; anything after the one value is an error. Every error is a *BodyError.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return &BodyError{http.StatusUnsupportedMediaType, "the body must be sent as application/json"}
@@ -66,12 +68,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	if err != nil {
 		return &BodyError{http.StatusBadRequest, "the body could not be read"}
 	}
-	if err := json.Unmarshal(body, v); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field != "" {
-			return &BodyError{http.StatusBadRequest, fmt.Sprintf("%q must not be a %s", wrong.Field, wrong.Value)}
-		}
-		return &BodyError{http.StatusBadRequest, "the body is not valid JSON of the expected form"}
+	if err := strictjson.Decode(body, v); err != nil {
+		return &BodyError{http.StatusBadRequest, "the body could not be read: " + err.Error()}
 	}
 	return nil
 }

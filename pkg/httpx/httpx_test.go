@@ -30,6 +30,7 @@ func TestReadJSON(t *testing.T) {
 		{"two values", "application/json", `{"name":"a"}{}`, 400},
 		{"wrong type", "application/json", `{"name":7}`, 400},
 		{"empty", "application/json", ``, 400},
+		{"twice", "application/json", `{"name":"bob","name":"ana"}`, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest("POST", "/", strings.NewReader(c.body))

@@ -164,6 +164,12 @@ func (s *Service) routes() (http.Handler, error) {
 		"GET /api/chats":               s.chats,
 		"GET /api/chats/{id}":          s.chat,
 		"GET /api/chats/{id}/messages": s.messages,
+		"GET /api/rooms":               s.respond(s.rooms),
+		"GET /api/directory":           s.respond(s.directory),
+		"GET /api/rooms/{id}":          s.respond(s.room),
+		"GET /api/rooms/{id}/members":  s.respond(s.members),
+		"GET /api/rooms/{id}/messages": s.respond(s.window),
+		"GET /api/rooms/{id}/events":   s.respond(s.events),
 	} {
 		mux.Handle(pattern, packed(s.limited(handle)))
 	}

@@ -66,7 +66,7 @@ func (s *Service) me(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		s.fail(w, r, err)
 	default:
-		writePrincipal(w, asPrincipal(user))
+		writePrincipal(w, asPrincipal(user.User))
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/chatr-dev/chatr/pkg/httpx"
 )
 
-// room is a chat as one person sees it.
-type room struct {
+// chatOf is a chat as one person sees it.
+type chatOf struct {
 	ID        string            `json:"id"`
 	Name      string            `json:"name"`
 	Owner     string            `json:"owner"`
@@ -32,8 +32,8 @@ type member struct {
 
 // asSeenBy returns what a person may know of a room, with its members. A direct room has the name of the
 // other person in it.
-func asSeenBy(userID string, r chat.Room) room {
-	v := room{
+func asSeenBy(userID string, r chat.Room) chatOf {
+	v := chatOf{
 		ID:        r.ID,
 		Name:      r.Title,
 		Owner:     r.OwnerID,
@@ -41,7 +41,10 @@ func asSeenBy(userID string, r chat.Room) room {
 		Kind:      r.Kind,
 		Members:   make(map[string]member, len(r.Members)),
 		LastSeq:   r.LastSeq,
-		State:     "none",
+		State:     stateNone,
+	}
+	if r.Kind == chat.KindDirect {
+		v.Owner = "" // it is of both: pages of the original would offer who began it to delete it
 	}
 	for _, m := range r.Members {
 		v.Members[m.UserID] = member{m.UserID, m.Name, m.State}
@@ -61,30 +64,32 @@ func asSeenBy(userID string, r chat.Room) room {
 // errNoHistory says of a member that the role does not allow to read.
 var errNoHistory = errors.New("the role does not allow to read")
 
-// reader returns the id of the user who asks for a list, "" for a stranger, which only LegacyGuests allows.
-func (s *Service) reader(r *http.Request) (string, error) {
-	user, err := s.signedIn(r)
+// reader returns who asks for a list, nobody for a stranger, which only LegacyGuests allows.
+func (s *Service) reader(r *http.Request) (chat.Person, error) {
+	person, err := s.signedIn(r)
 	if errors.Is(err, errSignedOut) && s.cfg.LegacyGuests {
-		return "", nil
+		return chat.Person{}, nil
 	}
-	return user.ID, err
+	return person, err
 }
 
-// chats lists what a person may see.
+// chats lists what a person may see: public chats and, if the person's role allows to list rooms, the person's others.
 func (s *Service) chats(w http.ResponseWriter, r *http.Request) {
-	userID, err := s.reader(r)
+	person, err := s.reader(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	rooms, err := s.store.Rooms(r.Context(), s.cfg.Tenant, userID)
+	rooms, err := s.store.Rooms(r.Context(), s.cfg.Tenant, person.ID)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	byID := make(map[string]room, len(rooms))
+	byID := make(map[string]chatOf, len(rooms))
 	for _, v := range rooms {
-		byID[v.ID] = asSeenBy(userID, v)
+		if v.Kind == chat.KindPublic || person.Role.Allows(chat.UserFetchAllRooms) {
+			byID[v.ID] = asSeenBy(person.ID, v)
+		}
 	}
 	writeTagged(w, r, map[string]any{"chats": byID})
 }
@@ -109,7 +114,7 @@ func (s *Service) chat(w http.ResponseWriter, r *http.Request) {
 }
 
 // roomRequest returns the user who asks, and the room.
-func (s *Service) roomRequest(r *http.Request) (user chat.User, id string, err error) {
+func (s *Service) roomRequest(r *http.Request) (user chat.Person, id string, err error) {
 	user, err = s.signedIn(r)
 	return user, r.PathValue("id"), err
 }
@@ -227,8 +232,5 @@ func (s *Service) blocked(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if ids == nil {
-		ids = []string{}
-	}
-	writeTagged(w, r, map[string]any{"blocked": ids})
+	writeTagged(w, r, map[string]any{"blocked": orEmpty(ids)})
 }

@@ -105,7 +105,8 @@ func TestUnchangedAnswers(t *testing.T) {
 	w := newWorld(t, Config{})
 	ada := w.guest("Ada")
 	w.manyRooms(ada.id)
-	for _, path := range []string{"/api/chats", "/api/chats/r1", "/api/chats/r1/messages", "/api/users", "/api/blocked", "/"} {
+	for _, path := range []string{"/api/chats", "/api/chats/r1", "/api/chats/r1/messages", "/api/users", "/api/blocked", "/api/rooms", "/api/rooms?since=0", "/api/directory", "/api/rooms/r1",
+		"/api/rooms/r1/members", "/api/rooms/r1/messages", "/api/rooms/r1/events", "/"} {
 		first, _ := ada.fetch(path)
 		plain, _ := ada.fetch(path, "Accept-Encoding", "identity")
 		tag := first.Header.Get("Etag")
@@ -168,5 +169,5 @@ func TestRoleWithoutHistory(t *testing.T) {
 
 // readingPaths are all paths at which what is said in a room can be read.
 func (w *world) readingPaths(room string) []string {
-	return []string{"/api/chats/" + room + "/messages"}
+	return []string{"/api/chats/" + room + "/messages", "/api/rooms/" + room + "/messages", "/api/rooms/" + room + "/messages?around=1", "/api/rooms/" + room + "/events"}
 }

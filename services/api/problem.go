@@ -33,6 +33,10 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		problem(w, r, body.Status, body.Text)
 	case errors.Is(err, chat.ErrNotFound):
 		problem(w, r, http.StatusNotFound, "there is no such chat, or it is not yours to see")
+	case errors.Is(err, chat.ErrGone):
+		problem(w, r, http.StatusGone, "what you have is too old to be brought up to date; read it anew from its beginning")
+	case errors.Is(err, errNoRooms):
+		problem(w, r, http.StatusForbidden, "your role does not allow to list rooms")
 	case errors.Is(err, errNoHistory):
 		problem(w, r, http.StatusForbidden, "your role in this chat does not allow to read what is said there")
 	case errors.Is(err, chat.ErrForbidden):

@@ -86,24 +86,21 @@ func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, value string
 var errSignedOut = errors.New("signed out")
 
 // signedIn returns the user of the session.
-func (s *Service) signedIn(r *http.Request) (chat.User, error) {
+func (s *Service) signedIn(r *http.Request) (chat.Person, error) {
 	cookie, err := r.Cookie(s.cookieName(r))
 	if err != nil {
-		return chat.User{}, errSignedOut
+		return chat.Person{}, errSignedOut
 	}
 	v, ok := s.open(cookie.Value)
 	if !ok {
-		return chat.User{}, errSignedOut
+		return chat.Person{}, errSignedOut
 	}
-	user, err := s.store.User(r.Context(), s.cfg.Tenant, v.UserID)
-	if err == nil {
-		var out time.Time
-		if out, err = s.store.SignedOut(r.Context(), s.cfg.Tenant, v.UserID); !out.IsZero() && v.Issued <= out.Unix() {
-			return user, errSignedOut
-		}
+	person, err := s.store.Person(r.Context(), s.cfg.Tenant, v.UserID)
+	switch {
+	case errors.Is(err, chat.ErrNotFound):
+		err = errSignedOut
+	case err == nil && !person.SignedOut.IsZero() && v.Issued <= person.SignedOut.Unix():
+		err = errSignedOut
 	}
-	if errors.Is(err, chat.ErrNotFound) {
-		return user, errSignedOut
-	}
-	return user, err
+	return person, err
 }

@@ -48,6 +48,14 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"topics", topics},
 		{"profiles", profiles},
 		{"edits", edits},
+		{"persons", persons},
+		{"own rooms", ownRooms},
+		{"own rooms in pages", ownRoomsInPages},
+		{"list changes", listChanges},
+		{"list changes in pages", listChangesInPages},
+		{"directory", directory},
+		{"members in pages", membersInPages},
+		{"message windows", messageWindows},
 		{"limits", limits},
 		{"unknown ids", unknownIDs},
 		{"foreign tenants", foreignTenants},
@@ -69,6 +77,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"concurrent limits", concurrentLimits},
 		{"concurrent deletion", concurrentDeletion},
 		{"concurrent everything", concurrentEverything},
+		{"concurrent list changes", concurrentListChanges},
 		{"cancelled calls", cancelled},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -24,6 +24,7 @@ type Store struct {
 	roleStore
 	profileStore
 	appStore
+	listStore
 
 	driver driver
 
@@ -38,7 +39,7 @@ var _ chat.Store = (*Store)(nil)
 func newStore(d driver) *Store {
 	return &Store{
 		userStore: userStore{d}, presenceStore: presenceStore{d}, roomStore: roomStore{d}, memberStore: memberStore{d},
-		messageStore: messageStore{d}, eventStore: eventStore{d}, effectStore: effectStore{d}, roleStore: roleStore{d}, profileStore: profileStore{d}, appStore: appStore{d},
+		messageStore: messageStore{d}, eventStore: eventStore{d}, effectStore: effectStore{d}, roleStore: roleStore{d}, profileStore: profileStore{d}, appStore: appStore{d}, listStore: listStore{d},
 		driver: d,
 	}
 }
