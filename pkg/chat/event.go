@@ -27,6 +27,7 @@ const (
 // events of its own.
 type Event struct {
 	RoomID     string
+	RoomKind   Kind
 	Number     int64 // without gaps
 	Kind       EventKind
 	UserID     string    // whose: the author, who joined, left, was given a role; who changed or deleted the room

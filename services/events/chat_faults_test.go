@@ -13,6 +13,7 @@ import (
 	"github.com/chatr-dev/chatr/services/events/doors/invoke"
 )
 
+// checklist:H08
 func TestChatFaults(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	w.open("a", "guest_ada").must("createChat", object{"id": room1, "name": "Public"})
@@ -134,6 +135,7 @@ func TestChatFaults(t *testing.T) {
 	}
 }
 
+// The faults of security-faults that have a door here: each is tried.
 func TestChatFaultClasses(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	forged := object{"userId": "bob", "createdBy": "bob", "fromUserId": "bob", "ownerId": "bob", "roleName": "room.operator", "roles": []string{"room.operator"}}
@@ -208,6 +210,7 @@ func TestChatFloodIsStopped(t *testing.T) {
 	bob.mustInvoke("chat.login", "") // nobody else notices
 }
 
+// FuzzChatInvocations looks for data that is answered by anything but a result or a fault of the client's.
 func FuzzChatInvocations(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `[]`, `{"id":"r1","withMembers":true}`, `{"title":"T","members":["bob"],"roomId":"x"}`,

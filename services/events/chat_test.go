@@ -15,7 +15,6 @@ import (
 )
 
 // chatWorld has three clients of the chat protocol, who are known by their tokens alone. All have logged in.
-
 func chatWorld(t *testing.T) (w *world, ana, bob, eve *conn) {
 	w = newWorld(t, Config{})
 	clients := map[string]*conn{}
@@ -43,7 +42,6 @@ func texts(notifications []map[string]any) []string {
 }
 
 // rooms returns the room ids of notifications.
-
 func rooms(notifications []map[string]any) []string {
 	var list []string
 	for _, n := range notifications {
@@ -53,7 +51,6 @@ func rooms(notifications []map[string]any) []string {
 }
 
 // checklist:H01
-
 func TestChatLogin(t *testing.T) {
 	w := newWorld(t, Config{})
 	ana := w.open("a1", "ana")
@@ -78,7 +75,6 @@ func TestChatLogin(t *testing.T) {
 }
 
 // checklist:H02 H03
-
 func TestChatRooms(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	ana2, bob2 := w.open("ana2", "ana"), w.open("bob2", "bob")
@@ -108,7 +104,6 @@ func TestChatRooms(t *testing.T) {
 }
 
 // checklist:H04
-
 func TestChatMembers(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	bob2 := w.open("bob2", "bob")
@@ -152,7 +147,6 @@ func TestChatMembers(t *testing.T) {
 }
 
 // checklist:H05 H07
-
 func TestChatMessages(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	ana2 := w.open("ana2", "ana")
@@ -186,7 +180,6 @@ func TestChatMessages(t *testing.T) {
 }
 
 // checklist:H06
-
 func TestChatHistory(t *testing.T) {
 	_, ana, bob, eve := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -246,7 +239,6 @@ func TestChatHistory(t *testing.T) {
 }
 
 // checklist:H05
-
 func TestChatTwoSendersAtOnce(t *testing.T) {
 	w, ana, bob, _ := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -272,30 +264,7 @@ func TestChatTwoSendersAtOnce(t *testing.T) {
 	same(t, "heard, each once", len(ana.notified("MessageCreated")), 3*each)
 }
 
-// checklist:H08
-
-// The faults of security-faults that have a door here: each is tried.
-
-// What a gateway posts again, not knowing that it was done, is done once and answered alike.
-
-// A page says something by sending to the group, and clients of the chat protocol hear it when it has its place in the
-
-// history; what they say pages hear as if another page had said it. Each line is in the history once.
-
-//
-
-// checklist:H07
-
-// Pages that nobody else listens with cost nothing more.
-
-// A client that comes back under another connection id does not log in again, and misses nothing.
-
-// Where pages of the original may be, which draw whatever comes from a group, notifications come from the server.
-
-// FuzzChatInvocations looks for data that is answered by anything but a result or a fault of the client's.
-
 // same is equal for what differs only in how it is held here.
-
 func same(t testing.TB, what string, got, want any) {
 	t.Helper()
 	equal(t, what, got, want)

@@ -53,6 +53,8 @@ type Config struct {
 const (
 	invocationsPerEvent = 10 // a page says something without an event; a client of the chat protocol does not
 
+	workInterval = 250 * time.Millisecond // between two looks for what another process may have left undone
+
 	eventTime = 20 * time.Second // for one event; below what a gateway waits
 )
 
@@ -90,6 +92,7 @@ type Service struct {
 	metrics  *metrics
 	effects  *effects.Effects
 	presence *presence.Presence
+	tell     *telling.Teller
 	heard    *page.Heard
 
 	system *system.Door
@@ -108,18 +111,18 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	r := rules.New(deps.Store, cfg.Tenant, cfg.LegacyGuests)
-	live := effects.NewLive(deps.Store, cfg.Tenant, r, deps.Gateway)
+	live := effects.NewLive(deps.Store, cfg.Tenant, deps.Gateway)
 	tell := telling.New(telling.Config{
-		Store: deps.Store, Tenant: cfg.Tenant, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,
+		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,
 	})
+	follow := effects.New(live, tell, deps.Logger, deps.Metrics)
 	here := presence.New(presence.Config{
-		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, Tell: tell, Metrics: deps.Metrics,
+		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, Tell: tell, Effects: follow, Metrics: deps.Metrics,
 		OfflineGrace: cfg.OfflineGrace, CheckInterval: cfg.CheckInterval,
 	})
-	follow := effects.New(live, tell)
 	ready := deps.Store.Ready
 	return &Service{
-		cfg: cfg, deps: deps, metrics: newMetrics(deps.Metrics), effects: follow, presence: here,
+		cfg: cfg, deps: deps, metrics: newMetrics(deps.Metrics), effects: follow, presence: here, tell: tell,
 		heard:  page.NewHeard(r, tell, webpubsub.HubKey{Tenant: cfg.Tenant, Hub: cfg.Hub}, deps.Metrics),
 		system: &system.Door{Rules: r, Presence: here, Live: live, Gateway: deps.Gateway},
 		page: page.New(page.Config{
@@ -129,7 +132,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			Rules: r, Presence: here, Effects: follow, Tell: tell, Logger: deps.Logger, Ready: ready, PerSecond: invocationsPerEvent * cfg.EventsPerSecond,
 		}),
 		rest: rest.New(rest.Config{
-			Rules: r.Applications(), Effects: follow, Tell: tell, Hub: cfg.Hub, Keys: deps.Keys, Logger: deps.Logger, Ready: ready, Time: eventTime,
+			Rules: r.Applications(), Effects: follow, Hub: cfg.Hub, Keys: deps.Keys, Logger: deps.Logger, Ready: ready, Time: eventTime,
 		}),
 	}, nil
 }
@@ -158,9 +161,11 @@ func (s *Service) Handler() http.Handler {
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.keepHistory(ctx) })
-	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.presence.Keep) })
-	group.Go(func() error { return s.every(ctx, time.Second, "pending effects not paid", s.effects.Pay) })
+	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.presence.Sweep) })
+	group.Go(func() error { return s.every(ctx, workInterval, "effects not paid", s.effects.Work) })
+	group.Go(func() error { return s.every(ctx, workInterval, "rooms not told", s.tell.Work) })
 	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.presence.Check) })
+	defer s.tell.Wait()
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

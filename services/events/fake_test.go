@@ -21,21 +21,22 @@ import (
 const testKey = "a key for tests that is long enough, really"
 
 // gateway stands in for the gateways: it holds connections with their groups and rights, delivers what it is
-
 // asked to send, and posts events as a gateway does.
-
 type gateway struct {
 	t      testing.TB
 	server *httptest.Server
 	events http.Handler
 
+	quiet func() // returns when the service has told what it has to tell
+
 	mu    sync.Mutex // guards the following
 	conns map[string]*conn
 	down  bool // answers 503 to everything
+
+	allowed *int // calls that are answered before the rest is as if it were down; nil: all
 }
 
 // conn is a client's connection. Its fields are guarded by the gateway's mutex.
-
 type conn struct {
 	g      *gateway
 	id     string
@@ -54,7 +55,7 @@ type received struct {
 }
 
 func newGateway(t testing.TB) *gateway {
-	g := &gateway{t: t, conns: map[string]*conn{}}
+	g := &gateway{t: t, quiet: func() {}, conns: map[string]*conn{}}
 	g.server = httptest.NewServer(g)
 	t.Cleanup(g.server.Close)
 	return g
@@ -67,7 +68,6 @@ func (g *gateway) client() *dataplane.Client {
 var filterForm = regexp.MustCompile(`'((?:[^']|'')*)' in groups|userId (eq|ne) '((?:[^']|'')*)'`)
 
 // passes evaluates the filters that the service uses: terms joined by "and" or by "or".
-
 func passes(filter string, c *conn) bool {
 	passed := 0
 	terms := filterForm.FindAllStringSubmatch(filter, -1)
@@ -80,11 +80,13 @@ func passes(filter string, c *conn) bool {
 }
 
 // ServeHTTP is the part of the data plane that the service uses.
-
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.down {
+	if g.allowed != nil {
+		*g.allowed--
+	}
+	if g.down || g.allowed != nil && *g.allowed < 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
@@ -139,7 +141,6 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // change adds a name to, or removes it from, one of a connection's sets.
-
 func (g *gateway) change(w http.ResponseWriter, r *http.Request, id string, set func(*conn) map[string]bool, name string) {
 	c := g.conns[id]
 	switch {
@@ -172,7 +173,6 @@ func to(c *conn, p []string) bool {
 func unquote(s string) string { return strings.ReplaceAll(s, "''", "'") }
 
 // post brings an event of c to the service, signed.
-
 func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseRecorder {
 	c.g.t.Helper()
 	c.nextID++
@@ -190,7 +190,6 @@ func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseReco
 }
 
 // open connects a client of a user, as the gateway does.
-
 func (g *gateway) open(id, user string) *conn {
 	g.t.Helper()
 	c := &conn{g: g, id: id, user: user, groups: map[string]bool{}, rights: map[string]bool{}}
@@ -223,7 +222,6 @@ func (g *gateway) open(id, user string) *conn {
 }
 
 // vanish drops the connection without telling anybody.
-
 func (c *conn) vanish() {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
@@ -231,7 +229,6 @@ func (c *conn) vanish() {
 }
 
 // close drops the connection and posts disconnected.
-
 func (c *conn) close() {
 	c.g.t.Helper()
 	c.vanish()
@@ -241,9 +238,7 @@ func (c *conn) close() {
 }
 
 // event sends a user event and returns the status it was answered with. data is sent as text if it is a string,
-
 // else as JSON.
-
 func (c *conn) event(name string, data any) int {
 	c.g.t.Helper()
 	if text, ok := data.(string); ok {
@@ -254,7 +249,6 @@ func (c *conn) event(name string, data any) int {
 }
 
 // invoke sends an invocation and returns its result, or the code of its fault.
-
 func (c *conn) invoke(name string, data any) (result map[string]any, code string) {
 	c.g.t.Helper()
 	body, _ := json.Marshal(data)
@@ -262,7 +256,6 @@ func (c *conn) invoke(name string, data any) (result map[string]any, code string
 }
 
 // result reads the answer to an invocation.
-
 func (c *conn) result(w *httptest.ResponseRecorder) (result map[string]any, code string) {
 	c.g.t.Helper()
 	if err := json.Unmarshal(w.Body.Bytes(), &result); err != nil || w.Header().Get("Content-Type") != cloudevents.TypeJSON {
@@ -276,7 +269,6 @@ func (c *conn) result(w *httptest.ResponseRecorder) (result map[string]any, code
 }
 
 // mustInvoke is invoke for one that has to succeed.
-
 func (c *conn) mustInvoke(name string, data any) map[string]any {
 	c.g.t.Helper()
 	result, code := c.invoke(name, data)
@@ -287,8 +279,8 @@ func (c *conn) mustInvoke(name string, data any) map[string]any {
 }
 
 // notified returns the bodies of one kind of notification that c has got.
-
 func (c *conn) notified(kind string) []map[string]any {
+	c.g.quiet()
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	var bodies []map[string]any
@@ -305,7 +297,6 @@ func (c *conn) notified(kind string) []map[string]any {
 }
 
 // must is event for one that has to succeed.
-
 func (c *conn) must(name string, data any) {
 	c.g.t.Helper()
 	if got := c.event(name, data); got >= 300 {
@@ -314,8 +305,8 @@ func (c *conn) must(name string, data any) {
 }
 
 // told returns the data of the server messages of one kind that c has got.
-
 func (c *conn) told(chatEvent string) []string {
+	c.g.quiet()
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	var data []string
@@ -329,8 +320,8 @@ func (c *conn) told(chatEvent string) []string {
 }
 
 // notices returns the texts that c has got from a group, without what is not for people.
-
 func (c *conn) notices(group string) []string {
+	c.g.quiet()
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	var texts []string
@@ -343,27 +334,10 @@ func (c *conn) notices(group string) []string {
 }
 
 // may reports whether c hears a room, and whether it may speak there.
-
 func (c *conn) may(room string) (hear, speak bool) {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	return c.groups[room], c.rights[room]
 }
 
-// world is the service with a real store and a gateway that is not one.
-
-// counted returns a counter's value for one value of its label.
-
 // swap is a store that tests may put another in front of.
-
-// members returns the ids of a room's members, sorted.
-
-// online returns the ids of who is online, sorted.
-
-// keepPresence does what the service does each second. It may fail: the gateway can be down.
-
-// check does what the service does each half check interval.
-
-// noLog is a message log that nothing is ever in.
-
-// equal fails the test unless got is want.

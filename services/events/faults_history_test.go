@@ -15,6 +15,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
+// said1 is a log entry as a gateway would make it.
 func said1(id, room, user, data string) messagelog.Entry {
 	return messagelog.Entry{
 		ID: id, Hub: webpubsub.HubKey{Tenant: "default", Hub: "chat"}, Group: room, ConnectionID: "c", FromUserID: user,
@@ -69,6 +70,7 @@ func TestFault16And38HistoryNamesTheRealSender(t *testing.T) {
 	})
 }
 
+// TestFault38HistoryIsTakenByItsOwnServiceOnly has two chats behind the same gateways, of two tenants or of two hubs.
 func TestFault38HistoryIsTakenByItsOwnServiceOnly(t *testing.T) {
 	for name, other := range map[string]webpubsub.HubKey{
 		"tenants": {Tenant: "two", Hub: "chat"},
@@ -136,6 +138,7 @@ func TestFault38NothingIsLostWhileTheStoreIsAway(t *testing.T) {
 	equal(t, "stored", len(stored), 1)
 }
 
+// TestFault38HubInCapitals is configured with another spelling of the hub than gateways use.
 func TestFault38HubInCapitals(t *testing.T) {
 	w := newWorld(t, Config{Hub: "Chat"})
 	ada := w.open("a", "guest_ada")

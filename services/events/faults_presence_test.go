@@ -140,8 +140,7 @@ func TestFault31PresenceIsToldLate(t *testing.T) {
 	w.keepPresence()
 	equal(t, "while the gateway is away", bob.told("userOffline"), nil)
 	down(false)
-	w.keepPresence()
-	w.keepPresence()
+	w.payAll()
 	equal(t, "once, when it is back", bob.told("userOffline"), []string{"guest_ada"})
 }
 

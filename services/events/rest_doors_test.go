@@ -54,6 +54,7 @@ var restOperations = []struct{ method, path string }{
 	{"DELETE", "users/{userId}"},
 }
 
+// FuzzChatREST looks for requests that are answered by anything but a success or a fault of the caller's.
 func FuzzChatREST(f *testing.F) {
 	for i, seed := range []struct{ name, query, body, condition string }{
 		{"c.r1", "maxpagesize=2&continuationToken=YWZ0ZXI6YQ", ``, ``},
@@ -108,6 +109,7 @@ func FuzzChatREST(f *testing.F) {
 	})
 }
 
+// TestHealthPath: load balancers in front ask each service at the same path as they ask gateways.
 func TestHealthPath(t *testing.T) {
 	w := newWorld(t, Config{})
 	for _, path := range []string{"/api/health", "/api/v1/health"} {

@@ -15,7 +15,6 @@ import (
 )
 
 // request makes a REST request as a gateway passes it on, and returns the status, the body and the entity tag.
-
 func (w *world) request(method, path string, body any, headers ...string) (int, map[string]any, string) {
 	w.t.Helper()
 	text, err := json.Marshal(body)
@@ -58,7 +57,6 @@ func (w *world) request(method, path string, body any, headers ...string) (int, 
 }
 
 // must is request for one that is answered with this status.
-
 func (w *world) mustRequest(want int, method, path string, body any, headers ...string) map[string]any {
 	w.t.Helper()
 	status, got, tag := w.request(method, path, body, headers...)
@@ -77,7 +75,6 @@ func without(m map[string]any, member string) map[string]any {
 }
 
 // checklist:H09
-
 func TestRESTMessages(t *testing.T) {
 	w, ana, bob, _ := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -165,7 +162,6 @@ func TestRESTMessages(t *testing.T) {
 }
 
 // checklist:H10
-
 func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 
@@ -274,7 +270,6 @@ func TestRESTRoomsMembersUsersAndRoles(t *testing.T) {
 }
 
 // checklist:H10
-
 func TestRESTTopics(t *testing.T) {
 	w, ana, bob, eve := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
@@ -333,7 +328,3 @@ func TestRESTTopics(t *testing.T) {
 }
 
 // restOperations are all there are.
-
-// FuzzChatREST looks for requests that are answered by anything but a success or a fault of the caller's.
-
-// TestHealthPath: load balancers in front ask each service at the same path as they ask gateways.

@@ -35,6 +35,8 @@ func (s *Service) route(ctx context.Context, e cloudevents.Event) (label string,
 		return "connected", s.noted(ctx, e, s.system.Connected(ctx, e))
 	case cloudevents.Disconnected:
 		return "disconnected", s.noted(ctx, e, s.system.Disconnected(ctx, e))
+	case cloudevents.BeforePublish:
+		return "beforePublish", s.page.BeforePublish(ctx, e)
 	}
 	if name, isUser := strings.CutPrefix(e.Type, cloudevents.UserPrefix); isUser && strings.HasPrefix(name, invoke.Prefix) {
 		return s.invoke.Handle(ctx, e)

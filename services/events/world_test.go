@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,17 +20,20 @@ import (
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
 
+// world is the service with a real store and a gateway that is not one.
 type world struct {
 	*gateway
-	t     testing.TB
-	s     *Service
-	store chat.Store
-	swap  *swap // what the service has for a store
-	logs  *bytes.Buffer
+	t      testing.TB
+	s      *Service
+	store  chat.Store
+	swap   *swap // what the service has for a store
+	logs   *bytes.Buffer
+	direct string // a direct room of guest_ada and guest_bob, in a crowd
 
 	metrics *prometheus.Registry
 }
 
+// counted returns a counter's value for one value of its label.
 func (w *world) counted(name, label string) int {
 	w.t.Helper()
 	families, err := w.metrics.Gather()
@@ -45,6 +50,7 @@ func (w *world) counted(name, label string) int {
 	return 0
 }
 
+// swap is a store that tests may put another in front of.
 type swap struct{ chat.Store }
 
 func newWorld(t testing.TB, cfg Config) *world {
@@ -68,6 +74,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 		t.Fatal(err)
 	}
 	g.events = w.s.Handler()
+	g.quiet = func() { w.s.tell.Wait() }
 	for id, name := range map[string]string{"guest_ada": "Ada", "guest_bob": "Bob & Co", "guest_eve": "Eve"} {
 		if err := store.SaveUser(t.Context(), "default", chat.User{ID: id, Name: name, Provider: "guest"}); err != nil {
 			t.Fatal(err)
@@ -76,6 +83,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 	return w
 }
 
+// members returns the ids of a room's members, sorted.
 func (w *world) members(room string) []string {
 	w.t.Helper()
 	r, err := w.store.Room(w.t.Context(), "default", room)
@@ -89,6 +97,7 @@ func (w *world) members(room string) []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
+// online returns the ids of who is online, sorted.
 func (w *world) online() []string {
 	w.t.Helper()
 	list, err := w.store.Online(w.t.Context(), "default")
@@ -103,10 +112,56 @@ func (w *world) online() []string {
 	return ids
 }
 
-func (w *world) keepPresence() { _ = w.s.presence.Keep(w.t.Context()) }
+// keepPresence does what the service does each second. It may fail: the gateway can be down.
+func (w *world) keepPresence() {
+	_ = w.s.presence.Sweep(w.t.Context())
+	w.payOwed()
+}
 
+// payOwed does what a worker of any process does. It may fail: the gateway can be down.
+func (w *world) payOwed() {
+	_ = w.s.effects.Work(w.t.Context())
+	_ = w.s.tell.Work(w.t.Context())
+	w.s.tell.Wait()
+}
+
+// payAll does so until nothing is owed.
+func (w *world) payAll() {
+	w.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // what has failed is tried again after a while
+		errPay := w.s.effects.Work(w.t.Context())
+		errTell := w.s.tell.Work(w.t.Context())
+		w.s.tell.Wait()
+		n, _, err := w.store.EffectsOwed(w.t.Context(), "default")
+		untold := w.untold()
+		if err == nil && n == 0 && len(untold) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("still owed: %d effects (%v, %v), untold %q (%v); log: %s", n, err, errPay, untold, errTell, w.logs)
+		}
+	}
+}
+
+// untold returns those rooms of the tests that have events to tell.
+func (w *world) untold() (list []string) {
+	w.t.Helper()
+	for _, id := range []string{"den", "r1", "r2", "r9", room1, room2, w.direct} {
+		told, err := w.s.tell.IsTold(w.t.Context(), id)
+		if err != nil && !errors.Is(err, chat.ErrNotFound) && !errors.Is(err, chat.ErrInvalid) {
+			w.t.Fatal(err)
+		}
+		if !told {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// check does what the service does each half check interval.
 func (w *world) check() { _ = w.s.presence.Check(w.t.Context()) }
 
+// noLog is a message log that nothing is ever in.
 type noLog struct{}
 
 func (noLog) Append(string, messagelog.Entry, func(error)) {}
@@ -118,6 +173,7 @@ func (noLog) Consume(ctx context.Context, _, _ string, _ func(context.Context, [
 	return ctx.Err()
 }
 
+// equal fails the test unless got is want.
 func equal[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
 	g, _ := json.Marshal(got)

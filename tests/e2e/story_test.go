@@ -88,8 +88,9 @@ func story(t *testing.T, s settings) {
 		t.Fatalf("Bob after the restart: %v", err)
 	}
 	ada.Await("Bob after the restart", people.Text(tea, "still here"))
+	texts(bob, tea, 4) // what is not stored is not read
 	_, seen := bob.Call("GET", "/api/chats/"+tea, nil)
-	equal[any](t, "what Bob has read", seen["readSeq"], 3)
+	equal[any](t, "what Bob has read, his own last words too", seen["readSeq"], 4)
 
 	bob.Do("leaveChat", people.Object{"chatId": tea})
 	ada.Await("Bob leaving", people.Text(tea, "Bob has left"))

@@ -38,7 +38,7 @@ func (s eventStore) Events(ctx context.Context, tenant, roomID string, after int
 		there = true
 		return scanEvent(row, roomID, &last, &keptAfter)
 	}, `
-		SELECT r.last_event, r.kept_after, coalesce(e.number, 0), coalesce(e.kind, ''), coalesce(e.user_id, ''), coalesce(u.name, ''),
+		SELECT r.last_event, r.kept_after, r.kind, coalesce(e.number, 0), coalesce(e.kind, ''), coalesce(e.user_id, ''), coalesce(u.name, ''),
 			coalesce(e.seq, 0), coalesce(e.title, ''), coalesce(e.role, ''), e.at, coalesce(e.connection, ''), coalesce(e.heard, false),
 			coalesce(m.number, m.seq, 0), m.sent_at, coalesce(m.text, ''), coalesce(m.key, ''), coalesce(m.ref, 0), coalesce(m.binary_text, ''),
 			coalesce(m.connection, ''), coalesce(m.heard, false)
@@ -74,7 +74,7 @@ func (s eventStore) Events(ctx context.Context, tenant, roomID string, after int
 func scanEvent(row rows, roomID string, last, keptAfter *int64) (e chat.Event, err error) {
 	var m chat.Message
 	var at, sentAt *time.Time
-	err = row.Scan(last, keptAfter, &e.Number, &e.Kind, &e.UserID, &e.UserName, &e.Seq, &e.Title, &e.Role, &at, &e.Connection, &e.Heard,
+	err = row.Scan(last, keptAfter, &e.RoomKind, &e.Number, &e.Kind, &e.UserID, &e.UserName, &e.Seq, &e.Title, &e.Role, &at, &e.Connection, &e.Heard,
 		&m.Number, &sentAt, &m.Text, &m.Key, &m.Ref, &m.Binary, &m.Connection, &m.Heard)
 	if err != nil || at == nil {
 		return e, err

@@ -3,185 +3,151 @@ package effects
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
-	"sync"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
-// Effects is what follows from each change, in order: connections are brought in line, and then everybody is told.
+const (
+	lease      = 10 * time.Second // for which an effect is one process's to pay
+	payTime    = 8 * time.Second  // for paying one; below lease
+	followTime = 3 * time.Second  // that whoever made a change waits for what follows from it
+	batch      = 64               // effects that one round of the worker pays
+	retryMost  = 5 * time.Second  // between two attempts
+)
+
+// Effects pays what is owed in one tenant's chat. It is safe for concurrent use.
 type Effects struct {
 	live   *Live
 	tell   *telling.Teller
-	store  chat.Store
-	tenant string
-
-	mu      sync.Mutex           // guards the following
-	pending map[string]chat.Room // rooms that are deleted and whose members could not all be silenced, or told
+	logger *slog.Logger
+	failed prometheus.Counter
 }
 
 // New returns the effects of changes in a tenant's chat.
-func New(live *Live, tell *telling.Teller) *Effects {
-	return &Effects{live: live, tell: tell, store: live.store, tenant: live.tenant, pending: map[string]chat.Room{}}
+func New(live *Live, tell *telling.Teller, logger *slog.Logger, reg prometheus.Registerer) *Effects {
+	e := &Effects{live: live, tell: tell, logger: logger, failed: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "events_effects_failed_total",
+		Help: "Attempts to bring the gateways in line with a change that failed, and are made again.",
+	})}
+	reg.MustRegister(e.failed)
+	return e
 }
 
-// Created lets all members of a new room in and tells who may know of it, but for one connection of a client, which is
-// told by its answer.
-func (e *Effects) Created(ctx context.Context, room chat.Room, except string) error {
-	var ids []string
-	for _, m := range room.Members {
-		ids = append(ids, m.UserID)
+// Follow makes what has been committed felt: effects owed for the rooms and users are paid, and then the rooms' events
+// told. It waits for both, but not for long, and no failure is the caller's: what is left is done by a worker.
+func (e *Effects) Follow(ctx context.Context, rooms, users []string) {
+	ctx, cancel := context.WithTimeout(ctx, followTime)
+	defer cancel()
+	e.payOf(ctx, rooms, users, false)
+	var told []<-chan struct{}
+	for _, id := range rooms {
+		told = append(told, e.tell.Changed(id))
 	}
-	if err := each(ctx, ids, func(ctx context.Context, id string) error { return e.live.enterAll(ctx, room.ID, id) }); err != nil {
-		return err
-	}
-	return e.tell.Created(ctx, room, except)
-}
-
-// Joined lets a member in, and tells everybody if that is new.
-func (e *Effects) Joined(ctx context.Context, roomID string, user chat.User, isNew bool) error {
-	if err := e.live.enterAll(ctx, roomID, user.ID); err != nil || !isNew {
-		return err
-	}
-	return e.of(ctx, roomID, user, e.tell.Joined)
-}
-
-// Put is Joined for somebody whom others have put into a room: the user's pages are shown a private one, which they cannot
-// know.
-func (e *Effects) Put(ctx context.Context, room chat.Room, userID string) error {
-	user, err := e.store.User(ctx, e.tenant, userID)
-	if err != nil {
-		return err
-	}
-	if err := e.live.enterAll(ctx, room.ID, userID); err != nil {
-		return err
-	}
-	if room.Kind == chat.KindPrivate {
-		whole, err := e.store.Room(ctx, e.tenant, room.ID)
-		if err != nil {
-			return err
-		}
-		if err := e.tell.Put(ctx, whole, userID); err != nil {
-			return err
+	for _, done := range told {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
 		}
 	}
-	return e.tell.Joined(ctx, room, user)
 }
 
-// Left puts a former member out, and tells everybody if that is new.
-func (e *Effects) Left(ctx context.Context, roomID string, user chat.User, isNew bool) error {
-	if err := e.live.exitAll(ctx, roomID, user.ID); err != nil || !isNew {
-		return err
-	}
-	return e.of(ctx, roomID, user, e.tell.Left)
+// Presence pays what is owed for a user whose presence may have changed. idle says that only idleness may have.
+func (e *Effects) Presence(ctx context.Context, userID string, idle bool) {
+	ctx, cancel := context.WithTimeout(ctx, followTime)
+	defer cancel()
+	e.payOf(ctx, nil, []string{userID}, idle)
 }
 
-// Removed is Left for somebody whom others have taken out.
-func (e *Effects) Removed(ctx context.Context, room chat.Room, userID string) error {
-	user, err := e.store.User(ctx, e.tenant, userID)
+func (e *Effects) payOf(ctx context.Context, rooms, users []string, idle bool) {
+	list, err := e.live.store.ClaimEffectsOf(ctx, e.live.tenant, rooms, users, lease)
 	if err != nil {
-		return err
+		e.logger.Warn("effects not claimed; a worker will", "error", err)
+		return
 	}
-	if err := e.live.exitAll(ctx, room.ID, userID); err != nil {
-		return err
-	}
-	return e.tell.Left(ctx, room, user)
+	_ = e.pay(ctx, list, idle) // logged
 }
 
-// UserRemoved puts a user out of the rooms that the user was in, and ends the user's connections.
-func (e *Effects) UserRemoved(ctx context.Context, userID string, rooms []string) error {
-	for _, roomID := range rooms {
-		room, err := e.store.Room(ctx, e.tenant, roomID)
+// Work pays what is owed and due, until something fails or nothing is left.
+func (e *Effects) Work(ctx context.Context) error {
+	for {
+		list, err := e.live.store.ClaimEffects(ctx, e.live.tenant, batch, lease)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		if err := e.pay(ctx, list, false); err != nil {
+			return err
+		}
+	}
+}
+
+// pay pays effects that are claimed, several at a time, and gives back what could not be paid.
+func (e *Effects) pay(ctx context.Context, list []chat.Effect, idle bool) error {
+	var group errgroup.Group
+	group.SetLimit(width)
+	for _, owed := range list {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, payTime)
+			defer cancel()
+			err := e.one(ctx, owed, idle)
+			if err == nil {
+				return e.live.store.EffectPaid(ctx, e.live.tenant, owed)
+			}
+			e.failed.Inc()
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), payTime)
+			defer cancel()
+			return errors.Join(err, e.live.store.EffectFailed(ctx, e.live.tenant, owed, retryIn(owed.Attempts)))
+		})
+	}
+	return group.Wait()
+}
+
+// retryIn is at once after the first failure, since what failed there was whoever made the change and did not wait long.
+func retryIn(attempts int) time.Duration {
+	if attempts == 0 {
+		return 0
+	}
+	return min(250*time.Millisecond<<min(attempts, 10), retryMost)
+}
+
+// one brings in line what an effect names.
+func (e *Effects) one(ctx context.Context, owed chat.Effect, idle bool) error {
+	switch owed.Kind {
+	case chat.EffectMember:
+		return e.live.member(ctx, owed.RoomID, owed.UserID)
+	case chat.EffectUser:
+		return e.live.gateway.CloseUser(ctx, owed.UserID, "the user has signed out, or was removed from the chat")
+	case chat.EffectPresence:
+		err := e.tell.Presence(ctx, owed.UserID, idle)
 		if errors.Is(err, chat.ErrNotFound) {
-			continue
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if err := e.Removed(ctx, room, userID); err != nil {
-			return err
-		}
-	}
-	return e.live.gateway.CloseUser(ctx, userID, "the user was removed from the chat")
-}
-
-// RoleGiven gives a member's connections what the member's role allows now.
-func (e *Effects) RoleGiven(ctx context.Context, roomID, userID string) error {
-	if err := e.live.muteAll(ctx, roomID, userID); err != nil {
 		return err
+	case chat.EffectRoom:
+		return e.closeRoom(ctx, owed.RoomID)
 	}
-	return e.live.enterAll(ctx, roomID, userID)
+	return fmt.Errorf("an effect of the kind %q is for a newer version to pay", owed.Kind)
 }
 
-// DirectOpened lets both people into their room, and then shows it to them.
-func (e *Effects) DirectOpened(ctx context.Context, room chat.Room, from, to chat.User, created bool) error {
-	for _, id := range []string{from.ID, to.ID} {
-		if err := e.live.enterAll(ctx, room.ID, id); err != nil {
-			return err
-		}
+// closeRoom empties a deleted room's group, once those who are in it have been told.
+func (e *Effects) closeRoom(ctx context.Context, roomID string) error {
+	if _, err := e.live.store.Room(ctx, e.live.tenant, roomID); err == nil || !errors.Is(err, chat.ErrNotFound) {
+		return err // it is there again
 	}
-	return e.tell.Invited(ctx, room, from, to, created)
-}
-
-// Blocked silences two people in their room, if they have one, and tells the pages of the one who blocks.
-func (e *Effects) Blocked(ctx context.Context, roomID, byID, otherID string) error {
-	return e.setBlocked(ctx, roomID, byID, otherID, true, e.live.muteAll)
-}
-
-// Unblocked lets them speak again, as far as they may.
-func (e *Effects) Unblocked(ctx context.Context, roomID, byID, otherID string) error {
-	return e.setBlocked(ctx, roomID, byID, otherID, false, e.live.enterAll)
-}
-
-func (e *Effects) setBlocked(ctx context.Context, roomID, byID, otherID string, blocked bool, each func(context.Context, string, string) error) error {
-	for _, id := range []string{byID, otherID} {
-		if roomID == "" {
-			break
-		}
-		if err := each(ctx, roomID, id); err != nil {
-			return err
-		}
+	select {
+	case <-e.tell.Changed(roomID):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return e.tell.User(ctx, byID, telling.Blocked(otherID, blocked))
-}
-
-// RoomDeleted tells everybody who knew of a deleted room, and silences it. What fails is done later: when the event is
-// tried again there is nothing left to delete, and nobody would be silenced by it.
-func (e *Effects) RoomDeleted(ctx context.Context, room chat.Room) error {
-	err := errors.Join(e.tell.Closed(ctx, room), e.live.closeGroup(ctx, room.ID))
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err != nil {
-		e.pending[room.ID] = room
-	} else {
-		delete(e.pending, room.ID)
+	if told, err := e.tell.IsTold(ctx, roomID); err != nil || !told {
+		return errors.Join(err, errors.New("the members of a deleted room are not told yet"))
 	}
-	return err
-}
-
-// Pay does what could not be done before, until something fails again.
-func (e *Effects) Pay(ctx context.Context) error {
-	e.mu.Lock()
-	rooms := slices.Collect(maps.Values(e.pending))
-	e.mu.Unlock()
-	for _, room := range rooms {
-		if err := e.RoomDeleted(ctx, room); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// of tells something about a user and a room. Of one that has just been deleted there is nothing left to tell.
-func (e *Effects) of(ctx context.Context, roomID string, user chat.User, tell func(context.Context, chat.Room, chat.User) error) error {
-	m, err := e.store.Membership(ctx, e.tenant, roomID, user.ID)
-	if errors.Is(err, chat.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return tell(ctx, m.Room, user)
+	return e.live.closeGroup(ctx, roomID)
 }

@@ -1,116 +1,98 @@
-// Package effects brings the world in line with the store after a change: who hears a room and may speak in it, and whose
-// connections end.
+// Package effects brings the world in line with the store after a change: who hears a room and may speak in it, whose
+// connections end, who is known to be here.
+//
+// What follows from a change is owed by the store, in the change's own transaction. It is paid at once by who made the
+// change, if that goes well, and otherwise by a worker of any process. An effect names what is to be brought in line;
+// how, is read from the store when it is paid. So paying late, twice, or in another order does no harm.
 package effects
 
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
-	"github.com/chatr-dev/chatr/services/events/rules"
 )
 
-// width bounds the calls to the gateway that one change makes at a time.
+// width bounds the calls to the gateway that one effect makes at a time.
 const width = 8
 
 // Live is the groups and rights of live connections.
 type Live struct {
 	store   chat.Store
 	tenant  string
-	rules   *rules.Rules
 	gateway *dataplane.Client
 }
 
 // NewLive returns the live connections of a tenant's hub.
-func NewLive(store chat.Store, tenant string, r *rules.Rules, gateway *dataplane.Client) *Live {
-	return &Live{store, tenant, r, gateway}
+func NewLive(store chat.Store, tenant string, gateway *dataplane.Client) *Live {
+	return &Live{store, tenant, gateway}
 }
 
-// connections returns the ids of a user's connections as they are now. It is asked after a change, never before: a
-// connection that is missing then is not connected yet, and finds out by itself when it is.
-func (l *Live) connections(ctx context.Context, userID string) ([]string, error) {
+// standing is how a user stands to a room.
+type standing struct{ hears, speaks bool }
+
+func (l *Live) standing(ctx context.Context, roomID, userID string) (standing, error) {
+	m, err := l.store.Membership(ctx, l.tenant, roomID, userID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return standing{}, nil
+	}
+	return standing{m.In, m.In && m.MaySpeak}, err
+}
+
+// member brings the connections that a user has now in line with how the user stands to a room. A connection that the
+// store does not know yet finds out by itself when it is connected.
+func (l *Live) member(ctx context.Context, roomID, userID string) error {
 	conns, err := l.store.Connections(ctx, l.tenant, userID)
+	if err != nil || len(conns) == 0 {
+		return err
+	}
 	ids := make([]string, len(conns))
 	for i, c := range conns {
 		ids[i] = c.ID
 	}
-	return ids, err
+	return l.Bring(ctx, roomID, userID, ids)
 }
 
-// enterAll is Enter for the connections that the user has now.
-func (l *Live) enterAll(ctx context.Context, roomID, userID string) error {
-	conns, err := l.connections(ctx, userID)
-	if err != nil || len(conns) == 0 {
-		return err
-	}
-	return l.Enter(ctx, roomID, userID, conns)
-}
-
-// Enter lets connections of a user hear a room and speak in it, as far as the user may. What the user may is looked
-// at again afterwards: who is blocked or taken out of the room in between must not get in by hurrying.
-func (l *Live) Enter(ctx context.Context, roomID, userID string, conns []string) error {
-	before, err := l.rules.Access(ctx, userID)
-	if err != nil {
-		return err
-	}
-	err = each(ctx, conns, func(ctx context.Context, conn string) error {
-		if before.Speaks(roomID) {
-			if err := l.gateway.Grant(ctx, conn, webpubsub.SendToGroup, roomID); err != nil {
-				return err
-			}
+// Bring brings connections of a user in line with how the user stands to a room. That is looked at again afterwards:
+// whoever did this so slowly that it has changed meanwhile must not have the last word.
+func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string) error {
+	is, err := l.standing(ctx, roomID, userID)
+	for err == nil {
+		if err := each(ctx, conns, func(ctx context.Context, conn string) error { return l.set(ctx, roomID, conn, is) }); err != nil {
+			return err
 		}
-		return l.gateway.AddConnectionToGroup(ctx, roomID, conn)
-	})
-	if err != nil {
-		return err
+		was := is
+		if is, err = l.standing(ctx, roomID, userID); is == was {
+			return err
+		}
 	}
-	after, err := l.rules.Access(ctx, userID)
-	switch {
-	case err != nil:
-		return err
-	case !after.Hears(roomID):
-		return l.exit(ctx, roomID, conns)
-	case before.Speaks(roomID) && !after.Speaks(roomID):
-		return l.mute(ctx, roomID, conns)
-	}
-	return nil
+	return err
 }
 
-// exitAll takes both away from the connections that the user has now.
-func (l *Live) exitAll(ctx context.Context, roomID, userID string) error {
-	conns, err := l.connections(ctx, userID)
-	if err != nil {
-		return err
+// set gives a connection what a user who stands so to a room may have there, and takes the rest. One that has been in too
+// many rooms for one more has to connect again.
+func (l *Live) set(ctx context.Context, roomID, conn string, is standing) error {
+	right, group := l.gateway.Revoke, l.gateway.RemoveConnectionFromGroup
+	if is.speaks {
+		right = l.gateway.Grant
 	}
-	return l.exit(ctx, roomID, conns)
-}
-
-func (l *Live) exit(ctx context.Context, roomID string, conns []string) error {
-	if err := l.mute(ctx, roomID, conns); err != nil {
-		return err
+	if is.hears {
+		group = l.gateway.AddConnectionToGroup
 	}
-	return each(ctx, conns, func(ctx context.Context, conn string) error {
-		return l.gateway.RemoveConnectionFromGroup(ctx, roomID, conn)
-	})
-}
-
-// muteAll takes the right to speak away from the connections that the user has now.
-func (l *Live) muteAll(ctx context.Context, roomID, userID string) error {
-	conns, err := l.connections(ctx, userID)
-	if err != nil {
-		return err
+	err := right(ctx, conn, webpubsub.SendToGroup, roomID)
+	if err == nil {
+		err = group(ctx, roomID, conn)
 	}
-	return l.mute(ctx, roomID, conns)
-}
-
-func (l *Live) mute(ctx context.Context, roomID string, conns []string) error {
-	return each(ctx, conns, func(ctx context.Context, conn string) error {
-		return l.gateway.Revoke(ctx, conn, webpubsub.SendToGroup, roomID)
-	})
+	var g *dataplane.Error
+	if errors.As(err, &g) && g.Status == http.StatusConflict { // webpubsub.MaxRules
+		return l.gateway.CloseConnection(ctx, conn, "this page has been in too many chats; connect again")
+	}
+	return err
 }
 
 // closeGroup takes everybody who is there out of a room's group, also connections that the store does not know.
@@ -123,15 +105,15 @@ func (l *Live) closeGroup(ctx context.Context, roomID string) error {
 	for i, m := range members {
 		conns[i] = m.ConnectionID
 	}
-	return l.exit(ctx, roomID, conns)
+	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.set(ctx, roomID, conn, standing{}) })
 }
 
-// each does work for every id, several at a time, and returns the first error. A connection that has gone meanwhile is
-// none.
-func each(ctx context.Context, ids []string, work func(context.Context, string) error) error {
+// each does work for every connection, several at a time, and returns the first error. A connection that has gone
+// meanwhile is none.
+func each(ctx context.Context, conns []string, work func(context.Context, string) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(width)
-	for _, id := range ids {
+	for _, id := range conns {
 		group.Go(func() error {
 			if err := work(ctx, id); !errors.Is(err, dataplane.ErrNotFound) {
 				return err

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
-	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/events/effects"
 	"github.com/chatr-dev/chatr/services/events/rules"
 	"github.com/chatr-dev/chatr/services/events/telling"
 )
@@ -24,6 +23,7 @@ type Config struct {
 	Rules   *rules.Rules
 	Gateway *dataplane.Client
 	Tell    *telling.Teller
+	Effects *effects.Effects
 	Metrics prometheus.Registerer
 
 	OfflineGrace  time.Duration // from losing the last connection to being offline
@@ -34,9 +34,6 @@ type Config struct {
 type Presence struct {
 	Config
 	ghosts prometheus.Counter
-
-	mu      sync.Mutex      // guards the following
-	pending map[string]bool // users of whose presence a change could not be told; true: they went offline by it
 }
 
 // New returns the presence of a tenant's chat.
@@ -46,7 +43,7 @@ func New(cfg Config) *Presence {
 		Help: "Connections that had ended without a disconnected event and were found by looking for them.",
 	})
 	cfg.Metrics.MustRegister(ghosts)
-	return &Presence{Config: cfg, ghosts: ghosts, pending: map[string]bool{}}
+	return &Presence{cfg, ghosts}
 }
 
 // Came records a connection and tells who has come. The connection itself always hears of its own user: pages wait for it.
@@ -55,11 +52,14 @@ func (p *Presence) Came(ctx context.Context, user chat.User, conn string) error 
 	if err != nil {
 		return err
 	}
-	if p.Rules.IsUnnamed(user) { // the page, which follows with its name, is announced by that
+	if cameOnline {
+		p.Effects.Presence(ctx, user.ID, false)
+	}
+	if p.Rules.IsUnnamed(user) { // its page, which is about to tell a name, waits for that
 		return nil
 	}
 	if cameOnline {
-		return p.announce(ctx, user, false)
+		return nil
 	}
 	return p.TellOwn(ctx, user, conn)
 }
@@ -73,9 +73,14 @@ func (p *Presence) TellOwn(ctx context.Context, user chat.User, conn string) err
 	return p.Tell.Connection(ctx, conn, telling.Online(user, idle))
 }
 
-// Announce tells everybody that a user is online, who has got a name just now.
-func (p *Presence) Announce(ctx context.Context, user chat.User) error {
-	return p.announce(ctx, user, false)
+// Name gives a guest of the original the name that its page tells, once. Everybody is told that the guest is here before the
+// name is kept: who is not told by that, is told when the page tries again.
+func (p *Presence) Name(ctx context.Context, user chat.User, name string) error {
+	named := p.Rules.Named(user, name)
+	if err := p.Tell.All(ctx, telling.Online(named, false)); err != nil || named == user {
+		return err
+	}
+	return p.Store.SaveUser(ctx, p.Tenant, named)
 }
 
 // Gone forgets a connection. With it may go the only one in use. Its user goes offline by Keep, unless another connection
@@ -93,19 +98,19 @@ func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
 
 // SetIdle notes that somebody's connection is idle, or in use again. The user is idle when all connections are.
 func (p *Presence) SetIdle(ctx context.Context, a rules.Actor, idle bool) error {
-	now, changed, err := p.Store.SetIdle(ctx, p.Tenant, chat.Connection{ID: a.Connection, UserID: a.User.ID}, idle)
-	if err != nil || !changed {
-		return err
+	_, changed, err := p.Store.SetIdle(ctx, p.Tenant, chat.Connection{ID: a.Connection, UserID: a.User.ID}, idle)
+	if err == nil && changed {
+		p.Effects.Presence(ctx, a.User.ID, true)
 	}
-	return p.tell(ctx, a.User.ID, false, telling.Idle(a.User.ID, now))
+	return err
 }
 
 func (p *Presence) refreshIdle(ctx context.Context, userID string) (idle bool, err error) {
 	idle, changed, err := p.Store.RefreshIdle(ctx, p.Tenant, userID)
-	if err != nil || !changed {
-		return idle, err
+	if err == nil && changed {
+		p.Effects.Presence(ctx, userID, true)
 	}
-	return idle, p.tell(ctx, userID, false, telling.Idle(userID, idle))
+	return idle, err
 }
 
 // Live makes sure that conn is one of the user's connections: a signature only proves that a gateway once knew the
@@ -123,23 +128,4 @@ func (p *Presence) Live(ctx context.Context, user chat.User, conn string) error 
 		return rules.Refuse(rules.NotConnected, "this connection is closed")
 	}
 	return p.Came(ctx, user, conn)
-}
-
-// announce tells everybody that a user is online.
-func (p *Presence) announce(ctx context.Context, user chat.User, idle bool) error {
-	return p.tell(ctx, user.ID, false, telling.Online(user, idle))
-}
-
-// tell tells everybody about a user, who is offline now or not. If that fails it is done later, by Keep: presence changes
-// also when nobody can be told, and there is no second event.
-func (p *Presence) tell(ctx context.Context, userID string, offline bool, d webpubsub.Data) error {
-	err := p.Tell.All(ctx, d)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil {
-		p.pending[userID] = offline
-	} else {
-		delete(p.pending, userID)
-	}
-	return err
 }

@@ -68,10 +68,10 @@ func (p *Applications) put(ctx context.Context, id, name string, c chat.Conditio
 	return p.r.store.PutRoom(ctx, p.r.tenant, chat.Room{ID: id, Title: kept}, c)
 }
 
-// RemoveRoom deletes a room and returns it as it was.
-func (p *Applications) RemoveRoom(ctx context.Context, id string, c chat.Condition) (chat.Room, error) {
-	room, err := p.r.store.RemoveRoom(ctx, p.r.tenant, id, c)
-	return room, outcome{notFound: errNoRoom, forbidden: errNoRoom}.of(err)
+// RemoveRoom deletes a room.
+func (p *Applications) RemoveRoom(ctx context.Context, id string, c chat.Condition) error {
+	_, err := p.r.store.RemoveRoom(ctx, p.r.tenant, id, c)
+	return outcome{notFound: errNoRoom, forbidden: errNoRoom}.of(err)
 }
 
 // topic returns under which id a topic is stored, of a room that is there.

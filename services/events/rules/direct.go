@@ -43,26 +43,22 @@ func (r *Rules) other(ctx context.Context, a Actor, id string) (chat.User, error
 	return user, outcome{notFound: Refuse(NoUser, "there is nobody with this user id")}.of(err)
 }
 
-// Block keeps two people from saying anything to each other in their direct room, and from opening one. It returns that
-// room, or "".
-func (r *Rules) Block(ctx context.Context, a Actor, otherID string) (roomID string, err error) {
+// Block keeps two people from saying anything to each other in their direct room, and from opening one.
+func (r *Rules) Block(ctx context.Context, a Actor, otherID string) error {
 	return r.setBlock(ctx, a, otherID, r.store.Block)
 }
 
 // Unblock ends that, unless the other one blocks too.
-func (r *Rules) Unblock(ctx context.Context, a Actor, otherID string) (roomID string, err error) {
+func (r *Rules) Unblock(ctx context.Context, a Actor, otherID string) error {
 	return r.setBlock(ctx, a, otherID, r.store.Unblock)
 }
 
-func (r *Rules) setBlock(ctx context.Context, a Actor, otherID string, set func(ctx context.Context, tenant, by, other string) error) (string, error) {
+func (r *Rules) setBlock(ctx context.Context, a Actor, otherID string, set func(ctx context.Context, tenant, by, other string) error) error {
 	other, err := r.other(ctx, a, otherID)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := set(ctx, r.tenant, a.User.ID, other.ID); err != nil {
-		return "", outcome{limit: errMemberLimit}.of(err)
-	}
-	return r.directWith(ctx, a.User.ID, other.ID)
+	return outcome{limit: errMemberLimit}.of(set(ctx, r.tenant, a.User.ID, other.ID))
 }
 
 // directWith returns the id of the direct room that a user is in with another, or "".

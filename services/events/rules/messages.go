@@ -53,6 +53,73 @@ func Sequence(id string) (int64, error) {
 	return n, nil
 }
 
+// Line is something that somebody says.
+type Line struct {
+	Text       string
+	Key        string // the same message is said again with the same key
+	About      string // id of the message that it is about; empty: none
+	Connection string // that is told by its answer, and not told again; empty: none
+}
+
+// Say stores what somebody says in a conversation of the chat protocol, and returns it as it is stored: also when it was
+// stored before.
+func (r *Rules) Say(ctx context.Context, a Actor, conversationID string, l Line) (chat.Message, error) {
+	if err := CheckText(l.Text); err != nil {
+		return chat.Message{}, err
+	}
+	where := chat.ConversationRoom(conversationID)
+	if where == "" {
+		return chat.Message{}, errNoConversation
+	}
+	m := chat.Message{RoomID: where, AuthorID: a.User.ID, Text: l.Text, Key: l.Key, Connection: l.Connection}
+	if l.About != "" {
+		var err error
+		if m.Ref, err = r.reference(ctx, where, l.About); err != nil {
+			return m, err
+		}
+	}
+	return r.say(ctx, m, errNoConversation)
+}
+
+// SayInRoom does the same for a line of a page, which names a room of any kind, and whose texts are shorter.
+func (r *Rules) SayInRoom(ctx context.Context, a Actor, roomID string, l Line) (chat.Message, error) {
+	if err := CheckLine(l.Text); err != nil {
+		return chat.Message{}, err
+	}
+	if len(l.Key) > chat.MaxKeyBytes {
+		return chat.Message{}, Refuse(Invalid, "the key has %d bytes; at most %d are allowed", len(l.Key), chat.MaxKeyBytes)
+	}
+	if _, topicID := chat.SplitTopic(roomID); topicID != "" {
+		return chat.Message{}, errNoRoom
+	}
+	m := chat.Message{RoomID: roomID, AuthorID: a.User.ID, Text: l.Text, Key: l.Key, Connection: l.Connection}
+	return r.say(ctx, m, errNoRoom)
+}
+
+func (r *Rules) say(ctx context.Context, m chat.Message, errNowhere error) (chat.Message, error) {
+	stored, _, err := chat.One(r.batches.add(ctx, m))
+	switch {
+	case errors.Is(err, chat.ErrMuted):
+		return stored, Refuse(MayNot, "you may not write here: your role does not allow it, or one of you has blocked the other")
+	case errors.Is(err, chat.ErrInvalid):
+		return stored, Refuse(NotStorable, "the message cannot be stored")
+	}
+	return stored, outcome{notFound: errNowhere, forbidden: errNotIn}.of(err)
+}
+
+// reference returns the sequence of a message that another is about.
+func (r *Rules) reference(ctx context.Context, roomID, id string) (int64, error) {
+	seq, err := Sequence(id)
+	if err != nil {
+		return 0, err
+	}
+	list, err := r.store.Messages(ctx, r.tenant, roomID, seq, seq, 1)
+	if err == nil && len(list) == 0 {
+		err = Refuse(NoMessage, "refMessageId names no message of this conversation")
+	}
+	return seq, err
+}
+
 // talk returns the id of the room, or of its topic, that a conversation is in, if somebody may do there what needs the
 // permission.
 func (r *Rules) talk(ctx context.Context, a Actor, conversationID string, need chat.Permission, what string) (where string, err error) {
@@ -76,48 +143,6 @@ func (r *Rules) talk(ctx context.Context, a Actor, conversationID string, need c
 		_, err = r.store.Room(ctx, r.tenant, where)
 	}
 	return where, outcome{notFound: errNoConversation}.of(err)
-}
-
-// Line is something that somebody says in a conversation.
-type Line struct {
-	Text  string
-	Key   string // the same message is said again with the same key
-	About string // id of the message that it is about; empty: none
-}
-
-// Say stores a line and returns it as it is stored, and whether it is new.
-func (r *Rules) Say(ctx context.Context, a Actor, conversationID string, l Line) (stored chat.Message, isNew bool, err error) {
-	if err := CheckText(l.Text); err != nil {
-		return stored, false, err
-	}
-	where, err := r.talk(ctx, a, conversationID, chat.RoomPublishMessage, "write to")
-	if err != nil {
-		return stored, false, err
-	}
-	m := chat.Message{RoomID: where, AuthorID: a.User.ID, Text: l.Text, Key: l.Key}
-	if l.About != "" {
-		if m.Ref, err = r.reference(ctx, where, l.About); err != nil {
-			return stored, false, err
-		}
-	}
-	stored, isNew, err = r.store.AddMessage(ctx, r.tenant, m)
-	if errors.Is(err, chat.ErrInvalid) {
-		err = Refuse(NotStorable, "the message cannot be stored")
-	}
-	return stored, isNew, outcome{notFound: errNoConversation, forbidden: errNotIn}.of(err) // taken out meanwhile
-}
-
-// reference returns the sequence of a message that another is about.
-func (r *Rules) reference(ctx context.Context, roomID, id string) (int64, error) {
-	seq, err := Sequence(id)
-	if err != nil {
-		return 0, err
-	}
-	list, err := r.store.Messages(ctx, r.tenant, roomID, seq, seq, 1)
-	if err == nil && len(list) == 0 {
-		err = Refuse(NoMessage, "refMessageId names no message of this conversation")
-	}
-	return seq, err
 }
 
 // History returns up to limit messages of a conversation with a sequence from low to high, both included, newest first.

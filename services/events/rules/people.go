@@ -29,60 +29,53 @@ func (a Access) Speaks(roomID string) bool { return a.Hears(roomID) && !a.Muted[
 // Hears reports whether a user may hear a room.
 func (a Access) Hears(roomID string) bool { return slices.Contains(a.Rooms, roomID) }
 
-// Access returns what a user may do now, whether anybody knows the user or not.
+// Access returns what a user may do now. Nobody may do anything whom nobody knows.
 func (r *Rules) Access(ctx context.Context, userID string) (Access, error) {
-	rooms, err := r.store.Memberships(ctx, r.tenant, userID)
-	if err != nil {
-		return Access{}, err
+	stored, err := r.store.Access(ctx, r.tenant, userID)
+	if errors.Is(err, chat.ErrNotFound) {
+		err = nil
 	}
-	muted, err := r.store.Muted(ctx, r.tenant, userID)
-	a := Access{rooms, map[string]bool{}}
-	for _, id := range muted {
-		a.Muted[id] = true
+	return accessOf(stored), err
+}
+
+func accessOf(stored chat.Access) Access {
+	a := Access{Muted: map[string]bool{}}
+	for _, room := range stored.Rooms {
+		a.Rooms = append(a.Rooms, room.RoomID)
+		if !room.MaySpeak {
+			a.Muted[room.RoomID] = true
+		}
 	}
-	return a, err
+	return a
 }
 
 // Connect decides whether a connection may be of the user that a token names, which was signed at some time; zero for one
 // that does not say when.
+//
+// The gateway has seen that the token is signed with an access key, and we sign none but for who is signed in, so that a
+// user who is not known is one of an application's own, or, where they are allowed, a guest of the original, whose page
+// will tell a name.
 func (r *Rules) Connect(ctx context.Context, userID string, signed time.Time) (Access, error) {
-	user, err := r.knownUser(ctx, userID)
-	if err != nil {
-		return Access{}, err
+	if userID == "" || userID == chat.ServiceUser {
+		return Access{}, Refuse(NotSignedIn, "the token names no user; sign in and connect again")
 	}
-	out, err := r.store.SignedOut(ctx, r.tenant, user.ID)
-	if err != nil {
-		return Access{}, err
+	stored, err := r.store.Access(ctx, r.tenant, userID)
+	if errors.Is(err, chat.ErrNotFound) {
+		user := chat.User{ID: userID, Name: chat.NameOf(userID), Provider: ProviderToken}
+		if r.legacyGuests && chat.IsLegacyID(userID) {
+			user.Name, user.Provider = unnamed(userID), "guest"
+		}
+		return Access{}, r.store.AddUsers(ctx, r.tenant, user)
 	}
-	if !out.IsZero() && signed.Unix() <= out.Unix() {
+	switch {
+	case err != nil:
+		return Access{}, err
+	case !stored.SignedOut.IsZero() && signed.Unix() <= stored.SignedOut.Unix():
 		return Access{}, Refuse(NotSignedIn, "this user has signed out; sign in and connect again")
+	case stored.Connections >= MaxConnections:
+		return Access{}, Refuse(TooMany, "you have %d pages open; close some first", stored.Connections)
 	}
-	conns, err := r.store.Connections(ctx, r.tenant, user.ID)
-	if err != nil {
-		return Access{}, err
-	}
-	if len(conns) >= MaxConnections {
-		return Access{}, Refuse(TooMany, "you have %d pages open; close some first", len(conns))
-	}
-	return r.Access(ctx, user.ID)
-}
-
-// knownUser returns the user that a token named. The gateway has seen that it is signed with an access key, and we sign
-// none but for who is signed in, so that a user who is not known is one of an application's own, or, where they are
-// allowed, a guest of the original, whose page will tell a name.
-func (r *Rules) knownUser(ctx context.Context, id string) (chat.User, error) {
-	if id == "" || id == chat.ServiceUser {
-		return chat.User{}, Refuse(NotSignedIn, "the token names no user; sign in and connect again")
-	}
-	user, err := r.store.User(ctx, r.tenant, id)
-	if !errors.Is(err, chat.ErrNotFound) {
-		return user, err
-	}
-	user = chat.User{ID: id, Name: chat.NameOf(id), Provider: ProviderToken}
-	if r.legacyGuests && chat.IsLegacyID(id) {
-		user.Name, user.Provider = unnamed(id), "guest"
-	}
-	return user, r.store.AddUsers(ctx, r.tenant, user)
+	return accessOf(stored), nil
 }
 
 // User returns a user who is known, for one who acts.
@@ -99,15 +92,13 @@ func (r *Rules) IsUnnamed(u chat.User) bool {
 	return r.legacyGuests && chat.IsLegacyID(u.ID) && u.Name == unnamed(u.ID)
 }
 
-// NameGuest gives a guest of the original the name that its page tells, once, and returns the user as named. One whose
-// name cannot be stays as it is: its page would wait for ever.
-func (r *Rules) NameGuest(ctx context.Context, u chat.User, name string) (chat.User, error) {
-	name, err := chat.CheckName(name)
-	if err != nil || !r.IsUnnamed(u) {
-		return u, nil //nolint:nilerr // as promised
+// Named returns a guest of the original, who has none yet, with the name that its page tells. One whose name cannot be
+// stays as it is: its page would wait for ever.
+func (r *Rules) Named(u chat.User, name string) chat.User {
+	if name, err := chat.CheckName(name); err == nil && r.IsUnnamed(u) {
+		u.Name = name
 	}
-	u.Name = name
-	return u, r.store.SaveUser(ctx, r.tenant, u)
+	return u
 }
 
 // SpeakProtocol notes that a user speaks the chat protocol of the official client, so that a client that comes back and

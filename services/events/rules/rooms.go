@@ -75,24 +75,21 @@ func (r *Rules) CreatePrivate(ctx context.Context, a Actor, id, name string, mem
 	if err := r.meet(ctx, a, room.Founders()[1:], MayNotCreate); err != nil {
 		return room, err
 	}
-	found, err := r.store.CreateRoom(ctx, r.tenant, room)
-	if errors.Is(err, chat.ErrExists) && r.done.is(a.Event) {
-		found, err = r.store.Room(ctx, r.tenant, room.ID)
+	found, err := r.store.CreateRoom(a.causing(ctx), r.tenant, room)
+	if !errors.Is(err, chat.ErrExists) {
+		return found, outcome{limit: errRoomLimit}.of(err)
 	}
-	if errors.Is(err, chat.ErrExists) {
-		return room, Refuse(RoomExists, "there is or was a room with this id; choose another")
+	if err := r.unlessRepeated(ctx, a, room.ID, Refuse(RoomExists, "there is or was a room with this id; choose another")); err != nil {
+		return room, err
 	}
-	if err != nil {
-		return room, outcome{limit: errRoomLimit}.of(err)
-	}
-	r.done.mark(a.Event)
-	return found, nil
+	found, err = r.store.Room(ctx, r.tenant, room.ID)
+	return found, outcome{notFound: errNoRoom}.of(err) // it was deleted since
 }
 
-// DeleteRoom deletes a room for its owner and returns it as it was.
-func (r *Rules) DeleteRoom(ctx context.Context, a Actor, id string) (chat.Room, error) {
-	room, err := r.store.DeleteRoom(ctx, r.tenant, id, a.User.ID)
-	return room, outcome{notFound: errNoRoom, forbidden: Refuse(MayNot, "only the owner of a chat may delete it")}.of(err)
+// DeleteRoom deletes a room for its owner.
+func (r *Rules) DeleteRoom(ctx context.Context, a Actor, id string) error {
+	_, err := r.store.DeleteRoom(ctx, r.tenant, id, a.User.ID)
+	return outcome{notFound: errNoRoom, forbidden: Refuse(MayNot, "only the owner of a chat may delete it")}.of(err)
 }
 
 // Membership returns how somebody stands to a room that has a conversation of the chat protocol: one that is not direct.

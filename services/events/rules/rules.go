@@ -6,9 +6,9 @@
 package rules
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -18,14 +18,18 @@ type Rules struct {
 	store        chat.Store
 	tenant       string
 	legacyGuests bool
-
-	done done // invocations that have changed the store
+	batches      batches
 }
 
 // New returns the rules of a tenant's chat. With legacyGuests the original Chatr's guests may come, whose ids are from
 // their browsers.
 func New(store chat.Store, tenant string, legacyGuests bool) *Rules {
-	return &Rules{store: store, tenant: tenant, legacyGuests: legacyGuests, done: done{at: map[string]time.Time{}}}
+	return &Rules{
+		store: store, tenant: tenant, legacyGuests: legacyGuests,
+		batches: batches{store: func(ctx context.Context, batch []chat.Message) ([]chat.Outcome, error) {
+			return store.AddMessages(ctx, tenant, batch)
+		}},
+	}
 }
 
 // Actor is who does something: a known user, on a live connection.

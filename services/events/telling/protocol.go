@@ -3,7 +3,6 @@ package telling
 import (
 	"encoding/json"
 	"strconv"
-	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -45,7 +44,7 @@ type content struct {
 // InfoOf returns a message as clients of the chat protocol see it.
 func InfoOf(m chat.Message) MessageInfo {
 	info := MessageInfo{
-		MessageID: MessageID(m.Seq), CreatedBy: m.AuthorID, CreatedAt: Time(m.SentAt),
+		MessageID: MessageID(m.Seq), CreatedBy: m.AuthorID, CreatedAt: chat.WireTime(m.SentAt),
 		BodyType: "Text", MessageBodyType: "Inline", Content: content{Text: &m.Text},
 	}
 	if m.Binary != "" {
@@ -57,9 +56,6 @@ func InfoOf(m chat.Message) MessageInfo {
 	}
 	return info
 }
-
-// Time writes a time as clients read it, in UTC, with milliseconds always: the official clients' languages all read it.
-func Time(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // MessageID is the id that clients know a message by.
 func MessageID(seq int64) string { return strconv.FormatInt(seq, 10) }
@@ -106,8 +102,9 @@ type (
 // notification is one of these for clients of the chat protocol, and with said also a line for our own page and the
 // original's, which know it by its members: one frame for all of them.
 type notification struct {
-	Type string `json:"notificationType"`
-	Body any    `json:"body"`
+	Type  string          `json:"notificationType"`
+	Body  any             `json:"body"`
+	Event *chat.WireEvent `json:"event,omitempty"` // for our own page: what it is in the room's sequence
 	*said
 }
 
@@ -127,8 +124,4 @@ func (n notification) data() webpubsub.Data {
 func roomJoined(r chat.Room) notification {
 	r.Members = nil
 	return notification{Type: "RoomJoined", Body: RoomInfoOf(r)}
-}
-
-func created(m chat.Message) notification {
-	return notification{Type: "MessageCreated", Body: messageCreated{conversationIn(m.RoomID), InfoOf(m)}}
 }

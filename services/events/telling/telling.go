@@ -2,68 +2,90 @@ package telling
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/events/rules"
 )
-
-// Teller tells the clients of one hub, through its gateways.
-type Teller struct {
-	store        chat.Store
-	tenant       string
-	gateway      *dataplane.Client
-	legacyGuests bool
-	logger       *slog.Logger
-	unsent       prometheus.Counter
-}
 
 // Config is what a Teller works with. All is required.
 type Config struct {
 	Store        chat.Store
 	Tenant       string
+	Rules        *rules.Rules
 	Gateway      *dataplane.Client
 	LegacyGuests bool // there may be pages of the original, which draw whatever comes from a group
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer
 }
 
+// Teller tells the clients of one hub, through its gateways. It is safe for concurrent use.
+type Teller struct {
+	Config
+	owner   string // of the leases that this process takes
+	skipped prometheus.Counter
+	slots   chan struct{} // one for each room that may be told at a time
+	work    sync.WaitGroup
+
+	mu   sync.Mutex // guards the following
+	runs map[string]*run
+}
+
 // New returns a Teller.
 func New(cfg Config) *Teller {
-	unsent := prometheus.NewCounter(prometheus.CounterOpts{
+	skipped := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "events_unsent_messages_total",
-		Help: "Messages that are in the history and could not be sent to the connections of their room.",
+		Help: "Events of rooms that no gateway would send. Clients find them when they catch up.",
 	})
-	cfg.Metrics.MustRegister(unsent)
-	return &Teller{cfg.Store, cfg.Tenant, cfg.Gateway, cfg.LegacyGuests, cfg.Logger, unsent}
+	cfg.Metrics.MustRegister(skipped)
+	return &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, slots: make(chan struct{}, width), runs: map[string]*run{}}
 }
 
 // All tells every connection of the hub.
-func (t *Teller) All(ctx context.Context, d webpubsub.Data) error { return t.gateway.SendToAll(ctx, d) }
+func (t *Teller) All(ctx context.Context, d webpubsub.Data) error { return t.Gateway.SendToAll(ctx, d) }
 
-// User tells the connections of a user, and Connection one.
+// User tells the connections of a user.
 func (t *Teller) User(ctx context.Context, userID string, d webpubsub.Data) error {
-	return t.gateway.SendToUser(ctx, userID, d)
+	return t.Gateway.SendToUser(ctx, userID, d)
 }
 
 // Connection tells one connection.
 func (t *Teller) Connection(ctx context.Context, id string, d webpubsub.Data) error {
-	return t.gateway.SendToConnection(ctx, id, d)
+	return t.Gateway.SendToConnection(ctx, id, d)
+}
+
+// Presence tells everybody how a user is now. idle says that only idleness has changed, as far as the caller knows.
+func (t *Teller) Presence(ctx context.Context, userID string, idle bool) error {
+	p, online, err := t.Store.PresenceOf(ctx, t.Tenant, userID)
+	switch {
+	case err != nil:
+		return err
+	case !online:
+		return t.All(ctx, Offline(userID))
+	case t.Rules.IsUnnamed(p.User): // who is coming is said when the page has told its name
+		return nil
+	case idle:
+		return t.All(ctx, Idle(userID, p.Idle))
+	}
+	return t.All(ctx, Online(p.User, p.Idle))
 }
 
 // roomAnd tells the members of a room, and userID even when no longer one of them. It is a server message, which pages of
 // the original ignore when they do not know it, and not a group message, which they would draw.
 func (t *Teller) roomAnd(ctx context.Context, roomID, userID string, d webpubsub.Data) error {
-	return t.gateway.SendToAll(ctx, d, dataplane.Filter(quote(roomID)+" in groups or userId eq "+quote(userID)))
+	return t.Gateway.SendToAll(ctx, d, dataplane.Filter(quote(roomID)+" in groups or userId eq "+quote(userID)))
 }
 
 // members tells the pages of who hears a room.
 func (t *Teller) members(ctx context.Context, roomID string, d webpubsub.Data) error {
-	return t.gateway.SendToAll(ctx, d, dataplane.Filter(quote(roomID)+" in groups"))
+	return t.Gateway.SendToAll(ctx, d, dataplane.Filter(quote(roomID)+" in groups"))
 }
 
 // quote makes s a string literal of a filter (rest-api.md section 8).
@@ -71,29 +93,27 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'
 
 // notice sends a line about somebody to a room's group.
 func (t *Teller) notice(ctx context.Context, roomID, name, what string) error {
-	return t.gateway.SendToGroup(ctx, roomID, notice(name, what))
+	return t.Gateway.SendToGroup(ctx, roomID, notice(name, what))
 }
 
-// notifyRoom notifies the connections that hear a room. Pages of the original draw whatever comes from a group, so
-// where there may be some it comes from the server, at the price of looking at every connection of the hub.
-func (t *Teller) notifyRoom(ctx context.Context, roomID string, n notification, options ...dataplane.SendOption) error {
-	if t.legacyGuests && n.said == nil {
-		return t.gateway.SendToAll(ctx, n.data(), append(options, dataplane.Filter(quote(roomID)+" in groups"))...)
+// room notifies the connections that hear a room, but for one, if it is named. Pages of the original draw whatever comes
+// from a group, so where there may be some it comes from the server, at the price of looking at every connection of the
+// hub.
+func (t *Teller) room(ctx context.Context, roomID, except string, n notification) error {
+	var options []dataplane.SendOption
+	if except != "" {
+		options = append(options, dataplane.Except(except))
 	}
-	return t.gateway.SendToGroup(ctx, roomID, n.data(), options...)
-}
-
-// notifyOthers is notifyRoom for everybody but one user.
-func (t *Teller) notifyOthers(ctx context.Context, roomID, userID string, n notification) error {
-	if t.legacyGuests {
-		return t.gateway.SendToAll(ctx, n.data(), dataplane.Filter(quote(roomID)+" in groups and userId ne "+quote(userID)))
+	if t.LegacyGuests && n.said == nil {
+		return t.Gateway.SendToAll(ctx, n.data(), append(options, dataplane.Filter(quote(roomID)+" in groups"))...)
 	}
-	return t.gateway.SendToGroup(ctx, roomID, n.data(), dataplane.Filter("userId ne "+quote(userID)))
+	return t.Gateway.SendToGroup(ctx, roomID, n.data(), options...)
 }
 
-// hasChatUsers reports whether anybody would understand a notification about a room. Of what pages do in their own
-// rooms there is none else.
-func (t *Teller) hasChatUsers(ctx context.Context, roomID string) (bool, error) {
-	rooms, err := t.store.WithChatUsers(ctx, t.tenant, []string{roomID})
-	return len(rooms) > 0, err
+// others is room for everybody but one user.
+func (t *Teller) others(ctx context.Context, roomID, userID string, n notification) error {
+	if t.LegacyGuests {
+		return t.Gateway.SendToAll(ctx, n.data(), dataplane.Filter(quote(roomID)+" in groups and userId ne "+quote(userID)))
+	}
+	return t.Gateway.SendToGroup(ctx, roomID, n.data(), dataplane.Filter("userId ne "+quote(userID)))
 }

@@ -17,7 +17,7 @@ func TestFiltersQuoteNames(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer gateway.Close()
-	teller := &Teller{gateway: dataplane.New(gateway.URL, "a key for tests that is long enough, really", "chat", dataplane.Options{})}
+	teller := &Teller{Config: Config{Gateway: dataplane.New(gateway.URL, "a key for tests that is long enough, really", "chat", dataplane.Options{})}}
 	if err := teller.roomAnd(t.Context(), "ben's room", "g'y or true", webpubsub.Text("")); err != nil {
 		t.Fatal(err)
 	}

@@ -124,11 +124,7 @@ func (d *Door) run(ctx context.Context, e cloudevents.Event, run invocation) (an
 // name by it.
 func (d *Door) enter(ctx context.Context, u chat.User) (chat.Role, error) {
 	if d.Rules.IsUnnamed(u) {
-		named, err := d.Rules.NameGuest(ctx, u, chat.NameOf(u.ID))
-		if err != nil {
-			return chat.Role{}, err
-		}
-		if err := d.Presence.Announce(ctx, named); err != nil {
+		if err := d.Presence.Name(ctx, u, chat.NameOf(u.ID)); err != nil {
 			return chat.Role{}, err
 		}
 	}

@@ -25,7 +25,7 @@ func (d *Door) sendTextMessage(ctx context.Context, c call) (any, error) {
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
-	line := rules.Line{Key: c.Event}
+	line := rules.Line{Key: c.Event, Connection: c.Connection}
 	switch {
 	case in.Content != nil:
 		line.Text = *in.Content
@@ -37,13 +37,11 @@ func (d *Door) sendTextMessage(ctx context.Context, c call) (any, error) {
 			return nil, &Fault{400, CodeBadMessageID, "refMessageId is empty"}
 		}
 	}
-	stored, isNew, err := d.Rules.Say(ctx, c.Actor, in.Conversation.ConversationID, line)
+	stored, err := d.Rules.Say(ctx, c.Actor, in.Conversation.ConversationID, line)
 	if err != nil {
 		return nil, err
 	}
-	if isNew {
-		d.Tell.Said(ctx, stored, c.Connection)
-	}
+	d.Tell.Changed(stored.RoomID)
 	return struct {
 		ID string `json:"id"`
 	}{telling.MessageID(stored.Seq)}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/rules"
 	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
@@ -53,7 +54,12 @@ func (d *Door) createRoom(ctx context.Context, c call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return telling.RoomInfoOf(room), d.Effects.Created(ctx, room, c.Connection)
+	var users []string
+	for _, m := range room.Members {
+		users = append(users, m.UserID)
+	}
+	d.Effects.Follow(ctx, []string{room.ID}, users)
+	return telling.RoomInfoOf(room), nil
 }
 
 // manageRoomMember puts somebody into a room, or takes somebody out.
@@ -66,17 +72,17 @@ func (d *Door) manageRoomMember(ctx context.Context, c call) (any, error) {
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
-	change, follow := d.Rules.AddMember, d.Effects.Put
+	change := d.Rules.AddMember
 	switch in.Operation {
 	case "Add":
 	case "Delete":
-		change, follow = d.Rules.RemoveMember, d.Effects.Removed
+		change = d.Rules.RemoveMember
 	default:
 		return nil, invalid("operation must be Add or Delete, not %.50q", in.Operation)
 	}
-	room, err := change(ctx, c.Actor, in.RoomID, in.UserID)
-	if err != nil {
-		return nil, err
+	err := change(ctx, c.Actor, in.RoomID, in.UserID)
+	if rules.IsSoAlready(err) || err == nil { // whoever tries again has what was not done the first time done
+		d.Effects.Follow(ctx, []string{in.RoomID}, []string{in.UserID})
 	}
-	return struct{}{}, follow(ctx, room, in.UserID)
+	return struct{}{}, err
 }

@@ -19,7 +19,8 @@ func (d *Door) createChat(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	return d.Effects.Created(ctx, room, "")
+	d.Effects.Follow(ctx, []string{room.ID}, []string{e.User.ID})
+	return nil
 }
 
 // joinChat is acceptChat, too.
@@ -28,11 +29,11 @@ func (d *Door) joinChat(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	changed, err := d.Rules.Join(ctx, e.Actor, id)
-	if err != nil {
+	if err := d.Rules.Join(ctx, e.Actor, id); err != nil {
 		return err
 	}
-	return d.Effects.Joined(ctx, id, e.User, changed)
+	d.Effects.Follow(ctx, []string{id}, []string{e.User.ID})
+	return nil
 }
 
 func (d *Door) leaveChat(ctx context.Context, e event) error {
@@ -40,11 +41,11 @@ func (d *Door) leaveChat(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	left, err := d.Rules.Leave(ctx, e.Actor, id)
-	if err != nil {
+	if err := d.Rules.Leave(ctx, e.Actor, id); err != nil {
 		return err
 	}
-	return d.Effects.Left(ctx, id, e.User, left)
+	d.Effects.Follow(ctx, []string{id}, []string{e.User.ID})
+	return nil
 }
 
 func (d *Door) deleteChat(ctx context.Context, e event) error {
@@ -52,11 +53,11 @@ func (d *Door) deleteChat(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	room, err := d.Rules.DeleteRoom(ctx, e.Actor, id)
-	if err != nil {
+	if err := d.Rules.DeleteRoom(ctx, e.Actor, id); err != nil {
 		return err
 	}
-	return d.Effects.RoomDeleted(ctx, room)
+	d.Effects.Follow(ctx, []string{id}, nil)
+	return nil
 }
 
 // createPrivateChat opens a direct room. Whom the payload calls the initiator does not matter.
@@ -69,7 +70,8 @@ func (d *Door) createPrivateChat(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	return d.Effects.DirectOpened(ctx, direct.Room, e.User, direct.Other, direct.Created)
+	d.Effects.Follow(ctx, []string{direct.Room.ID}, []string{e.User.ID, id})
+	return d.Tell.Invited(ctx, direct.Room, e.User, direct.Other, direct.Created)
 }
 
 func (d *Door) blockUser(ctx context.Context, e event) error {
@@ -77,11 +79,11 @@ func (d *Door) blockUser(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	room, err := d.Rules.Block(ctx, e.Actor, id)
-	if err != nil {
+	if err := d.Rules.Block(ctx, e.Actor, id); err != nil {
 		return err
 	}
-	return d.Effects.Blocked(ctx, room, e.User.ID, id)
+	d.Effects.Follow(ctx, nil, []string{e.User.ID, id})
+	return d.Tell.User(ctx, e.User.ID, telling.Blocked(id, true))
 }
 
 func (d *Door) unblockUser(ctx context.Context, e event) error {
@@ -89,11 +91,11 @@ func (d *Door) unblockUser(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	room, err := d.Rules.Unblock(ctx, e.Actor, id)
-	if err != nil {
+	if err := d.Rules.Unblock(ctx, e.Actor, id); err != nil {
 		return err
 	}
-	return d.Effects.Unblocked(ctx, room, e.User.ID, id)
+	d.Effects.Follow(ctx, nil, []string{e.User.ID, id})
+	return d.Tell.User(ctx, e.User.ID, telling.Blocked(id, false))
 }
 
 // markRead tells the user's other pages, too.
@@ -135,9 +137,5 @@ func (d *Door) userConnected(ctx context.Context, e event) error {
 	if err := e.decode(&in); err != nil {
 		return err
 	}
-	named, err := d.Rules.NameGuest(ctx, e.User, in.UserName)
-	if err != nil {
-		return err
-	}
-	return d.Presence.Announce(ctx, named)
+	return d.Presence.Name(ctx, e.User, in.UserName)
 }

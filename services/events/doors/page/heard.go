@@ -65,27 +65,24 @@ func (h *Heard) Keep(ctx context.Context, batch []messagelog.Entry) error {
 
 func (h *Heard) keepPart(ctx context.Context, part []messagelog.Entry) (results []string, err error) {
 	var messages []chat.Message
-	var from []string
 	for _, entry := range part {
 		m, fault := h.message(entry)
 		if fault != "" {
 			results = append(results, fault)
 			continue
 		}
-		messages, from = append(messages, m), append(from, entry.ConnectionID)
+		messages = append(messages, m)
 	}
 	if len(messages) == 0 { // another hub was busy
 		return results, nil
 	}
 	outcomes, err := h.rules.Keep(ctx, messages)
-	var fresh []telling.Heard
-	for i, o := range outcomes {
+	for _, o := range outcomes {
 		results = append(results, result(o))
 		if o.Created {
-			fresh = append(fresh, telling.Heard{Message: o.Message, Connection: from[i]})
+			h.tell.Changed(o.Message.RoomID)
 		}
 	}
-	h.tell.AlsoSaid(ctx, fresh)
 	return results, err
 }
 
@@ -101,7 +98,7 @@ func (h *Heard) message(e messagelog.Entry) (m chat.Message, fault string) {
 	if key == "" || len(key) > chat.MaxKeyBytes || strings.ContainsRune(key, 0) {
 		key = e.ID
 	}
-	return chat.Message{RoomID: e.Group, AuthorID: e.FromUserID, Text: text, Key: key, SentAt: e.Time}, fault
+	return chat.Message{RoomID: e.Group, AuthorID: e.FromUserID, Text: text, Key: key, SentAt: e.Time, Connection: e.ConnectionID, Heard: true}, fault
 }
 
 func result(o chat.Outcome) string {

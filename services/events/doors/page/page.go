@@ -24,6 +24,9 @@ import (
 // maxBody is the size of an event's data in bytes, at most: nobody has to send more than a title.
 const maxBody = 16 << 10
 
+// messagesPerEvent is how many messages a person may send for each other event.
+const messagesPerEvent = 10
+
 // Config is what a Door works with. All is required.
 type Config struct {
 	Rules    *rules.Rules
@@ -40,6 +43,7 @@ type Config struct {
 type Door struct {
 	Config
 	limit    *ratelimit.Limiter
+	sayLimit *ratelimit.Limiter
 	handlers map[string]handler // by the event's name
 }
 
@@ -56,6 +60,7 @@ type event struct {
 // New returns the door.
 func New(cfg Config) *Door {
 	d := &Door{Config: cfg, limit: ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond)}
+	d.sayLimit = ratelimit.New(float64(messagesPerEvent*cfg.EventsPerSecond), 4*messagesPerEvent*cfg.EventsPerSecond)
 	d.handlers = map[string]handler{
 		"userConnected":     d.userConnected,
 		"userEnterIdle":     d.userEnterIdle,
@@ -76,13 +81,18 @@ func New(cfg Config) *Door {
 // Handle answers a client's event. label names it in metrics.
 func (d *Door) Handle(ctx context.Context, e cloudevents.Event) (label string, res cloudevents.Response) {
 	name := strings.TrimPrefix(e.Type, cloudevents.UserPrefix)
-	handle, known := d.handlers[name]
-	if !known {
-		label, handle = "unknown", nil
-	} else {
-		label = name
+	if name == "sendMessage" {
+		result, err := d.said(ctx, e)
+		return name, d.answer(ctx, e, result, err)
 	}
-	err := d.handle(ctx, e, handle)
+	handle, known := d.handlers[name]
+	label = name
+	var err error
+	if known {
+		err = d.handle(ctx, e, handle)
+	} else {
+		label, err = "unknown", refuse(http.StatusNotFound, "there is no event %.50q; see the list of events in docs/chat.md", name)
+	}
 	if err == nil {
 		return label, cloudevents.Response{Status: http.StatusNoContent}
 	}
@@ -93,31 +103,47 @@ func (d *Door) Handle(ctx context.Context, e cloudevents.Event) (label string, r
 	return label, res
 }
 
-// handle carries out an event; with no handler there is none of its name.
+// handle carries out an event.
 func (d *Door) handle(ctx context.Context, e cloudevents.Event, handle handler) error {
-	if handle == nil {
-		return refuse(http.StatusNotFound, "there is no event %.50q; see the list of events in docs/chat.md", strings.TrimPrefix(e.Type, cloudevents.UserPrefix))
-	}
-	if e.UserID == "" {
-		return refuse(http.StatusUnauthorized, "this connection has no user; sign in and connect again")
-	}
-	if ok, _ := d.limit.Allow(e.UserID); !ok {
+	if ok, _ := d.limit.Allow(e.UserID); !ok && e.UserID != "" {
 		return refuse(http.StatusTooManyRequests, "too many events; at most %d a second are taken", d.EventsPerSecond)
 	}
 	if len(e.Body) > maxBody {
 		return refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxBody)
 	}
-	user, err := d.Rules.User(ctx, e.UserID)
+	a, err := d.actor(ctx, e)
 	if err != nil {
 		return err
 	}
-	if err := d.Presence.Live(ctx, user, e.ConnectionID); err != nil {
-		return err
+	return handle(ctx, event{a, e.ContentType, e.Body})
+}
+
+// said carries out sendMessage.
+func (d *Door) said(ctx context.Context, e cloudevents.Event) (any, error) {
+	if ok, _ := d.sayLimit.Allow(e.UserID); !ok && e.UserID != "" {
+		return nil, refuse(http.StatusTooManyRequests, "too many messages; at most %d a second are taken", messagesPerEvent*d.EventsPerSecond)
 	}
-	return handle(ctx, event{
-		Actor:       rules.Actor{User: user, Connection: e.ConnectionID, Event: fmt.Sprintf("event/%s/%d", e.ConnectionID, e.ID)},
-		contentType: e.ContentType, body: e.Body,
-	})
+	if len(e.Body) > maxSaid {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxSaid)
+	}
+	a, err := d.actor(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return d.sendMessage(ctx, event{a, e.ContentType, e.Body})
+}
+
+// actor returns who has sent an event: a known user, on a live connection.
+func (d *Door) actor(ctx context.Context, e cloudevents.Event) (rules.Actor, error) {
+	if e.UserID == "" {
+		return rules.Actor{}, refuse(http.StatusUnauthorized, "this connection has no user; sign in and connect again")
+	}
+	user, err := d.Rules.User(ctx, e.UserID)
+	if err != nil {
+		return rules.Actor{}, err
+	}
+	a := rules.Actor{User: user, Connection: e.ConnectionID, Event: fmt.Sprintf("event/%s/%d", e.ConnectionID, e.ID)}
+	return a, d.Presence.Live(ctx, user, e.ConnectionID)
 }
 
 // tellError tells a connection why its event failed, before the failed ack does. It is a courtesy: that it cannot

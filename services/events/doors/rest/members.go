@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/rules"
 )
 
 type memberInfo struct {
@@ -46,13 +47,9 @@ func (d *Door) putMember(ctx context.Context, q *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if added {
-		err = d.Effects.Put(ctx, room, userID)
-	} else {
-		err = d.Effects.RoleGiven(ctx, room.ID, userID)
-	}
+	d.Effects.Follow(ctx, []string{room.ID}, []string{userID})
 	m := chat.Member{UserID: userID, Role: in.RoleName}
-	return answerOf(added, memberOf(m), m.Tag()), err
+	return answerOf(added, memberOf(m), m.Tag()), nil
 }
 
 func (d *Door) deleteMember(ctx context.Context, q *request) (answer, error) {
@@ -60,8 +57,10 @@ func (d *Door) deleteMember(ctx context.Context, q *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := d.Rules.RemoveMember(ctx, room, q.path.Get("userId"), q.condition()); err != nil {
-		return answer{}, err
+	userID := q.path.Get("userId")
+	err = d.Rules.RemoveMember(ctx, room, userID, q.condition())
+	if rules.IsSoAlready(err) || err == nil {
+		d.Effects.Follow(ctx, []string{room.ID}, []string{userID})
 	}
-	return answer{}, d.Effects.Removed(ctx, room, q.path.Get("userId"))
+	return answer{}, err
 }

@@ -47,7 +47,7 @@ type content struct {
 }
 
 func messageOf(m chat.Message) messageInfo {
-	return messageInfo{telling.MessageID(m.Seq), m.AuthorID, content{m.Text, m.Binary}, telling.Time(m.SentAt), m.Tag()}
+	return messageInfo{telling.MessageID(m.Seq), m.AuthorID, content{m.Text, m.Binary}, chat.WireTime(m.SentAt), m.Tag()}
 }
 
 // messages lists messages from latest to earliest, between two that are not among them.
@@ -133,7 +133,7 @@ func (d *Door) editMessage(ctx context.Context, q *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	d.Tell.Edited(ctx, edited)
+	d.Effects.Follow(ctx, []string{edited.RoomID}, nil)
 	return answer{body: messageOf(edited), tag: edited.Tag()}, nil
 }
 
@@ -145,6 +145,6 @@ func (d *Door) deleteMessage(ctx context.Context, q *request) (answer, error) {
 	if err := d.Rules.DeleteMessage(ctx, m, q.condition()); err != nil {
 		return answer{}, err
 	}
-	d.Tell.Deleted(ctx, m)
+	d.Effects.Follow(ctx, []string{m.RoomID}, nil)
 	return answer{}, nil
 }

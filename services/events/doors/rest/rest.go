@@ -25,7 +25,6 @@ import (
 	"github.com/chatr-dev/chatr/services/events/doors/invoke"
 	"github.com/chatr-dev/chatr/services/events/effects"
 	"github.com/chatr-dev/chatr/services/events/rules"
-	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // Prefix begins the path of every request.
@@ -40,7 +39,6 @@ var versions = []string{"2026-02-01-preview", "2026-08-01-preview"}
 type Config struct {
 	Rules   *rules.Applications
 	Effects *effects.Effects
-	Tell    *telling.Teller
 	Hub     string
 	Keys    func() []string // that gateways may sign requests with
 	Logger  *slog.Logger

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/rules"
 )
 
 type roomInfo struct {
@@ -30,13 +31,18 @@ func (d *Door) putRoom(ctx context.Context, q *request) (answer, error) {
 		return answer{}, err
 	}
 	room, created, err := d.Rules.PutRoom(ctx, q.path.Get("roomId"), in.Title, q.condition())
+	if err == nil {
+		d.Effects.Follow(ctx, []string{room.ID}, nil)
+	}
 	return answerOf(created, roomOf(room), room.Tag()), err
 }
 
+// deleteRoom, as the other deletions, has done what was not done the first time when a caller tries again.
 func (d *Door) deleteRoom(ctx context.Context, q *request) (answer, error) {
-	room, err := d.Rules.RemoveRoom(ctx, q.path.Get("roomId"), q.condition())
-	if err != nil {
-		return answer{}, err
+	id := q.path.Get("roomId")
+	err := d.Rules.RemoveRoom(ctx, id, q.condition())
+	if rules.IsSoAlready(err) || err == nil {
+		d.Effects.Follow(ctx, []string{id}, nil)
 	}
-	return answer{}, d.Effects.RoomDeleted(ctx, room)
+	return answer{}, err
 }

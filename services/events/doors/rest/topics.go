@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // topicInfo is a topic: a conversation of its own in a room, of the same members. It is stored as chat.TopicRoom says.
@@ -24,7 +23,7 @@ const topicState = "Normal"
 
 func topicOf(r chat.Room) topicInfo {
 	_, topicID := chat.SplitTopic(r.ID)
-	return topicInfo{topicID, r.Title, telling.Time(r.CreatedAt), r.OwnerID, topicState, chat.Conversation(r.ID), r.Tag()}
+	return topicInfo{topicID, r.Title, chat.WireTime(r.CreatedAt), r.OwnerID, topicState, chat.Conversation(r.ID), r.Tag()}
 }
 
 // topicPath returns the room and the topic that the path names.
@@ -56,6 +55,9 @@ func (d *Door) storeTopic(ctx context.Context, q *request, title string, c chat.
 		return answer{}, invalid("the state of a topic can only be %s, not %.50q", topicState, in.State)
 	}
 	topic, created, err := d.Rules.PutTopic(ctx, roomID, topicID, in.Title, c)
+	if err == nil {
+		d.Effects.Follow(ctx, []string{topic.ID}, nil)
+	}
 	return answerOf(created, topicOf(topic), topic.Tag()), err
 }
 
@@ -80,5 +82,9 @@ func (d *Door) deleteTopic(ctx context.Context, q *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{}, d.Rules.RemoveTopic(ctx, roomID, topicID, q.condition())
+	err = d.Rules.RemoveTopic(ctx, roomID, topicID, q.condition())
+	if err == nil {
+		d.Effects.Follow(ctx, []string{chat.TopicRoom(roomID, topicID)}, nil)
+	}
+	return answer{}, err
 }

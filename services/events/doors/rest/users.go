@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/rules"
 )
 
 type userInfo struct {
@@ -44,9 +45,10 @@ func (d *Door) putUser(ctx context.Context, q *request) (answer, error) {
 
 // deleteUser takes a user out of the chat: out of all rooms, and off the air.
 func (d *Door) deleteUser(ctx context.Context, q *request) (answer, error) {
-	rooms, err := d.Rules.RemoveUser(ctx, q.path.Get("userId"), q.condition())
-	if err != nil {
-		return answer{}, err
+	id := q.path.Get("userId")
+	rooms, err := d.Rules.RemoveUser(ctx, id, q.condition())
+	if rules.IsSoAlready(err) || err == nil {
+		d.Effects.Follow(ctx, rooms, []string{id})
 	}
-	return answer{}, d.Effects.UserRemoved(ctx, q.path.Get("userId"), rooms)
+	return answer{}, err
 }

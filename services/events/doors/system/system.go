@@ -100,7 +100,7 @@ func (d *Door) catchUp(ctx context.Context, e cloudevents.Event) error {
 		if slices.Contains(given, mark) {
 			continue
 		}
-		if err := d.Live.Enter(ctx, access.Rooms[i], e.UserID, []string{e.ConnectionID}); err != nil {
+		if err := d.Live.Bring(ctx, access.Rooms[i], e.UserID, []string{e.ConnectionID}); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,55 @@
+package rules
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// A gateway that does not get the answer to an event posts it again, and whoever takes it then, in whichever process, has to
+// find what it has done already. Messages are found by their key. Other changes are found by their event in the room, which
+// the store keeps with the client's event that has caused it: "already so" is an answer like the first one when it was this
+// very event that has made it so, and a refusal otherwise.
+
+// causing returns ctx for changes that are asked for by a's event.
+func (a Actor) causing(ctx context.Context) context.Context {
+	return chat.CausedBy(ctx, a.cause())
+}
+
+// cause names a's event and, before the space, the connection that it came from.
+func (a Actor) cause() string { return a.Connection + " " + a.Event }
+
+// caused reports whether a's event has changed a room, of late.
+func (r *Rules) caused(ctx context.Context, a Actor, roomID string) (bool, error) {
+	_, last, err := r.store.Events(ctx, r.tenant, roomID, 0, 1)
+	if err != nil && !errors.Is(err, chat.ErrGone) {
+		return false, err
+	}
+	events, _, err := r.store.Events(ctx, r.tenant, roomID, max(0, last-chat.MaxEvents), chat.MaxEvents)
+	return slices.ContainsFunc(events, func(e chat.Event) bool { return e.Connection == a.cause() }), err
+}
+
+// unlessRepeated returns a refusal, or nil if a's event has changed the room already.
+func (r *Rules) unlessRepeated(ctx context.Context, a Actor, roomID string, refusal error) error {
+	again, err := r.caused(ctx, a, roomID)
+	if err != nil || again {
+		return err
+	}
+	return refusal
+}
+
+// IsSoAlready reports whether err refuses to change something to what it is already. Whoever made it so may have been kept
+// from what follows, so this is the moment to make good for that.
+func IsSoAlready(err error) bool {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return false
+	}
+	switch r.Reason {
+	case AlreadyIn, NoMember, NoRoom, NoUser:
+		return true
+	}
+	return false
+}

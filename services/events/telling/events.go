@@ -1,0 +1,221 @@
+package telling
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// event tells everybody who may know of an event of a room. A client's connection that has its answer is left out where
+// Connection names it.
+func (t *Teller) event(ctx context.Context, e chat.Event) error {
+	roomID, topicID := chat.SplitTopic(e.RoomID)
+	switch e.Kind {
+	case chat.EventMessage:
+		return t.message(ctx, e)
+	case chat.EventEdited:
+		if e.Message == nil { // deleted by now, which another event says
+			return nil
+		}
+		return t.room(ctx, roomID, "", notification{Type: "MessageUpdated", Body: messageCreated{conversationIn(e.RoomID), InfoOf(*e.Message)}, Event: wire(e)})
+	case chat.EventDeleted:
+		return t.room(ctx, roomID, "", notification{Type: "MessageDeleted", Body: messageDeleted{conversationIn(e.RoomID), MessageID(e.Seq)}, Event: wire(e)})
+	}
+	if topicID != "" { // of topics clients know what they ask for
+		return nil
+	}
+	if e.Kind == chat.EventClosed {
+		return t.closed(ctx, e)
+	}
+	m, err := t.Store.Membership(ctx, t.Tenant, e.RoomID, chat.ServiceUser)
+	if errors.Is(err, chat.ErrNotFound) { // it has been deleted since, which is all there is to tell
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch room := m.Room; e.Kind {
+	case chat.EventCreated:
+		return t.created(ctx, room, e)
+	case chat.EventInvited:
+		return t.invited(ctx, room, e)
+	case chat.EventJoined:
+		return t.joined(ctx, room, e)
+	case chat.EventLeft:
+		return t.left(ctx, room, e)
+	case chat.EventTitle:
+		return t.room(ctx, room.ID, "", notification{Type: "RoomUpdated", Body: roomNamed{room.ID, e.Title}, Event: wire(e)})
+	case chat.EventRole:
+		return t.room(ctx, room.ID, "", notification{Type: "RoomMemberUpdated", Body: roomMember{room.ID, room.Title, e.UserID}, Event: wire(e)})
+	}
+	return nil
+}
+
+// wire is an event as a notification carries it; of topics, of which pages know nothing, none.
+func wire(e chat.Event) *chat.WireEvent {
+	if _, topicID := chat.SplitTopic(e.RoomID); topicID != "" {
+		return nil
+	}
+	w := e.Wire()
+	return &w
+}
+
+// message tells everybody in a room what somebody has said there: one frame for clients of all kinds.
+func (t *Teller) message(ctx context.Context, e chat.Event) error {
+	m := e.Message
+	if m == nil { // deleted by now, which another event says
+		return nil
+	}
+	n := notification{Type: "MessageCreated", Body: messageCreated{conversationIn(m.RoomID), InfoOf(*m)}, Event: wire(e)}
+	if n.Event != nil && !e.Heard { // who has heard it must not draw it again
+		n.Event.Text, n.Event.Key = "", ""
+		n.said = &said{m.Text, m.AuthorID, e.UserName, m.Key}
+	}
+	roomID, _ := chat.SplitTopic(m.RoomID)
+	return t.room(ctx, roomID, e.Connection, n)
+}
+
+// created tells of a new room: of a public one everybody, of a private one its members but for the connection that has its
+// answer. The members that it begins with have joined by that, and nobody is told of each.
+func (t *Teller) created(ctx context.Context, room chat.Room, e chat.Event) error {
+	if room.Kind == chat.KindDirect { // who is invited is told so
+		return t.room(ctx, room.ID, e.Connection, notification{Type: "RoomUpdated", Body: roomNamed{RoomID: room.ID}, Event: wire(e)})
+	}
+	whole, err := t.Store.Room(ctx, t.Tenant, room.ID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n := roomJoined(whole)
+	n.Event = wire(e)
+	connection, _, _ := strings.Cut(e.Connection, " ")
+	if err := t.room(ctx, room.ID, connection, n); err != nil {
+		return err
+	}
+	if room.Kind == chat.KindPublic {
+		return t.All(ctx, chatCreated(whole))
+	}
+	return t.members(ctx, room.ID, chatCreated(whole))
+}
+
+// invited shows a direct room to who is invited to it.
+func (t *Teller) invited(ctx context.Context, room chat.Room, e chat.Event) error {
+	whole, err := t.Store.Room(ctx, t.Tenant, room.ID)
+	if errors.Is(err, chat.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var from chat.User
+	for _, m := range whole.Members {
+		if m.UserID != e.UserID {
+			from = chat.User{ID: m.UserID, Name: m.Name}
+		}
+	}
+	n := notification{Type: "RoomMemberUpdated", Body: roomMember{RoomID: room.ID, UserID: e.UserID}, Event: wire(e)}
+	if err := t.room(ctx, room.ID, "", n); err != nil || from.ID == "" {
+		return err
+	}
+	there, _ := whole.Member(e.UserID)
+	if err := t.User(ctx, e.UserID, invitation(room.ID, from, false, there.State)); err != nil {
+		return err
+	}
+	return t.notice(ctx, room.ID, from.Name, "wants to chat")
+}
+
+// joined tells everybody that a user is in a room now: pages, and the clients of the chat protocol, of whom the user's own
+// come last. Who has been told may speak at once.
+func (t *Teller) joined(ctx context.Context, room chat.Room, e chat.Event) error {
+	user := chat.User{ID: e.UserID, Name: e.UserName}
+	if room.Kind == chat.KindDirect {
+		if err := t.roomAnd(ctx, room.ID, user.ID, memberJoined(room.ID, user)); err != nil {
+			return err
+		}
+		return t.room(ctx, room.ID, "", notification{Type: "RoomMemberUpdated", Body: roomMember{RoomID: room.ID, UserID: user.ID}, Event: wire(e)})
+	}
+	if founder, err := t.isFounder(ctx, e); err != nil || founder { // everybody has been told of the room, and by that of these
+		return err
+	}
+	if room.Kind == chat.KindPrivate { // the user's pages cannot know it
+		whole, err := t.Store.Room(ctx, t.Tenant, room.ID)
+		if err != nil && !errors.Is(err, chat.ErrNotFound) {
+			return err
+		}
+		if err := t.User(ctx, user.ID, chatCreated(whole)); err != nil {
+			return err
+		}
+	}
+	if err := t.roomAnd(ctx, room.ID, user.ID, memberJoined(room.ID, user)); err != nil {
+		return err
+	}
+	if err := t.notice(ctx, room.ID, user.Name, "has joined the chat"); err != nil {
+		return err
+	}
+	err := t.others(ctx, room.ID, user.ID, notification{Type: "RoomMemberJoined", Body: roomMember{room.ID, room.Title, user.ID}, Event: wire(e)})
+	if err != nil {
+		return err
+	}
+	n := roomJoined(room)
+	n.Event = wire(e)
+	return t.User(ctx, user.ID, n.data())
+}
+
+// isFounder reports whether somebody has joined a room by being named when it was created: the same has caused both.
+func (t *Teller) isFounder(ctx context.Context, joined chat.Event) (bool, error) {
+	if joined.Connection == "" {
+		return false, nil
+	}
+	first, _, err := t.Store.Events(ctx, t.Tenant, joined.RoomID, 0, 1)
+	if err != nil && !errors.Is(err, chat.ErrGone) {
+		return false, err
+	}
+	return len(first) > 0 && first[0].Kind == chat.EventCreated && first[0].Connection == joined.Connection, nil
+}
+
+// left tells everybody that a user is in a room no longer.
+func (t *Teller) left(ctx context.Context, room chat.Room, e chat.Event) error {
+	if err := t.roomAnd(ctx, room.ID, e.UserID, memberLeft(room.ID, e.UserID)); err != nil {
+		return err
+	}
+	if err := t.notice(ctx, room.ID, e.UserName, "has left the chat"); err != nil {
+		return err
+	}
+	if room.Kind == chat.KindDirect {
+		n := notification{Type: "RoomMemberUpdated", Body: roomMember{RoomID: room.ID, UserID: e.UserID}, Event: wire(e)}
+		if err := t.room(ctx, room.ID, "", n); err != nil {
+			return err
+		}
+		return t.User(ctx, e.UserID, n.data())
+	}
+	err := t.others(ctx, room.ID, e.UserID, notification{Type: "RoomMemberLeft", Body: roomMember{room.ID, room.Title, e.UserID}, Event: wire(e)})
+	if err != nil {
+		return err
+	}
+	return t.User(ctx, e.UserID, notification{Type: "RoomLeft", Body: roomNamed{room.ID, room.Title}, Event: wire(e)}.data())
+}
+
+// closed tells everybody who knew of a deleted room.
+func (t *Teller) closed(ctx context.Context, e chat.Event) error {
+	deleted := Message("chatDeleted", e.RoomID)
+	var err error
+	if e.RoomKind == chat.KindPublic {
+		err = t.All(ctx, deleted)
+	} else {
+		err = t.members(ctx, e.RoomID, deleted)
+	}
+	return errors.Join(err, t.room(ctx, e.RoomID, "", notification{Type: "RoomClosed", Body: roomNamed{e.RoomID, e.Title}, Event: wire(e)}))
+}
+
+// Invited shows a direct room to somebody who has asked for it, and, if it was there already, to the other one.
+func (t *Teller) Invited(ctx context.Context, room chat.Room, from, to chat.User, created bool) error {
+	if err := t.User(ctx, from.ID, invitation(room.ID, to, true, chat.StateJoined)); err != nil || created {
+		return err
+	}
+	there, _ := room.Member(to.ID)
+	return t.User(ctx, to.ID, invitation(room.ID, from, false, there.State))
+}
