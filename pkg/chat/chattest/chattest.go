@@ -56,6 +56,14 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"directory", directory},
 		{"members in pages", membersInPages},
 		{"message windows", messageWindows},
+		{"events", events},
+		{"events of topics", topicEvents},
+		{"speaking", speaking},
+		{"own words", ownWords},
+		{"telling", telling},
+		{"effects", effects},
+		{"access", access},
+		{"revisions", revisions},
 		{"limits", limits},
 		{"unknown ids", unknownIDs},
 		{"foreign tenants", foreignTenants},
@@ -78,6 +86,8 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"concurrent deletion", concurrentDeletion},
 		{"concurrent everything", concurrentEverything},
 		{"concurrent list changes", concurrentListChanges},
+		{"concurrent events", concurrentEvents},
+		{"concurrent effects", concurrentEffects},
 		{"cancelled calls", cancelled},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,7 +23,10 @@ func (s *suite) processes() func(i int) chat.Store {
 	s.Helper()
 	both := []chat.Store{s.store, s.open()}
 	store := func(i int) chat.Store { return both[i%2] }
-	each(s, simultaneous, func(i int) error { return store(i).Ready(s.ctx) })
+	each(s, simultaneous, func(i int) error {
+		_, err := store(i).Online(s.ctx, tenant)
+		return err
+	})
 	return store
 }
 

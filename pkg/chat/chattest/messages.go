@@ -3,6 +3,7 @@ package chattest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,7 +291,7 @@ func invalidInput(s *suite) {
 			}
 			for method, call := range s.calls(tenant, bad, "bob", bad, bad) {
 				switch {
-				case method == "SweepOffline" || method == "Roles" || method == "ClaimConnections" || method == "Online":
+				case slices.Contains([]string{"SweepOffline", "Roles", "ClaimConnections", "Online", "Untold", "ClaimEffects", "EffectsOwed"}, method):
 				case method == "Rooms" && bad == "": // anybody
 				default:
 					wantError(t, method+" with bad ids", call(), chat.ErrInvalid)
@@ -307,6 +308,19 @@ func invalidInput(s *suite) {
 			wantError(t, "text", err, chat.ErrInvalid)
 			_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "hi", Key: bad})
 			wantError(t, "key", err, chat.ErrInvalid)
+			_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "hi", Binary: bad})
+			wantError(t, "binary", err, chat.ErrInvalid)
+			_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "hi", Connection: bad})
+			wantError(t, "connection", err, chat.ErrInvalid)
+			wantError(t, "edited text", second(s.store.EditMessage(s.ctx, tenant, chat.Message{RoomID: "r", Seq: 1, Text: bad}, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "edited binary", second(s.store.EditMessage(s.ctx, tenant, chat.Message{RoomID: "r", Seq: 1, Text: "hi", Binary: bad}, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "title of an application", third(s.store.PutRoom(s.ctx, tenant, chat.Room{ID: "r", Title: bad}, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "role", second(s.store.PutRole(s.ctx, tenant, chat.Role{Name: "room." + bad}, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "permission", second(s.store.PutRole(s.ctx, tenant, chat.Role{Name: "room.x", Permissions: []chat.Permission{chat.Permission("room." + bad)}}, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "member's role", second(s.store.PutMember(s.ctx, tenant, "r", "ann", "room."+bad, chat.Condition{})), chat.ErrInvalid)
+			wantError(t, "profile's name", second(s.store.PutProfile(s.ctx, tenant, chat.Profile{User: chat.User{ID: "ann", Name: bad}, Role: chat.RoleUser}, chat.Condition{})), chat.ErrInvalid)
+			// What a condition says is compared, and not stored.
+			wantError(t, "condition", second(s.store.EditMessage(s.ctx, tenant, chat.Message{RoomID: "r", Seq: 1, Text: "hi"}, chat.Condition{IfMatch: bad})), chat.ErrCondition)
 		})
 	}
 	long := func(n int) string { return strings.Repeat("é", n+1) }
@@ -325,4 +339,5 @@ func invalidInput(s *suite) {
 	wantError(s, "blocking oneself", s.store.Block(s.ctx, tenant, "ann", "ann"), chat.ErrInvalid)
 	wantError(s, "unblocking oneself", s.store.Unblock(s.ctx, tenant, "ann", "ann"), chat.ErrInvalid)
 	equal(s, "last sequence after refusals", s.loadRoom("r").LastSeq, 0)
+	equal(s, "events after refusals", kinds(s.events("r", 0)), "created ann")
 }

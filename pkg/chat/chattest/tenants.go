@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -83,8 +84,28 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 			}
 			return err
 		},
-		"History":  func() error { return second(s.store.History(ctx, tenant, room, user, 0, 10)) },
-		"MarkRead": func() error { return s.store.MarkRead(ctx, tenant, room, user, 1) },
+		"History":      func() error { return second(s.store.History(ctx, tenant, room, user, 0, 10)) },
+		"MarkRead":     func() error { return s.store.MarkRead(ctx, tenant, room, user, 1) },
+		"Access":       func() error { return second(s.store.Access(ctx, tenant, user)) },
+		"PresenceOf":   func() error { return third(s.store.PresenceOf(ctx, tenant, user)) },
+		"Events":       func() error { return third(s.store.Events(ctx, tenant, room, 0, 10)) },
+		"ClaimTelling": func() error { return second(s.store.ClaimTelling(ctx, tenant, room, "process", time.Hour)) },
+		"Told":         func() error { return second(s.store.Told(ctx, tenant, room, "process", 1, time.Hour)) },
+		"Untold":       func() error { return none(s.store.Untold(ctx, tenant, 10)) },
+		"ClaimEffects": func() error { return none(s.store.ClaimEffects(ctx, tenant, 10, time.Hour)) },
+		"ClaimEffectsOf": func() error {
+			return none(s.store.ClaimEffectsOf(ctx, tenant, []string{room}, []string{user}, time.Hour))
+		},
+		"EffectPaid": func() error {
+			return s.store.EffectPaid(ctx, tenant, chat.Effect{Kind: chat.EffectMember, RoomID: room, UserID: user, Version: 1})
+		},
+		"EffectFailed": func() error {
+			return s.store.EffectFailed(ctx, tenant, chat.Effect{Kind: chat.EffectMember, RoomID: room, UserID: user, Version: 1}, time.Hour)
+		},
+		"EffectsOwed": func() error {
+			n, _, err := s.store.EffectsOwed(ctx, tenant)
+			return none(make([]int, n), err)
+		},
 	}
 }
 
@@ -109,6 +130,7 @@ var answers = map[string]error{
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
 	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound,
 	"AddMessages": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
+	"Access": chat.ErrNotFound, "PresenceOf": chat.ErrNotFound, "Events": chat.ErrNotFound, "ClaimTelling": chat.ErrNotFound, "Told": chat.ErrNotFound,
 }
 
 // wantNothing makes all calls, those that make users last, and checks that they find nothing.

@@ -112,6 +112,9 @@ func (s appStore) PutMember(ctx context.Context, tenant, roomID, userID, role st
 	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {
 		return false, err
 	}
+	if err := chat.CheckRoleName(role); err != nil {
+		return false, err
+	}
 	err = s.write(ctx, func(t tx) error {
 		if err := lockUsers(ctx, t, tenant, userID); err != nil {
 			return err

@@ -3,10 +3,11 @@ package sqlstore
 import (
 	"context"
 	"fmt"
-	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/pkg/testkit"
 	"path/filepath"
 	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 // BenchmarkPostgresAdd says what storing messages costs, one by one and in batches, in one room and in many.

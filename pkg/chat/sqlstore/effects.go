@@ -70,9 +70,23 @@ func (s effectStore) claim(ctx context.Context, tenant string, ttl time.Duration
 	return claimed, err
 }
 
+// checkEffect is chat.CheckIDs for an effect, which is of a room, a user or both.
+func checkEffect(tenant string, e chat.Effect) error {
+	ids := []string{tenant}
+	for _, id := range []string{e.RoomID, e.UserID} {
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 1 {
+		ids = append(ids, "")
+	}
+	return chat.CheckIDs(ids...)
+}
+
 // EffectPaid ends what was claimed.
 func (s effectStore) EffectPaid(ctx context.Context, tenant string, e chat.Effect) error {
-	if err := chat.CheckIDs(tenant); err != nil {
+	if err := checkEffect(tenant, e); err != nil {
 		return err
 	}
 	err := s.write(ctx, func(t tx) error {
@@ -91,7 +105,7 @@ func (s effectStore) EffectPaid(ctx context.Context, tenant string, e chat.Effec
 
 // EffectFailed gives back what was claimed.
 func (s effectStore) EffectFailed(ctx context.Context, tenant string, e chat.Effect, retryIn time.Duration) error {
-	if err := chat.CheckIDs(tenant); err != nil {
+	if err := checkEffect(tenant, e); err != nil {
 		return err
 	}
 	_, err := s.exec(ctx, `

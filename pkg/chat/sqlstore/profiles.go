@@ -36,7 +36,7 @@ func profileToChange(ctx context.Context, t tx, tenant, id string) (tag string, 
 
 // PutProfile stores a user's name and role.
 func (s profileStore) PutProfile(ctx context.Context, tenant string, p chat.Profile, c chat.Condition) (created bool, err error) {
-	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckUser(p.User)); err != nil {
+	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckUser(p.User), chat.CheckRoleName(p.Role)); err != nil {
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {

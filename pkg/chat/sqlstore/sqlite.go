@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,10 @@ type sqliteDB struct {
 	writer *sql.DB // one connection, whose transactions take the write lock at once
 	reader *sql.DB
 	failed atomic.Int64 // see failures
+
+	// Statements that have been compiled, by their text, for the writer and for the readers. Compiling one takes longer than
+	// running it.
+	writing, reading sync.Map
 }
 
 // OpenSQLite opens the file, creating it if need be. Its folder must exist. The schema is made by Migrate.
@@ -143,14 +148,24 @@ func sqliteArgs(args []any) []any {
 	return done
 }
 
-// sqliteQueries is a transaction or a pool.
-type sqliteQueries interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+// compiled returns a compiled statement of a pool.
+func compiled(ctx context.Context, pool *sql.DB, known *sync.Map, text string) (*sql.Stmt, error) {
+	if stmt, ok := known.Load(text); ok {
+		return stmt.(*sql.Stmt), nil
+	}
+	stmt, err := pool.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if other, loaded := known.LoadOrStore(text, stmt); loaded {
+		_ = stmt.Close()
+		return other.(*sql.Stmt), nil
+	}
+	return stmt, nil
 }
 
-func (db *sqliteDB) ask(ctx context.Context, q sqliteQueries, query string, args []any) rows {
-	r, err := q.QueryContext(ctx, db.sql(query), sqliteArgs(args)...)
+func (db *sqliteDB) ask(ctx context.Context, stmt *sql.Stmt, args []any) rows {
+	r, err := stmt.QueryContext(ctx, sqliteArgs(args)...)
 	if err != nil {
 		db.failed.Add(1)
 		return failed{err}
@@ -158,8 +173,8 @@ func (db *sqliteDB) ask(ctx context.Context, q sqliteQueries, query string, args
 	return sqliteRows{r}
 }
 
-func (db *sqliteDB) change(ctx context.Context, q sqliteQueries, query string, args []any) (int64, error) {
-	result, err := q.ExecContext(ctx, db.sql(query), sqliteArgs(args)...)
+func (db *sqliteDB) change(ctx context.Context, stmt *sql.Stmt, args []any) (int64, error) {
+	result, err := stmt.ExecContext(ctx, sqliteArgs(args)...)
 	if err != nil {
 		db.failed.Add(1)
 		return 0, err
@@ -168,15 +183,30 @@ func (db *sqliteDB) change(ctx context.Context, q sqliteQueries, query string, a
 }
 
 func (db *sqliteDB) query(ctx context.Context, query string, args ...any) rows {
-	return db.ask(ctx, db.reader, query, args)
+	stmt, err := compiled(ctx, db.reader, &db.reading, db.sql(query))
+	if err != nil {
+		db.failed.Add(1)
+		return failed{err}
+	}
+	return db.ask(ctx, stmt, args)
 }
 
 func (db *sqliteDB) alter(ctx context.Context, query string, args ...any) rows {
-	return db.ask(ctx, db.writer, query, args)
+	stmt, err := compiled(ctx, db.writer, &db.writing, db.sql(query))
+	if err != nil {
+		db.failed.Add(1)
+		return failed{err}
+	}
+	return db.ask(ctx, stmt, args)
 }
 
 func (db *sqliteDB) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	return db.change(ctx, db.writer, query, args)
+	stmt, err := compiled(ctx, db.writer, &db.writing, db.sql(query))
+	if err != nil {
+		db.failed.Add(1)
+		return 0, err
+	}
+	return db.change(ctx, stmt, args)
 }
 
 // write runs f in a transaction that holds the write lock from its start, so that nothing f reads changes
@@ -194,13 +224,41 @@ func (db *sqliteDB) write(ctx context.Context, f func(tx) error) error {
 	if err != nil {
 		return errors.Join(err, begun.Rollback())
 	}
-	return begun.Commit()
+	if err := begun.Commit(); err != nil {
+		return err
+	}
+	for text := range t.unknown { // for the next time: the transaction had the only connection
+		_, _ = compiled(ctx, db.writer, &db.writing, text)
+	}
+	return nil
 }
 
 type sqliteTx struct {
 	db      *sqliteDB
 	tx      *sql.Tx
 	waiting []statement
+	unknown map[string]bool // statements that were not compiled before
+}
+
+// compiled returns a statement for this transaction.
+func (t *sqliteTx) compiled(ctx context.Context, query string) (*sql.Stmt, error) {
+	text := t.db.sql(query)
+	if stmt, ok := t.db.writing.Load(text); ok {
+		return t.tx.StmtContext(ctx, stmt.(*sql.Stmt)), nil
+	}
+	if t.unknown == nil {
+		t.unknown = map[string]bool{}
+	}
+	t.unknown[text] = true
+	return t.tx.PrepareContext(ctx, text)
+}
+
+func (t *sqliteTx) change(ctx context.Context, s statement) (int64, error) {
+	stmt, err := t.compiled(ctx, s.query)
+	if err != nil {
+		return 0, err
+	}
+	return t.db.change(ctx, stmt, s.args)
 }
 
 type statement struct {
@@ -216,7 +274,7 @@ func (*sqliteTx) lockName(_, _, _ string) {}
 
 func (t *sqliteTx) flush(ctx context.Context) error {
 	for _, s := range t.waiting {
-		if _, err := t.db.change(ctx, t.tx, s.query, s.args); err != nil {
+		if _, err := t.change(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -228,14 +286,18 @@ func (t *sqliteTx) query(ctx context.Context, query string, args ...any) rows {
 	if err := t.flush(ctx); err != nil {
 		return failed{err}
 	}
-	return t.db.ask(ctx, t.tx, query, args)
+	stmt, err := t.compiled(ctx, query)
+	if err != nil {
+		return failed{err}
+	}
+	return t.db.ask(ctx, stmt, args)
 }
 
 func (t *sqliteTx) exec(ctx context.Context, query string, args ...any) (int64, error) {
 	if err := t.flush(ctx); err != nil {
 		return 0, err
 	}
-	return t.db.change(ctx, t.tx, query, args)
+	return t.change(ctx, statement{query, args})
 }
 
 // sqliteRows are rows whose times are microseconds since 1970.
@@ -284,7 +346,7 @@ func (*sqliteDB) newerSchema() bool { return false }
 
 // tryWrite changes the file's header to what it is.
 func (db *sqliteDB) tryWrite(ctx context.Context, version int) error {
-	_, err := db.exec(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, version))
+	_, err := db.writer.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, version))
 	return err
 }
 
