@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,10 +19,15 @@ type Kind byte
 
 // The kinds of payload.
 const (
-	Tell   Kind = iota + 1 // to be acted on
-	Ask                    // to be acted on and answered with Answer
-	answer                 // to a question of this node
+	Tell        Kind = iota + 1 // to be acted on
+	Ask                         // to be acted on and answered with Answer
+	answer                      // to a question of this node
+	namedAnswer                 // to one that wants to know who answers
 )
+
+// named is a bit of a question's number that asks nodes to say who they are when they answer. A node of the version before repeats the
+// number as it is, and answers without its name.
+const named = 1 << 62
 
 // NodeIDSize is the length of a node's id. A connection's id begins with the id of the node that made it.
 const NodeIDSize = 8
@@ -30,7 +36,7 @@ const NodeIDSize = 8
 // safe for concurrent use.
 //
 // A payload is its kind, a byte; for Ask the number of the question (a varint) and the id of the node that asks; for an answer
-// the number of the question; then the body.
+// the number of the question, and for a namedAnswer the id of the node that answers; then the body.
 type Peer struct {
 	Bus
 	id string
@@ -43,6 +49,7 @@ type Peer struct {
 // question collects answers. Its fields are guarded by Peer.mu.
 type question struct {
 	answers [][]byte
+	from    []string      // of answers, the node that gave it; empty: it has not said so
 	want    int           // how many nodes heard it; -1 until that is known
 	err     error         // why the question was not heard
 	done    chan struct{} // closed once, by closeIfComplete
@@ -76,7 +83,7 @@ func (p *Peer) Post(topic string, payload []byte, done func(nodes int, err error
 // error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
 // publish has been confirmed, and some answers may come before that.
 func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
-	return p.ask(ctx, topic, body, nil)
+	return p.ask(ctx, topic, body, 0, nil)
 }
 
 // How long AskResponsive waits before it looks who can still answer, and how often it looks then.
@@ -85,21 +92,23 @@ const (
 	lookInterval = 250 * time.Millisecond
 )
 
-// AskResponsive is Ask, except that nodes are not waited for that have ended since, or show no sign of life. unresponsive says how
-// many nodes do not; it is asked only when answers are late. That is for reading what there is, which changes no subscription: what
-// must be in effect on every node takes Ask.
+// AskResponsive is Ask, except that nodes are not waited for that have ended since, or show no sign of life. unresponsive returns the ids
+// of those that do not; it is asked only when answers are late. silent are those of them that were not waited for. That is for
+// reading what there is, which changes no subscription: what must be in effect on every node takes Ask.
 func (p *Peer) AskResponsive(
-	ctx context.Context, topic string, body []byte, unresponsive func(context.Context) (nodes int, err error),
-) ([][]byte, error) {
-	return p.ask(ctx, topic, body, func(q *question) { p.awaitResponsive(ctx, topic, q, unresponsive) })
+	ctx context.Context, topic string, body []byte, unresponsive func(context.Context) (nodes []string, err error),
+) (answers [][]byte, silent []string, err error) {
+	answers, err = p.ask(ctx, topic, body, named, func(q *question) { silent = p.awaitResponsive(ctx, topic, q, unresponsive) })
+	return answers, silent, err
 }
 
-// ask asks. await, unless nil, waits for the answers in its own way; what is missing then is waited for until ctx ends.
-func (p *Peer) ask(ctx context.Context, topic string, body []byte, await func(*question)) ([][]byte, error) {
+// ask asks, with flags in the number of the question. await, unless nil, waits for the answers in its own way; what is missing then is
+// waited for until ctx ends.
+func (p *Peer) ask(ctx context.Context, topic string, body []byte, flags uint64, await func(*question)) ([][]byte, error) {
 	q := &question{want: -1, done: make(chan struct{})}
 	p.mu.Lock()
 	p.next++
-	id := p.next
+	id := p.next | flags
 	p.waiting[id] = q
 	p.mu.Unlock()
 
@@ -132,34 +141,55 @@ func (p *Peer) ask(ctx context.Context, topic string, body []byte, await func(*q
 	return q.answers, nil
 }
 
-// awaitResponsive waits until all answers are there that can be waited for, or ctx ends.
-func (p *Peer) awaitResponsive(ctx context.Context, topic string, q *question, unresponsive func(context.Context) (int, error)) {
+// awaitResponsive waits until all answers are there that can be waited for, or ctx ends. It returns the nodes that it has not waited for.
+func (p *Peer) awaitResponsive(
+	ctx context.Context, topic string, q *question, unresponsive func(context.Context) ([]string, error),
+) (silent []string) {
 	for wait := time.NewTimer(lateAfter); ; wait.Reset(lookInterval) {
 		select {
 		case <-wait.C:
 		case <-q.done:
 			wait.Stop()
-			return
+			return nil
 		case <-ctx.Done():
 			wait.Stop()
-			return
+			return nil
 		}
 		// Who is not subscribed any more has ended since it was asked; what it had is gone with it.
 		subscribed, err := p.SubscriberCount(ctx, topic)
 		if err != nil {
 			continue
 		}
-		silent, err := unresponsive(ctx)
+		lifeless, err := unresponsive(ctx)
 		if err != nil {
 			continue
 		}
-		p.mu.Lock()
-		if q.want >= 0 && len(q.answers) >= min(q.want, subscribed)-silent {
-			q.want = len(q.answers)
-			q.closeIfComplete()
+		if silent, ok := p.settleFor(q, subscribed, lifeless); ok {
+			return silent
 		}
-		p.mu.Unlock()
 	}
+}
+
+// settleFor ends the wait for answers if none is missing but those of lifeless nodes. One that has answered after all is none of them:
+// else somebody else's answer would not be waited for in its place.
+func (p *Peer) settleFor(q *question, subscribed int, lifeless []string) (silent []string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, node := range lifeless {
+		if !slices.Contains(q.from, node) {
+			silent = append(silent, node)
+		}
+	}
+	missing := min(q.want, subscribed) - len(q.answers)
+	if q.want < 0 || missing > len(silent) {
+		return nil, false
+	}
+	if missing <= 0 {
+		silent = nil
+	}
+	q.want = len(q.answers)
+	q.closeIfComplete()
+	return silent, true
 }
 
 // closeIfComplete ends the wait of Ask once all answers are there, or none can come. The caller has Peer.mu.
@@ -198,7 +228,11 @@ func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	r.id, r.Body = id, r.Body[n:]
 	switch r.Kind {
 	case answer:
-		p.addAnswer(id, r.Body)
+		p.addAnswer(id, "", r.Body)
+	case namedAnswer:
+		if len(r.Body) >= NodeIDSize {
+			p.addAnswer(id, string(r.Body[:NodeIDSize]), r.Body[NodeIDSize:])
+		}
 	case Ask:
 		if len(r.Body) >= NodeIDSize {
 			r.from, r.Body = string(r.Body[:NodeIDSize]), r.Body[NodeIDSize:]
@@ -208,19 +242,25 @@ func (p *Peer) Parse(payload []byte) (r Received, ok bool) {
 	return r, false
 }
 
-// addAnswer gives a question an answer. One that is not waited for any more is dropped.
-func (p *Peer) addAnswer(id uint64, body []byte) {
+// addAnswer gives a question an answer, from the node of that id; empty: it has not said so. One that is not waited for any more is
+// dropped.
+func (p *Peer) addAnswer(id uint64, from string, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q := p.waiting[id]; q != nil {
 		q.answers = append(q.answers, append([]byte(nil), body...)) // body belongs to the delivery
+		q.from = append(q.from, from)
 		q.closeIfComplete()
 	}
 }
 
 // Answer answers a question. done is called once, when the answer has been published or cannot be.
 func (p *Peer) Answer(r Received, body []byte, done func()) {
-	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+len(body)), byte(answer))
+	payload := append(make([]byte, 0, 1+binary.MaxVarintLen64+NodeIDSize+len(body)), byte(answer))
 	payload = binary.AppendUvarint(payload, r.id)
+	if r.id&named != 0 {
+		payload[0] = byte(namedAnswer)
+		payload = append(payload, p.id...)
+	}
 	p.Post(Inbox(r.from), append(payload, body...), func(int, error) { done() })
 }

@@ -1,7 +1,9 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"sync"
@@ -78,7 +80,7 @@ func TestAskWithoutBus(t *testing.T) {
 
 func TestOpenSurvivesAnything(t *testing.T) {
 	p := cluster.NewPeer(membus.New())
-	for _, payload := range [][]byte{nil, {0}, {2}, {2, 1}, {2, 0xff}, {3}, {3, 1, 2}, {9, 9, 9}} {
+	for _, payload := range [][]byte{nil, {0}, {2}, {2, 1}, {2, 0xff}, {3}, {3, 1, 2}, {4}, {4, 1}, {4, 1, 2}, {9, 9, 9}} {
 		if _, ok := p.Parse(payload); ok {
 			t.Errorf("payload %v: got that it means something", payload)
 		}
@@ -110,26 +112,68 @@ func TestUnresponsiveNodesAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := membus.NewNetwork()
 		asker := peer(t, net, "a", "some")
-		peer(t, net, "", "some")
+		mute := peer(t, net, "", "some").ID()
 		for _, test := range []struct {
-			unresponsive int
+			unresponsive []string
 			err, want    error
+			silent       []string
 		}{
-			{0, nil, cluster.ErrPartial},
-			{1, nil, nil},
-			{5, nil, nil},
-			{1, errors.New("nobody knows"), cluster.ErrPartial},
+			{nil, nil, cluster.ErrPartial, nil},
+			{[]string{mute}, nil, nil, []string{mute}},
+			{[]string{"1", "2", mute}, nil, nil, []string{"1", "2", mute}}, // of whom nobody knows who hears the topic
+			{[]string{asker.ID()}, nil, cluster.ErrPartial, nil},           // who has answered: the mute one is waited for
+			{[]string{asker.ID(), mute}, nil, nil, []string{mute}},
+			{[]string{mute}, errors.New("nobody knows"), cluster.ErrPartial, nil},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			began := time.Now()
-			answers, err := asker.AskResponsive(ctx, "some", []byte("q"), func(context.Context) (int, error) { return test.unresponsive, test.err })
+			answers, silent, err := asker.AskResponsive(ctx, "some", []byte("q"), func(context.Context) ([]string, error) { return test.unresponsive, test.err })
 			cancel()
-			if len(answers) != 1 || !errors.Is(err, test.want) {
-				t.Errorf("%+v: got %q, %v", test, answers, err)
+			if len(answers) != 1 || !errors.Is(err, test.want) || !slices.Equal(silent, test.silent) {
+				t.Errorf("%+v: got %q, silent %q, %v", test, answers, silent, err)
 			}
 			if took := time.Since(began); test.want == nil && took > 2*time.Second {
 				t.Errorf("%+v: took %v", test, took)
 			}
+		}
+	})
+}
+
+// TestNodesOfTheVersionBeforeAnswerWithoutTheirName repeats the number of a question as they do, and asks as they do.
+func TestNodesOfTheVersionBeforeAnswerWithoutTheirName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := membus.NewNetwork()
+		asker := peer(t, net, "a", "some")
+		old := net.Bus()
+		answered := make(chan []byte, 1) // what a new node answers to the old one
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go func() {
+			_ = old.Run(ctx, func(topic string, payload []byte) {
+				if topic == cluster.Inbox("oldnode1") {
+					answered <- slices.Clone(payload)
+					return
+				}
+				id, n := binary.Uvarint(payload[1:])
+				from := string(payload[1+n : 1+n+cluster.NodeIDSize])
+				old.Post(cluster.Inbox(from), append(binary.AppendUvarint([]byte{3}, id), "old"...), func(int, error) {})
+			}, func() {})
+		}()
+		synctest.Wait()
+		if err := old.Subscribe(t.Context(), "some", cluster.Inbox("oldnode1")); err != nil {
+			t.Fatal(err)
+		}
+		answers, _, err := asker.AskResponsive(t.Context(), "some", []byte("q"), nil)
+		slices.SortFunc(answers, bytes.Compare)
+		if err != nil || len(answers) != 2 || string(answers[1]) != "old" {
+			t.Errorf("got %q, %v; want the old node's answer as well", answers, err)
+		}
+		if err := old.Unsubscribe(t.Context(), "some"); err != nil {
+			t.Fatal(err)
+		}
+		old.Post("some", append(append(binary.AppendUvarint([]byte{2}, 7), "oldnode1"...), 'q'), func(int, error) {})
+		if got, want := <-answered, append([]byte{3, 7}, "a"...); !bytes.HasPrefix(got, want[:2]) || bytes.Contains(got, []byte(asker.ID())) {
+			t.Errorf("got %q, want an answer that old nodes read", got)
 		}
 	})
 }
@@ -146,8 +190,8 @@ func TestNodesThatHaveEndedAreNotWaitedFor(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		all := func(context.Context) (int, error) { return 0, nil }
-		if answers, err := asker.AskResponsive(ctx, "some", []byte("q"), all); len(answers) != 1 || err != nil {
+		all := func(context.Context) ([]string, error) { return nil, nil }
+		if answers, _, err := asker.AskResponsive(ctx, "some", []byte("q"), all); len(answers) != 1 || err != nil {
 			t.Errorf("got %q, %v; want one answer", answers, err)
 		}
 	})

@@ -58,7 +58,7 @@ type Node struct {
 	log      *slog.Logger
 	inbox    string
 
-	unresponsive func(ctx context.Context) (nodes int, err error)
+	unresponsive func(ctx context.Context) (nodes []string, err error)
 
 	sent [webpubsub.ScopeConnection + 1]prometheus.Counter
 
@@ -72,8 +72,8 @@ type Options struct {
 	// Traced gets what any node posts to a tenant's trace that this node holds. It must not block, nor change the frame.
 	// nil: nothing listens.
 	Traced func(tenant string, frame []byte)
-	// Unresponsive says how many nodes show no sign of life, though they may still be subscribed. nil: none.
-	Unresponsive func(ctx context.Context) (nodes int, err error)
+	// Unresponsive returns the ids of nodes that show no sign of life, though they may still be subscribed. nil: none.
+	Unresponsive func(ctx context.Context) (nodes []string, err error)
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns. Run must run for it to work.
@@ -83,7 +83,7 @@ func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg 
 		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held)}
 	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced}
 	if n.unresponsive == nil {
-		n.unresponsive = func(context.Context) (int, error) { return 0, nil }
+		n.unresponsive = func(context.Context) ([]string, error) { return nil, nil }
 	}
 	n.topics.Reserve(n.ownTopics()...)
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{

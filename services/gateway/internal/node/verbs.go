@@ -170,9 +170,12 @@ func (n *Node) Members(ctx context.Context, h webpubsub.HubKey, group, after str
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	o := wire.Order{Verb: wire.VerbMembers, Args: args}
-	answers, err := n.peer.AskResponsive(ctx, cluster.Topic(h, webpubsub.ScopeGroup, group), o.Append(nil), n.unresponsive)
+	answers, silent, err := n.peer.AskResponsive(ctx, cluster.Topic(h, webpubsub.ScopeGroup, group), o.Append(nil), n.unresponsive)
 	if err != nil {
 		return nil, err
+	}
+	if len(silent) > 0 {
+		n.log.Warn("members are listed without those of nodes that show no sign of life", "hub", h.String(), "nodes", silent)
 	}
 	var members []Member
 	for _, b := range answers {

@@ -8,20 +8,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// overdue answers how many leases end within the time given, so that their nodes are late with renewing them.
+// overdue answers with the nodes whose leases end within the time given, so that they are late with renewing them.
 var overdue = redis.NewScript(now + `
-return redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. (now + ARGV[1]))`)
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now + ARGV[1]))`)
 
-// Unresponsive returns how many nodes show no sign of life: their leases, which are renewed three times in their time, should have
+// Unresponsive returns the ids of nodes that show no sign of life: their leases, which are renewed three times in their time, should have
 // been renewed a while ago. Such a node may be dead, hang, or be cut off; it is taken for dead when its lease is over.
-func (o *Orphans) Unresponsive(ctx context.Context) (nodes int, err error) {
+func (o *Orphans) Unresponsive(ctx context.Context) (nodes []string, err error) {
 	if o.list == nil {
-		return 0, nil
+		return nil, nil
 	}
 	l := o.list
-	nodes, err = l.call(ctx, overdue, []string{l.key("leases")}, l.overdueWithin().Milliseconds()).Int()
+	nodes, err = l.call(ctx, overdue, []string{l.key("leases")}, l.overdueWithin().Milliseconds()).StringSlice()
 	if err != nil {
-		return 0, fmt.Errorf("look for overdue leases: %w", err)
+		return nil, fmt.Errorf("look for overdue leases: %w", err)
 	}
 	return nodes, nil
 }
