@@ -1,5 +1,7 @@
 package chat
 
+import "errors"
+
 // Why a store is not ready: a closed set, for metrics.
 const (
 	ReasonUnreachable = "unreachable"
@@ -10,7 +12,7 @@ const (
 	ReasonFailing     = "failing"
 )
 
-// NotReady says why a store cannot be used now.
+// NotReady says why a store cannot be used now. Any call may return it, wrapped: what was asked for may be tried again later.
 type NotReady struct {
 	Reason string // one of the constants
 	Err    error
@@ -20,6 +22,12 @@ func (e *NotReady) Error() string { return e.Err.Error() }
 
 // Unwrap returns what went wrong.
 func (e *NotReady) Unwrap() error { return e.Err }
+
+// IsNotReady reports whether err says that the store could not be used.
+func IsNotReady(err error) bool {
+	var e *NotReady
+	return errors.As(err, &e)
+}
 
 // NotReadyReason returns the reason, for those who know nothing of chats.
 func (e *NotReady) NotReadyReason() string { return e.Reason }

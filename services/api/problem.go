@@ -53,7 +53,7 @@ func (s *Service) internal(w http.ResponseWriter, r *http.Request, err error) {
 	s.logger.Error("request not answered", "route", r.Pattern, "request", httpx.RequestID(r.Context()), "error", err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)
 	defer cancel()
-	if s.store.Ready(ctx) != nil {
+	if chat.IsNotReady(err) || s.store.Ready(ctx) != nil {
 		w.Header().Set("Retry-After", "5")
 		problem(w, r, http.StatusServiceUnavailable, "the chat's store is not available now; try again in a moment")
 		return

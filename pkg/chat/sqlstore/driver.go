@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -183,10 +184,15 @@ func (f failed) Scan(...any) error { return f.err }
 func (f failed) Err() error        { return f.err }
 func (failed) Close()              {}
 
-// annotate says what was being done, unless nothing went wrong.
+// annotate says what was being done, unless nothing went wrong. An error that says of the store that it cannot be used now is a
+// *chat.NotReady: whoever asks the store again whether it is ready may be answered by another connection, which has not been
+// lost yet.
 func annotate(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
+	}
+	if reason := cmp.Or(postgresReason(err), sqliteReason(err)); reason != "" {
+		err = &chat.NotReady{Reason: reason, Err: err}
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -386,6 +388,20 @@ func (db *postgresDB) tryWrite(ctx context.Context, version int) error {
 }
 
 func (*postgresDB) reason(err error) string {
+	switch reason := postgresReason(err); {
+	case reason != "":
+		return reason
+	case stateOf(err) != "":
+		return chat.ReasonFailing
+	}
+	return chat.ReasonUnreachable
+}
+
+// postgresReason returns why the server cannot be used, if err says that it cannot: there is no connection, it was lost, or it
+// cannot write.
+func postgresReason(err error) string {
+	var connect *pgconn.ConnectError
+	var network *net.OpError
 	switch state := stateOf(err); {
 	case state == readOnly:
 		return chat.ReasonReadOnly
@@ -394,9 +410,11 @@ func (*postgresDB) reason(err error) string {
 	case strings.HasPrefix(state, "57P"):
 		return chat.ReasonStopping
 	case state != "":
-		return chat.ReasonFailing
+		return ""
+	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err):
+		return chat.ReasonUnreachable
 	}
-	return chat.ReasonUnreachable
+	return ""
 }
 
 // close waits for running calls and closes the connections.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,43 @@ func TestServerGoesAndReturns(t *testing.T) {
 	if err != nil || got != ann {
 		t.Errorf("user after the server's return: got %v, %v, want %v", got, err, ann)
 	}
+}
+
+// TestLostConnectionsSayNotReady has calls under way while the server goes: what each of them meets says that the store cannot be
+// used, whatever another connection would find at that moment.
+func TestLostConnectionsSayNotReady(t *testing.T) {
+	server := testkit.NewPostgresServer(t)
+	s := openPostgres(t, server.URL)
+	ann := chat.User{ID: "ann", Name: "Ann"}
+	if err := errors.Join(s.Migrate(t.Context()), s.SaveUser(t.Context(), "tenant", ann)); err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	busy := make(chan struct{}, 8)
+	for i := range cap(busy) {
+		running.Go(func() {
+			for n := 0; ; n++ {
+				_, err := s.User(t.Context(), "tenant", "ann")
+				if i%2 == 0 && err == nil {
+					err = s.SaveUser(t.Context(), "tenant", ann)
+				}
+				if err != nil {
+					if !chat.IsNotReady(err) {
+						t.Errorf("error of a lost connection: got %v, want one that says that the store is not ready", err)
+					}
+					return
+				}
+				if n == 0 {
+					busy <- struct{}{}
+				}
+			}
+		})
+	}
+	for range cap(busy) {
+		<-busy
+	}
+	server.Stop()
+	running.Wait()
 }
 
 func TestPostgresOpenReportsABadAddress(t *testing.T) {

@@ -354,18 +354,30 @@ func (db *sqliteDB) failures() int64 { return db.failed.Load() }
 
 func (*sqliteDB) reason(err error) string {
 	var e *sqlite.Error
+	switch reason := sqliteReason(err); {
+	case reason != "":
+		return reason
+	case errors.As(err, &e):
+		return chat.ReasonFailing
+	}
+	return chat.ReasonUnreachable
+}
+
+// sqliteReason returns why the file cannot be used, if err says that it cannot.
+func sqliteReason(err error) string {
+	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return chat.ReasonUnreachable
+		return ""
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_READONLY:
 		return chat.ReasonReadOnly
 	case sqlite3.SQLITE_FULL:
 		return chat.ReasonFull
-	case sqlite3.SQLITE_CANTOPEN:
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR:
 		return chat.ReasonUnreachable
 	}
-	return chat.ReasonFailing
+	return ""
 }
 
 func (db *sqliteDB) close() error { return errors.Join(db.reader.Close(), db.writer.Close()) }

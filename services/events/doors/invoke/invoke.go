@@ -222,7 +222,7 @@ func (d *Door) Fault(ctx context.Context, err error) *Fault {
 		}
 	case errors.Is(err, chat.ErrInvalid):
 		return &Fault{http.StatusBadRequest, CodeInvalidRequest, fmt.Sprintf("an id must be a text of 1 to %d bytes", chat.MaxIDBytes)}
-	case d.Ready(ctx) != nil:
+	case chat.IsNotReady(err) || d.Ready(ctx) != nil:
 		return &Fault{http.StatusServiceUnavailable, CodeStorageUnavailable, "the chat's store is not available now; try again later"}
 	}
 	return &Fault{http.StatusInternalServerError, CodeInternalError, "internal error"}

@@ -195,7 +195,7 @@ func (d *Door) Failure(ctx context.Context, e cloudevents.Event, err error) clou
 	case errors.Is(err, chat.ErrInvalid):
 		res.Status, text = http.StatusBadRequest, fmt.Sprintf("an id must be a text of 1 to %d bytes", chat.MaxIDBytes)
 	default:
-		if d.Ready(ctx) != nil {
+		if chat.IsNotReady(err) || d.Ready(ctx) != nil {
 			res.Status, text = http.StatusServiceUnavailable, "the chat's store is not available now; try again later"
 		}
 		d.Logger.Error("event not handled", "type", e.Type, "connection", e.ConnectionID, "error", err)

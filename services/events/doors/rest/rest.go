@@ -259,7 +259,7 @@ func (d *Door) fault(ctx context.Context, err error) *fault {
 		return &fault{http.StatusBadRequest, invoke.CodeInvalidRequest, cmp.Or(text, "an argument cannot be stored")}
 	case errors.Is(err, chat.ErrLimit):
 		return &fault{http.StatusConflict, invoke.CodeInvalidRequest, rules.LimitText}
-	case d.Ready(ctx) != nil:
+	case chat.IsNotReady(err) || d.Ready(ctx) != nil:
 		return &fault{http.StatusServiceUnavailable, invoke.CodeStorageUnavailable, "the chat's store is not available now; try again later"}
 	}
 	return &fault{http.StatusInternalServerError, invoke.CodeInternalError, "internal error"}
