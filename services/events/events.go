@@ -53,7 +53,8 @@ type Config struct {
 const (
 	invocationsPerEvent = 10 // a page says something without an event; a client of the chat protocol does not
 
-	workInterval = 250 * time.Millisecond // between two looks for what another process may have left undone
+	workInterval    = 250 * time.Millisecond // between two looks for what another process may have left undone
+	measureInterval = 5 * time.Second
 
 	eventTime = 20 * time.Second // for one event; below what a gateway waits
 )
@@ -163,6 +164,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.keepHistory(ctx) })
 	group.Go(func() error { return s.every(ctx, time.Second, "presence not kept", s.presence.Sweep) })
 	group.Go(func() error { return s.every(ctx, workInterval, "effects not paid", s.effects.Work) })
+	group.Go(func() error { return s.every(ctx, measureInterval, "effects not counted", s.effects.Measure) })
 	group.Go(func() error { return s.every(ctx, workInterval, "rooms not told", s.tell.Work) })
 	group.Go(func() error { return s.every(ctx, s.cfg.CheckInterval/2, "connections not checked", s.presence.Check) })
 	defer s.tell.Wait()

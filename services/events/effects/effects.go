@@ -28,6 +28,8 @@ type Effects struct {
 	tell   *telling.Teller
 	logger *slog.Logger
 	failed prometheus.Counter
+	owed   prometheus.Gauge
+	oldest prometheus.Gauge
 }
 
 // New returns the effects of changes in a tenant's chat.
@@ -35,9 +37,29 @@ func New(live *Live, tell *telling.Teller, logger *slog.Logger, reg prometheus.R
 	e := &Effects{live: live, tell: tell, logger: logger, failed: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "events_effects_failed_total",
 		Help: "Attempts to bring the gateways in line with a change that failed, and are made again.",
+	}), owed: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "events_effects_owed",
+		Help: "Changes that gateways are not in line with yet, of all processes.",
+	}), oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "events_effects_oldest_seconds",
+		Help: "For how long the oldest of these has been so.",
 	})}
-	reg.MustRegister(e.failed)
+	reg.MustRegister(e.failed, e.owed, e.oldest)
 	return e
+}
+
+// Measure sets the metrics of what is owed.
+func (e *Effects) Measure(ctx context.Context) error {
+	n, oldest, err := e.live.store.EffectsOwed(ctx, e.live.tenant)
+	if err != nil {
+		return err
+	}
+	e.owed.Set(float64(n))
+	e.oldest.Set(0)
+	if n > 0 {
+		e.oldest.Set(max(0, time.Since(oldest).Seconds()))
+	}
+	return nil
 }
 
 // Follow makes what has been committed felt: effects owed for the rooms and users are paid, and then the rooms' events
@@ -88,8 +110,22 @@ func (e *Effects) Work(ctx context.Context) error {
 	}
 }
 
-// pay pays effects that are claimed, several at a time, and gives back what could not be paid.
+// pay pays effects that are claimed, and gives back what could not be paid. A user's connections are put out of rooms
+// before they are closed: they may not be closed yet when that has been asked for.
 func (e *Effects) pay(ctx context.Context, list []chat.Effect, idle bool) error {
+	var first, then []chat.Effect
+	for _, owed := range list {
+		if owed.Kind == chat.EffectUser {
+			then = append(then, owed)
+		} else {
+			first = append(first, owed)
+		}
+	}
+	return errors.Join(e.payTogether(ctx, first, idle), e.payTogether(ctx, then, idle))
+}
+
+// payTogether pays several effects at a time.
+func (e *Effects) payTogether(ctx context.Context, list []chat.Effect, idle bool) error {
 	var group errgroup.Group
 	group.SetLimit(width)
 	for _, owed := range list {

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	width     = 64                     // rooms that one process tells at a time
-	leaseTime = 5 * time.Second        // for which a process that has died keeps others from telling a room
-	renewTime = leaseTime / 3          // after which it is renewed
-	retryTime = 500 * time.Millisecond // from a failure to the next attempt, by whichever process
-	runTime   = time.Minute            // for one run, at most: what is left is found by Work
+	width     = 64               // rooms that one process tells at a time
+	leaseTime = 5 * time.Second  // for which a process that has died keeps others from telling a room
+	renewTime = leaseTime / 3    // after which it is renewed
+	noLease   = time.Millisecond // for giving one back: after a failure whoever looks next tries again, see Work
+	runTime   = time.Minute      // for one run, at most: what is left is found by Work
 )
 
 // run is the telling of one room by this process.
@@ -52,7 +52,7 @@ func (t *Teller) Work(ctx context.Context) error {
 
 // IsTold reports whether all events of a room have been told. It keeps nobody from telling.
 func (t *Teller) IsTold(ctx context.Context, roomID string) (bool, error) {
-	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, time.Millisecond)
+	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, noLease)
 	return lease.Told >= lease.Last, err
 }
 
@@ -110,7 +110,7 @@ func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling
 			renewed = time.Now()
 		}
 		if err := t.tellOne(ctx, e); err != nil {
-			_, errBack := t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, retryTime)
+			_, errBack := t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, noLease)
 			return chat.Telling{}, errors.Join(err, errBack)
 		}
 		upTo = e.Number
