@@ -33,7 +33,7 @@ type Lists interface {
 	// RoomView returns a room as a user sees it who may be no member; ErrNotFound for an unknown room.
 	RoomView(ctx context.Context, tenant, userID, roomID string) (RoomView, error)
 	// Directory returns public rooms that a user is not in, from the newest, beginning after a place, at most limit (one that
-	// is not 1 to MaxDirectory means that), of those whose title Matches what is looked for. more says whether there may be
+	// is not 1 to MaxDirectory means that), of those whose title has what is looked for in it (Matching). more says whether there may be
 	// others after next; a page can be short, or empty, before the last.
 	Directory(ctx context.Context, tenant, userID, looked string, after Place, limit int) (found []DirectoryRoom, next Place, more bool, err error)
 	// MembersPage returns members of a room in the order of joining, beginning after a place, at most limit (one that is not
@@ -114,7 +114,11 @@ type WindowMessage struct {
 // MayRead says whether a user may read what is said in a room.
 func (m Membership) MayRead() bool { return m.In && m.Role.Allows(RoomHistory) }
 
-// Matches says whether a title has what is looked for in it, whatever the case of the letters and how they are encoded.
-func Matches(title, looked string) bool { return strings.Contains(folded(title), folded(looked)) }
+// Matching returns what says whether a title has what is looked for in it, whatever the case of the letters and how they are
+// encoded. Everything has the empty text in it.
+func Matching(looked string) func(title string) bool {
+	looked = folded(looked)
+	return func(title string) bool { return looked == "" || strings.Contains(folded(title), looked) }
+}
 
 func folded(s string) string { return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s))) }

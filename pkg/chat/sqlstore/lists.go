@@ -251,9 +251,9 @@ func (s listStore) Directory(ctx context.Context, tenant, userID, looked string,
 		return nil, next, false, err
 	}
 	limit, next = atMost(limit, chat.MaxDirectory), orEnd(after)
-	step := directoryStep
-	if looked == "" {
-		step = limit + 1
+	step, matches := limit+1, chat.Matching(looked)
+	if looked != "" {
+		step = directoryStep
 	}
 	more = true
 	for steps := 0; more && len(found) <= limit && steps < directorySteps; steps++ {
@@ -261,16 +261,16 @@ func (s listStore) Directory(ctx context.Context, tenant, userID, looked string,
 			r.Kind = chat.KindPublic
 			return r, row.Scan(&r.ID, &r.Title, &r.OwnerID, &r.CreatedAt, &r.LastSeq)
 		}, `
-			SELECT id, title, owner_id, created_at, last_seq FROM rooms r
+			SELECT id, title, owner_id, created_at, last_seq FROM rooms
 			WHERE tenant = $1 AND kind = 'public' AND deleted_at IS NULL AND (created_at, id) < ($3, $4)
-			AND NOT EXISTS (SELECT 1 FROM members WHERE tenant = r.tenant AND room_id = r.id AND user_id = $2)
+			AND id NOT IN (SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2) -- read once, whatever is planned
 			ORDER BY created_at DESC, id DESC LIMIT $5`, tenant, userID, next.At, next.ID, step)
 		if err != nil {
 			return nil, next, false, annotate(err, "list the directory")
 		}
 		more = len(public) == step
 		for _, r := range public {
-			if looked != "" && !chat.Matches(r.Title, looked) {
+			if !matches(r.Title) {
 				next = chat.Place{At: r.CreatedAt, ID: r.ID}
 				continue
 			}
