@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,18 @@ type Config struct {
 type Presence struct {
 	Config
 	ghosts prometheus.Counter
+
+	mu   sync.Mutex             // guards the following
+	live map[liveness]time.Time // when it was seen; see WasLive
 }
+
+// liveness is that a connection is a user's.
+type liveness struct{ userID, conn string }
+
+const (
+	liveTime = 5 * time.Second // for which it is not looked at again
+	liveMost = 100_000
+)
 
 // New returns the presence of a tenant's chat.
 func New(cfg Config) *Presence {
@@ -43,7 +55,7 @@ func New(cfg Config) *Presence {
 		Help: "Connections that had ended without a disconnected event and were found by looking for them.",
 	})
 	cfg.Metrics.MustRegister(ghosts)
-	return &Presence{cfg, ghosts}
+	return &Presence{Config: cfg, ghosts: ghosts, live: map[liveness]time.Time{}}
 }
 
 // Came records a connection and tells who has come. The connection itself always hears of its own user: pages wait for it.
@@ -86,6 +98,9 @@ func (p *Presence) Name(ctx context.Context, user chat.User, name string) error 
 // Gone forgets a connection. With it may go the only one in use. Its user goes offline by Keep, unless another connection
 // comes in time.
 func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
+	p.mu.Lock()
+	delete(p.live, liveness{c.UserID, c.ID})
+	p.mu.Unlock()
 	if err := p.Store.Disconnect(ctx, p.Tenant, c.ID); err != nil || c.UserID == "" {
 		return err
 	}
@@ -117,8 +132,12 @@ func (p *Presence) refreshIdle(ctx context.Context, userID string) (idle bool, e
 // connection (event-handler.md section 4.1), so an old request could be played again.
 func (p *Presence) Live(ctx context.Context, user chat.User, conn string) error {
 	conns, err := p.Store.Connections(ctx, p.Tenant, user.ID)
-	if err != nil || slices.ContainsFunc(conns, func(c chat.Connection) bool { return c.ID == conn }) {
+	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(conns, func(c chat.Connection) bool { return c.ID == conn }) {
+		p.saw(liveness{user.ID, conn})
+		return nil
 	}
 	there, err := p.Gateway.ConnectionExists(ctx, conn)
 	if err != nil {
@@ -128,4 +147,26 @@ func (p *Presence) Live(ctx context.Context, user chat.User, conn string) error 
 		return rules.Refuse(rules.NotConnected, "this connection is closed")
 	}
 	return p.Came(ctx, user, conn)
+}
+
+func (p *Presence) saw(l liveness) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.live) >= liveMost {
+		clear(p.live)
+	}
+	p.live[l] = time.Now()
+}
+
+// WasLive reports whether Live has found a connection to be the user's within the last seconds, in this process. It is a
+// memory of what was asked, no promise: for what does no harm when the connection has just ended.
+func (p *Presence) WasLive(userID, conn string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.live[liveness{userID, conn}]
+	if ok && time.Since(at) > liveTime {
+		delete(p.live, liveness{userID, conn})
+		return false
+	}
+	return ok
 }

@@ -61,50 +61,49 @@ type Line struct {
 	Connection string // that is told by its answer, and not told again; empty: none
 }
 
-// Say stores what somebody says in a conversation of the chat protocol, and returns it as it is stored: also when it was
-// stored before.
-func (r *Rules) Say(ctx context.Context, a Actor, conversationID string, l Line) (chat.Message, error) {
+// Say stores what somebody says in a conversation of the chat protocol, and returns it as it is stored, and whether that is
+// new: the same line may have been stored before.
+func (r *Rules) Say(ctx context.Context, a Actor, conversationID string, l Line) (stored chat.Message, isNew bool, err error) {
 	if err := CheckText(l.Text); err != nil {
-		return chat.Message{}, err
+		return stored, false, err
 	}
 	where := chat.ConversationRoom(conversationID)
 	if where == "" {
-		return chat.Message{}, errNoConversation
+		return stored, false, errNoConversation
 	}
 	m := chat.Message{RoomID: where, AuthorID: a.User.ID, Text: l.Text, Key: l.Key, Connection: l.Connection}
 	if l.About != "" {
-		var err error
 		if m.Ref, err = r.reference(ctx, where, l.About); err != nil {
-			return m, err
+			return m, false, err
 		}
 	}
 	return r.say(ctx, m, errNoConversation)
 }
 
 // SayInRoom does the same for a line of a page, which names a room of any kind, and whose texts are shorter.
-func (r *Rules) SayInRoom(ctx context.Context, a Actor, roomID string, l Line) (chat.Message, error) {
+func (r *Rules) SayInRoom(ctx context.Context, a Actor, roomID string, l Line) (stored chat.Message, isNew bool, err error) {
 	if err := CheckLine(l.Text); err != nil {
-		return chat.Message{}, err
+		return stored, false, err
 	}
 	if len(l.Key) > chat.MaxKeyBytes {
-		return chat.Message{}, Refuse(Invalid, "the key has %d bytes; at most %d are allowed", len(l.Key), chat.MaxKeyBytes)
+		return stored, false, Refuse(Invalid, "the key has %d bytes; at most %d are allowed", len(l.Key), chat.MaxKeyBytes)
 	}
 	if _, topicID := chat.SplitTopic(roomID); topicID != "" {
-		return chat.Message{}, errNoRoom
+		return stored, false, errNoRoom
 	}
 	m := chat.Message{RoomID: roomID, AuthorID: a.User.ID, Text: l.Text, Key: l.Key, Connection: l.Connection}
 	return r.say(ctx, m, errNoRoom)
 }
 
-func (r *Rules) say(ctx context.Context, m chat.Message, errNowhere error) (chat.Message, error) {
-	stored, _, err := chat.One(r.batches.add(ctx, m))
+func (r *Rules) say(ctx context.Context, m chat.Message, errNowhere error) (stored chat.Message, isNew bool, err error) {
+	stored, isNew, err = chat.One(r.batches.add(ctx, m))
 	switch {
 	case errors.Is(err, chat.ErrMuted):
-		return stored, Refuse(MayNot, "you may not write here: your role does not allow it, or one of you has blocked the other")
+		return stored, false, Refuse(MayNot, "you may not write here: your role does not allow it, or one of you has blocked the other")
 	case errors.Is(err, chat.ErrInvalid):
-		return stored, Refuse(NotStorable, "the message cannot be stored")
+		return stored, false, Refuse(NotStorable, "the message cannot be stored")
 	}
-	return stored, outcome{notFound: errNowhere, forbidden: errNotIn}.of(err)
+	return stored, isNew, outcome{notFound: errNowhere, forbidden: errNotIn}.of(err)
 }
 
 // reference returns the sequence of a message that another is about.

@@ -1,9 +1,11 @@
 package telling
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -22,23 +24,43 @@ const (
 type run struct {
 	done chan struct{} // closed when it has ended
 	next chan struct{} // the same for one more, which has to follow; nil: none has
+	said []chat.Event  // messages stored by this process of late, which need not be read; see Said
 }
+
+// saidMost is how many messages wait with a run; more are read.
+const saidMost = 4 * chat.MaxEvents
 
 // Changed has a room's events told that are not told yet, by this process or by the one that is telling them. The channel is
 // closed when they have been told, or could not be, or another process is at it.
-func (t *Teller) Changed(roomID string) <-chan struct{} {
+func (t *Teller) Changed(roomID string) <-chan struct{} { return t.changed(roomID, nil) }
+
+// Said is Changed for a message that has just been stored, for the first time.
+func (t *Teller) Said(m chat.Message) {
+	t.changed(m.RoomID, &chat.Event{
+		RoomID: m.RoomID, Number: m.Number, Kind: chat.EventMessage, UserID: m.AuthorID, UserName: m.AuthorName, Seq: m.Seq,
+		Message: &m, At: m.SentAt, Connection: m.Connection, Heard: m.Heard,
+	})
+}
+
+func (t *Teller) changed(roomID string, said *chat.Event) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r := t.runs[roomID]; r != nil { // which may be past the place where it would have seen the change
-		if r.next == nil {
-			r.next = make(chan struct{})
-		}
-		return r.next
+	r, first := t.runs[roomID], false
+	if r == nil {
+		r, first = &run{done: make(chan struct{})}, true
+		t.runs[roomID] = r
 	}
-	r := &run{done: make(chan struct{})}
-	t.runs[roomID] = r
-	t.work.Go(func() { t.run(roomID, r) })
-	return r.done
+	if said != nil && len(r.said) < saidMost {
+		r.said = append(r.said, *said)
+	}
+	if first {
+		t.work.Go(func() { t.run(roomID, r) })
+		return r.done
+	}
+	if r.next == nil { // the run may be past the place where it would have seen the change
+		r.next = make(chan struct{})
+	}
+	return r.next
 }
 
 // Work has those rooms told that nobody is telling: whose process has died, or could not reach the gateways.
@@ -94,7 +116,7 @@ func (t *Teller) tell(ctx context.Context, roomID string) error {
 
 // tellSome tells the next events and moves the mark, as far as they could be told.
 func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling) (chat.Telling, error) {
-	events, _, err := t.Store.Events(ctx, t.Tenant, roomID, lease.Told, chat.MaxEvents)
+	events, err := t.next(ctx, roomID, lease.Told)
 	if errors.Is(err, chat.ErrGone) || err == nil && len(events) == 0 { // nobody can be told of them any more
 		return t.Store.Told(ctx, t.Tenant, roomID, t.owner, lease.Last, leaseTime)
 	}
@@ -116,6 +138,31 @@ func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling
 		upTo = e.Number
 	}
 	return t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, leaseTime)
+}
+
+// next returns the events of a room after a number: messages that this process has stored itself, if they are the next, or
+// what the store has.
+func (t *Teller) next(ctx context.Context, roomID string, after int64) ([]chat.Event, error) {
+	t.mu.Lock()
+	var known, rest []chat.Event
+	if r := t.runs[roomID]; r != nil {
+		slices.SortFunc(r.said, func(a, b chat.Event) int { return cmp.Compare(a.Number, b.Number) })
+		for _, e := range r.said {
+			switch want := after + int64(len(known)) + 1; {
+			case e.Number == want:
+				known = append(known, e)
+			case e.Number > want:
+				rest = append(rest, e)
+			}
+		}
+		r.said = rest
+	}
+	t.mu.Unlock()
+	if len(known) > 0 {
+		return known, nil
+	}
+	events, _, err := t.Store.Events(ctx, t.Tenant, roomID, after, chat.MaxEvents)
+	return events, err
 }
 
 // tellOne tells an event. One that gateways refuse for good holds up nobody.

@@ -37,11 +37,13 @@ func (d *Door) sendTextMessage(ctx context.Context, c call) (any, error) {
 			return nil, &Fault{400, CodeBadMessageID, "refMessageId is empty"}
 		}
 	}
-	stored, err := d.Rules.Say(ctx, c.Actor, in.Conversation.ConversationID, line)
+	stored, isNew, err := d.Rules.Say(ctx, c.Actor, in.Conversation.ConversationID, line)
 	if err != nil {
 		return nil, err
 	}
-	d.Tell.Changed(stored.RoomID)
+	if isNew {
+		d.Tell.Said(stored)
+	}
 	return struct {
 		ID string `json:"id"`
 	}{telling.MessageID(stored.Seq)}, nil

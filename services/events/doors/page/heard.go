@@ -80,7 +80,7 @@ func (h *Heard) keepPart(ctx context.Context, part []messagelog.Entry) (results 
 	for _, o := range outcomes {
 		results = append(results, result(o))
 		if o.Created {
-			h.tell.Changed(o.Message.RoomID)
+			h.tell.Said(o.Message)
 		}
 	}
 	return results, err

@@ -126,7 +126,7 @@ func (d *Door) said(ctx context.Context, e cloudevents.Event) (any, error) {
 	if len(e.Body) > maxSaid {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxSaid)
 	}
-	a, err := d.actor(ctx, e)
+	a, err := d.speaker(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -142,9 +142,21 @@ func (d *Door) actor(ctx context.Context, e cloudevents.Event) (rules.Actor, err
 	if err != nil {
 		return rules.Actor{}, err
 	}
-	a := rules.Actor{User: user, Connection: e.ConnectionID, Event: fmt.Sprintf("event/%s/%d", e.ConnectionID, e.ID)}
+	a := rules.Actor{User: user, Connection: e.ConnectionID, Event: eventKey(e)}
 	return a, d.Presence.Live(ctx, user, e.ConnectionID)
 }
+
+// speaker is actor for whoever only says something: the store sees for itself whether a message may be, and keeps the same
+// one once, so somebody who has been made sure of a moment ago need not be again.
+func (d *Door) speaker(ctx context.Context, e cloudevents.Event) (rules.Actor, error) {
+	if d.Presence.WasLive(e.UserID, e.ConnectionID) {
+		return rules.Actor{User: chat.User{ID: e.UserID}, Connection: e.ConnectionID, Event: eventKey(e)}, nil
+	}
+	return d.actor(ctx, e)
+}
+
+// eventKey names an event for good.
+func eventKey(e cloudevents.Event) string { return fmt.Sprintf("event/%s/%d", e.ConnectionID, e.ID) }
 
 // tellError tells a connection why its event failed, before the failed ack does. It is a courtesy: that it cannot
 // be told changes nothing.

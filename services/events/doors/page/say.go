@@ -32,11 +32,13 @@ func (d *Door) sendMessage(ctx context.Context, e event) (any, error) {
 		return nil, err
 	}
 	line := rules.Line{Text: in.Text, Key: cmp.Or(in.Key, e.Event), Connection: e.Connection}
-	m, err := d.Rules.SayInRoom(ctx, e.Actor, in.ChatID, line)
+	m, isNew, err := d.Rules.SayInRoom(ctx, e.Actor, in.ChatID, line)
 	if err != nil {
 		return nil, err
 	}
-	d.Tell.Changed(m.RoomID)
+	if isNew {
+		d.Tell.Said(m)
+	}
 	return struct {
 		Seq    int64  `json:"seq"`
 		Number int64  `json:"number"`
@@ -62,7 +64,7 @@ func (d *Door) beforePublish(ctx context.Context, e cloudevents.Event) error {
 	if len(e.Body) > maxSaid {
 		return refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxSaid)
 	}
-	a, err := d.actor(ctx, e)
+	a, err := d.speaker(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -79,11 +81,13 @@ func (d *Door) beforePublish(ctx context.Context, e cloudevents.Event) error {
 	if e.NoEcho {
 		line.Connection = e.ConnectionID
 	}
-	m, err := d.Rules.SayInRoom(ctx, a, e.Group, line)
+	m, isNew, err := d.Rules.SayInRoom(ctx, a, e.Group, line)
 	if err != nil {
 		return err
 	}
-	d.Tell.Changed(m.RoomID)
+	if isNew {
+		d.Tell.Said(m)
+	}
 	return nil
 }
 
