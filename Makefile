@@ -10,6 +10,7 @@
 # make test-rollout  helm upgrade from an older version and back, under load (see scripts/test-rollout)
 # make bench         Go benchmarks with allocations
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
+# make histories     random histories of a chat whose processes die and whose calls fail: HISTORIES (10000) of them from SEED (1)
 # make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
@@ -21,7 +22,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz lint docs compatibility release setup clean
+.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz histories lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -75,6 +76,12 @@ bench:
 
 fuzz:
 	scripts/fuzz
+
+HISTORIES ?= 10000
+SEED ?= 1
+
+histories:
+	HISTORIES=$(HISTORIES) SEED=$(SEED) go test -count=1 -timeout 6h -v -run '^TestHistories$$' ./tests/histories
 
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
 PEERS ?=

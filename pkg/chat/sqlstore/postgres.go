@@ -134,7 +134,7 @@ func (db *postgresDB) query(ctx context.Context, query string, args ...any) rows
 		db.note(err)
 		return failed{err}
 	}
-	return &pgRows{Rows: r}
+	return &pgRows{Rows: r, end: func() { db.note(r.Err()) }}
 }
 
 func (db *postgresDB) alter(ctx context.Context, query string, args ...any) rows {

@@ -1,0 +1,169 @@
+package histories
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+)
+
+// TestSabotageIsFound spoils the store in ways in which it could be wrong, and wants each to be found.
+func TestSabotageIsFound(t *testing.T) {
+	open := copies(t, template(t))
+	for name, c := range map[string]struct {
+		wrap  func(w *world, s chat.Store) chat.Store
+		found string // of these one has to be among what is said to be wrong
+	}{
+		"nothing is owed when somebody leaves":     {func(_ *world, s chat.Store) chat.Store { return forgetful{s} }, "hears true and speaks true"},
+		"told before it is committed":              {func(w *world, s chat.Store) chat.Store { return hasty{s, w} }, " in "},
+		"the mark is raised before the telling":    {func(_ *world, s chat.Store) chat.Store { return &boastful{Store: s} }, "has not heard"},
+		"what is sent again is not recognised":     {func(w *world, s chat.Store) chat.Store { return oblivious{s, w} }, "is there twice"},
+		"numbers are not committed in their order": {func(w *world, s chat.Store) chat.Store { return unordered{s, w} }, "has not heard"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= 60; seed++ {
+				r := run(t, crowded(draw(seed)), open, c.wrap)
+				if slices.ContainsFunc(r.problems, func(p string) bool { return strings.Contains(p, c.found) }) {
+					t.Logf("found by history %d: %s", seed, r.problems[0])
+					return
+				}
+			}
+			t.Error("not found")
+		})
+	}
+}
+
+// crowded is a history in which much happens at once in one room.
+func crowded(h History) History {
+	for i := range h.Steps {
+		s := &h.Steps[i]
+		s.After %= 3 * time.Millisecond
+		if s.Room != "" {
+			s.Room = "den"
+		}
+	}
+	for i := range h.Faults {
+		h.Faults[i].Call = h.Faults[i].Call%300 + 1
+	}
+	return h
+}
+
+// forgetful owes nothing when somebody leaves a room.
+type forgetful struct{ chat.Store }
+
+func (s forgetful) Leave(ctx context.Context, tenant, roomID, userID string) (bool, error) {
+	left, err := s.Store.Leave(ctx, tenant, roomID, userID)
+	return left, errors.Join(err, s.forget(ctx, tenant, roomID, userID))
+}
+
+func (s forgetful) RemoveMember(ctx context.Context, tenant, roomID, userID string, c chat.Condition) error {
+	return errors.Join(s.Store.RemoveMember(ctx, tenant, roomID, userID, c), s.forget(ctx, tenant, roomID, userID))
+}
+
+func (s forgetful) forget(ctx context.Context, tenant, roomID, userID string) error {
+	owed, err := s.ClaimEffectsOf(ctx, tenant, []string{roomID}, nil, time.Second)
+	for _, e := range owed {
+		if e.Kind == chat.EffectMember && e.UserID == userID {
+			err = errors.Join(err, s.EffectPaid(ctx, tenant, e))
+		} else {
+			err = errors.Join(err, s.EffectFailed(ctx, tenant, e, 0))
+		}
+	}
+	return err
+}
+
+// hasty tells a message before it is committed, which then goes wrong now and then.
+type hasty struct {
+	chat.Store
+	w *world
+}
+
+func (s hasty) AddMessages(ctx context.Context, tenant string, batch []chat.Message) ([]chat.Outcome, error) {
+	for _, m := range batch {
+		newest, err := s.w.newest(m.RoomID)
+		if err != nil {
+			continue
+		}
+		e := chat.Event{RoomID: m.RoomID, Number: newest + 1, Kind: chat.EventMessage, UserID: m.AuthorID, Seq: newest, Message: &m, At: time.Now()}
+		body, _ := json.Marshal(map[string]any{"notificationType": "MessageCreated", "event": e.Wire()})
+		s.w.g.mu.Lock()
+		for _, c := range s.w.g.conns {
+			if c.groups[m.RoomID] {
+				c.deliver(frame{group: m.RoomID, body: body})
+			}
+		}
+		s.w.g.mu.Unlock()
+	}
+	if s.w.wait("commit"); s.w.dice("commit")%4 == 0 {
+		return nil, errFails
+	}
+	return s.Store.AddMessages(ctx, tenant, batch)
+}
+
+// boastful notes that events are told as soon as they are read.
+type boastful struct {
+	chat.Store
+	mu     sync.Mutex
+	owners map[string]string
+}
+
+func (s *boastful) ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (chat.Telling, error) {
+	s.mu.Lock()
+	if s.owners == nil {
+		s.owners = map[string]string{}
+	}
+	s.owners[roomID] = owner
+	s.mu.Unlock()
+	return s.Store.ClaimTelling(ctx, tenant, roomID, owner, ttl)
+}
+
+func (s *boastful) Events(ctx context.Context, tenant, roomID string, after int64, limit int) ([]chat.Event, int64, error) {
+	events, last, err := s.Store.Events(ctx, tenant, roomID, after, limit)
+	if err == nil && len(events) > 0 {
+		s.mu.Lock()
+		owner := s.owners[roomID]
+		s.mu.Unlock()
+		_, err = s.Told(ctx, tenant, roomID, owner, events[len(events)-1].Number, time.Second)
+	}
+	return events, last, err
+}
+
+// oblivious takes a message that is sent again for a new one.
+type oblivious struct {
+	chat.Store
+	w *world
+}
+
+func (s oblivious) AddMessages(ctx context.Context, tenant string, batch []chat.Message) ([]chat.Outcome, error) {
+	batch = slices.Clone(batch)
+	for i, m := range batch {
+		known, err := s.Messages(ctx, tenant, m.RoomID, 1, 1<<40, 0)
+		if err == nil && slices.ContainsFunc(known, func(k chat.Message) bool { return k.AuthorID == m.AuthorID && k.Key == m.Key }) {
+			batch[i].Key = fmt.Sprintf("%s again %d", m.Key, s.w.dice("key"))
+		}
+	}
+	return s.Store.AddMessages(ctx, tenant, batch)
+}
+
+// unordered shows the second of two new events now and then, and the first never to who tells them: that has been given its
+// number before the second, and is committed after it.
+type unordered struct {
+	chat.Store
+	w *world
+}
+
+func (s unordered) Events(ctx context.Context, tenant, roomID string, after int64, limit int) ([]chat.Event, int64, error) {
+	events, last, err := s.Store.Events(ctx, tenant, roomID, after, limit)
+	if len(events) > 1 && s.w.dice("order")%2 == 0 {
+		events = events[1:]
+	}
+	return events, last, err
+}
