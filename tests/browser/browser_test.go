@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,13 +36,19 @@ func TestStory(t *testing.T) {
 // tell runs the story. Of separate services the two people sit on different gateways.
 func tell(t *testing.T, top *topology.Topology, viewport, results string) {
 	t.Helper()
-	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, _ *http.Request) {
 		if err := top.Gateways[0].Restart(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
-	}))
+	})
+	for path, signal := range map[string]syscall.Signal{"freeze": syscall.SIGSTOP, "thaw": syscall.SIGCONT} {
+		mux.HandleFunc("POST /"+path, func(http.ResponseWriter, *http.Request) { top.Gateways[0].Signal(signal) })
+	}
+	control := httptest.NewServer(mux)
 	defer control.Close()
-	nodetest.Run(t, []string{"CHATR_URL_A=" + top.A, "CHATR_URL_B=" + top.B, "CHATR_RESTART=" + control.URL, "VIEWPORT=" + viewport,
+	nodetest.Run(t, []string{"CHATR_URL_A=" + top.A, "CHATR_URL_B=" + top.B, "CHATR_CONTROL=" + control.URL,
+		"CHATR_KEY=" + topology.AccessKey, "VIEWPORT=" + viewport,
 		"RESULTS=" + filepath.Join("..", "..", "test-results", "browser", results)}, "story.test.mjs")
 }
 

@@ -29,14 +29,22 @@ export class Person {
   #expectsCuts = false;
   #cdp;
 
-  /** Opens the page at the given address in a new browser context. */
-  static async at(browser, url, name) {
+  /**
+   * Opens the page at the given address in a new browser context. before runs in the page ahead of everything else, and
+   * clockOff is by how many ms the computer's clock is wrong.
+   */
+  static async at(browser, url, name, { before, clockOff = 0 } = {}) {
     const context = await browser.newContext(viewports[size]);
     context.setDefaultTimeout(60_000);
     await context.grantPermissions(["notifications"]);
     const page = await context.newPage();
     const person = new Person(context, page, url, name);
     await person.#watch();
+    if (clockOff) await page.addInitScript((ms) => {
+      const right = Date.now;
+      Date.now = () => right() + ms;
+    }, clockOff);
+    if (before) await page.addInitScript(before);
     await page.goto(url);
     return person;
   }
@@ -69,7 +77,7 @@ export class Person {
       if (message.type() !== "error") return;
       // While the server is away the browser says so on the console, whatever a page does about it.
       const isCut = /net::ERR_|WebSocket connection to|status of 50[234]/.test(message.text());
-      if (!(this.#expectsCuts && isCut)) this.faults.push(`console: ${message.text()}`);
+      if (!(this.#expectsCuts && isCut)) this.faults.push(`console: ${message.text()} ${message.location().url}`);
     });
     const foreign = (url) => new URL(url).host !== home.host && this.faults.push(`request to another origin: ${url}`);
     this.page.on("request", (request) => foreign(request.url()));
@@ -134,6 +142,17 @@ export class Person {
 
   line(text) {
     return this.page.getByRole("log").locator(".text").getByText(text, { exact: true });
+  }
+
+  /** What stands in the conversation, from top to bottom. */
+  lines() {
+    return this.page.getByRole("log").locator(".text").allInnerTexts();
+  }
+
+  /** Whether something is within what can be seen of the conversation. */
+  async inView(locator) {
+    const [box, frame] = await Promise.all([locator.boundingBox(), this.page.getByRole("log").boundingBox()]);
+    return box !== null && frame !== null && box.y >= frame.y && box.y + box.height <= frame.y + frame.height;
   }
 
   /** Waits until the text stands there, once. */

@@ -1,15 +1,18 @@
 // Two people in two browsers, through everything the page is for. They may sit on different gateways.
 //
 //   CHATR_URL_A, CHATR_URL_B   the page's address for each of them
-//   CHATR_RESTART              optional: POST here kills the server and starts it again
+//   CHATR_CONTROL              optional: POST to /restart there kills Ada's server and starts it again, to /freeze and /thaw makes it hang
+//   CHATR_KEY                  optional: an access key of the hub's REST API
 //   VIEWPORT                   desktop or phone
 //   CHROMIUM                   the browser, default /usr/bin/chromium
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { after, before, test } from "node:test";
+import { OtherClient } from "./clients.mjs";
 import { launch, onPhone, Person, until } from "./person.mjs";
 
-const { CHATR_URL_A, CHATR_URL_B = CHATR_URL_A, CHATR_RESTART } = process.env;
+const { CHATR_URL_A, CHATR_URL_B = CHATR_URL_A, CHATR_CONTROL, CHATR_KEY } = process.env;
 const run = Math.random().toString(36).slice(2, 6); // the server may have seen this story before
 const river = `Kingfishers ${run}`;
 const other = `Quiet corner ${run}`;
@@ -20,7 +23,7 @@ before(async () => {
   assert.ok(CHATR_URL_A, "CHATR_URL_A is not set");
   browser = await launch();
   ada = await Person.at(browser, CHATR_URL_A, `Ada ${run}`);
-  bob = await Person.at(browser, CHATR_URL_B, `Bob ${run}`);
+  bob = await Person.at(browser, CHATR_URL_B, `Bob ${run}`, { clockOff: 26 * 3_600_000 }); // somebody has set his clock
 });
 
 after(() => browser?.close());
@@ -64,6 +67,12 @@ chapter("both come in and see each other", async () => {
 });
 
 chapter("one creates a chat, the other finds it and joins", async () => {
+  await ada.goToChats();
+  await ada.page.getByRole("button", { name: "New chat" }).click();
+  await ada.page.getByLabel("What is it about?").fill("<b>Kingfishers</b>");
+  await ada.page.getByRole("button", { name: "Create", exact: true }).click();
+  await ada.page.getByRole("dialog").getByRole("alert").waitFor();
+  await ada.page.getByRole("dialog").press("Escape"); // a refusal leaves nothing behind
   await ada.createChat(river);
   await bob.openChat(river);
   await bob.page.getByRole("button", { name: "Join" }).click();
@@ -79,6 +88,7 @@ chapter("they talk both ways, and nothing they write is markup", async () => {
   await ada.hears("<img src=x onerror=alert(1)><b>Twice!</b>");
   await ada.say("Two lines:\none more");
   await bob.hears("Two lines:\none more");
+  await bob.page.getByRole("log").locator("time").last().getByText("now", { exact: true }).waitFor(); // whatever his computer believes
   await ada.picture("3-talk");
 });
 
@@ -140,6 +150,62 @@ chapter("a page in the background has the browser tell of messages, and lead to 
   await ada.hide(false);
   await ada.page.getByRole("region", { name: bob.name, exact: true }).waitFor();
   await ada.hears("Are you away?");
+});
+
+chapter("who comes back to the page goes on at the first line that came meanwhile", async () => {
+  await ada.openChat(river);
+  await ada.hears("Anybody else?");
+  await ada.hide();
+  for (let n = 1; n <= 30; n++) await bob.say(`Meanwhile ${n}`);
+  await ada.chat(river).locator(".badge").filter({ hasText: /^30 unread$/ }).waitFor({ state: "attached" });
+  await ada.hide(false);
+  const first = ada.line("Meanwhile 1");
+  await until("the first of them is in view", () => ada.inView(first));
+  assert.equal(await ada.page.getByRole("log").locator(".new + .line .text").innerText(), "Meanwhile 1");
+  await ada.page.getByRole("button", { name: /^\d+ new, go to the newest message$/ }).click();
+  await ada.hears("Meanwhile 30");
+  await ada.chat(river).locator(".badge").waitFor({ state: "detached" });
+});
+
+chapter("the chat that was last spoken in is on top, with what was said, also after a reload", async () => {
+  await ada.openChat(other);
+  await ada.say("Up here");
+  await ada.sent("Up here");
+  const first = () => ada.page.getByRole("region", { name: "Your chats" }).locator("[data-chat]").first();
+  for (const reload of [false, true]) {
+    if (reload) {
+      await ada.page.reload();
+      await ada.online();
+    }
+    await ada.goToChats();
+    await first().and(ada.chat(other)).filter({ hasText: "You: Up here" }).waitFor();
+  }
+  await bob.say("And now here");
+  await first().and(ada.chat(river)).filter({ hasText: `${bob.name}: And now here` }).waitFor();
+});
+
+if (CHATR_KEY) chapter("what is edited or deleted elsewhere changes under everybody's eyes", async () => {
+  for (const person of [ada, bob]) await person.openChat(river);
+  for (const text of ["A wrogn word", "Better not said"]) {
+    await bob.say(text);
+    await ada.hears(text);
+  }
+  const id = await roomId(ada, river);
+  const { messages } = await ada.asks(`/api/rooms/${id}/messages`);
+  const seq = (text) => messages.find((m) => m.text === text).seq;
+  const { defaultConversation } = await service("GET", `rooms/${id}`);
+  await service("PATCH", `conversations/${defaultConversation}/messages/${seq("A wrogn word")}`, { content: { text: "A wrong word" } });
+  await service("DELETE", `conversations/${defaultConversation}/messages/${seq("Better not said")}`);
+  for (const person of [ada, bob]) {
+    await person.hears("A wrong word");
+    await person.page.getByRole("log").locator(".line").filter({ hasText: "A wrong word" }).getByText("edited").waitFor();
+    await person.page.getByText("A message was deleted").waitFor();
+    assert.equal(await person.line("Better not said").count(), 0);
+  }
+  await ada.picture("6-edited");
+  await ada.page.reload();
+  await ada.hears("A wrong word");
+  await ada.page.getByText("A message was deleted").waitFor();
 });
 
 chapter("one blocks the other: neither can write, until it is taken back", async () => {
@@ -205,12 +271,73 @@ chapter("older messages come when one scrolls up, and what is read stays in plac
   await until("the newest message is in view", async () => (await fromBottom()) < 48);
 });
 
-if (CHATR_RESTART) chapter("the server dies in the middle of it, and comes back with everything", async () => {
+chapter("a link leads to a message, and from there to what was said before and after", async () => {
+  const id = await roomId(ada, river);
+  const { messages } = await ada.asks(`/api/rooms/${id}/messages?around=${(await ada.asks(`/api/rooms/${id}`)).lastSeq - 60}&limit=1`);
+  const [{ seq, text }] = messages;
+  await ada.page.goto(new URL(`/rooms/${id}/${seq}`, CHATR_URL_A).href);
+  await until("the message is in view", () => ada.inView(ada.line(text)));
+  await ada.page.getByRole("log").locator(".pointed").getByText(text, { exact: true }).waitFor();
+  assert.equal(await ada.line("Somebody up there?").count(), 0, "what was said last came along");
+  await bob.say("Far below");
+  await ada.page.getByRole("button", { name: /go to the newest message$/ }).filter({ hasText: "1 new" }).click();
+  await ada.hears("Far below");
+});
+
+chapter("one conversation is the same, in the same order, behind all doors", async () => {
+  const id = await roomId(ada, river);
+  const original = await OtherClient.at(browser, CHATR_URL_A, `Olga ${run}`, "original");
+  const official = await OtherClient.at(browser, CHATR_URL_B, `Otto ${run}`, "official");
+  for (const client of [original, official]) {
+    await client.join(id);
+    await ada.sees(`${client.name} joined`);
+  }
+  const rounds = 12;
+  const each = [
+    ...[ada, bob].map((person) => async (n) => person.say(`${person.name} says ${n}`)),
+    ...[original, official].map((client) => async (n) => client.say(id, `${client.name} says ${n}`)),
+  ];
+  await Promise.all(each.map(async (say) => {
+    for (let n = 1; n <= rounds; n++) await say(n);
+  }));
+  const said = (texts) => texts.filter((text) => / says \d+$/.test(text));
+  const all = rounds * each.length;
+  const order = async () => said((await ada.asks(`/api/rooms/${id}/messages?limit=200`)).messages.map((m) => m.text));
+  await until("everything is stored", async () => (await order()).length === all);
+  const truth = await order();
+  const doors = {
+    "Ada's page": () => ada.lines(), "Bob's page": () => bob.lines(),
+    "the official client": () => official.heard(id), "its history": () => official.history(id),
+  };
+  for (const [door, lines] of Object.entries(doors)) {
+    await until(`${door} has heard everything`, async () => said(await lines()).length >= all);
+    assert.deepEqual(said(await lines()), truth, door);
+  }
+  await ada.page.reload();
+  await ada.hears(truth.at(-1));
+  assert.deepEqual(said(await ada.lines()), truth.slice(-said(await ada.lines()).length), "Ada's page after a reload");
+  for (const client of [original, official]) await client.context.close();
+});
+
+if (CHATR_CONTROL) chapter("a server that hangs is noticed, and what was written arrives when it is back", async () => {
+  await ada.openChat(river);
+  for (const person of [ada, bob]) person.expectCuts();
+  await control("freeze");
+  await ada.sees("Reconnecting");
+  await ada.say("Written while it hung");
+  await ada.picture("8-frozen");
+  await control("thaw");
+  await ada.online();
+  await ada.sent("Written while it hung");
+  await bob.hears("Written while it hung");
+});
+
+if (CHATR_CONTROL) chapter("the server dies in the middle of it, and comes back with everything", async () => {
   await ada.openChat(river);
   await ada.say("Before the storm");
   await ada.sent("Before the storm");
   for (const person of [ada, bob]) person.expectCuts();
-  const restarted = fetch(CHATR_RESTART, { method: "POST" });
+  const restarted = control("restart");
   await ada.sees("Reconnecting");
   await ada.say("Written in the storm");
   await ada.picture("8-reconnecting");
@@ -271,6 +398,22 @@ if (!onPhone) chapter("no key is lost on a busy machine, and each goes where the
   }
 });
 
+chapter("a browser that forbids to keep anything still has a chat", async () => {
+  const forbid = () => {
+    for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+      Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+    }
+    delete window.Notification;
+  };
+  const eve = await Person.at(browser, CHATR_URL_A, `Eve ${run}`, { before: forbid });
+  await eve.signIn();
+  await eve.createChat(`Nothing kept ${run}`);
+  await eve.say("Hello");
+  await eve.sent("Hello");
+  assert.deepEqual(eve.faults, []);
+  await eve.context.close();
+});
+
 chapter("one leaves, and can come back", async () => {
   await bob.openChat(river);
   await ada.openChat(river);
@@ -299,6 +442,24 @@ chapter("who signs out is gone", async () => {
 test("nothing happened behind anybody's back", () => {
   assert.deepEqual({ ada: ada.faults, bob: bob.faults }, { ada: [], bob: [] });
 });
+
+function control(what) {
+  return fetch(`${CHATR_CONTROL}/${what}`, { method: "POST" });
+}
+
+/** Calls the chat's REST API as an application does. */
+async function service(method, path, body) {
+  const url = new URL(`/api/hubs/chat/chat/${path}`, CHATR_URL_A);
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const token = `${encode({ alg: "HS256", typ: "JWT" })}.${encode({ aud: url.href, exp: Math.floor(Date.now() / 1000) + 600 })}`;
+  const signature = createHmac("sha256", CHATR_KEY).update(token).digest("base64url");
+  const answer = await fetch(url, {
+    method, body: body && JSON.stringify(body),
+    headers: { Authorization: `Bearer ${token}.${signature}`, "Content-Type": method === "PATCH" ? "application/merge-patch+json" : "application/json" },
+  });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
+  return answer.status === 204 ? undefined : answer.json();
+}
 
 async function roomId(person, name) {
   const { chats } = await person.asks("/api/chats");

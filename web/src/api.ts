@@ -1,4 +1,9 @@
-// The REST side of the services, as docs/chat.md sections 2 to 4 describe it.
+// The REST side of the services, as docs/chat.md describes it.
+
+import { clock } from "./clock";
+import {
+  isRecord, parseEvent, type RoomEvent, type WireDirectoryRoom, type WireMember, type WirePage, type WirePerson, type WireRoom,
+} from "./wire";
 
 export interface Me {
   userId: string;
@@ -12,48 +17,23 @@ export interface Config {
   limits: { name: number; title: number; text: number; page: number };
 }
 
-export interface WirePerson {
-  userName: string;
-  userProvider: string;
-  idle: boolean;
+/** A page of the rooms one is in, most recent first; next is the `after` of the following page. */
+export interface RoomsPage {
+  revision: number;
+  rooms: WireRoom[];
+  next?: string;
 }
 
-export type MemberState = "joined" | "invited";
-
-export interface WireMember {
-  userId: string;
-  userName: string;
-  state?: MemberState;
+/** What has changed in one's own list since a revision. */
+export interface RoomsChange {
+  revision: number;
+  rooms: WireRoom[];
+  gone: string[];
+  more: boolean;
 }
 
-export type ChatKind = "public" | "private" | "direct";
-
-/** A chat as the services describe it; chatCreated leaves the asker's own fields out. */
-export interface WireChat {
-  id: string;
-  name: string;
-  owner: string;
-  kind?: ChatKind;
-  members: Record<string, WireMember>;
-  lastSeq?: number;
-  readSeq?: number;
-  state?: MemberState | "none";
-}
-
-export interface WireMessage {
-  seq: number;
-  userId: string;
-  userName: string;
-  text: string;
-  key: string;
-  sentAt: string;
-}
-
-/** A page of history, ascending; next is the `before` of the page that precedes it. */
-export interface WirePage {
-  messages: WireMessage[];
-  next?: number;
-}
+/** Where in a room's messages to read: the newest if nothing is said. */
+export type Where = { before: number } | { after: number } | { around: number } | undefined;
 
 /** An answer other than success, or none at all (status 0). Its message is made for people. */
 export class ApiError extends Error {
@@ -64,6 +44,16 @@ export class ApiError extends Error {
     super(message);
     this.name = "ApiError";
   }
+}
+
+/** Whether an answer says that something is not there, or not for us. */
+export function isAway(err: unknown): boolean {
+  return err instanceof ApiError && (err.status === 404 || err.status === 403);
+}
+
+/** Whether an answer says that what was asked for is too old: begin again. */
+export function isTooOld(err: unknown): boolean {
+  return err instanceof ApiError && err.status === 410;
 }
 
 const defaults: Config = {
@@ -84,6 +74,7 @@ const timeoutMs = 15_000;
 
 async function call<T>(path: string, init: RequestInit = {}): Promise<T> {
   let response: Response;
+  const asked = clock.mark();
   try {
     response = await fetch(path, {
       ...init,
@@ -93,6 +84,7 @@ async function call<T>(path: string, init: RequestInit = {}): Promise<T> {
   } catch {
     throw new ApiError(0, "The server cannot be reached. Check your connection and try again.");
   }
+  clock.answered(response.headers.get("Date"), asked);
   const body: unknown = await response.json().catch(() => null);
   if (!response.ok) {
     throw new ApiError(response.status, detailOf(body) ?? `The server answered ${response.status}. Try again in a moment.`);
@@ -101,10 +93,17 @@ async function call<T>(path: string, init: RequestInit = {}): Promise<T> {
 }
 
 function detailOf(body: unknown): string | undefined {
-  if (typeof body === "object" && body !== null && "detail" in body && typeof body.detail === "string" && body.detail) {
-    return body.detail;
-  }
-  return undefined;
+  return isRecord(body) && typeof body.detail === "string" && body.detail ? body.detail : undefined;
+}
+
+function query(parameters: Record<string, string | number | undefined>): string {
+  const q = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) if (value !== undefined) q.set(name, String(value));
+  return q.size ? `?${q}` : "";
+}
+
+function room(id: string): string {
+  return `/api/rooms/${encodeURIComponent(id)}`;
 }
 
 export const api = {
@@ -130,12 +129,36 @@ export const api = {
     return me;
   },
 
-  async chats(): Promise<WireChat[]> {
-    return Object.values((await call<{ chats: Record<string, WireChat> }>("/api/chats")).chats);
+  rooms(after?: string, limit = 100): Promise<RoomsPage> {
+    return call(`/api/rooms${query({ after, limit })}`);
   },
 
-  chat(id: string): Promise<WireChat> {
-    return call<WireChat>(`/api/chats/${encodeURIComponent(id)}`);
+  /** Throws an ApiError that isTooOld when the revision is. */
+  roomsSince(since: number): Promise<RoomsChange> {
+    return call(`/api/rooms${query({ since })}`);
+  },
+
+  room(id: string): Promise<WireRoom> {
+    return call(room(id));
+  },
+
+  /** Public rooms that one is not in. */
+  directory(q?: string, after?: string, limit = 100): Promise<{ rooms: WireDirectoryRoom[]; next?: string }> {
+    return call(`/api/directory${query({ q, after, limit })}`);
+  },
+
+  members(id: string, after?: string, limit = 200): Promise<{ members: WireMember[]; next?: string }> {
+    return call(`${room(id)}/members${query({ after, limit })}`);
+  },
+
+  messages(id: string, where?: Where, limit = 50): Promise<WirePage> {
+    return call(`${room(id)}/messages${query({ ...where, limit })}`);
+  },
+
+  /** Events after a number, ascending, and the newest number there is. Throws an ApiError that isTooOld when they are gone. */
+  async events(id: string, after: number, limit = 200): Promise<{ events: RoomEvent[]; last: number }> {
+    const { events, last } = await call<{ events: unknown[]; last: number }>(`${room(id)}/events${query({ after, limit })}`);
+    return { events: events.map((e) => parseEvent(e)).filter((e) => e !== undefined), last };
   },
 
   async users(): Promise<[string, WirePerson][]> {
@@ -144,13 +167,6 @@ export const api = {
 
   async blocked(): Promise<string[]> {
     return (await call<{ blocked: string[] | null }>("/api/blocked")).blocked ?? [];
-  },
-
-  /** A page of history: the newest, or the one before the given sequence. */
-  messages(chatId: string, before?: number, limit = 50): Promise<WirePage> {
-    const query = new URLSearchParams({ limit: String(limit) });
-    if (before !== undefined) query.set("before", String(before));
-    return call<WirePage>(`/api/chats/${encodeURIComponent(chatId)}/messages?${query}`);
   },
 
   /** The address of a new socket; good for one connection. */

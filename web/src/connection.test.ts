@@ -46,7 +46,7 @@ function connect(negotiate?: () => Promise<string>): Connection {
   connection = new Connection(negotiate ?? (async () => `ws://127.0.0.1:${port}/client/hubs/chat?access_token=x`), {
     state: (s) => states.push(s),
     server: (...args) => heard.push(["server", ...args]),
-    said: (...args) => heard.push(["said", ...args]),
+    event: (e) => heard.push(["event", e.roomId, e.number, e.kind, e.text]),
     ended: () => heard.push(["ended"]),
   });
   connection.start();
@@ -70,17 +70,49 @@ it("passes on what the server and people say, and nothing malformed", async () =
   const socket = sockets[0]?.socket as WebSocket;
   let sequenceId = 0;
   const message = (frame: object) => send(socket, { type: "message", dataType: "json", sequenceId: ++sequenceId, ...frame });
+  const event = (number: number, more: object = {}) => ({ roomId: "hike", number, kind: "message", userId: "bob", userName: "Bob", seq: 1, key: "k", at: "2026-11-30T12:00:00.000Z", ...more });
   message({ from: "server", data: "text" });
   message({ from: "server", data: { chatEvent: 1, data: "x" } });
-  message({ from: "group", group: "hike", fromUserId: "bob", data: { message: 5 } });
+  message({ from: "group", group: "hike", fromUserId: "bob", data: { message: "hi", fromUserId: "eve", key: "k" } }); // of an original client
   message({ from: "group", group: "hike", dataType: "text", data: "Bob has joined" }); // a notice
-  message({ from: "group", group: "hike", data: { message: "posing as a notice" } });
-  message({ from: "group", group: "hike", data: { notificationType: "RoomMemberJoined", body: { userId: "eve" } } });
-  message({ from: "group", group: "hike", data: { notificationType: "MessageCreated", body: {}, message: "by a client", fromUserId: "cid", fromUserName: "Cid", key: "m" } });
-  message({ from: "group", group: "hike", fromUserId: "bob", data: { message: "hi", fromUserId: "eve", fromUserName: "Eve", key: "k" } });
+  message({ from: "group", group: "hike", fromUserId: "eve", data: { notificationType: "MessageCreated", event: event(1), message: "posing as the service" } });
+  message({ from: "group", group: "hike", data: { event: { roomId: "hike", number: "2", kind: "message" } } });
+  message({ from: "group", group: "hike", data: { event: { ...event(2), at: "never" } } });
+  message({ from: "group", group: "hike", data: { notificationType: "MessageCreated", body: {}, message: "hi", fromUserId: "bob", event: event(3) } });
+  message({ from: "server", data: { notificationType: "RoomMemberJoined", body: {}, event: event(4, { kind: "joined" }) } });
   message({ from: "server", data: { chatEvent: "userOffline", data: "bob" } });
   await until(() => heard.length >= 3);
-  expect(heard).toEqual([["said", "hike", "cid", "by a client", "m"], ["said", "hike", "bob", "hi", "k"], ["server", "userOffline", "bob"]]);
+  expect(heard).toEqual([["event", "hike", 3, "message", "hi"], ["event", "hike", 4, "joined", undefined], ["server", "userOffline", "bob"]]);
+});
+
+it("returns what an event is answered, and a refusal in the server's words", async () => {
+  answer = (frame, socket) => {
+    if (frame.type !== "invoke") return;
+    const { invocationId, event } = frame;
+    if (event === "no") send(socket, { type: "invokeResponse", invocationId, success: false, error: { name: "NoPermissionInRoom", message: "you are muted" } });
+    else send(socket, { type: "invokeResponse", invocationId, success: true, dataType: "json", data: { seq: 1, number: 2 } });
+  };
+  const c = connect();
+  await until(() => states.at(-1) === "online");
+  expect(await c.invoke("sendMessage", {})).toEqual({ seq: 1, number: 2 });
+  const refusal = await c.invoke("no", {}).catch((err: unknown) => err);
+  expect(refusal).toBeInstanceOf(Refused);
+  expect((refusal as Error).message).toBe("you are muted");
+});
+
+it("counts a server as away that does not answer pings, and as back when something is heard", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+  try {
+    answer = () => undefined;
+    connect();
+    await vi.waitFor(() => expect(states.at(-1)).toBe("online"));
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(states).toEqual(["online", "reconnecting"]);
+    send(sockets[0]?.socket as WebSocket, { type: "pong" });
+    await vi.waitFor(() => expect(states).toEqual(["online", "reconnecting", "online"]));
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 it("gives a refusal in the server's words", async () => {
@@ -102,7 +134,7 @@ it("calls what was not answered lost, not refused", async () => {
   answer = (_frame, socket) => socket.terminate();
   const c = connect();
   await until(() => states.at(-1) === "online");
-  await expect(c.sendText("hike", "hi", "k", { userId: "ada", userName: "Ada" })).rejects.toBeInstanceOf(Lost);
+  await expect(c.sendEvent("joinChat", "hike", "text")).rejects.toBeInstanceOf(Lost);
 });
 
 it("comes back with a new connection when the old one is gone for good", async () => {

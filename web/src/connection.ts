@@ -5,6 +5,7 @@
 // is being opened, and for the meaning of whatever arrives.
 
 import {
+  InvocationError,
   SendMessageError,
   WebPubSubClient,
   WebPubSubJsonReliableProtocol,
@@ -12,16 +13,17 @@ import {
   type WebPubSubClientProtocol,
 } from "@azure/web-pubsub-client";
 import { ApiError } from "./api";
+import { isRecord, parseEvent, parseRecord, type RoomEvent } from "./wire";
 
 export type LinkState = "connecting" | "online" | "reconnecting" | "closed";
 
 export interface Listener {
   /** Each "online" after the first may follow a gap in what was heard. */
   state(state: LinkState): void;
+  /** Something that has happened in a room. */
+  event(event: RoomEvent): void;
   /** A message from the server, docs/chat.md section 7. */
   server(event: string, data: string): void;
-  /** What somebody said in a chat. */
-  said(chatId: string, userId: string, text: string, key: string | undefined): void;
   /** The session is over: sign in again. */
   ended(): void;
 }
@@ -29,6 +31,13 @@ export interface Listener {
 /** The server said no; sending the same again will not help. The message is made for people. */
 export class Refused extends Error {
   override readonly name = "Refused";
+
+  constructor(
+    message: string,
+    readonly code = "",
+  ) {
+    super(message);
+  }
 }
 
 /** No answer: it may or may not have happened. Safe to send again. */
@@ -41,14 +50,16 @@ export interface Link {
   start(): void;
   stop(): void;
   sendEvent(name: string, data: JSONTypes, dataType: "json" | "text"): Promise<void>;
-  sendText(chatId: string, text: string, key: string, from: { userId: string; userName: string }): Promise<void>;
+  /** Sends an event that is answered, and returns the answer. */
+  invoke(name: string, data: JSONTypes): Promise<unknown>;
 }
 
 export type OpenLink = (negotiate: () => Promise<string>, listener: Listener) => Link;
 
 const ackTimeoutMs = 20_000;
-const pingEveryMs = 10_000;
-const deafAfterMs = 30_000;
+const pingEveryMs = 4000;
+const deafAfterMs = 4500; // without an answer to a ping; with the time between two a frozen server is seen within 10 s
+const hopelessAfterMs = 20_000; // then another socket is tried
 const slowestRetryMs = 10_000;
 
 export class Connection implements Link {
@@ -57,6 +68,7 @@ export class Connection implements Link {
   readonly #errors = new Map<string, string>(); // the newest `error` text per event name, until its ack takes it
   #state: LinkState = "connecting";
   #stopped = false;
+  #deaf: ReturnType<typeof setTimeout> | undefined;
 
   constructor(negotiate: () => Promise<string>, listener: Listener) {
     this.#listener = listener;
@@ -68,12 +80,12 @@ export class Connection implements Link {
         messageRetryOptions: { maxRetries: 0 }, // what to send again is the store's to decide
         reconnectRetryOptions: { retryDelayInMs: 1000, maxRetryDelayInMs: slowestRetryMs, mode: "Exponential" },
         keepAliveIntervalInMs: pingEveryMs,
-        keepAliveTimeoutInMs: deafAfterMs,
+        keepAliveTimeoutInMs: hopelessAfterMs,
       },
     );
     this.#client.on("disconnected", () => this.#enter("reconnecting")); // lost for good: a new one is asked for
     this.#client.on("server-message", ({ message }) => this.#server(message.data));
-    this.#client.on("group-message", ({ message }) => this.#group(message.group, message.fromUserId, message.data));
+    this.#client.on("group-message", ({ message }) => this.#group(message.fromUserId, message.data));
   }
 
   /** Connects, and stays connected until stop. */
@@ -83,6 +95,7 @@ export class Connection implements Link {
 
   stop(): void {
     this.#stopped = true;
+    clearTimeout(this.#deaf);
     this.#enter("closed");
     this.#client.stop();
   }
@@ -95,10 +108,14 @@ export class Connection implements Link {
     );
   }
 
-  async sendText(chatId: string, text: string, key: string, from: { userId: string; userName: string }): Promise<void> {
-    // The names are for clients of the original Chatr; the server believes none of them.
-    const data = { message: text, fromUserId: from.userId, fromUserName: from.userName, key };
-    await this.#acked((abortSignal) => this.#client.sendToGroup(chatId, data, "json", { abortSignal }));
+  async invoke(name: string, data: JSONTypes): Promise<unknown> {
+    try {
+      return (await this.#client.invokeEvent(name, data, "json", { abortSignal: AbortSignal.timeout(ackTimeoutMs) })).data;
+    } catch (err) {
+      const detail = err instanceof InvocationError ? err.errorDetail : undefined;
+      if (!detail) throw new Lost("No answer from the server yet.");
+      throw new Refused(detail.message ?? "The server refused this.", detail.name);
+    }
   }
 
   // The SDK retries only after a first success, so the first one is ours.
@@ -130,7 +147,8 @@ export class Connection implements Link {
 
   #observed(inner: WebPubSubClientProtocol): WebPubSubClientProtocol {
     const opening = () => this.#enter(this.#state === "connecting" ? "connecting" : "reconnecting");
-    const heard = () => this.#enter("online");
+    const heard = () => this.#heard();
+    const pinged = () => (this.#deaf ??= setTimeout(() => this.#enter("reconnecting"), deafAfterMs));
     return {
       get name() {
         opening();
@@ -142,8 +160,19 @@ export class Connection implements Link {
         heard();
         return messages;
       },
-      writeMessage: (message) => inner.writeMessage(message),
+      writeMessage(message) {
+        if (message.kind === "ping") pinged();
+        return inner.writeMessage(message);
+      },
     };
+  }
+
+  // A server that hangs keeps its sockets, and a browser takes a minute to give one up: so whoever does not answer a ping
+  // counts as away, until something is heard again.
+  #heard(): void {
+    clearTimeout(this.#deaf);
+    this.#deaf = undefined;
+    this.#enter("online");
   }
 
   #enter(state: LinkState): void {
@@ -163,7 +192,9 @@ export class Connection implements Link {
   }
 
   #server(data: unknown): void {
-    if (!isRecord(data) || typeof data.chatEvent !== "string" || typeof data.data !== "string") return;
+    if (!isRecord(data)) return;
+    if (data.event !== undefined) this.#event(data);
+    if (typeof data.chatEvent !== "string" || typeof data.data !== "string") return;
     if (data.chatEvent === "error") {
       const error = parseRecord(data.data);
       if (typeof error?.event === "string" && typeof error.message === "string") {
@@ -174,28 +205,15 @@ export class Connection implements Link {
     this.#listener.server(data.chatEvent, data.data);
   }
 
-  // Plain text in a group is a notice for clients of the original Chatr; memberJoined and memberLeft tell us the same.
-  // What somebody says by the chat protocol comes from the server, which alone can send without a fromUserId.
-  #group(chatId: string, fromUserId: string | undefined, data: unknown): void {
-    if (!isRecord(data) || typeof data.message !== "string") return;
-    const author = fromUserId ?? (data.notificationType === "MessageCreated" ? data.fromUserId : undefined);
-    if (typeof author !== "string" || !author) return;
-    this.#listener.said(chatId, author, data.message, typeof data.key === "string" ? data.key : undefined);
+  // What the service says in a group has no sender; what has one was said by a client, whatever it looks like.
+  #group(fromUserId: string | undefined, data: unknown): void {
+    if (!fromUserId && isRecord(data)) this.#event(data);
+  }
+
+  #event(data: Record<string, unknown>): void {
+    const event = parseEvent(data.event, data.message);
+    if (event) this.#listener.event(event);
   }
 }
 
 export const openConnection: OpenLink = (negotiate, listener) => new Connection(negotiate, listener);
-
-export function isRecord(v: unknown): v is Record<string, unknown> {
-  return typeof v === "object" && v !== null && !Array.isArray(v);
-}
-
-/** The object that a JSON text holds, or undefined. */
-export function parseRecord(text: string): Record<string, unknown> | undefined {
-  try {
-    const v: unknown = JSON.parse(text);
-    return isRecord(v) ? v : undefined;
-  } catch {
-    return undefined;
-  }
-}

@@ -10,7 +10,11 @@ export function composing(e: KeyboardEvent): boolean {
 
 /** Whether the person is typing into a field. */
 export function typing(e: KeyboardEvent): boolean {
-  const { target } = e;
+  return writing(e.target);
+}
+
+/** Whether something is a field to write in. */
+export function writing(target: EventTarget | null): boolean {
   return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement || (target instanceof HTMLElement && target.isContentEditable);
 }
 

@@ -1,6 +1,6 @@
 // Notifications of the browser, for people whose page is hidden.
 
-import type { Alert } from "./store";
+import type { Alert } from "./deps";
 
 export type Permission = "unsupported" | "default" | "granted" | "denied";
 

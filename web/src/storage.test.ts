@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
-import { storage } from "./storage";
+import { allowed } from "./storage";
 
 it("does without a storage that the browser forbids or lacks", () => {
   const forbidden = (): Storage => {
     throw new Error("denied");
   };
-  expect(storage(forbidden)).toBeUndefined();
-  expect(storage(() => null)).toBeUndefined();
+  expect(allowed(forbidden)).toBeUndefined();
+  expect(allowed(() => null)).toBeUndefined();
   const kept = new Map<string, string>() as unknown as Storage;
-  expect(storage(() => kept)).toBe(kept);
+  expect(allowed(() => kept)).toBe(kept);
 });

@@ -3,10 +3,10 @@
 export type Kept = Pick<Storage, "getItem" | "setItem">;
 
 /**
- * Returns the storage that get names, or undefined where the browser forbids it: in private windows, by policy, and in
- * pages of others even looking at it throws. What would be kept then lasts as long as the page.
+ * Returns what get names, or undefined where the browser forbids it: in private windows, by policy, and in pages of others
+ * even looking at it throws. What would be kept then lasts as long as the page.
  */
-export function storage(get: () => Storage | null): Kept | undefined {
+export function allowed<T>(get: () => T | null): T | undefined {
   try {
     return get() ?? undefined;
   } catch {

@@ -1,21 +1,14 @@
 // What views take from their surroundings.
 
-import { inject, onBeforeUnmount, onMounted, readonly, ref, type InjectionKey, type Ref } from "vue";
-import type { Store } from "./store";
+import { onBeforeUnmount, onMounted, readonly, ref, type Ref } from "vue";
+import { deps } from "./deps";
 
-export const storeKey: InjectionKey<Store> = Symbol("store");
-
-export function useStore(): Store {
-  const store = inject(storeKey);
-  if (!store) throw new Error("no store provided");
-  return store;
-}
-
-/** The time in ms, good to half a minute. */
+/** The server's time in ms, good to half a minute. */
 export function useNow(): Readonly<Ref<number>> {
-  const now = ref(Date.now());
+  const { clock } = deps();
+  const now = ref(clock.now());
   let timer: ReturnType<typeof setInterval>;
-  onMounted(() => (timer = setInterval(() => (now.value = Date.now()), 30_000)));
+  onMounted(() => (timer = setInterval(() => (now.value = clock.now()), 30_000)));
   onBeforeUnmount(() => clearInterval(timer));
   return readonly(now);
 }

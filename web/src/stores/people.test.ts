@@ -1,0 +1,55 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { bob, me, settle, World } from "../test/world";
+import { useSync } from "../sync";
+import { useLink } from "./link";
+import { usePeople } from "./people";
+
+let world: World;
+beforeEach(() => {
+  vi.useFakeTimers();
+  world = new World();
+});
+afterEach(() => vi.useRealTimers());
+
+it("follows people coming, going and idling, and ignores unknown ids", async () => {
+  await world.online();
+  world.server("userOnline", { ...bob, userProvider: "guest", idle: false });
+  world.server("userIsIdle", bob.userId);
+  world.server("userIsIdle", "guest_ghost");
+  expect([...usePeople().online.values()].map((p) => [p.userName, p.idle])).toEqual([["Ada", false], ["Bob", true]]);
+  world.server("userOffline", bob.userId);
+  expect([[...usePeople().online.keys()], usePeople().nameOf(bob.userId)]).toEqual([[me.userId], "Bob"]);
+});
+
+it("does not let an older list overwrite newer news", async () => {
+  await world.online();
+  const releases: (() => void)[] = [];
+  world.hold = () => new Promise((resolve) => releases.push(resolve));
+  void useSync().refresh();
+  await settle();
+  world.server("userOnline", { ...bob, idle: false });
+  world.server("userBlocked", "guest_eve");
+  world.hold = async () => undefined;
+  for (const release of releases) release();
+  await settle();
+  expect([usePeople().online.has(bob.userId), usePeople().blocked.has("guest_eve")]).toEqual([true, true]);
+});
+
+it("tells of a return that happened while the connection was away, and again that nobody is here", async () => {
+  await world.online();
+  const told = (): unknown[] => world.sent.map((s) => (s as unknown[])[0]);
+  useLink().setIdle(true);
+  await settle();
+  world.listener.state("reconnecting");
+  useLink().setIdle(false);
+  await settle();
+  world.listener.state("online");
+  await settle();
+  expect(told()).toEqual(["userEnterIdle", "userExitIdle"]);
+  useLink().setIdle(true);
+  await settle();
+  world.listener.state("reconnecting");
+  world.listener.state("online");
+  await settle();
+  expect(told()).toEqual(["userEnterIdle", "userExitIdle", "userEnterIdle", "userEnterIdle"]);
+});
