@@ -111,6 +111,7 @@ func (p *process) openLog(s *settings) (closingLog, error) {
 }
 
 func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.Log) (*gateway.Gateway, error) {
+	s.warnOfUnaskedChat(tenants, p.log)
 	cfg := s.Gateway.Config
 	cfg.Redis = s.Redis
 	g, err := gateway.New(cfg, gateway.Deps{Tenants: tenants, Log: log, Logger: p.log, Metrics: p.metrics})

@@ -89,7 +89,8 @@ func (s *settings) withChatHub(tenants []tenant.Tenant, events string) []tenant.
 		if t.Name != s.Chat.Tenant || hub.Handlers != nil {
 			continue
 		}
-		hub.Handlers = []tenant.Handler{{URL: events + "/eventhandler/{event}", UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"}}}
+		hub.Handlers = []tenant.Handler{{URL: events + "/eventhandler/{event}", UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"},
+			BeforePublish: tenant.BeforePublish{Enabled: true}}}
 		if hub.MessagesPerSecond == 0 {
 			hub.MessagesPerSecond = chatRate
 		}
@@ -103,6 +104,19 @@ func (s *settings) withChatHub(tenants []tenant.Tenant, events string) []tenant.
 		t.Hubs = append(others, hub)
 	}
 	return tenants
+}
+
+// warnOfUnaskedChat warns if the chat's hub has handlers of which none is asked before messages are published.
+func (s *settings) warnOfUnaskedChat(tenants tenant.Source, log *slog.Logger) {
+	t := tenants.ByName(s.Chat.Tenant)
+	if t == nil {
+		return
+	}
+	if hub := t.Hub(s.Chat.Hub); len(hub.Handlers) > 0 && !hub.AsksBeforePublish() {
+		log.Warn("the chat's hub publishes what members send before the chat has seen it, so that they can say what others take for the chat's own words; "+
+			"if it is the chat's, give it chat (the events service's address, as its handler has it), or a handler beforePublish.enabled: true",
+			"tenant", t.Name, "hub", hub.Name)
+	}
 }
 
 // chatRate is how many messages a second a page may send, unless the file says otherwise: more than people do, pasting

@@ -595,3 +595,42 @@ func TestSettingsOfTheVersionBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestTheChatIsAsked: the chat's hub has its handler asked before messages are published, by itself where it is known to be the chat's, and
+// there is a warning where it is not asked.
+func TestTheChatIsAsked(t *testing.T) {
+	const events = "http://events:8080"
+	handler := tenant.Handler{URL: events + "/eventhandler/{event}", UserEvents: "*"}
+	asked := handler
+	asked.BeforePublish.Enabled = true
+	s := &settings{}
+	s.Chat.Tenant, s.Chat.Hub = "default", "chat"
+	for name, tt := range map[string]struct {
+		hubs        []tenant.Hub
+		asks, warns bool
+	}{
+		"no hub":           {nil, false, false},
+		"no handlers":      {[]tenant.Hub{{Name: "chat"}}, false, false},
+		"standalone's":     {s.withChatHub([]tenant.Tenant{{Name: "default"}}, events)[0].Hubs, true, false},
+		"an entry":         {[]tenant.Hub{{Name: "Chat", Handlers: []tenant.Handler{{URL: "http://other/", UserEvents: "x"}, handler}, Chat: events}}, true, false},
+		"says so itself":   {[]tenant.Hub{{Name: "chat", Handlers: []tenant.Handler{asked}}}, true, false},
+		"without chat":     {[]tenant.Hub{{Name: "chat", Handlers: []tenant.Handler{handler}}}, false, true},
+		"at other address": {[]tenant.Hub{{Name: "chat", Handlers: []tenant.Handler{handler}, Chat: "http://elsewhere:8080"}}, false, true},
+		"another hub":      {[]tenant.Hub{{Name: "other", Handlers: []tenant.Handler{handler}}}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, err := tenant.NewStatic(tenant.Tenant{Name: "default", Hosts: []string{"*"}, Keys: tenant.Keys{Primary: strings.Repeat("k", 40)}, Hubs: tt.hubs})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			s.warnOfUnaskedChat(source, slog.New(slog.NewTextHandler(&log, nil)))
+			if got := source.ByName("default").Hub("chat").AsksBeforePublish(); got != tt.asks {
+				t.Errorf("got %v, want %v", got, tt.asks)
+			}
+			if got := strings.Contains(log.String(), "WARN"); got != tt.warns {
+				t.Errorf("got log %q, want a warning: %v", log.String(), tt.warns)
+			}
+		})
+	}
+}

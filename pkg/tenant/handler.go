@@ -44,6 +44,20 @@ func (h Hub) AsksBeforePublish() bool {
 	return slices.ContainsFunc(h.Handlers, func(h Handler) bool { return h.BeforePublish.Enabled })
 }
 
+// askEventsService has the chat's events service asked before messages are published in its hub, unless the settings say who is. That is
+// so without a word in the settings since pods of the version before read the same file, and would not know the word.
+func (h *Hub) askEventsService() {
+	if h.Chat == "" || h.AsksBeforePublish() {
+		return
+	}
+	for i := range h.Handlers {
+		if handler := &h.Handlers[i]; strings.EqualFold(handler.Host(), authorityOf(h.Chat)) {
+			handler.BeforePublish = BeforePublish{Enabled: true, MayNotKnow: true}
+			return
+		}
+	}
+}
+
 // URLFor returns the handler's address with its parameters replaced, each value escaped as one path segment
 // (event-handler.md section 1.1). Parameter names match in any letter case. Secrets are read now, so that one that has
 // been replaced counts at once.

@@ -100,6 +100,9 @@ func (t Tenant) clone() *Tenant {
 			handler.PresenceGroups = slices.Clone(handler.PresenceGroups)
 		}
 	}
+	for i := range t.Hubs {
+		t.Hubs[i].askEventsService()
+	}
 	t.eachHandler(func(h *Handler) {
 		if h.BeforePublish.Enabled {
 			config.Defaults(&h.BeforePublish)

@@ -118,7 +118,7 @@ type Hub struct {
 
 	EventListeners []Listener `yaml:"eventListeners" help:"message logs that get a copy of each event that matches"`
 
-	Chat string `yaml:"chat" example:"http://127.0.0.1:8081" help:"the events service, as http://host:port, which answers what is below /api/hubs/{hub}/chat; empty: none"`
+	Chat string `yaml:"chat" example:"http://127.0.0.1:8081" help:"the events service, as http://host:port, which answers what is below /api/hubs/{hub}/chat; as a handler it is asked before messages are published, unless beforePublish says who is; empty: none"`
 }
 
 // Handler is an application's webhook (protocol/event-handler.md section 1).
@@ -141,6 +141,10 @@ type BeforePublish struct {
 	Enabled     bool          `yaml:"enabled" example:"true" help:"whether it is asked: it may let a message pass, replace it, refuse it or take it over; of several handlers the first is"`
 	Timeout     time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"1h" help:"how long a message may wait for the answer, retries included; never longer than gateway.upstream.eventTimeout"`
 	WhenFailing string        `yaml:"whenFailing" default:"refuse" oneof:"refuse pass" help:"what becomes of a message when the handler cannot be asked or gives no usable answer in time: refuse, so that its sender is told to try again, or pass"`
+
+	// MayNotKnow lets messages pass when the handler is an events service of the version before, which does not know what it is asked:
+	// pods of both versions work side by side during an upgrade.
+	MayNotKnow bool `config:"-"`
 }
 
 // Values of BeforePublish.WhenFailing.

@@ -447,7 +447,7 @@ func TestBeforePublishHasDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	on, off := s.ByName("default").Hub("on"), s.ByName("default").Hub("off")
-	if got, want := on.Handlers[1].BeforePublish, (BeforePublish{true, 5 * time.Second, RefuseWhenFailing}); got != want {
+	if got, want := on.Handlers[1].BeforePublish, (BeforePublish{Enabled: true, Timeout: 5 * time.Second, WhenFailing: RefuseWhenFailing}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if !on.AsksBeforePublish() || off.AsksBeforePublish() || off.Handlers[0].BeforePublish != (BeforePublish{}) {

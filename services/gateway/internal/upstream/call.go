@@ -41,7 +41,7 @@ func (u *Upstream) callWithRetries(
 ) (answer, *Failure) {
 	for attempt := 0; ; attempt++ {
 		a, failure := u.attempt(ctx, s, to, k, e, limit)
-		again := failure != nil && (failure.retry || k == kindBeforePublish && isUnknownEvent(failure))
+		again := failure != nil && (failure.retry || to.awaits && isUnknownEvent(failure))
 		if !again || attempt == len(retryDelays) || !pause(patience, ctx, retryDelays[attempt]) {
 			return a, failure
 		}

@@ -44,7 +44,7 @@ type Verdict struct {
 	Outcome Outcome
 	Data    webpubsub.Data // to publish instead, if OutcomeReplaced
 	Text    string         // for the client, if OutcomeRefused: what the handler says; empty: nothing that is fit for a client
-	Err     error          // why the handler could not be asked, if OutcomeFailed or OutcomeUnchecked
+	Err     error          // why the handler could not be asked, if OutcomeFailed or OutcomeUnchecked; nil: it does not know yet what it is asked
 }
 
 // Question is a question to a handler whether a message may be published. Put or GiveUp is to be called, once; Withdraw may be
@@ -53,11 +53,13 @@ type Question struct {
 	session *Session
 	to      target
 	timeout time.Duration
-	pass    bool // what becomes of the message when the handler fails
 	message GroupMessage
 	asked   time.Time
 	id      uint64
 	ended   bool // the connection had ended before
+
+	pass       bool // the message passes when the handler fails
+	mayNotKnow bool // the message passes when the handler does not know yet what it is asked
 }
 
 // AskBeforePublish prepares the question about a message; nil when no handler wants to be asked. Until it is answered or given up,
@@ -68,13 +70,14 @@ func (s *Session) AskBeforePublish(m GroupMessage) *Question {
 		if h.BeforePublish.Enabled {
 			q.timeout = min(h.BeforePublish.Timeout, s.up.cfg.EventTimeout)
 			q.pass = h.BeforePublish.WhenFailing == tenant.PassWhenFailing
+			q.mayNotKnow = h.BeforePublish.MayNotKnow
 		}
 		return h.BeforePublish.Enabled
 	})
 	if !ok {
 		return nil
 	}
-	q.to = to
+	q.to, q.to.awaits = to, !q.mayNotKnow
 	q.id, ok = s.announceUserEvent()
 	q.ended = !ok
 	return q
@@ -98,10 +101,13 @@ func (q *Question) Put(ctx context.Context) Verdict {
 	}
 	defer s.finishUserEvent()
 	a, failure := s.up.callWithRetries(ctx, ctx, s, q.to, kindBeforePublish, q.event(), maxUserAnswer)
-	if failure != nil {
-		if isRefusal(failure) {
-			return q.answered(Verdict{Outcome: OutcomeRefused, Text: refusalText(failure)})
-		}
+	switch {
+	case failure == nil:
+	case isRefusal(failure):
+		return q.answered(Verdict{Outcome: OutcomeRefused, Text: refusalText(failure)})
+	case q.mayNotKnow && isVersionBefore(failure):
+		return q.answered(Verdict{Outcome: OutcomeUnchecked})
+	default:
 		return q.failed(failure)
 	}
 	v, failure := a.verdict(q.message.Data)
@@ -178,15 +184,14 @@ func (a answer) verdict(sent webpubsub.Data) (Verdict, *Failure) {
 }
 
 // isUnknownEvent reports whether a handler says that it does not know the event that asks about messages. That says nothing of the
-// message. Processes of ours that did not know it yet have answered with status 400 and a text about ce-type.
+// message.
 func isUnknownEvent(f *Failure) bool {
-	switch f.Status {
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return true
-	case http.StatusBadRequest:
-		return bytes.HasPrefix(f.Body, []byte("ce-type must be "))
-	}
-	return false
+	return f.Status == http.StatusNotFound || f.Status == http.StatusMethodNotAllowed || isVersionBefore(f)
+}
+
+// isVersionBefore reports whether a handler is an events service of the version before, which did not know the event yet.
+func isVersionBefore(f *Failure) bool {
+	return f.Status == http.StatusBadRequest && bytes.HasPrefix(f.Body, []byte("ce-type must be "))
 }
 
 // isRefusal reports whether a handler refuses the message: by status 4xx, but for those that are about the request that asks.

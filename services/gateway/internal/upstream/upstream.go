@@ -169,6 +169,7 @@ type target struct {
 	keys     []string
 	auth     tenant.HandlerAuth
 	trusted  bool // it need not be asked for its consent
+	awaits   bool // it may come to know an event that it does not know yet
 	urlFor   func(event string) (string, error)
 }
 
