@@ -85,6 +85,21 @@ func TestVerdictComesInTime(t *testing.T) {
 	}
 }
 
+// TestAskingTakesNoLongerThanAnEvent: the time that is set for events bounds it, too.
+func TestAskingTakesNoLongerThanAnEvent(t *testing.T) {
+	asking(t, "", nil, func(t *testing.T, u *Upstream, _ *script) {
+		session := u.Open(chat, connID)
+		for event, want := range map[time.Duration]time.Duration{2 * time.Second: 2 * time.Second, time.Minute: 5 * time.Second} {
+			u.cfg.EventTimeout = event
+			q := ask(session)
+			if got := q.Timeout(); got != want {
+				t.Errorf("with %v for events: got %v, want %v", event, got, want)
+			}
+			q.Withdraw()
+		}
+	})
+}
+
 // TestHandlerComesBackWhileAsking has it work at the second attempt.
 func TestHandlerComesBackWhileAsking(t *testing.T) {
 	for status, want := range map[int]Outcome{200: OutcomePassed, 202: OutcomeTaken, 204: OutcomePassed, 400: OutcomeRefused, 403: OutcomeRefused, 429: OutcomeRefused} {
