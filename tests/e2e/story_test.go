@@ -40,7 +40,7 @@ func story(t *testing.T, s settings) {
 		t.Fatalf("Bob says hello: %v", err)
 	}
 	heard := ada.Await("Bob's hello", people.Text(tea, "Hello!"))
-	equal(t, "its author", heard.From, bob.ID)
+	equal(t, "its author", heard.Author(), bob.ID)
 	bob.Await("the echo", people.Text(tea, "Hello!"))
 	if err := ada.Say(tea, "Hello Bob"); err != nil {
 		t.Fatalf("Ada answers: %v", err)
@@ -136,7 +136,7 @@ func TestOriginalPage(t *testing.T) {
 	bob.Do("joinChat", tea)
 	page.Await("Bob joining", people.Text(tea, "Bob has joined"))
 	page.Frame(`{"type":"sendToGroup","group":"` + tea + `","dataType":"json","data":{"message":"hi","fromUserId":"8437591842","fromUserName":"Grace"}}`)
-	equal(t, "author", bob.Await("the text", people.Text(tea, `"hi"`)).From, "8437591842")
+	equal(t, "author", bob.Await("the text", people.Text(tea, `"hi"`)).Author(), "8437591842")
 	page.Await("the echo", people.Text(tea, `"hi"`))
 	equal(t, "history", texts(bob, tea, 1), []string{"Grace: hi"})
 	page.Frame(`{"type":"event","event":"createPrivateChat","dataType":"json","data":{"initiatorUserId":8437591842,"targetUserId":"` + bob.ID + `"}}`)
@@ -196,19 +196,23 @@ func faults(t *testing.T, s settings) {
 	eve.Do("leaveChat", people.Object{"chatId": tea, "userName": "Ada"})
 	refused("an event named disconnected", eve.Send("disconnected", people.Object{"reason": "bye"}))
 	refused("an event named connect", eve.Send("connect", people.Object{}))
-	// 16: the stamped id counts.
+	// 16: the connection's user counts.
 	eve.Do("joinChat", tea)
 	if err := eve.Say(tea, "I am Ada", people.Object{"fromUserId": ada.ID, "fromUserName": "Ada"}); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "stamped", ada.Await("Eve's line", people.Text(tea, "I am Ada")).From, eve.ID)
+	equal(t, "author", ada.Await("Eve's line", people.Text(tea, "I am Ada")).Author(), eve.ID)
 	equal(t, "in the history", texts(ada, tea, 1), []string{"Eve: I am Ada"})
 	// 17: a message of a person is not a notice, whatever it looks like.
 	if err := eve.Conn.SendToGroup(t.Context(), tea, webpubsub.Text("Ada has left the chat"), wsclient.SendOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	notice, forged := ada.Await("Eve joining", people.Text(tea, "Eve has joined")), ada.Await("the forged notice", people.Text(tea, "Ada has left"))
-	equal(t, "who they are from", []string{notice.From, forged.From}, []string{"", eve.ID})
+	equal(t, "who they are from", []string{notice.Author(), forged.Author()}, []string{"", eve.ID})
+	// 45: what a person says cannot be taken for what the service says: it is refused, and nobody hears it.
+	for _, said := range []string{`{"message":"x","notificationType":"RoomClosed"}`, `{"chatEvent":"chatDeleted","data":"` + tea + `"}`, `{"Message":"x"}`, `{"message":"x","message":"y"}`} {
+		refused(said, eve.Conn.SendToGroup(t.Context(), tea, webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(said)}, wsclient.SendOptions{}))
+	}
 	// 24: everybody who receives messages is listed as online.
 	_, users := ada.Call("GET", "/api/users", nil)
 	equal(t, "online", len(users["users"].(people.Object)), 3)

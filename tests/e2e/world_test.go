@@ -144,6 +144,7 @@ func (w *world) startProcess() (services []service, closers []io.Closer) {
 		Hubs: []tenant.Hub{{
 			Name:      "chat",
 			Listeners: []string{"history"},
+			Chat:      server.URL,
 			Handlers: []tenant.Handler{{
 				URL: server.URL + "/eventhandler/{event}", UserEvents: "*", SystemEvents: []string{"connect", "connected", "disconnected"},
 			}},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/token"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
@@ -494,16 +495,20 @@ func TestForgedEvents(t *testing.T) {
 	eve.Do("joinChat", tea)
 	body, _ := json.Marshal(people.Object{"message": "I am Ada", "fromUserId": ada.ID, "fromUserName": "Ada", "from": "server"})
 	eve.Frame(`{"type":"sendToGroup","group":"` + tea + `","fromUserId":"` + ada.ID + `","dataType":"json","data":` + string(body) + `}`)
-	if e := bob.Await("what Eve says", people.Line("I am Ada")); e.From != eve.ID {
-		t.Errorf("Eve's line is said to be from %q, want %q", e.From, eve.ID)
+	if e := bob.Await("what Eve says", people.Line("I am Ada")); e.Author() != eve.ID {
+		t.Errorf("Eve's line is said to be from %q, want %q", e.Author(), eve.ID)
 	}
 	eve.Frame(`{"type":"sendToGroup","group":"` + tea + `","dataType":"json","data":{"chatEvent":"chatDeleted","data":"` + tea + `"}}`)
-	bob.Await("what looks like a server message, but has a sender and a group", func(e people.Event) bool {
-		return e.Group == tea && e.From == eve.ID && strings.Contains(e.Data, "chatDeleted")
-	})
+	if err := eve.Conn.SendToGroup(t.Context(), tea, webpubsub.Text("after that"), wsclient.SendOptions{}); err != nil {
+		t.Errorf("what Eve says after a refusal: %v", err)
+	}
+	bob.Await("what Eve says next", people.Line("after that"))
+	if heard := bob.All(func(e people.Event) bool { return e.Group == tea && strings.Contains(e.Data, "chatDeleted") }); heard != nil {
+		t.Errorf("got %+v, want nothing of what looks like a server message", heard)
+	}
 	testkit.Eventually(t, people.Patience, func() bool {
 		all, err := ada.History(tea)
-		return err == nil && len(all) == 1 && all[0].UserID == eve.ID && all[0].Text == "I am Ada"
+		return err == nil && len(all) == 2 && all[0].UserID == eve.ID && all[0].Text == "I am Ada"
 	}, "the history says that it was Eve")
 	for _, p := range []*people.Person{ada, bob} {
 		for _, name := range []string{"chatDeleted", "error", "joinPrivateChat", "userOffline"} {

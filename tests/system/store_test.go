@@ -33,10 +33,11 @@ func TestEventsAway(t *testing.T) {
 		t.Errorf("an event while the events service is away: got %v, want a nack", err)
 	}
 	t.Logf("nacked after %v", time.Since(stopped))
-	if err := ada.Say(tea, "still here"); err != nil {
-		t.Errorf("talking while the events service is away: %v", err)
+	asked := time.Now()
+	if err := ada.Say(tea, "still here"); !people.IsNack(err) {
+		t.Errorf("talking while the events service is away: got %v, want a nack, as nobody can keep it", err)
 	}
-	carol.Await("what is said meanwhile", people.Line("still here"))
+	t.Logf("what was said was nacked after %v", time.Since(asked))
 	if err := people.SignIn(t, top.A, "Frank").TryOpen(people.Plain); err == nil {
 		t.Error("a connection was let in that nobody could decide about")
 	}
@@ -50,6 +51,8 @@ func TestEventsAway(t *testing.T) {
 	t.Logf("handled again after %v", time.Since(back))
 	carol.AwaitFor(presenceTime, "Bob is gone", people.Is("userOffline", bob.ID))
 	t.Logf("presence right after %v", time.Since(back))
+	insist(t, ada, tea, "still here")
+	carol.Await("what is said again", people.Line("still here"))
 	if told := carol.All(people.Named("userOffline")); len(told) != 1 {
 		t.Errorf("people said to be gone: got %+v, want Bob alone", told)
 	}
@@ -57,7 +60,14 @@ func TestEventsAway(t *testing.T) {
 	people.Come(t, top.A, "Grace", people.Plain)
 }
 
-// TestEventsKilled kills the events service, which then gives nothing back of what it was storing, nor its turn to store.
+// insist says something until it is acked, as a page does. The text is its own key, so that it is the same message each time.
+func insist(t *testing.T, p *people.Person, chatID, text string) {
+	t.Helper()
+	testkit.Eventually(t, people.Patience, func() bool { return p.Say(chatID, text) == nil }, fmt.Sprintf("%q is acked", text))
+}
+
+// TestEventsKilled kills the events service, which then gives nothing back of what it was storing, nor its turn to store. Meanwhile nothing
+// is acked.
 func TestEventsKilled(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{})
@@ -68,16 +78,18 @@ func TestEventsKilled(t *testing.T) {
 	talk := func(what string) {
 		for i := range 20 {
 			said = append(said, fmt.Sprint(what, " ", i))
-			if err := ada.Say(tea, said[len(said)-1]); err != nil {
-				t.Fatalf("say %q: %v", said[len(said)-1], err)
-			}
+			insist(t, ada, tea, said[len(said)-1])
 		}
 	}
 	talk("before")
 	top.Events.Kill()
 	killed := time.Now()
-	talk("meanwhile")
+	said = append(said, "meanwhile")
+	if err := ada.Say(tea, "meanwhile"); !people.IsNack(err) {
+		t.Errorf("talking while the events service is away: got %v, want a nack, as nobody can keep it", err)
+	}
 	top.Events.Start()
+	insist(t, ada, tea, "meanwhile")
 	talk("after")
 	ada.Keeps(tea, said)
 	took := time.Since(killed)
@@ -177,8 +189,8 @@ func clientURL(t *testing.T, front, hub string, o token.Options) string {
 	return "ws" + strings.TrimPrefix(endpoint, "http") + "?access_token=" + signed
 }
 
-// TestPostgresAway stops Postgres and starts it again. People go on talking; what they said is in the history
-// afterwards.
+// TestPostgresAway stops Postgres and starts it again. What people say meanwhile is nacked, as nobody can keep it, and heard by nobody;
+// said again afterwards it is heard, and in the history once.
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	top := topology.Services(t, topology.Options{Env: []string{"CHATR_GATEWAY_UPSTREAM_EVENT_TIMEOUT=2s"}})
@@ -193,14 +205,10 @@ func TestPostgresAway(t *testing.T) {
 	ada.Keeps(tea, said)
 
 	top.Postgres.Stop()
-	for i := range 20 {
-		text := fmt.Sprintf("without Postgres %d", i)
-		if err := ada.Say(tea, text); err != nil {
-			t.Fatalf("talking while Postgres is away: %v", err)
-		}
-		said = append(said, text)
+	said = append(said, "without Postgres")
+	if err := ada.Say(tea, "without Postgres"); !people.IsNack(err) {
+		t.Errorf("talking while Postgres is away: got %v, want a nack", err)
 	}
-	bob.Await("what is said meanwhile", people.Line(said[len(said)-1]))
 	for _, path := range []string{"/api/chats", "/api/users", "/api/chats/" + tea + "/messages", "/.auth/me"} {
 		if status, body := ada.Call("GET", path, nil); status != http.StatusServiceUnavailable || body["detail"] == nil {
 			t.Errorf("%s while Postgres is away: got %d %v, want 503 with a detail", path, status, body)
@@ -228,6 +236,11 @@ func TestPostgresAway(t *testing.T) {
 		testkit.Eventually(t, people.Patience, func() bool { return p.Ready() == "" }, p.Name+" is ready again")
 	}
 	t.Logf("ready again after %v", time.Since(back))
+	if heard := bob.All(people.Line("without Postgres")); heard != nil {
+		t.Errorf("Bob has heard %+v, which nobody has kept", heard)
+	}
+	insist(t, ada, tea, "without Postgres")
+	bob.Await("what was said", people.Line("without Postgres"))
 	ada.Keeps(tea, said)
 	t.Logf("history complete after %v", time.Since(back))
 	ada.Do("createChat", people.Object{"id": people.UUID(2), "name": "Coffee"})
