@@ -82,7 +82,7 @@ func events(s *suite) {
 		if want.At.IsZero() {
 			want.At = got.At
 		}
-		want.RoomID, want.Number, want.Kind, want.UserID = "r", got.Number, got.Kind, got.UserID
+		want.RoomID, want.RoomKind, want.Number, want.Kind, want.UserID = "r", chat.KindPublic, got.Number, got.Kind, got.UserID
 		got.Message = nil
 		equal(s, fmt.Sprint("event ", got.Number), got, want)
 	}

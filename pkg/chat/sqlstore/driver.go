@@ -37,6 +37,8 @@ type driver interface {
 	// given is a list of rows that a statement reads as a table: its text and its arguments, counted from $first.
 	given(first int, columns ...column) (table string, args []any)
 
+	// stored says that so many messages more have been stored.
+	stored(messages int)
 	migrate(ctx context.Context) error
 	// schema returns the version of the schema, 0 for none.
 	schema(ctx context.Context) (int, error)

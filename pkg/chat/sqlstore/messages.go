@@ -43,6 +43,7 @@ func (s messageStore) AddMessages(ctx context.Context, tenant string, batch []ch
 	if err != nil {
 		return nil, annotate(err, "store %d messages", len(batch))
 	}
+	s.stored(len(batch))
 	return outcomes, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type postgresDB struct {
 	pool    *pgxpool.Pool
 	resetAt atomic.Int64 // when all connections were last thrown away, in nanoseconds since 1970
 	failed  atomic.Int64 // see failures
+
+	messages  atomic.Int64   // stored by this process; see stored
+	analyzing sync.WaitGroup // of Close
 }
 
 // OpenPostgres prepares a store at a URL such as "postgres://user:password@host/database", with pgx's parameters such as
@@ -378,6 +382,24 @@ func (db *postgresDB) schema(ctx context.Context) (version int, err error) {
 	return version, err
 }
 
+// learnAt are the numbers of messages at which the planner is told what the tables are like. A plan that was made for empty
+// tables, and kept, takes any index, and reads a whole room, or all users, for one row; the server's own analysis comes up
+// to a minute later, when a new store may be full already.
+var learnAt = []int64{500, 5_000, 50_000}
+
+func (db *postgresDB) stored(messages int) {
+	now := db.messages.Add(int64(messages))
+	for _, at := range learnAt {
+		if now >= at && now-int64(messages) < at {
+			db.analyzing.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				_, _ = db.exec(ctx, `ANALYZE users, connections, rooms, members, departures, messages, blocks, room_events, effects`)
+			})
+		}
+	}
+}
+
 // newerSchema is fine: migrations only add, so that processes of the last release go on while the next is rolled out, or
 // rolled back.
 func (*postgresDB) newerSchema() bool { return true }
@@ -419,6 +441,7 @@ func postgresReason(err error) string {
 
 // close waits for running calls and closes the connections.
 func (db *postgresDB) close() error {
+	db.analyzing.Wait()
 	db.pool.Close()
 	return nil
 }

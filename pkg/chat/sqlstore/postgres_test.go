@@ -213,3 +213,35 @@ func TestPostgresReadOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestPostgresLearns has the planner know the tables of a new store before it has filled.
+func TestPostgresLearns(t *testing.T) {
+	url := testkit.Postgres(t, MigratePostgres)
+	s, err := OpenPostgres(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SaveUser(t.Context(), "tenant", chat.User{ID: "ann", Name: "Ann"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateRoom(t.Context(), "tenant", chat.Room{ID: "r", Title: "Room", OwnerID: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		batch := make([]chat.Message, 250)
+		for i := range batch {
+			batch[i] = chat.Message{RoomID: "r", AuthorID: "ann", Text: "hello"}
+		}
+		if _, err := s.AddMessages(t.Context(), "tenant", batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil { // waits for what is still being done
+		t.Fatal(err)
+	}
+	var messages int
+	err = get(t.Context(), openPostgres(t, url).driver, into{&messages}, `SELECT reltuples::int FROM pg_class WHERE oid = 'messages'::regclass`)
+	if err != nil || messages != 500 {
+		t.Errorf("messages that the planner knows of: got %d, %v, want 500", messages, err)
+	}
+}

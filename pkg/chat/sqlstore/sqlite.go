@@ -337,6 +337,8 @@ func (r sqliteRows) Scan(dest ...any) error {
 	return nil
 }
 
+func (*sqliteDB) stored(int) {}
+
 func (db *sqliteDB) schema(ctx context.Context) (version int, err error) {
 	return version, get(ctx, db, into{&version}, `PRAGMA user_version`)
 }
