@@ -47,8 +47,8 @@ func tell(t *testing.T, top *topology.Topology, viewport, results string) {
 	}
 	control := httptest.NewServer(mux)
 	defer control.Close()
-	nodetest.Run(t, []string{"CHATR_URL_A=" + top.A, "CHATR_URL_B=" + top.B, "CHATR_CONTROL=" + control.URL,
-		"CHATR_KEY=" + topology.AccessKey, "VIEWPORT=" + viewport,
+	nodetest.Run(t, []string{"CHATR_URL_A=" + top.A, "CHATR_URL_B=" + top.B, "CHATR_RESTART=" + control.URL + "/restart",
+		"CHATR_HANG=" + control.URL, "CHATR_KEY=" + topology.AccessKey, "VIEWPORT=" + viewport,
 		"RESULTS=" + filepath.Join("..", "..", "test-results", "browser", results)}, "story.test.mjs")
 }
 

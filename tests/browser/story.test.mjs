@@ -1,7 +1,8 @@
 // Two people in two browsers, through everything the page is for. They may sit on different gateways.
 //
 //   CHATR_URL_A, CHATR_URL_B   the page's address for each of them
-//   CHATR_CONTROL              optional: POST to /restart there kills Ada's server and starts it again, to /freeze and /thaw makes it hang
+//   CHATR_RESTART              optional: POST here kills Ada's server and starts it again
+//   CHATR_HANG                 optional: POST to freeze and thaw below it has Ada's server hang, and go on
 //   CHATR_KEY                  optional: an access key of the hub's REST API
 //   VIEWPORT                   desktop or phone
 //   CHROMIUM                   the browser, default /usr/bin/chromium
@@ -12,7 +13,7 @@ import { after, before, test } from "node:test";
 import { OtherClient } from "./clients.mjs";
 import { launch, onPhone, Person, until } from "./person.mjs";
 
-const { CHATR_URL_A, CHATR_URL_B = CHATR_URL_A, CHATR_CONTROL, CHATR_KEY } = process.env;
+const { CHATR_URL_A, CHATR_URL_B = CHATR_URL_A, CHATR_RESTART, CHATR_HANG, CHATR_KEY } = process.env;
 const run = Math.random().toString(36).slice(2, 6); // the server may have seen this story before
 const river = `Kingfishers ${run}`;
 const other = `Quiet corner ${run}`;
@@ -319,25 +320,25 @@ chapter("one conversation is the same, in the same order, behind all doors", asy
   for (const client of [original, official]) await client.context.close();
 });
 
-if (CHATR_CONTROL) chapter("a server that hangs is noticed, and what was written arrives when it is back", async () => {
+if (CHATR_HANG) chapter("a server that hangs is noticed, and what was written arrives when it is back", async () => {
   await ada.openChat(river);
   for (const person of [ada, bob]) person.expectCuts();
-  await control("freeze");
+  await fetch(`${CHATR_HANG}/freeze`, { method: "POST" });
   await ada.sees("Reconnecting");
   await ada.say("Written while it hung");
   await ada.picture("8-frozen");
-  await control("thaw");
+  await fetch(`${CHATR_HANG}/thaw`, { method: "POST" });
   await ada.online();
   await ada.sent("Written while it hung");
   await bob.hears("Written while it hung");
 });
 
-if (CHATR_CONTROL) chapter("the server dies in the middle of it, and comes back with everything", async () => {
+if (CHATR_RESTART) chapter("the server dies in the middle of it, and comes back with everything", async () => {
   await ada.openChat(river);
   await ada.say("Before the storm");
   await ada.sent("Before the storm");
   for (const person of [ada, bob]) person.expectCuts();
-  const restarted = control("restart");
+  const restarted = fetch(CHATR_RESTART, { method: "POST" });
   await ada.sees("Reconnecting");
   await ada.say("Written in the storm");
   await ada.picture("8-reconnecting");
@@ -442,10 +443,6 @@ chapter("who signs out is gone", async () => {
 test("nothing happened behind anybody's back", () => {
   assert.deepEqual({ ada: ada.faults, bob: bob.faults }, { ada: [], bob: [] });
 });
-
-function control(what) {
-  return fetch(`${CHATR_CONTROL}/${what}`, { method: "POST" });
-}
 
 /** Calls the chat's REST API as an application does. */
 async function service(method, path, body) {
