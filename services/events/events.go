@@ -112,10 +112,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	r := rules.New(deps.Store, cfg.Tenant, cfg.LegacyGuests)
-	live := effects.NewLive(deps.Store, cfg.Tenant, deps.Gateway)
 	tell := telling.New(telling.Config{
 		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,
 	})
+	live := effects.NewLive(deps.Store, cfg.Tenant, deps.Gateway, tell)
 	follow := effects.New(live, tell, deps.Logger, deps.Metrics)
 	here := presence.New(presence.Config{
 		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, Tell: tell, Effects: follow, Metrics: deps.Metrics,

@@ -129,6 +129,18 @@ func effects(s *suite) {
 	list, err = s.store.ClaimEffects(s.ctx, "another", 10, time.Hour)
 	s.must(err)
 	equal(s, "of another tenant", len(list), 0)
+
+	// Of a deleted room its members who are here: by the time that is paid, it may be there again without them.
+	_, err = s.store.Connect(s.ctx, tenant, chat.Connection{ID: "bobs", UserID: "bob"})
+	s.must(err)
+	for _, e := range of { // r2's of bob, and r3's
+		s.must(s.store.EffectPaid(s.ctx, tenant, e))
+	}
+	s.pay()
+	_, err = s.store.DeleteRoom(s.ctx, tenant, "r2", "ann")
+	s.must(err)
+	_, words = s.claim(time.Hour)
+	equal(s, "deleted", words, "member r2bob, room r2")
 }
 
 // concurrentEffects has processes change and pay at once: each effect is with one payer at a time, and what was paid last

@@ -255,7 +255,8 @@ func roomToClose(ctx context.Context, t tx, tenant, roomID string) (chat.Room, e
 	return r, err
 }
 
-// closeRoom deletes a room that is locked, and its members too.
+// closeRoom deletes a room that is locked, and its members too. Effects are owed for those who are online, so that they are
+// put out also when the room is there again by then.
 func closeRoom(ctx context.Context, t tx, tenant string, r chat.Room, byUserID string) {
 	record(ctx, t, tenant, r.ID, chat.Event{Kind: chat.EventClosed, UserID: byUserID, Title: r.Title})
 	t.send(`UPDATE rooms SET deleted_at = $3, deleted_by = $4 WHERE tenant = $1 AND id = $2`, tenant, r.ID, time.Now(), byUserID)
@@ -267,6 +268,11 @@ func closeRoom(ctx context.Context, t tx, tenant string, r chat.Room, byUserID s
 		SELECT m.tenant, m.room_id, m.user_id, $3, u.list_revision, m.role
 		FROM members m JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id WHERE m.tenant = $1 AND m.room_id = $2
 		`+departAgain, tenant, r.ID, time.Now())
+	t.send(`
+		INSERT INTO effects (tenant, kind, room_id, user_id, owed_at, due_at)
+		SELECT m.tenant, $3, m.room_id, m.user_id, {now}, {now}
+		FROM members m JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id WHERE m.tenant = $1 AND m.room_id = $2 AND {true u.online}
+		`+oweAgain, tenant, r.ID, chat.EffectMember)
 	t.send(`DELETE FROM members WHERE tenant = $1 AND room_id = $2`, tenant, r.ID)
 	owe(t, tenant, chat.EffectRoom, r.ID, "")
 }

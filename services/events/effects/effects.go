@@ -177,13 +177,8 @@ func (e *Effects) closeRoom(ctx context.Context, roomID string) error {
 	if _, err := e.live.store.Room(ctx, e.live.tenant, roomID); err == nil || !errors.Is(err, chat.ErrNotFound) {
 		return err // it is there again
 	}
-	select {
-	case <-e.tell.Changed(roomID):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if told, err := e.tell.IsTold(ctx, roomID); err != nil || !told {
-		return errors.Join(err, errors.New("the members of a deleted room are not told yet"))
+	if err := e.tell.ToTheEnd(ctx, roomID); err != nil {
+		return err
 	}
 	return e.live.closeGroup(ctx, roomID)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // width bounds the calls to the gateway that one effect makes at a time.
@@ -26,22 +27,26 @@ type Live struct {
 	store   chat.Store
 	tenant  string
 	gateway *dataplane.Client
+	tell    *telling.Teller
 }
 
 // NewLive returns the live connections of a tenant's hub.
-func NewLive(store chat.Store, tenant string, gateway *dataplane.Client) *Live {
-	return &Live{store, tenant, gateway}
+func NewLive(store chat.Store, tenant string, gateway *dataplane.Client, tell *telling.Teller) *Live {
+	return &Live{store, tenant, gateway, tell}
 }
 
 // standing is how a user stands to a room.
-type standing struct{ hears, speaks bool }
+type standing struct {
+	hears, speaks bool
+	deleted       bool // the room is
+}
 
 func (l *Live) standing(ctx context.Context, roomID, userID string) (standing, error) {
 	m, err := l.store.Membership(ctx, l.tenant, roomID, userID)
 	if errors.Is(err, chat.ErrNotFound) {
-		return standing{}, nil
+		return standing{deleted: true}, nil
 	}
-	return standing{m.In, m.In && m.MaySpeak}, err
+	return standing{hears: m.In, speaks: m.In && m.MaySpeak}, err
 }
 
 // member brings the connections that a user has now in line with how the user stands to a room. A connection that the
@@ -58,20 +63,32 @@ func (l *Live) member(ctx context.Context, roomID, userID string) error {
 	return l.Bring(ctx, roomID, userID, ids)
 }
 
-// Bring brings connections of a user in line with how the user stands to a room. That is looked at again afterwards:
-// whoever did this so slowly that it has changed meanwhile must not have the last word.
+// Bring brings connections of a user in line with how the user stands to a room, and tells them. That is looked at again
+// afterwards: whoever did this so slowly that it has changed meanwhile must not have the last word.
 func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string) error {
 	is, err := l.standing(ctx, roomID, userID)
 	for err == nil {
+		if is.deleted { // who has heard the room hears it to its end
+			if err := l.tell.ToTheEnd(ctx, roomID); err != nil {
+				return err
+			}
+		}
 		if err := each(ctx, conns, func(ctx context.Context, conn string) error { return l.set(ctx, roomID, conn, is) }); err != nil {
 			return err
 		}
 		was := is
 		if is, err = l.standing(ctx, roomID, userID); is == was {
-			return err
+			break
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	news, err := l.tell.Standing(ctx, roomID, userID)
+	if err != nil || news.Bytes == nil {
+		return err
+	}
+	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.gateway.SendToConnection(ctx, conn, news) })
 }
 
 // set gives a connection what a user who stands so to a room may have there, and takes the rest. One that has been in too

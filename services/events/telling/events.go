@@ -30,7 +30,10 @@ func (t *Teller) event(ctx context.Context, e chat.Event) error {
 		return t.closed(ctx, e)
 	}
 	m, err := t.Store.Membership(ctx, t.Tenant, e.RoomID, chat.ServiceUser)
-	if errors.Is(err, chat.ErrNotFound) { // it has been deleted since, which is all there is to tell
+	if errors.Is(err, chat.ErrNotFound) { // it has been deleted since, which is all there is to tell but to who had left
+		if e.Kind == chat.EventLeft {
+			return t.gone(ctx, chat.Room{ID: e.RoomID}, e)
+		}
 		return nil
 	}
 	if err != nil {
@@ -196,19 +199,22 @@ func (t *Teller) left(ctx context.Context, room chat.Room, e chat.Event) error {
 	if err != nil {
 		return err
 	}
+	return t.gone(ctx, room, e)
+}
+
+// gone tells who has left a room.
+func (t *Teller) gone(ctx context.Context, room chat.Room, e chat.Event) error {
 	return t.User(ctx, e.UserID, notification{Type: "RoomLeft", Body: roomNamed{room.ID, room.Title}, Event: wire(e)}.data())
 }
 
-// closed tells everybody who knew of a deleted room.
+// closed tells everybody who knew of a deleted room. Clients of the chat protocol are told when they are put out (Standing),
+// which nobody misses.
 func (t *Teller) closed(ctx context.Context, e chat.Event) error {
 	deleted := Message("chatDeleted", e.RoomID)
-	var err error
 	if e.RoomKind == chat.KindPublic {
-		err = t.All(ctx, deleted)
-	} else {
-		err = t.members(ctx, e.RoomID, deleted)
+		return t.All(ctx, deleted)
 	}
-	return errors.Join(err, t.room(ctx, e.RoomID, "", notification{Type: "RoomClosed", Body: roomNamed{e.RoomID, e.Title}, Event: wire(e)}))
+	return t.members(ctx, e.RoomID, deleted)
 }
 
 // Invited shows a direct room to somebody who has asked for it, and, if it was there already, to the other one.

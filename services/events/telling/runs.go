@@ -78,6 +78,23 @@ func (t *Teller) IsTold(ctx context.Context, roomID string) (bool, error) {
 	return lease.Told >= lease.Last, err
 }
 
+// ToTheEnd has a deleted room's events told, if they are not yet. It returns nil when they have been.
+func (t *Teller) ToTheEnd(ctx context.Context, roomID string) error {
+	if told, err := t.IsTold(ctx, roomID); err != nil || told {
+		return err
+	}
+	select {
+	case <-t.Changed(roomID):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	told, err := t.IsTold(ctx, roomID)
+	if err == nil && !told {
+		err = errors.New("the members of a deleted room are not told yet")
+	}
+	return err
+}
+
 // Wait returns when no room is being told.
 func (t *Teller) Wait() { t.work.Wait() }
 

@@ -1,0 +1,85 @@
+package telling
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+)
+
+// Standing returns what connections of a user are to be told that have just been brought in line with how the user stands to a
+// room; nothing, if they will hear it. What has been told to those who heard the room before, they may have missed. Who
+// hears it now gets its newest event, by whose number a page sees whether it lacks some; who does not is told to be out
+// of it. To whom that is known already it says nothing new.
+func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub.Data, error) {
+	v, err := t.Store.RoomView(ctx, t.Tenant, userID, roomID)
+	switch {
+	case errors.Is(err, chat.ErrNotFound):
+		return t.ended(ctx, roomID)
+	case err != nil:
+		return webpubsub.Data{}, err
+	}
+	if will, err := t.willTell(ctx, roomID); err != nil || will {
+		return webpubsub.Data{}, err
+	}
+	switch {
+	case !v.In:
+		return memberLeft(roomID, userID), nil
+	case !v.MayRead():
+		return webpubsub.Data{}, nil
+	}
+	e, err := t.newest(ctx, roomID, v.LastEvent)
+	if err != nil || e == nil {
+		return webpubsub.Data{}, err
+	}
+	body, _ := json.Marshal(struct {
+		Event *chat.WireEvent `json:"event"`
+	}{e}) // structs of strings and numbers
+	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}, nil
+}
+
+// willTell reports whether there are events of a room to tell, and nobody has begun to.
+func (t *Teller) willTell(ctx context.Context, roomID string) (bool, error) {
+	t.mu.Lock()
+	telling := t.runs[roomID] != nil
+	t.mu.Unlock()
+	if telling {
+		return false, nil
+	}
+	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, noLease)
+	return lease.Held, err
+}
+
+// ended is what those are told who were in a room that has been deleted.
+func (t *Teller) ended(ctx context.Context, roomID string) (webpubsub.Data, error) {
+	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, noLease) // a lease of nothing, since all is told
+	if errors.Is(err, chat.ErrNotFound) {
+		return webpubsub.Data{}, nil
+	}
+	if err != nil {
+		return webpubsub.Data{}, err
+	}
+	e, err := t.newest(ctx, roomID, lease.Last)
+	if err != nil || e == nil || e.Kind != chat.EventClosed {
+		return webpubsub.Data{}, err
+	}
+	return notification{Type: "RoomClosed", Body: roomNamed{roomID, e.Title}, Event: e}.data(), nil
+}
+
+// newest returns the event of a room that has a number, which is its newest; nil when it is kept no longer, or is none.
+func (t *Teller) newest(ctx context.Context, roomID string, number int64) (*chat.WireEvent, error) {
+	if number == 0 {
+		return nil, nil
+	}
+	events, _, err := t.Store.Events(ctx, t.Tenant, roomID, number-1, 1)
+	if errors.Is(err, chat.ErrGone) || errors.Is(err, chat.ErrNotFound) || err == nil && len(events) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := events[0].Wire()
+	return &w, nil
+}
