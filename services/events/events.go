@@ -127,7 +127,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		heard:  page.NewHeard(r, tell, webpubsub.HubKey{Tenant: cfg.Tenant, Hub: cfg.Hub}, deps.Metrics),
 		system: &system.Door{Rules: r, Presence: here, Live: live, Gateway: deps.Gateway},
 		page: page.New(page.Config{
-			Rules: r, Presence: here, Effects: follow, Tell: tell, Logger: deps.Logger, Ready: ready, EventsPerSecond: cfg.EventsPerSecond,
+			Rules: r, Presence: here, Effects: follow, Live: live, Tell: tell, Logger: deps.Logger, Ready: ready, EventsPerSecond: cfg.EventsPerSecond,
 		}),
 		invoke: invoke.New(invoke.Config{
 			Rules: r, Presence: here, Effects: follow, Tell: tell, Logger: deps.Logger, Ready: ready, PerSecond: invocationsPerEvent * cfg.EventsPerSecond,

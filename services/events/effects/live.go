@@ -105,6 +105,9 @@ func (l *Live) set(ctx context.Context, roomID, conn string, is standing) error 
 	if err == nil {
 		err = group(ctx, roomID, conn)
 	}
+	if err == nil {
+		err = l.lookNoMore(ctx, roomID, conn, is)
+	}
 	var g *dataplane.Error
 	if errors.As(err, &g) && g.Status == http.StatusConflict { // webpubsub.MaxRules
 		return l.gateway.CloseConnection(ctx, conn, "this page has been in too many chats; connect again")

@@ -133,3 +133,15 @@ func (r *Rules) Rooms(ctx context.Context, a Actor, role chat.Role) (ids []strin
 	}
 	return ids, err
 }
+
+// Look reports whether somebody may speak in a room of any kind that somebody is in, and looks at now.
+func (r *Rules) Look(ctx context.Context, a Actor, roomID string) (speaks bool, err error) {
+	m, err := r.store.Membership(ctx, r.tenant, roomID, a.User.ID)
+	switch {
+	case err != nil:
+		return false, outcome{notFound: errNoRoom}.of(err)
+	case !m.In:
+		return false, errNoRoom
+	}
+	return m.MaySpeak, nil
+}

@@ -77,7 +77,7 @@ func New(cfg Config) *Door {
 // invocation in metrics.
 func (d *Door) Handle(ctx context.Context, e cloudevents.Event) (label string, res cloudevents.Response) {
 	label, run := "chat.unknown", invocation(func(context.Context, call) (any, error) {
-		return nil, faulty(http.StatusNotFound, CodeUnsupported, "there is no invocation %.50q; see docs/chat.md", e.Name)
+		return nil, faulty(http.StatusNotFound, CodeUnsupported, "there is no invocation %.50q; see docs/chat-protocol.md", e.Name)
 	})
 	if known, ok := d.invocations[e.Name]; ok {
 		label, run = e.Name, known
@@ -141,7 +141,7 @@ func (c call) read(v any) error {
 		return faulty(http.StatusBadRequest, CodeUnsupportedFormat, "the data must be JSON, not %.50s", c.contentType)
 	}
 	if err := strictjson.Decode(c.body, v); err != nil {
-		return invalid("the data must be a JSON object as described in docs/chat.md: %v", err)
+		return invalid("the data must be a JSON object as described in docs/chat-protocol.md: %v", err)
 	}
 	return nil
 }

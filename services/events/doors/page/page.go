@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
@@ -32,6 +33,7 @@ type Config struct {
 	Rules    *rules.Rules
 	Presence *presence.Presence
 	Effects  *effects.Effects
+	Live     *effects.Live
 	Tell     *telling.Teller
 	Logger   *slog.Logger
 	Ready    func(context.Context) error // nil, or why the store cannot be used
@@ -45,6 +47,7 @@ type Door struct {
 	limit    *ratelimit.Limiter
 	sayLimit *ratelimit.Limiter
 	handlers map[string]handler // by the event's name
+	typists  typists
 }
 
 // handler carries out one event.
@@ -60,6 +63,7 @@ type event struct {
 // New returns the door.
 func New(cfg Config) *Door {
 	d := &Door{Config: cfg, limit: ratelimit.New(float64(cfg.EventsPerSecond), 4*cfg.EventsPerSecond)}
+	d.typists.rooms = map[string]map[string]time.Time{}
 	d.sayLimit = ratelimit.New(float64(messagesPerEvent*cfg.EventsPerSecond), 4*messagesPerEvent*cfg.EventsPerSecond)
 	d.handlers = map[string]handler{
 		"userConnected":     d.userConnected,
@@ -74,6 +78,7 @@ func New(cfg Config) *Door {
 		"acceptChat":        d.joinChat,
 		"blockUser":         d.blockUser,
 		"unblockUser":       d.unblockUser,
+		"lookAt":            d.lookAt,
 	}
 	return d
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/strictjson"
 	"github.com/chatr-dev/chatr/services/events/rules"
+	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 // maxSaid is the size in bytes of what somebody says, at most: a text of chat.MaxTextRunes whose every byte is written as
@@ -61,6 +62,9 @@ func (d *Door) BeforePublish(ctx context.Context, e cloudevents.Event) cloudeven
 }
 
 func (d *Door) beforePublish(ctx context.Context, e cloudevents.Event) error {
+	if roomID, ok := telling.TypingRoom(e.Group); ok {
+		return d.typing(ctx, e, roomID)
+	}
 	if len(e.Body) > maxSaid {
 		return refuse(http.StatusRequestEntityTooLarge, "the data has %d bytes; at most %d are taken", len(e.Body), maxSaid)
 	}

@@ -188,7 +188,7 @@ func (q *request) read(v any) error {
 		return faulty(http.StatusUnsupportedMediaType, invoke.CodeUnsupportedFormat, "the body must be JSON and say so")
 	}
 	if err := strictjson.Decode(q.body, v); err != nil {
-		return invalid("the body must be a JSON object as described in docs/chat.md: %v", err)
+		return invalid("the body must be a JSON object as described in docs/chat-protocol.md: %v", err)
 	}
 	return nil
 }
