@@ -49,7 +49,6 @@ func writeTagged(w http.ResponseWriter, r *http.Request, v any) {
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("Etag", tag)
 	if isTagged(r.Header.Values("If-None-Match"), tag) {
-		h.Add("Vary", "Accept-Encoding") // as the whole answer has it
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -119,8 +119,8 @@ func TestUnchangedAnswers(t *testing.T) {
 			res, body := ada.fetch(path, "If-None-Match", header)
 			equal(t, path+" "+header, res.StatusCode, want)
 			if want == 304 {
-				equal(t, path+" unchanged", []any{len(body), res.Header.Get("Etag"), res.Header.Get("Cache-Control")},
-					[]any{0, tag, first.Header.Get("Cache-Control")})
+				equal(t, path+" unchanged", []any{len(body), res.Header.Get("Etag"), res.Header.Get("Cache-Control"), res.Header.Values("Vary")},
+					[]any{0, tag, first.Header.Get("Cache-Control"), first.Header.Values("Vary")})
 			}
 		}
 	}
