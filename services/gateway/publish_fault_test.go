@@ -328,3 +328,52 @@ func TestNothingFollowsARefusalOfASimpleClient(t *testing.T) {
 		t.Errorf("got questions %q, want none after the refusal", got)
 	}
 }
+
+// TestManyMessagesAreAskedAbout: as many as may wait, three times over, sent without waiting for acks.
+func TestManyMessagesAreAskedAbout(t *testing.T) {
+	t.Parallel()
+	eachCodec(t, func(t *testing.T, codec string) {
+		s := start(t, judged(t, &judge{}))
+		member := s.join(protocol.NameJSON, "ana", "room")
+		c, _ := sender(s, codec, "")
+		const n = 200
+		for i := range n {
+			if codec == "" {
+				must(t, c.Send(within(t), text(fmt.Sprint(i))))
+			} else {
+				must(t, c.SendToGroup(within(t), "room", text(fmt.Sprint(i)), wsclient.SendOptions{NoAck: true}))
+			}
+		}
+		for i := range n {
+			wantMessage(t, member, fmt.Sprint(i))
+		}
+	})
+}
+
+// TestRefusalTexts are what clients get to see of refusals.
+func TestRefusalTexts(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", 600)
+	for _, tt := range []struct{ contentType, body, want string }{
+		{"text/plain; charset=utf-8", " read\n\tonly \x00\u202e", "read only"},
+		{"application/json", `{"code":"x","message":"read only"}`, "read only"},
+		{"application/problem+json", `{"title":"x","detail":"read only"}`, "read only"},
+		{"text/html", "<h1>Error</h1>", "The application has refused the message."},
+		{"text/plain", "\xff", "The application has refused the message."},
+		{"application/json", "{", "The application has refused the message."},
+		{"application/json", `{"message":7}`, "The application has refused the message."},
+		{"text/plain", long, long[:1024]},
+	} {
+		j := &judge{answer: func(w http.ResponseWriter, _ cloudevents.Event) {
+			w.Header().Set("Content-Type", tt.contentType)
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, tt.body)
+		}}
+		s := start(t, judged(t, j))
+		err := s.join(protocol.NameJSON, "ben").SendToGroup(within(t), "room", text("x"), wsclient.SendOptions{})
+		failure, ok := err.(*wsclient.AckError)
+		if !ok || failure.Name != protocol.Forbidden || failure.Message != tt.want {
+			t.Errorf("%s %.20q: got %v, want Forbidden and %.40q", tt.contentType, tt.body, err, tt.want)
+		}
+	}
+}

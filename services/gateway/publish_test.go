@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -344,34 +343,6 @@ func isDuplicate(err error) bool {
 	return err == nil || strings.Contains(err.Error(), protocol.Duplicate)
 }
 
-// TestRefusalTexts are what clients get to see of refusals.
-func TestRefusalTexts(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("é", 600)
-	for _, tt := range []struct{ contentType, body, want string }{
-		{"text/plain; charset=utf-8", " read\n\tonly \x00\u202e", "read only"},
-		{"application/json", `{"code":"x","message":"read only"}`, "read only"},
-		{"application/problem+json", `{"title":"x","detail":"read only"}`, "read only"},
-		{"text/html", "<h1>Error</h1>", "The application has refused the message."},
-		{"text/plain", "\xff", "The application has refused the message."},
-		{"application/json", "{", "The application has refused the message."},
-		{"application/json", `{"message":7}`, "The application has refused the message."},
-		{"text/plain", long, long[:1024]},
-	} {
-		j := &judge{answer: func(w http.ResponseWriter, _ cloudevents.Event) {
-			w.Header().Set("Content-Type", tt.contentType)
-			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, tt.body)
-		}}
-		s := start(t, judged(t, j))
-		err := s.join(protocol.NameJSON, "ben").SendToGroup(within(t), "room", text("x"), wsclient.SendOptions{})
-		failure, ok := err.(*wsclient.AckError)
-		if !ok || failure.Name != protocol.Forbidden || failure.Message != tt.want {
-			t.Errorf("%s %.20q: got %v, want Forbidden and %.40q", tt.contentType, tt.body, err, tt.want)
-		}
-	}
-}
-
 // TestLogsGetWhatIsPublished has listeners that get copies of what passes and of what a message was replaced by, and nothing of what was
 // taken or refused.
 func TestLogsGetWhatIsPublished(t *testing.T) {
@@ -464,27 +435,6 @@ func TestNoStreamsWhereMessagesAreChecked(t *testing.T) {
 		p.wantClosed("new", protocol.Forbidden)
 		p.send("old", 1, text("part"))
 		p.wantClosed("old", protocol.Forbidden)
-	})
-}
-
-// TestManyMessagesAreAskedAbout: as many as may wait, three times over, sent without waiting for acks.
-func TestManyMessagesAreAskedAbout(t *testing.T) {
-	t.Parallel()
-	eachCodec(t, func(t *testing.T, codec string) {
-		s := start(t, judged(t, &judge{}))
-		member := s.join(protocol.NameJSON, "ana", "room")
-		c, _ := sender(s, codec, "")
-		const n = 200
-		for i := range n {
-			if codec == "" {
-				must(t, c.Send(within(t), text(fmt.Sprint(i))))
-			} else {
-				must(t, c.SendToGroup(within(t), "room", text(fmt.Sprint(i)), wsclient.SendOptions{NoAck: true}))
-			}
-		}
-		for i := range n {
-			wantMessage(t, member, fmt.Sprint(i))
-		}
 	})
 }
 

@@ -55,8 +55,8 @@ type Question struct {
 	timeout time.Duration
 	message GroupMessage
 	asked   time.Time
-	id      uint64
-	ended   bool // the connection had ended before
+	turn    turn
+	ended   bool // the connection had ended before, so that there is no turn
 
 	pass       bool // the message passes when the handler fails
 	mayNotKnow bool // the message passes when the handler does not know yet what it is asked
@@ -78,7 +78,7 @@ func (s *Session) AskBeforePublish(m GroupMessage) *Question {
 		return nil
 	}
 	q.to, q.to.awaits = to, !q.mayNotKnow
-	q.id, ok = s.announceUserEvent()
+	q.turn, ok = s.takeTurn()
 	q.ended = !ok
 	return q
 }
@@ -95,11 +95,11 @@ func (q *Question) Put(ctx context.Context) Verdict {
 	s := q.session
 	ctx, cancel := context.WithTimeout(ctx, q.timeout)
 	defer cancel()
-	if failure := s.awaitUserEventSlot(ctx, q.to.host); failure != nil {
+	if failure := q.turn.await(ctx, q.to.host); failure != nil {
 		s.up.metrics.addFailure(kindBeforePublish, failure.Reason)
 		return q.failed(failure)
 	}
-	defer s.finishUserEvent()
+	defer q.turn.finish()
 	a, failure := s.up.callWithRetries(ctx, ctx, s, q.to, kindBeforePublish, q.event(), maxUserAnswer)
 	switch {
 	case failure == nil:
@@ -131,14 +131,14 @@ func (q *Question) GiveUp() Verdict {
 // Withdraw ends a question that need not be put any more.
 func (q *Question) Withdraw() {
 	if !q.ended {
-		q.session.userEventDone()
+		q.turn.giveUp()
 	}
 }
 
 // event is the event that brings the question to the handler.
 func (q *Question) event() cloudevents.Event {
 	m := &q.message
-	e := q.session.event(cloudevents.BeforePublish, cloudevents.BeforePublishName, q.id, q.asked)
+	e := q.session.event(cloudevents.BeforePublish, cloudevents.BeforePublishName, q.turn.id, q.asked)
 	e.Group, e.NoEcho = m.Group, m.NoEcho
 	if m.HasAck {
 		e.AckID = strconv.FormatUint(m.AckID, 10)

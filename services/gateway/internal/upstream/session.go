@@ -279,13 +279,17 @@ func (s *Session) userEvent(ctx context.Context, name string, d webpubsub.Data, 
 func (s *Session) callUserHandler(
 	ctx context.Context, to target, logs []string, name string, d webpubsub.Data,
 ) (*webpubsub.Data, *Failure) {
-	id, failure := s.startUserEvent(ctx, to.host)
+	t, ok := s.takeTurn()
+	failure := &Failure{Reason: ReasonCanceled}
+	if ok {
+		failure = t.await(ctx, to.host)
+	}
 	if failure != nil {
 		s.up.metrics.addFailure(kindUser, failure.Reason)
 		return nil, failure
 	}
-	defer s.finishUserEvent()
-	e := s.event(cloudevents.UserPrefix+name, name, id, time.Now())
+	defer t.finish()
+	e := s.event(cloudevents.UserPrefix+name, name, t.id, time.Now())
 	e.ContentType, e.Body, e.Metadata = contentType(d.Type), d.Bytes, d.Metadata
 	copied := s.copyToListeners(logs, e, d)
 	if to.host == nil {
@@ -307,62 +311,6 @@ func (s *Session) callUserHandler(
 		return nil, failure
 	}
 	return data, nil
-}
-
-// startUserEvent gives a user event its id, and waits until no other user event of the connection is under way and, if h is where
-// the connected event goes too, until h has that. Unless it fails, finishUserEvent is to be called.
-func (s *Session) startUserEvent(ctx context.Context, h *host) (id uint64, failure *Failure) {
-	id, ok := s.announceUserEvent()
-	if !ok {
-		return 0, &Failure{Reason: ReasonCanceled}
-	}
-	return id, s.awaitUserEventSlot(ctx, h)
-}
-
-// announceUserEvent counts a user event in, which a disconnected event then waits for, and gives it its id. It reports false after
-// the end of the connection, else userEventDone is to be called.
-func (s *Session) announceUserEvent() (id uint64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return 0, false
-	}
-	s.lastID++
-	if s.userEventSlot == nil {
-		s.userEventSlot = make(chan struct{}, 1)
-	}
-	s.userEvents++
-	return s.lastID, true
-}
-
-// awaitUserEventSlot waits for the turn of a user event that was announced. If it fails the event has been counted out, else
-// finishUserEvent is to be called.
-func (s *Session) awaitUserEventSlot(ctx context.Context, h *host) *Failure {
-	select {
-	case s.userEventSlot <- struct{}{}:
-	case <-ctx.Done():
-		s.userEventDone()
-		return interrupted(ctx)
-	}
-	if failure := s.awaitConnected(ctx, h); failure != nil {
-		s.finishUserEvent()
-		return failure
-	}
-	return nil
-}
-
-// finishUserEvent lets the next user event start.
-func (s *Session) finishUserEvent() {
-	<-s.userEventSlot
-	s.userEventDone()
-}
-
-// userEventDone counts a user event out, and lets a disconnected event go that has waited for it.
-func (s *Session) userEventDone() {
-	s.mu.Lock()
-	s.userEvents--
-	s.mu.Unlock()
-	s.submit()
 }
 
 // awaitConnected waits until h has the connected event, if that is pending and goes to h.
