@@ -307,7 +307,7 @@ chapter("one conversation is the same, in the same order, behind all doors", asy
   await until("everything is stored", async () => (await order()).length === all);
   const truth = await order();
   const doors = {
-    "Ada's page": () => ada.lines(), "Bob's page": () => bob.lines(),
+    "Ada's page": () => ada.lines(), "Bob's page": () => bob.lines(), "the original client": () => original.heard(id),
     "the official client": () => official.heard(id), "its history": () => official.history(id),
   };
   for (const [door, lines] of Object.entries(doors)) {
