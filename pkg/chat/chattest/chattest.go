@@ -88,6 +88,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"concurrent list changes", concurrentListChanges},
 		{"concurrent events", concurrentEvents},
 		{"concurrent effects", concurrentEffects},
+		{"concurrent administration", concurrentAdministration},
 		{"cancelled calls", cancelled},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -417,3 +417,102 @@ func concurrentEvents(s *suite) {
 		}
 	}
 }
+
+// concurrentAdministration mixes what people and applications change, over few ids and by two processes: no call may fail
+// for an internal reason, and in the end the events tell how each room has become what it is.
+func concurrentAdministration(s *suite) {
+	store := s.processes()
+	ids := numbered("user", 4)
+	s.users(ids...)
+	rooms := []string{"r0", "r1"}
+	for _, id := range rooms {
+		s.room(id, ids[0])
+	}
+	random := func(list []string) string { return list[rand.IntN(len(list))] }
+	each(s, 10, func(i int) error {
+		st := store(i)
+		for n := range 25 {
+			one, other, room := random(ids), random(ids), random(rooms)
+			var err error
+			switch rand.IntN(16) {
+			case 0:
+				_, err = st.PutRole(s.ctx, tenant, chat.Role{Name: random([]string{"room.x", chat.RoleMember})}, chat.Condition{})
+			case 1:
+				err = st.DeleteRole(s.ctx, tenant, random([]string{"room.x", chat.RoleMember}), chat.Condition{})
+			case 2:
+				_, err = st.PutMember(s.ctx, tenant, room, one, random([]string{"room.x", chat.RoleOperator}), chat.Condition{})
+			case 3:
+				err = st.RemoveMember(s.ctx, tenant, room, one, chat.Condition{})
+			case 4:
+				_, err = st.RemoveProfile(s.ctx, tenant, one, chat.Condition{})
+			case 5:
+				_, err = st.PutProfile(s.ctx, tenant, chat.Profile{User: chat.User{ID: one, Name: fmt.Sprint("Name ", n)}, Role: chat.RoleUser}, chat.Condition{})
+			case 6:
+				_, _, err = st.PutRoom(s.ctx, tenant, chat.Room{ID: room, Title: fmt.Sprint("Title ", n)}, chat.Condition{})
+			case 7:
+				_, err = st.RemoveRoom(s.ctx, tenant, room, chat.Condition{})
+			case 8:
+				_, err = st.CreateRoom(s.ctx, tenant, chat.Room{ID: fmt.Sprint("p", i, "-", n), Title: "Ours", Kind: chat.KindPrivate, OwnerID: one, Members: []chat.Member{{UserID: other}}})
+			case 9:
+				_, _, err = st.DirectRoom(s.ctx, tenant, one, other)
+			case 10:
+				err = st.Block(s.ctx, tenant, one, other)
+			case 11:
+				err = st.Unblock(s.ctx, tenant, one, other)
+			case 12:
+				_, err = st.Leave(s.ctx, tenant, room, one)
+			case 13:
+				err = st.MarkRead(s.ctx, tenant, room, one, int64(n))
+			case 14:
+				_, err = st.AddMember(s.ctx, tenant, room, one)
+			default:
+				_, err = st.AddMessages(s.ctx, tenant, []chat.Message{{RoomID: "r1", AuthorID: one, Text: "hi"}, {RoomID: room, AuthorID: other, Text: "hi", Key: fmt.Sprint(n)}})
+			}
+			for _, allowed := range []error{chat.ErrForbidden, chat.ErrNotFound, chat.ErrInvalid} {
+				if errors.Is(err, allowed) {
+					err = nil
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, id := range rooms {
+		_, _, err := s.store.PutRoom(s.ctx, tenant, chat.Room{ID: id, Title: "The end"}, chat.Condition{})
+		s.must(err)
+		in, number := map[string]bool{ids[0]: true}, int64(0)
+		_, last, err := s.store.Events(s.ctx, tenant, id, number, 1)
+		for errors.Is(err, chat.ErrGone) { // of before it was created anew
+			number++
+			_, last, err = s.store.Events(s.ctx, tenant, id, number, 1)
+		}
+		s.must(err)
+		for after := number; ; {
+			page, newest, err := s.store.Events(s.ctx, tenant, id, after, 0)
+			s.must(err)
+			for _, e := range page {
+				equal(s, "number", e.Number, number+1)
+				switch number = e.Number; e.Kind {
+				case chat.EventCreated:
+					clear(in)
+					in[e.UserID] = e.UserID != chat.ServiceUser
+				case chat.EventClosed:
+					clear(in)
+				case chat.EventJoined, chat.EventLeft:
+					in[e.UserID] = e.Kind == chat.EventJoined
+				}
+			}
+			if after = number; number == newest {
+				break
+			}
+		}
+		equal(s, "last event", number, last)
+		r := s.loadRoom(id)
+		for _, user := range ids {
+			_, is := r.Member(user)
+			equal(s, user+" is in "+id+", say the events", in[user], is)
+		}
+	}
+}

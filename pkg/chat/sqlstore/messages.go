@@ -99,15 +99,16 @@ func (s messageStore) lockFacts(ctx context.Context, t tx, tenant string, batch 
 	t.send(`SELECT 1 FROM rooms WHERE tenant = $1 AND id {any $2} ORDER BY id {lock}`, tenant, rooms)
 	table, args := s.given(2, column{"place", "int", places}, column{"room_id", "text", rooms}, column{"author_id", "text", authors},
 		column{"key", "text", keys}, column{"whose_members", "text", whoseMembers})
-	// CROSS JOIN: SQLite keeps this order.
+	// CROSS JOIN: SQLite keeps this order. A key is looked up as a range and in order, which only the index of keys has: a
+	// planner that does not know the tables yet would as well read the whole room.
 	return collect(ctx, t, scanFact, `
 		SELECT place, c.last_seq, c.last_event, m.user_id IS NOT NULL, d.left_at, `+speakerRole+`, permissions,
 			(SELECT min(blocked_at) FROM blocks WHERE tenant = $1
 				AND (by_id = c.low_id AND other_id = c.high_id OR by_id = c.high_id AND other_id = c.low_id)),
 			CASE WHEN c.id = r.id THEN m.read_seq END,
 			coalesce((SELECT name FROM users WHERE tenant = $1 AND id = given.author_id), ''),
-			coalesce((SELECT seq FROM messages WHERE tenant = $1 AND room_id = given.room_id
-				AND author_id = given.author_id AND key = nullif(given.key, '')), 0)
+			CASE given.key WHEN '' THEN 0 ELSE coalesce((SELECT seq FROM messages WHERE tenant = $1 AND room_id = given.room_id
+				AND author_id = given.author_id AND key >= given.key AND key <= given.key ORDER BY key LIMIT 1), 0) END
 		FROM `+table+`
 		CROSS JOIN rooms c CROSS JOIN rooms r
 		LEFT JOIN members m ON m.tenant = $1 AND m.room_id = given.whose_members AND m.user_id = given.author_id

@@ -95,12 +95,22 @@ func (o oldVersion) addMessages(room, author string, texts ...string) {
 	})
 }
 
+// leave is done again when somebody else changed the same membership, as the person does who is told that it has failed.
 func (o oldVersion) leave(room, user string) {
-	o.exec(`
+	const leave = `
 		WITH gone AS (DELETE FROM members WHERE tenant = $1 AND room_id = $2 AND user_id = $3 RETURNING room_id)
 		INSERT INTO departures (tenant, room_id, user_id, left_at) SELECT $1, room_id, $3, $4 FROM gone
-		ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET left_at = excluded.left_at`,
-		"tenant", room, user, time.Now())
+		ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET left_at = excluded.left_at`
+	for {
+		_, err := o.conn.Exec(o.t.Context(), leave, "tenant", room, user, time.Now())
+		if stateOf(err) == deadlock {
+			continue
+		}
+		if err != nil {
+			o.t.Error(err)
+		}
+		return
+	}
 }
 
 func (o oldVersion) removeMember(room, user string) {

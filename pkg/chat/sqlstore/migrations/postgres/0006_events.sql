@@ -173,10 +173,9 @@ CREATE TRIGGER chatr_changes BEFORE INSERT OR UPDATE ON members FOR EACH ROW
     WHEN (current_setting('chatr.writer', true) IS DISTINCT FROM 'events')
     EXECUTE FUNCTION chatr_member_changes();
 
--- Whoever leaves by the version before has locked the membership and not the room, which others lock first. They are waited
--- for without being in their way: in the end rather an event is missing than somebody's transaction fails.
+-- Whoever leaves by the version before has locked the membership and not the room, which others lock first: if somebody
+-- changes the very same membership at that moment, the server ends one of the two. This version tries again then.
 CREATE FUNCTION chatr_member_changed() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE locked boolean := false;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         PERFORM chatr_add_event(NEW.tenant, NEW.room_id, NEW.state, NEW.user_id, NULL, NULL, NULL);
@@ -184,13 +183,7 @@ BEGIN
         INSERT INTO departures (tenant, room_id, user_id, left_at, revision, role)
         VALUES (OLD.tenant, OLD.room_id, OLD.user_id, clock_timestamp(), chatr_revise(OLD.tenant, OLD.user_id), OLD.role)
         ON CONFLICT (tenant, room_id, user_id) DO UPDATE SET revision = excluded.revision, role = excluded.role;
-        FOR attempt IN 1..100 LOOP
-            PERFORM FROM rooms WHERE tenant = OLD.tenant AND id = OLD.room_id FOR NO KEY UPDATE SKIP LOCKED;
-            locked := FOUND;
-            EXIT WHEN locked;
-            PERFORM pg_sleep(0.005);
-        END LOOP;
-        IF locked AND EXISTS (SELECT FROM rooms WHERE tenant = OLD.tenant AND id = OLD.room_id AND deleted_at IS NULL) THEN
+        IF EXISTS (SELECT FROM rooms WHERE tenant = OLD.tenant AND id = OLD.room_id AND deleted_at IS NULL) THEN
             PERFORM chatr_add_event(OLD.tenant, OLD.room_id, 'left', OLD.user_id, NULL, NULL, NULL);
         END IF;
     ELSE
