@@ -2,8 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"sync"
@@ -12,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
@@ -49,6 +54,36 @@ func BenchmarkConnect(b *testing.B) {
 			n += k
 		}
 		_ = conn.Close()
+	}
+}
+
+// BenchmarkAsk is what an acked message costs in all, client and handler included, where no handler is asked, and where one is asked that
+// lets it pass or takes it; of 64 clients at once.
+func BenchmarkAsk(b *testing.B) {
+	for name, answer := range map[string]int{"nobody": 0, "passes": http.StatusNoContent, "takes": http.StatusAccepted} {
+		b.Run(name, func(b *testing.B) {
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(answer)
+			}))
+			defer app.Close()
+			s := start(b, withHandler(tenant.Handler{URL: app.URL + "/{event}", UserEvents: "*", SkipValidation: true,
+				BeforePublish: tenant.BeforePublish{Enabled: answer != 0}}))
+			const clients = 64
+			idle := make(chan *wsclient.Client, clients)
+			for range clients {
+				idle <- s.join(protocol.NameJSON, "ben")
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			inParallel(clients, b.N, func(int) {
+				c := <-idle
+				if err := c.SendToGroup(context.Background(), "room", text("a message as people write it"), wsclient.SendOptions{}); err != nil {
+					b.Error(err)
+				}
+				idle <- c
+			})
+		})
 	}
 }
 
