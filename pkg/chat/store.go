@@ -32,8 +32,8 @@ type Store interface {
 
 // Users are people, and whom they have blocked.
 type Users interface {
-	// SaveUser inserts u or replaces its name and provider. ErrInvalid for a name that is empty, too long or
-	// not text.
+	// SaveUser inserts u or replaces its name and provider; of one who is online and is called otherwise now, presence is
+	// owed. ErrInvalid for a name that is empty, too long or not text.
 	SaveUser(ctx context.Context, tenant string, u User) error
 	// User returns the user, or ErrNotFound.
 	User(ctx context.Context, tenant, id string) (User, error)

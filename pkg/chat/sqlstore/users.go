@@ -13,15 +13,25 @@ import (
 // userStore is chat.Users.
 type userStore struct{ driver }
 
-// SaveUser inserts u or replaces its name and provider.
+// SaveUser inserts u or replaces its name and provider, which those are owed to be told of who see u online.
 func (s userStore) SaveUser(ctx context.Context, tenant string, u chat.User) error {
 	if err := errors.Join(chat.CheckIDs(tenant), chat.CheckUser(u)); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, `
-		INSERT INTO users (tenant, id, name, provider) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (tenant, id) DO UPDATE SET name = $3, provider = $4 WHERE users.name <> $3 OR users.provider <> $4`,
-		tenant, u.ID, u.Name, u.Provider)
+	err := s.write(ctx, func(t tx) error {
+		changed, err := t.exec(ctx, `
+			INSERT INTO users (tenant, id, name, provider) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (tenant, id) DO UPDATE SET name = $3, provider = $4 WHERE users.name <> $3 OR users.provider <> $4`,
+			tenant, u.ID, u.Name, u.Provider)
+		if err != nil || changed == 0 {
+			return err
+		}
+		t.send(`
+			INSERT INTO effects (tenant, kind, room_id, user_id, owed_at, due_at)
+			SELECT tenant, $3, '', id, {now}, {now} FROM users WHERE tenant = $1 AND id = $2 AND {true online} `+oweAgain,
+			tenant, u.ID, chat.EffectPresence)
+		return nil
+	})
 	return annotate(err, "save user %q", u.ID)
 }
 

@@ -85,14 +85,18 @@ func (p *Presence) TellOwn(ctx context.Context, user chat.User, conn string) err
 	return p.Tell.Connection(ctx, conn, telling.Online(user, idle))
 }
 
-// Name gives a guest of the original the name that its page tells, once. Everybody is told that the guest is here before the
-// name is kept: who is not told by that, is told when the page tries again.
+// Name gives a guest of the original the name that its page tells, once, and by that everybody is told that the guest is
+// here.
 func (p *Presence) Name(ctx context.Context, user chat.User, name string) error {
 	named := p.Rules.Named(user, name)
-	if err := p.Tell.All(ctx, telling.Online(named, false)); err != nil || named == user {
+	if named == user { // it cannot be; but the page waits to be told of itself
+		return p.Tell.All(ctx, telling.Online(user, false))
+	}
+	if err := p.Store.SaveUser(ctx, p.Tenant, named); err != nil {
 		return err
 	}
-	return p.Store.SaveUser(ctx, p.Tenant, named)
+	p.Effects.Presence(ctx, user.ID, false)
+	return nil
 }
 
 // Gone forgets a connection. With it may go the only one in use. Its user goes offline by Keep, unless another connection
