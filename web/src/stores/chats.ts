@@ -7,59 +7,26 @@ import { defineStore } from "pinia";
 import { computed, reactive, ref } from "vue";
 import { ApiError, isAway, isTooOld } from "../api";
 import { deps } from "../deps";
+import { chatOf, timeOf, type Chat } from "../model/chat";
 import { Sequence } from "../model/sequence";
 import { uuid } from "../uuid";
-import { isRecord, parseRecord, type MemberState, type RoomEvent, type RoomKind, type WireDirectoryRoom, type WireMember, type WireRoom } from "../wire";
+import { isRecord, parseRecord, type RoomEvent, type WireDirectoryRoom, type WireRoom } from "../wire";
 import { useLink } from "./link";
+import { useMembers } from "./members";
 import { useMessages } from "./messages";
 import { useNotices } from "./notices";
 import { usePeople } from "./people";
+import { useReads } from "./reads";
 import { useSession } from "./session";
 import { useView } from "./view";
 
-export interface Member {
-  userId: string;
-  userName: string;
-  state: MemberState;
-}
-
-export interface Peer extends Omit<Member, "state"> {
-  state: MemberState | "none"; // none: has left
-}
-
-export interface Last {
-  seq: number;
-  userId: string;
-  userName: string;
-  text: string;
-}
-
-export interface Chat {
-  id: string;
-  name: string;
-  kind: RoomKind;
-  owner: string;
-  state: MemberState | "none"; // our own membership
-  maySpeak: boolean;
-  members: number;
-  lastEvent: number; // what is said here is as of this event
-  lastSeq: number;
-  readSeq: number;
-  unread: number;
-  at: number; // when something was last said, for the order of the list
-  last?: Last;
-  peer?: Peer; // the other person of a direct chat
-}
-
 const pageSize = 100;
-const mostMembers = 1000;
 const gapMs = 1000; // an answer overtakes what others said just before
 const previewLength = 200;
 
 export const useChats = defineStore("chats", () => {
   const rooms = reactive(new Map<string, Chat>());
   const directory = reactive(new Map<string, Chat>());
-  const members = reactive(new Map<string, Map<string, Member>>()); // of rooms that have been opened
   const loaded = ref(false); // the lists have been read at least once
   const moreRooms = ref<string>(); // where the directory goes on
   const stale = ref(false); // the lists could not be read again
@@ -68,9 +35,7 @@ export const useChats = defineStore("chats", () => {
   const sequences = new Map<string, Sequence>();
   const touched = new Map<string, number>(); // when we last heard of our own place in a room; answers asked for before are older
   const rereading = new Map<string, { again: boolean; done: Promise<void> }>();
-  const reads = new Map<string, { told: number; busy: boolean }>(); // read marks that the server knows
   const timers = new Map<string, ReturnType<typeof setTimeout>>();
-  const memberNews = new Map<string, RoomEvent[]>(); // what happened while members were being read
   const wanted = new Set<string>(); // people we have asked for a private chat, to open it when it comes
   let revision = 0;
   let now = 0; // counts what was asked and heard
@@ -224,9 +189,8 @@ export const useChats = defineStore("chats", () => {
     for (const e of sequence.reach(r.lastEvent)) apply(chat, e);
     if (r.peer) usePeople().call(r.peer.userId, r.peer.userName);
     if (r.last) usePeople().call(r.last.userId, r.last.userName);
-    const mark = markOf(r.id);
-    mark.told = Math.max(mark.told, r.readSeq);
-    if (chat.readSeq > mark.told) void tellRead(r.id);
+    useReads().knows(r.id, r.readSeq);
+    void useReads().tell(r.id);
     useMessages().known(r.id, r.lastEvent);
   }
 
@@ -279,8 +243,8 @@ export const useChats = defineStore("chats", () => {
     rooms.delete(id);
     directory.delete(id);
     sequences.delete(id);
-    reads.delete(id);
-    members.delete(id);
+    useReads().forget(id);
+    useMembers().forget(id);
     clearTimeout(timers.get(id));
     timers.delete(id);
     useMessages().forget(id);
@@ -346,23 +310,15 @@ export const useChats = defineStore("chats", () => {
   }
 
   function ownWords(chat: Chat, seq: number): void {
-    const mark = markOf(chat.id);
-    if (mark.told === chat.readSeq) mark.told = seq; // the server does the same
+    useReads().ownWords(chat.id, chat.readSeq, seq);
     chat.readSeq = seq;
   }
 
   function changeMembers(chat: Chat, e: RoomEvent): void {
-    memberNews.get(chat.id)?.push(e);
+    useMembers().hear(e);
     const joined = e.kind === "joined";
     if (chat.peer?.userId === e.userId) chat.peer.state = joined ? "joined" : "none";
     chat.members = Math.max(0, chat.members + (joined ? 1 : -1));
-    const known = members.get(chat.id);
-    if (known) changeMember(known, e);
-  }
-
-  function changeMember(known: Map<string, Member>, e: RoomEvent): void {
-    if (e.kind === "left") known.delete(e.userId);
-    else known.set(e.userId, { userId: e.userId, userName: e.userName, state: "joined" });
   }
 
   function deleted(id: string, by: string): void {
@@ -407,8 +363,7 @@ export const useChats = defineStore("chats", () => {
         const read = parseRecord(data);
         const chat = rooms.get(String(read?.chatId));
         if (chat && typeof read?.seq === "number") {
-          const mark = markOf(chat.id);
-          mark.told = Math.max(mark.told, read.seq);
+          useReads().knows(chat.id, read.seq);
           readUpTo(chat, read.seq);
         }
       }
@@ -467,57 +422,7 @@ export const useChats = defineStore("chats", () => {
     const chat = rooms.get(id);
     if (!chat || chat.state === "none" || seq <= chat.readSeq) return;
     readUpTo(chat, Math.min(seq, chat.lastSeq));
-    void tellRead(id);
-  }
-
-  function markOf(id: string): { told: number; busy: boolean } {
-    const known = reads.get(id);
-    if (known) return known;
-    const mark = { told: 0, busy: false };
-    reads.set(id, mark);
-    return mark;
-  }
-
-  // One at a time, always the newest. What does not get through is told when the lists are read again.
-  async function tellRead(id: string): Promise<void> {
-    const mark = markOf(id);
-    if (mark.busy) return;
-    mark.busy = true;
-    try {
-      for (let seq = rooms.get(id)?.readSeq ?? 0; seq > mark.told; seq = rooms.get(id)?.readSeq ?? 0) {
-        await useLink().event("markRead", { chatId: id, seq }, "json");
-        mark.told = Math.max(mark.told, seq);
-      }
-    } catch {
-      // See above.
-    } finally {
-      mark.busy = false;
-    }
-  }
-
-  // Members.
-
-  /** Reads who is in a room. */
-  async function readMembers(id: string): Promise<void> {
-    if (memberNews.has(id)) return;
-    const news: RoomEvent[] = [];
-    memberNews.set(id, news);
-    try {
-      const all = new Map<string, Member>();
-      for (let after: string | undefined, more = true; more && all.size < mostMembers;) {
-        const page = await deps().api.members(id, after);
-        for (const m of page.members) all.set(m.userId, memberOf(m));
-        after = page.next;
-        more = after !== undefined;
-      }
-      for (const e of news) changeMember(all, e);
-      for (const m of all.values()) usePeople().call(m.userId, m.userName);
-      members.set(id, all);
-    } catch {
-      // The number of members is known all the same.
-    } finally {
-      memberNews.delete(id);
-    }
+    void useReads().tell(id);
   }
 
   // What people do.
@@ -572,7 +477,9 @@ export const useChats = defineStore("chats", () => {
 
   function clear(): void {
     for (const timer of timers.values()) clearTimeout(timer);
-    for (const map of [rooms, directory, timers, members, sequences, touched, reads, memberNews]) map.clear();
+    for (const map of [rooms, directory, timers, sequences, touched]) map.clear();
+    useMembers().clear();
+    useReads().clear();
     wanted.clear();
     loaded.value = false;
     moreRooms.value = undefined;
@@ -581,25 +488,7 @@ export const useChats = defineStore("chats", () => {
   }
 
   return {
-    rooms, directory, members, loaded, moreRooms, stale, unread, find, unreadOf, faceOf, refresh, readMore, search, reread, look, hear, isNews, hearServer, read,
-    readMembers, create, join, accept, leave, remove, talkTo, clear,
+    rooms, directory, loaded, moreRooms, stale, unread, find, unreadOf, faceOf, refresh, readMore, search, reread, look, hear, isNews, hearServer, read,
+    create, join, accept, leave, remove, talkTo, clear,
   };
 });
-
-function chatOf(r: WireRoom): Chat {
-  return {
-    id: r.id, name: r.name, kind: r.kind, owner: r.owner, state: r.state, maySpeak: r.maySpeak ?? true, members: r.members, lastEvent: r.lastEvent,
-    lastSeq: r.lastSeq, readSeq: r.readSeq, unread: r.unread ?? Math.max(0, r.lastSeq - r.readSeq), at: timeOf(r.last?.at ?? r.at),
-    last: r.last ? { seq: r.last.seq, userId: r.last.userId, userName: r.last.userName, text: r.last.text } : undefined,
-    peer: r.peer && { ...r.peer },
-  };
-}
-
-function memberOf(m: WireMember): Member {
-  return { userId: m.userId, userName: m.userName, state: m.state ?? "joined" };
-}
-
-function timeOf(at: string): number {
-  const ms = Date.parse(at);
-  return Number.isNaN(ms) ? 0 : ms;
-}
