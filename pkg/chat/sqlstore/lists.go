@@ -34,16 +34,18 @@ func (s listStore) Person(ctx context.Context, tenant, userID string) (p chat.Pe
 	return p, nil
 }
 
-// newestShown is the sequence of a room's newest message that is not deleted.
-const newestShown = `(SELECT seq FROM messages WHERE tenant = r.tenant AND room_id = r.id AND deleted_at IS NULL ORDER BY seq DESC LIMIT 1)`
+// newestShown is the sequence of a room's newest message that is not deleted: nearly always that of the newest of all.
+const newestShown = `CASE WHEN newest.deleted_at IS NULL THEN r.last_seq ELSE
+	(SELECT seq FROM messages WHERE tenant = r.tenant AND room_id = r.id AND deleted_at IS NULL ORDER BY seq DESC LIMIT 1) END`
 
 // viewColumns and viewTables are rooms r as the user $2 sees them. What is 1000 is chat.MaxUnread, 200 chat.MaxPreviewRunes.
 const (
 	viewColumns = `r.title, r.kind, r.owner_id, r.created_at, r.last_seq, r.last_event,
 		m.state, m.read_seq, ` + memberRole + `, permissions, ` + isBlocked + `,
 		(SELECT count(*) FROM members WHERE tenant = r.tenant AND room_id = r.id),
-		(SELECT count(*) FROM (SELECT 1 FROM messages WHERE tenant = r.tenant AND room_id = r.id AND seq > m.read_seq
-			AND deleted_at IS NULL AND author_id <> m.user_id LIMIT 1000) AS unread),
+		CASE WHEN m.read_seq < r.last_seq THEN
+			(SELECT count(*) FROM (SELECT 1 FROM messages WHERE tenant = r.tenant AND room_id = r.id AND seq > m.read_seq
+				AND deleted_at IS NULL AND author_id <> m.user_id LIMIT 1000) AS unread) ELSE 0 END,
 		newest.sent_at, coalesce(shown.number, shown.seq), shown.seq, shown.author_id, author.name, substr(shown.text, 1, 200), shown.sent_at,
 		peer.id, peer.name, peer_member.state`
 	viewTables = `
