@@ -78,6 +78,9 @@ func ownRooms(s *suite) {
 	mine, r1, invited, quiet := own.Rooms[0], own.Rooms[1], own.Rooms[2], own.Rooms[3]
 	equal(s, "unread", r1.Unread, 3)
 	equal(s, "one's own words unread", mine.Unread, 0)
+	equal(s, "what others have said before one's own words", s.view("bob", "r2").Unread, 1)
+	s.message("r2", "bob", "too", "")
+	equal(s, "the same after them", s.view("bob", "r2").Unread, 1)
 	equal(s, "last", fmt.Sprint(r1.Last.Seq, r1.Last.AuthorName, len([]rune(r1.Last.Text)), r1.Last.Text[len(r1.Last.Text)-1:]), "3BOB200x")
 	equal(s, "time", r1.At, r1.Last.SentAt)
 	equal(s, "event", r1.LastEvent, 5) // created, joined, three messages
@@ -194,6 +197,8 @@ func listChanges(s *suite) {
 	next("leaving", leave("r2", "bob"), "[] [r2] false")
 	next("coming and going", func() error { return errors.Join(join("r2", "bob")(), leave("r2", "bob")()) }, "[] [r2] false")
 	next("coming back", join("r2", "bob"), "[r2] [] false")
+	all := s.changed("bob", 0, 0)
+	equal(s, "each room once, whatever became of it", fmt.Sprint(viewIDs(all.Rooms), all.Gone), fmt.Sprint("[", direct, " r1 r2] []"))
 	next("being blocked", func() error { return s.store.Block(s.ctx, tenant, "cat", "bob") }, "["+direct+"] [] false")
 	next("no more", func() error { return s.store.Unblock(s.ctx, tenant, "cat", "bob") }, "["+direct+"] [] false")
 	next("what a role may", func() error {
