@@ -246,7 +246,7 @@ func (w *world) checkPage(c *conn, p *page) {
 		return
 	}
 	for id := range want {
-		w.same(c.id+" in "+id, p.rooms[id], want[id])
+		w.same(c.id+" in "+id, p.rooms[id].marked(p.user), want[id].marked(p.user))
 	}
 	online := map[string]bool{}
 	list, err := w.store.Online(w.ctx, tenant)

@@ -17,7 +17,8 @@ type view struct {
 	Title    string            `json:"title"`
 	Members  map[string]string `json:"members"`
 	Messages []line            `json:"messages"` // by sequence
-	Read     int64             `json:"read"`     // by the page's person
+	Read     int64             `json:"-"`        // by the page's person
+	Unread   []int64           `json:"unread"`   // what the mark is for; set by marked
 }
 
 type line struct {
@@ -27,6 +28,18 @@ type line struct {
 }
 
 func newView() *view { return &view{Members: map[string]string{}, Messages: []line{}} }
+
+// marked sets the messages that a person has not read. The mark itself may be said in either order with the person's own words
+// after it, which are never unread, so that it can be before or after them.
+func (v *view) marked(user string) *view {
+	v.Unread = []int64{}
+	for _, l := range v.Messages {
+		if l.Seq > v.Read && l.Author != user {
+			v.Unread = append(v.Unread, l.Seq)
+		}
+	}
+	return v
+}
 
 // apply takes the next event.
 func (v *view) apply(e chat.WireEvent, user string) {

@@ -12,17 +12,24 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 )
 
-// Message is a server message for pages: {"chatEvent", "data"}, where data is a string, itself JSON unless value is one.
-func Message(event string, value any) webpubsub.Data {
+// page is what pages know a server message by. Data is itself JSON, unless it is a single text.
+type page struct {
+	ChatEvent string `json:"chatEvent"`
+	Data      string `json:"data"`
+}
+
+func pageMessage(event string, value any) page {
 	text, plain := value.(string)
 	if !plain {
 		inner, _ := json.Marshal(value) // structs and maps of strings, numbers and truth values
 		text = string(inner)
 	}
-	body, _ := json.Marshal(struct {
-		ChatEvent string `json:"chatEvent"`
-		Data      string `json:"data"`
-	}{event, text})
+	return page{event, text}
+}
+
+// Message is a server message for pages: {"chatEvent", "data"}, where data is a string, itself JSON unless value is one.
+func Message(event string, value any) webpubsub.Data {
+	body, _ := json.Marshal(pageMessage(event, value))
 	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}
 }
 

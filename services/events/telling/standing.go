@@ -26,7 +26,7 @@ func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub
 	}
 	switch {
 	case !v.In:
-		return memberLeft(roomID, userID), nil
+		return out(roomID, userID), nil
 	case !v.MayRead():
 		return webpubsub.Data{}, nil
 	}
@@ -38,6 +38,17 @@ func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub
 		Event *chat.WireEvent `json:"event"`
 	}{e}) // structs of strings and numbers
 	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}, nil
+}
+
+// out tells a user, whose pages and clients of the chat protocol know it by different members, to be out of a room. The room's
+// title is for those who are in it.
+func out(roomID, userID string) webpubsub.Data {
+	body, _ := json.Marshal(struct {
+		page
+		Type string    `json:"notificationType"`
+		Body roomNamed `json:"body"`
+	}{pageMessage("memberLeft", member{ChatID: roomID, UserID: userID}), "RoomLeft", roomNamed{RoomID: roomID}}) // structs of strings
+	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}
 }
 
 // willTell reports whether there are events of a room to tell, and nobody has begun to.
