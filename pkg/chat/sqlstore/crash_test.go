@@ -96,6 +96,9 @@ var changes = []struct {
 	{"give a role", func(ctx context.Context, s *Store) error {
 		return second(s.PutMember(ctx, "t", "r", "cid", "room.mute", chat.Condition{}))
 	}, "r: role cid room.mute", "member r cid"},
+	{"give somebody else the role", func(ctx context.Context, s *Store) error {
+		return second(s.PutMember(ctx, "t", "r", "bob", "room.mute", chat.Condition{}))
+	}, "r: role bob room.mute", "member r bob"},
 	{"come online", func(ctx context.Context, s *Store) error {
 		return second(s.Connect(ctx, "t", chat.Connection{ID: "c1", UserID: "cid"}))
 	}, "", "presence  cid"},
@@ -104,10 +107,13 @@ var changes = []struct {
 	}, "", ""},
 	{"store the role again", func(ctx context.Context, s *Store) error {
 		return second(s.PutRole(ctx, "t", chat.Role{Name: "room.mute", Permissions: []chat.Permission{chat.RoomHistory}}, chat.Condition{}))
-	}, "", "member r cid"},
+	}, "", "member r cid"}, // bob learns it on coming
 	{"delete a role", func(ctx context.Context, s *Store) error {
 		return s.DeleteRole(ctx, "t", "room.mute", chat.Condition{})
 	}, "", "member r cid"},
+	{"give another role", func(ctx context.Context, s *Store) error {
+		return second(s.PutMember(ctx, "t", "r", "bob", chat.RoleMember, chat.Condition{}))
+	}, "r: role bob room.member", "member r bob"},
 	{"one idle", func(ctx context.Context, s *Store) error {
 		return third(s.SetIdle(ctx, "t", chat.Connection{ID: "c1", UserID: "cid"}, true))
 	}, "", ""},

@@ -56,7 +56,7 @@ type fact struct {
 	leftAt    *time.Time // of an author who has been one
 	role      chat.Role  // the author's, in the room, or of when the author left
 	blockedAt *time.Time // by either of the two in a direct room
-	readSeq   *int64     // of a member, in the room itself
+	readSeq   *int64     // of a member, in the room itself; topics have none
 	name      string     // the author's
 	knownSeq  int64      // of the stored message with its key; 0 for none
 }
@@ -105,7 +105,7 @@ func (s messageStore) lockFacts(ctx context.Context, t tx, tenant string, batch 
 		SELECT place, c.last_seq, c.last_event, m.user_id IS NOT NULL, d.left_at, `+speakerRole+`, permissions,
 			(SELECT min(blocked_at) FROM blocks WHERE tenant = $1
 				AND (by_id = c.low_id AND other_id = c.high_id OR by_id = c.high_id AND other_id = c.low_id)),
-			CASE WHEN c.id = r.id THEN m.read_seq END,
+			m.read_seq,
 			coalesce((SELECT name FROM users WHERE tenant = $1 AND id = given.author_id), ''),
 			CASE given.key WHEN '' THEN 0 ELSE coalesce((SELECT seq FROM messages WHERE tenant = $1 AND room_id = given.room_id
 				AND author_id = given.author_id AND key >= given.key AND key <= given.key ORDER BY key LIMIT 1), 0) END
@@ -176,7 +176,7 @@ func judge(batch []chat.Message, facts []fact, outcomes []chat.Outcome, load fun
 
 // spoken notes that who has said a message, and had read all before, has read that, too.
 func (v verdict) spoken(f fact, m chat.Message) {
-	if f.readSeq == nil {
+	if _, topic := chat.SplitTopic(m.RoomID); f.readSeq == nil || topic != "" {
 		return
 	}
 	who := membership{m.RoomID, m.AuthorID}
