@@ -56,7 +56,7 @@ export interface Link {
 
 export type OpenLink = (negotiate: () => Promise<string>, listener: Listener) => Link;
 
-const ackTimeoutMs = 20_000;
+const ackTimeoutMs = 10_000; // people wait for it; what comes later counts all the same
 const pingEveryMs = 4000;
 const deafAfterMs = 4500; // without an answer to a ping; with the time between two a frozen server is seen within 10 s
 const hopelessAfterMs = 20_000; // then another socket is tried

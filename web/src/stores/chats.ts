@@ -9,7 +9,6 @@ import { ApiError, isAway, isTooOld } from "../api";
 import { deps } from "../deps";
 import { chatOf, timeOf, type Chat } from "../model/chat";
 import { Sequence } from "../model/sequence";
-import { uuid } from "../uuid";
 import { isRecord, parseRecord, type RoomEvent, type WireDirectoryRoom, type WireRoom } from "../wire";
 import { useLink } from "./link";
 import { useMembers } from "./members";
@@ -427,13 +426,11 @@ export const useChats = defineStore("chats", () => {
 
   // What people do.
 
-  /** Creates a public chat and returns its id; throws a text for people. */
-  async function create(name: string): Promise<string> {
-    const id = uuid();
+  /** Creates a public chat; throws a text for people. With the same id it is the same chat, however often it is tried. */
+  async function create(id: string, name: string): Promise<void> {
     await useLink().event("createChat", { id, name }, "json");
     touch(id);
     await reread(id);
-    return id;
   }
 
   async function join(id: string): Promise<void> {

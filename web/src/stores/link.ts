@@ -63,7 +63,7 @@ export const useLink = defineStore("link", () => {
   }
 
   function live(): Link {
-    if (!link || state.value !== "online") throw new Lost("Not connected right now. Try again in a moment.");
+    if (!link || !connected.value) throw new Lost("Not connected right now. Try again in a moment.");
     return link;
   }
 
