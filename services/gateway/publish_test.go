@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -338,6 +337,56 @@ func TestRepeatedAckIDIsAskedOnce(t *testing.T) {
 	})
 }
 
+// TestRepeatedAckIDWithoutPermission: who may not send any more is told of what was acked before that it is a duplicate.
+func TestRepeatedAckIDWithoutPermission(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		s := start(t, judged(t, &judge{answer: verdicts}))
+		c := s.join(codec, "ben")
+		take := func(id uint64) error {
+			r := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: id}
+			r.SetData(text("take"))
+			return c.Do(within(t), r)
+		}
+		must(t, take(5))
+		must(t, s.rest().Revoke(within(t), c.Info().ConnectionID, webpubsub.SendToGroup, "room"))
+		wantFailure(t, take(5), protocol.Duplicate)
+		wantFailure(t, take(6), protocol.Forbidden)
+		must(t, s.rest().Grant(within(t), c.Info().ConnectionID, webpubsub.SendToGroup, "room"))
+		must(t, take(6))
+	})
+}
+
+// TestAskingKeepsOrderAcrossSockets has a client come back by another socket while the handler is asked about what it has sent on the
+// one before. What it sends on the new one does not overtake.
+func TestAskingKeepsOrderAcrossSockets(t *testing.T) {
+	t.Parallel()
+	eachReliable(t, func(t *testing.T, codec string) {
+		release := make(chan struct{})
+		j := &judge{answer: func(w http.ResponseWriter, e cloudevents.Event) {
+			if string(e.Body) == "first" {
+				<-release
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}}
+		s := start(t, judged(t, j))
+		member, c := s.join(codec, "ana", "room"), s.join(codec, "ben")
+		sendNow(t, c, &protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "first")
+		sendNow(t, c, &protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "second")
+		eventually(t, "the handler is asked", func() bool { return len(j.questions()) == 1 })
+		c.Drop()
+		must(t, c.Recover(within(t)))
+		sendNow(t, c, &protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "third")
+		close(release)
+		for _, want := range []string{"first", "second", "third"} {
+			wantMessage(t, member, want)
+		}
+		if got := j.questions(); !slices.Equal(got, []string{"first", "second", "third"}) {
+			t.Errorf("got questions %q, want them in the order of sending", got)
+		}
+	})
+}
+
 // isDuplicate reports whether err is what a client that has sent a request several times may be told.
 func isDuplicate(err error) bool {
 	return err == nil || strings.Contains(err.Error(), protocol.Duplicate)
@@ -373,68 +422,6 @@ func TestLogsGetWhatIsPublished(t *testing.T) {
 		if !slices.Equal(got, []string{"pass", "replaced"}) {
 			t.Errorf("got %q in the log, want what was published", got)
 		}
-	})
-}
-
-// TestSettingsChangeWhileAsking has the handler not be asked any more while it is asked: what comes next does not overtake.
-func TestSettingsChangeWhileAsking(t *testing.T) {
-	t.Parallel()
-	eachPubSub(t, func(t *testing.T, codec string) {
-		release := make(chan struct{})
-		j := &judge{answer: func(w http.ResponseWriter, _ cloudevents.Event) {
-			<-release
-			w.WriteHeader(http.StatusNoContent)
-		}}
-		one := judged(t, j).tenant
-		one.Keys = tenant.Keys{Primary: key}
-		one.Name, one.Hosts = "default", []string{"*"}
-		source, err := tenant.NewStatic(one)
-		must(t, err)
-		s := startWith(t, setup{}, source)
-		member := s.join(codec, "ana", "room")
-		c := s.join(codec, "ben")
-		must(t, c.SendToGroup(within(t), "room", text("first"), wsclient.SendOptions{NoAck: true}))
-		eventually(t, "the handler is asked", func() bool { return len(j.questions()) == 1 })
-		off := one
-		off.Hubs = slices.Clone(one.Hubs)
-		off.Hubs[0].Handlers = slices.Clone(one.Hubs[0].Handlers)
-		off.Hubs[0].Handlers[0].BeforePublish = tenant.BeforePublish{}
-		must(t, source.Set(off))
-		sent := make(chan error, 1)
-		go func() {
-			sent <- c.SendToGroup(context.Background(), "room", text("second"), wsclient.SendOptions{})
-		}()
-		must(t, member.SendToGroup(within(t), "room", text("meanwhile"), wsclient.SendOptions{}))
-		wantMessage(t, member, "meanwhile")
-		close(release)
-		must(t, <-sent)
-		wantMessage(t, member, "first")
-		wantMessage(t, member, "second")
-		if got := j.questions(); len(got) != 1 {
-			t.Errorf("got questions %q, want only that from before the change", got)
-		}
-	})
-}
-
-// TestNoStreamsWhereMessagesAreChecked: what is published in parts could only be asked about in parts. That holds for streams, too, that
-// began before the settings said so.
-func TestNoStreamsWhereMessagesAreChecked(t *testing.T) {
-	t.Parallel()
-	eachPubSub(t, func(t *testing.T, codec string) {
-		on := judged(t, &judge{}).tenant
-		on.Keys, on.Name, on.Hosts = tenant.Keys{Primary: key}, "default", []string{"*"}
-		off := on
-		off.Hubs = nil
-		source, err := tenant.NewStatic(off)
-		must(t, err)
-		s := startWith(t, setup{}, source)
-		p := publish(t, s.join(codec, "ben"))
-		p.start("old", "room")
-		must(t, source.Set(on))
-		p.do(&protocol.Request{Kind: protocol.StreamStart, StreamID: "new", Group: "room"})
-		p.wantClosed("new", protocol.Forbidden)
-		p.send("old", 1, text("part"))
-		p.wantClosed("old", protocol.Forbidden)
 	})
 }
 

@@ -17,6 +17,9 @@ import (
 // sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
 func (r *reader) sendToGroup() {
 	if !r.conn.Allows(webpubsub.SendToGroup, r.req.Group) {
+		if r.req.HasAck && r.asksLater() && r.refuseRepeated() { // also one that was sent when it was allowed
+			return
+		}
 		r.acknowledge(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
 		return
 	}
