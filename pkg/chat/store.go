@@ -62,16 +62,16 @@ type Users interface {
 // Presences are who is here.
 type Presences interface {
 	// Connect records a live connection of a known user (else ErrNotFound) and reports whether the user has
-	// come online by it. A new connection is not idle and counts as claimed now. Recording one twice changes
-	// nothing; ErrExists if the id is another user's connection.
+	// come online by it. A new connection is not idle, nor is its user then, and counts as claimed now. Recording one
+	// twice changes nothing; ErrExists if the id is another user's connection.
 	Connect(ctx context.Context, tenant string, c Connection) (cameOnline bool, err error)
-	// Disconnect forgets a connection; an unknown one is fine. Its user stays online until SweepOffline.
+	// Disconnect forgets a connection; an unknown one is fine. Its user stays online until SweepOffline, and is idle if all
+	// others are.
 	Disconnect(ctx context.Context, tenant, connectionID string) error
 	// SetIdle marks a connection of userID (else ErrNotFound) and reports whether the user's own idleness, which
 	// needs all connections to be idle, is now idle and whether that changed.
 	SetIdle(ctx context.Context, tenant string, c Connection, idle bool) (nowIdle, changed bool, err error)
-	// RefreshIdle recomputes a user's idleness after a connection came or went; results as SetIdle. Without any
-	// connection it stays as it is. ErrNotFound for an unknown user.
+	// RefreshIdle returns a user's idleness, recomputed; results as SetIdle. Without any connection it stays as it is. ErrNotFound for an unknown user.
 	RefreshIdle(ctx context.Context, tenant, userID string) (nowIdle, changed bool, err error)
 	// SweepOffline turns users offline whose last connection went before the given time and returns them, at
 	// most MaxListed, longest gone first. Each is returned once, however many processes sweep.

@@ -99,11 +99,23 @@ func idleness(s *suite) {
 	set("c1", false, false, true)
 	set("c1", true, true, true)
 
+	// A change is owed with what has made it, whoever asks for it.
+	wantOwed := func(want string) {
+		s.Helper()
+		list, words := s.claim(time.Hour)
+		equal(s, "owed", words, want)
+		for _, e := range list {
+			s.must(s.store.EffectPaid(s.ctx, tenant, e))
+		}
+	}
+	wantOwed("presence ann")
 	s.connect("ann", "c3") // a new connection is active
-	refresh(false, true)
+	wantOwed("presence ann")
 	refresh(false, false)
 	s.must(s.store.Disconnect(s.ctx, tenant, "c3"))
-	refresh(true, true)
+	wantOwed("presence ann")
+	refresh(true, false)
+	wantOwed("")
 	s.connect("ann", "c1") // recorded already, and idle
 	refresh(true, false)
 

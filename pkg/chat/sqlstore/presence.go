@@ -33,9 +33,13 @@ func (s presenceStore) Connect(ctx context.Context, tenant string, c chat.Connec
 		}
 		t.send(`UPDATE users SET gone_at = NULL WHERE tenant = $1 AND id = $2 AND gone_at IS NOT NULL`, tenant, c.UserID)
 		changed, err := t.exec(ctx, `UPDATE users SET online = true WHERE tenant = $1 AND id = $2 AND NOT online`, tenant, c.UserID)
+		if err != nil {
+			return err
+		}
 		if cameOnline = changed > 0; cameOnline {
 			owe(t, tenant, chat.EffectPresence, "", c.UserID)
 		}
+		_, _, err = refreshIdle(ctx, t, tenant, c.UserID)
 		return err
 	})
 	return cameOnline && err == nil, annotate(err, "record connection %q of user %q", c.ID, c.UserID)
@@ -66,7 +70,8 @@ func (s presenceStore) Disconnect(ctx context.Context, tenant, connectionID stri
 			UPDATE users SET gone_at = $3 WHERE tenant = $1 AND id = $2
 			AND NOT EXISTS (SELECT 1 FROM connections WHERE tenant = $1 AND user_id = $2)`,
 			tenant, userID, time.Now())
-		return nil
+		_, _, err = refreshIdle(ctx, t, tenant, userID)
+		return err
 	})
 	return annotate(err, "forget connection %q", connectionID)
 }

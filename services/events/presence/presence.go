@@ -3,7 +3,6 @@ package presence
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -64,10 +63,8 @@ func (p *Presence) Came(ctx context.Context, user chat.User, conn string) error 
 	if err != nil {
 		return err
 	}
-	if cameOnline {
-		p.Effects.Presence(ctx, user.ID, false)
-	}
-	if p.Rules.IsUnnamed(user) { // its page, which is about to tell a name, waits for that
+	p.Effects.Presence(ctx, user.ID, !cameOnline) // in use again, if not here again
+	if p.Rules.IsUnnamed(user) {                  // its page, which is about to tell a name, waits for that
 		return nil
 	}
 	if cameOnline {
@@ -108,11 +105,8 @@ func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
 	if err := p.Store.Disconnect(ctx, p.Tenant, c.ID); err != nil || c.UserID == "" {
 		return err
 	}
-	_, err := p.refreshIdle(ctx, c.UserID)
-	if errors.Is(err, chat.ErrNotFound) {
-		return nil
-	}
-	return err
+	p.Effects.Presence(ctx, c.UserID, true)
+	return nil
 }
 
 // SetIdle notes that somebody's connection is idle, or in use again. The user is idle when all connections are.
