@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"context"
 	"database/sql/driver"
 	"fmt"
 	"os"
@@ -56,7 +57,7 @@ func template(t *testing.T) string {
 
 // populate makes the people and the rooms den and tea, of whom everybody has been told.
 func populate(t *testing.T, s chat.Store) {
-	ctx := t.Context()
+	ctx := context.Background() // that of a test belongs to one bubble
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -191,7 +192,7 @@ func TestHistories(t *testing.T) {
 // report fails the test with a history as small as it can be made.
 func report(t *testing.T, h History, open func() (chat.Store, func()), wrap func(*world, chat.Store) chat.Store) {
 	t.Helper()
-	var r result
+	r := run(t, h, open, wrap)
 	small := shrink(h, number(t, "SHRINK", 400), func(h History) bool {
 		again := run(t, h, open, wrap)
 		if len(again.problems) > 0 {

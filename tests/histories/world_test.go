@@ -36,6 +36,7 @@ type world struct {
 	h      History
 	ctx    context.Context // ends with the history
 	store  chat.Store      // the truth
+	tick   func()          // before each call
 	wrap   func(w *world, s chat.Store) chat.Store
 	g      *gateway
 	work   sync.WaitGroup
@@ -147,6 +148,7 @@ func (p *process) call(what string, do func() error) error {
 	if p.isDead() {
 		return errDead
 	}
+	p.w.tick()
 	switch p.w.fault() {
 	case DieBefore:
 		p.w.note("process %d dies before %s", p.number, what)
@@ -260,6 +262,10 @@ func run(t *testing.T, h History, open func() (chat.Store, func()), wrap func(w 
 		ctx, end := context.WithCancel(context.Background())
 		w := &world{h: h, ctx: ctx, store: store, wrap: wrap, people: map[string]*device{}, last: map[string]said{}}
 		w.g = &gateway{w: w, conns: map[string]*conn{}}
+		w.tick = func() {}
+		if c, ok := store.(*clocked); ok {
+			w.tick = c.tick
+		}
 		time.Sleep(time.Hour) // what was there before was there before
 		w.happen()
 		end()
@@ -324,6 +330,7 @@ func (w *world) settle() {
 		time.Sleep(500 * time.Millisecond)
 	}
 	time.Sleep(time.Second)
+	w.tick()
 }
 
 // owes reports whether something is owed, or a room not told.
