@@ -427,37 +427,6 @@ func TestUsersAndBlocked(t *testing.T) {
 	equal[any](t, "blocked", body, object{"blocked": []string{ada.id}})
 }
 
-func TestPage(t *testing.T) {
-	w := newWorld(t, Config{})
-	b := w.browser()
-	for path, c := range map[string]struct {
-		status      int
-		kind, cache string
-	}{
-		"/":                   {200, "text/html", "no-cache"},
-		"/login.html":         {200, "text/html", "no-cache"},
-		"/index.html":         {200, "text/html", "no-cache"},
-		"/assets/app-1a2b.js": {200, "text/javascript", "public, max-age=31536000, immutable"},
-		"/favicon.svg":        {200, "image/svg", "no-cache"},
-		"/.hidden":            {404, "application/problem+json", "no-store"},
-		"/nothing":            {404, "application/problem+json", "no-store"},
-		"/assets/..%2f..%2fx": {404, "application/problem+json", "no-store"},
-	} {
-		status, _, res := b.do("GET", path, nil)
-		equal(t, path, []any{status, res.Header.Get("Cache-Control")}, []any{c.status, c.cache})
-		if !strings.HasPrefix(res.Header.Get("Content-Type"), c.kind) {
-			t.Errorf("%s: got %q, want %q", path, res.Header.Get("Content-Type"), c.kind)
-		}
-	}
-	_, _, res := b.do("GET", "/", nil)
-	status, _, _ := b.do("GET", "/", nil, "If-None-Match", res.Header.Get("Etag"))
-	equal(t, "unchanged", status, 304)
-	status, _, _ = b.do("POST", "/", nil)
-	equal(t, "POST", status, 405)
-	_, _, res = b.do("HEAD", "/", nil)
-	equal(t, "HEAD", []any{res.StatusCode, res.ContentLength > 0}, []any{200, true})
-}
-
 func TestErrorsInTheFormAskedFor(t *testing.T) {
 	w := newWorld(t, Config{})
 	_, body, res := w.browser().do("GET", "/api/chats", nil)

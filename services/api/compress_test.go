@@ -135,17 +135,6 @@ func TestUnchangedAnswers(t *testing.T) {
 	equal(t, "nobody else keeps it", after.Header.Get("Cache-Control"), "private, no-cache")
 }
 
-func TestPathsOfThePage(t *testing.T) {
-	w := newWorld(t, Config{})
-	for path, want := range map[string]int{
-		"/people": 200, "/rooms/r1": 200, "/rooms/a%2Fb": 200, "/rooms/a%20b/17": 200, "/rooms/private_abc/1": 200, "/rooms/17": 200,
-		"/rooms": 404, "/rooms/": 404, "/rooms/r1/": 404, "/rooms/r1/0": 404, "/rooms/r1/x": 404, "/rooms/r1/17/": 404, "/rooms/r1/17/18": 404, "/people/": 404, "/people/ada": 404,
-	} {
-		res, body := w.browser().fetch(path, "Accept-Encoding", "identity")
-		equal(t, path, []any{res.StatusCode, strings.Contains(string(body), "<title>Chatr</title>")}, []any{want, want == 200})
-	}
-}
-
 // TestRoleWithoutHistory: a role that does not allow to read holds at this door too.
 func TestRoleWithoutHistory(t *testing.T) {
 	w := newWorld(t, Config{})
