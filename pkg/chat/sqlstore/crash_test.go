@@ -102,6 +102,15 @@ var changes = []struct {
 	{"come online", func(ctx context.Context, s *Store) error {
 		return second(s.Connect(ctx, "t", chat.Connection{ID: "c1", UserID: "cid"}))
 	}, "", "presence  cid"},
+	{"a name", func(ctx context.Context, s *Store) error {
+		return s.SaveUser(ctx, "t", chat.User{ID: "cid", Name: "Cid"})
+	}, "", "presence  cid"},
+	{"a name by an application", func(ctx context.Context, s *Store) error {
+		return second(s.PutProfile(ctx, "t", chat.Profile{User: chat.User{ID: "cid", Name: "Sid"}, Role: chat.RoleUser}, chat.Condition{}))
+	}, "", "presence  cid"},
+	{"a name of one who is offline", func(ctx context.Context, s *Store) error {
+		return s.SaveUser(ctx, "t", chat.User{ID: "bob", Name: "Bob"})
+	}, "", ""},
 	{"come again", func(ctx context.Context, s *Store) error {
 		return second(s.Connect(ctx, "t", chat.Connection{ID: "c2", UserID: "cid"}))
 	}, "", ""},

@@ -25,13 +25,13 @@ func loadProfile(ctx context.Context, q reader, tenant, id string) (p chat.Profi
 }
 
 // profileToChange returns a user whom nobody else makes or changes until the transaction ends, with the tag, or the tag "".
-func profileToChange(ctx context.Context, t tx, tenant, id string) (tag string, err error) {
+func profileToChange(ctx context.Context, t tx, tenant, id string) (p chat.Profile, tag string, err error) {
 	t.lockName("user", tenant, id)
-	p, err := loadProfile(ctx, t, tenant, id)
+	p, err = loadProfile(ctx, t, tenant, id)
 	if errors.Is(err, chat.ErrNotFound) {
-		return "", nil
+		return p, "", nil
 	}
-	return p.Tag(), err
+	return p, p.Tag(), err
 }
 
 // PutProfile stores a user's name and role.
@@ -40,7 +40,7 @@ func (s profileStore) PutProfile(ctx context.Context, tenant string, p chat.Prof
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
-		tag, err := profileToChange(ctx, t, tenant, p.User.ID)
+		was, tag, err := profileToChange(ctx, t, tenant, p.User.ID)
 		if err != nil {
 			return err
 		}
@@ -56,6 +56,9 @@ func (s profileStore) PutProfile(ctx context.Context, tenant string, p chat.Prof
 			INSERT INTO users (tenant, id, name, provider, role) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (tenant, id) DO UPDATE SET name = $3, role = $5, removed = false`,
 			tenant, p.User.ID, p.User.Name, p.User.Provider, p.Role)
+		if was.User.Name != p.User.Name {
+			nameChanged(t, tenant, p.User.ID)
+		}
 		return nil
 	})
 	return created && err == nil, annotate(err, "store the profile of user %q", p.User.ID)
@@ -67,7 +70,7 @@ func (s profileStore) RemoveProfile(ctx context.Context, tenant, id string, c ch
 		return nil, err
 	}
 	err = s.write(ctx, func(t tx) error {
-		tag, err := profileToChange(ctx, t, tenant, id)
+		_, tag, err := profileToChange(ctx, t, tenant, id)
 		if err != nil {
 			return err
 		}

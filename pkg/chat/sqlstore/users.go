@@ -26,13 +26,18 @@ func (s userStore) SaveUser(ctx context.Context, tenant string, u chat.User) err
 		if err != nil || changed == 0 {
 			return err
 		}
-		t.send(`
-			INSERT INTO effects (tenant, kind, room_id, user_id, owed_at, due_at)
-			SELECT tenant, $3, '', id, {now}, {now} FROM users WHERE tenant = $1 AND id = $2 AND {true online} `+oweAgain,
-			tenant, u.ID, chat.EffectPresence)
+		nameChanged(t, tenant, u.ID)
 		return nil
 	})
 	return annotate(err, "save user %q", u.ID)
+}
+
+// nameChanged owes telling what a user is called now, if the user is online.
+func nameChanged(t tx, tenant, userID string) {
+	t.send(`
+		INSERT INTO effects (tenant, kind, room_id, user_id, owed_at, due_at)
+		SELECT tenant, $3, '', id, {now}, {now} FROM users WHERE tenant = $1 AND id = $2 AND {true online} `+oweAgain,
+		tenant, userID, chat.EffectPresence)
 }
 
 // User returns the user, or chat.ErrNotFound.
