@@ -94,6 +94,20 @@ chapter("they talk both ways, and nothing they write is markup", async () => {
   await ada.picture("3-talk");
 });
 
+chapter("who is typing is seen by those who look at the chat, until it is said", async () => {
+  const hint = ada.page.getByText(`${bob.name} is typing…`);
+  await bob.page.getByLabel(`Message to ${river}`).fill("Hm");
+  await hint.waitFor();
+  await bob.page.getByLabel(`Message to ${river}`).fill("");
+  await hint.waitFor({ state: "detached" });
+  await bob.page.getByLabel(`Message to ${river}`).fill("There it is");
+  await hint.waitFor();
+  await ada.picture("3-typing");
+  await bob.page.getByRole("button", { name: "Send" }).click();
+  await ada.hears("There it is");
+  await hint.waitFor({ state: "detached" });
+});
+
 chapter("what was not read is counted, also after a reload, until it is read", async () => {
   const badge = ada.chat(river).locator(".badge");
   const two = { hasText: /^2 unread$/ };

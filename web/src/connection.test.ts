@@ -45,6 +45,7 @@ function connect(negotiate?: () => Promise<string>): Connection {
   const { port } = server.address() as AddressInfo;
   connection = new Connection(negotiate ?? (async () => `ws://127.0.0.1:${port}/client/hubs/chat?access_token=x`), {
     state: (s) => states.push(s),
+    typing: (...args) => heard.push(["typing", ...args]),
     server: (...args) => heard.push(["server", ...args]),
     event: (e) => heard.push(["event", e.roomId, e.number, e.kind, e.text]),
     ended: () => heard.push(["ended"]),
@@ -80,9 +81,12 @@ it("passes on what the server and people say, and nothing malformed", async () =
   message({ from: "group", group: "hike", data: { event: { ...event(2), at: "never" } } });
   message({ from: "group", group: "hike", data: { notificationType: "MessageCreated", body: {}, message: "hi", fromUserId: "bob", event: event(3) } });
   message({ from: "server", data: { notificationType: "RoomMemberJoined", body: {}, event: event(4, { kind: "joined" }) } });
+  const typing = (userId: string) => ({ notificationType: "RoomMemberTyping", body: { roomId: "hike", userId, typing: true } });
+  message({ from: "group", group: "typing.hike", fromUserId: "eve", data: typing("bob") });
+  message({ from: "group", group: "typing.hike", data: typing("cid") });
   message({ from: "server", data: { chatEvent: "userOffline", data: "bob" } });
-  await until(() => heard.length >= 3);
-  expect(heard).toEqual([["event", "hike", 3, "message", "hi"], ["event", "hike", 4, "joined", undefined], ["server", "userOffline", "bob"]]);
+  await until(() => heard.length >= 4);
+  expect(heard).toEqual([["event", "hike", 3, "message", "hi"], ["event", "hike", 4, "joined", undefined], ["typing", "hike", "cid", true], ["server", "userOffline", "bob"]]);
 });
 
 it("returns what an event is answered, and a refusal in the server's words", async () => {

@@ -22,6 +22,8 @@ export interface Listener {
   state(state: LinkState): void;
   /** Something that has happened in a room. */
   event(event: RoomEvent): void;
+  /** Somebody is typing in a room that we look at, or does so no longer. */
+  typing(roomId: string, userId: string, typing: boolean): void;
   /** A message from the server, docs/chat.md section 7. */
   server(event: string, data: string): void;
   /** The session is over: sign in again. */
@@ -50,6 +52,8 @@ export interface Link {
   start(): void;
   stop(): void;
   sendEvent(name: string, data: JSONTypes, dataType: "json" | "text"): Promise<void>;
+  /** Says something to a group that need not arrive. */
+  whisper(group: string, data: JSONTypes): void;
   /** Sends an event that is answered, and returns the answer. */
   invoke(name: string, data: JSONTypes): Promise<unknown>;
 }
@@ -106,6 +110,10 @@ export class Connection implements Link {
       (abortSignal) => this.#client.sendEvent(name, data, dataType, { abortSignal }),
       () => this.#errors.get(name),
     );
+  }
+
+  whisper(group: string, data: JSONTypes): void {
+    this.#client.sendToGroup(group, data, "json", { fireAndForget: true }).catch(() => undefined);
   }
 
   async invoke(name: string, data: JSONTypes): Promise<unknown> {
@@ -207,7 +215,11 @@ export class Connection implements Link {
 
   // What the service says in a group has no sender; what has one was said by a client, whatever it looks like.
   #group(fromUserId: string | undefined, data: unknown): void {
-    if (!fromUserId && isRecord(data)) this.#event(data);
+    if (fromUserId || !isRecord(data)) return;
+    this.#event(data);
+    if (data.notificationType !== "RoomMemberTyping" || !isRecord(data.body)) return;
+    const { roomId, userId, typing } = data.body;
+    if (typeof roomId === "string" && typeof userId === "string") this.#listener.typing(roomId, userId, typing === true);
   }
 
   #event(data: Record<string, unknown>): void {

@@ -11,6 +11,7 @@ import { useNotices } from "./stores/notices";
 import { useOutbox } from "./stores/outbox";
 import { usePeople } from "./stores/people";
 import { useSession } from "./stores/session";
+import { useTyping } from "./stores/typing";
 import { useView } from "./stores/view";
 import type { RoomEvent } from "./wire";
 
@@ -21,12 +22,15 @@ export const listener: Listener = {
     if (state !== "online") return;
     void useSync().refresh(); // something may have been missed
     useOutbox().flush();
+    useTyping().again();
   },
   event(e) {
     deps().clock.happened(e.at);
     if (useChats().isNews(e)) tell(e);
+    if (e.kind === "message") useTyping().hear(e.roomId, e.userId, false);
     heard(e);
   },
+  typing: (...news) => useTyping().hear(...news),
   server(name, data) {
     usePeople().hear(name, data);
     useChats().hearServer(name, data);

@@ -28,6 +28,7 @@ export const useLink = defineStore("link", () => {
         listener.state(s);
       },
       event: (e) => link === opened && listener.event(e),
+      typing: (...news) => link === opened && listener.typing(...news),
       server: (name, data) => link === opened && listener.server(name, data),
       ended: () => link === opened && listener.ended(),
     });
@@ -53,13 +54,18 @@ export const useLink = defineStore("link", () => {
   }
 
   /** Has the server do something, and throws a text for people if it does not. */
-  async function event(name: string, data: string | Record<string, string | number>, dataType: "json" | "text"): Promise<void> {
+  async function event(name: string, data: string | Record<string, string | number | boolean>, dataType: "json" | "text"): Promise<void> {
     await live().sendEvent(name, data, dataType);
   }
 
   /** Has the server do something that has an answer. */
   async function invoke(name: string, data: Record<string, string>): Promise<unknown> {
     return live().invoke(name, data);
+  }
+
+  /** Says something to a group, if it can be heard now. */
+  function whisper(group: string, data: Record<string, boolean>): void {
+    if (connected.value) link?.whisper(group, data);
   }
 
   function live(): Link {
@@ -83,5 +89,5 @@ export const useLink = defineStore("link", () => {
     }
   }
 
-  return { state, offline, connected, open, close, forget, same, event, invoke, setIdle };
+  return { state, offline, connected, open, close, forget, same, event, invoke, whisper, setIdle };
 });

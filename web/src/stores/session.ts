@@ -11,6 +11,7 @@ import { useLink } from "./link";
 import { useMessages } from "./messages";
 import { useOutbox } from "./outbox";
 import { usePeople } from "./people";
+import { useTyping } from "./typing";
 import { useView } from "./view";
 
 export const useSession = defineStore("session", () => {
@@ -57,6 +58,7 @@ export const useSession = defineStore("session", () => {
     useChats().clear();
     useMessages().clear();
     usePeople().clear();
+    useTyping().clear();
     useOutbox().forget();
     me.value = null;
     phase.value = "signedOut";

@@ -225,6 +225,7 @@ export class World {
             this.sent.push([name, data]);
             if (this.refuse) throw this.refuse;
           },
+          whisper: (group, data) => void this.sent.push([group, data]),
           invoke: async (name, data) => {
             this.sent.push([name, data]);
             const { refuse, lost } = this; // as it is when asked
