@@ -81,6 +81,9 @@ type Events interface {
 	// when there is nothing more to tell. It does nothing when the owner has lost the lease: then Held is false, too. The
 	// mark never falls, and a lost Told costs at most that events are told twice.
 	Told(ctx context.Context, tenant, roomID, owner string, upTo int64, ttl time.Duration) (Telling, error)
+	// TellingOf says how it is, and changes nothing: Held is whether somebody has the lease now. ErrNotFound for an unknown
+	// room.
+	TellingOf(ctx context.Context, tenant, roomID string) (Telling, error)
 	// Untold returns up to limit rooms (at most MaxListed) with events to tell that nobody has the lease of.
 	Untold(ctx context.Context, tenant string, limit int) ([]string, error)
 }

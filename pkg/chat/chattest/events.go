@@ -287,7 +287,15 @@ func telling(s *suite) {
 	wantError(s, "claiming an unknown room", err, chat.ErrNotFound)
 	s.room("r", "ann")
 	untold("r")
+	how := func(want chat.Telling) {
+		s.Helper()
+		t, err := s.store.TellingOf(s.ctx, tenant, "r")
+		s.must(err)
+		equal(s, "how it is", t, want)
+	}
+	how(chat.Telling{Last: 1})
 	equal(s, "the first", claim("one", time.Hour), chat.Telling{Told: 0, Last: 1, Held: true})
+	how(chat.Telling{Last: 1, Held: true})
 	untold()
 	equal(s, "another", claim("two", time.Hour), chat.Telling{Told: 0, Last: 1})
 	equal(s, "another has told", told("two", 1), chat.Telling{Told: 0, Last: 1})
@@ -300,6 +308,7 @@ func telling(s *suite) {
 	untold()
 	equal(s, "nothing to tell", claim("one", time.Hour), chat.Telling{Told: 2, Last: 2})
 	equal(s, "told again", told("one", 1), chat.Telling{Told: 2, Last: 2})
+	how(chat.Telling{Told: 2, Last: 2})
 	s.message("r", "ann", "more", "")
 	untold("r")
 	// A process ends whose lease is over: another tells, and the first, if it is still there, learns it.

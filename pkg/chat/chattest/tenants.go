@@ -91,6 +91,7 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"Events":       func() error { return third(s.store.Events(ctx, tenant, room, 0, 10)) },
 		"ClaimTelling": func() error { return second(s.store.ClaimTelling(ctx, tenant, room, "process", time.Hour)) },
 		"Told":         func() error { return second(s.store.Told(ctx, tenant, room, "process", 1, time.Hour)) },
+		"TellingOf":    func() error { return second(s.store.TellingOf(ctx, tenant, room)) },
 		"Untold":       func() error { return none(s.store.Untold(ctx, tenant, 10)) },
 		"ClaimEffects": func() error { return none(s.store.ClaimEffects(ctx, tenant, 10, time.Hour)) },
 		"ClaimEffectsOf": func() error {
@@ -130,7 +131,7 @@ var answers = map[string]error{
 	"DeleteRoom": chat.ErrNotFound, "Block": chat.ErrNotFound, "Unblock": chat.ErrNotFound,
 	"SignOut": chat.ErrNotFound, "SignedOut": chat.ErrNotFound, "AddMessage": chat.ErrNotFound,
 	"AddMessages": chat.ErrNotFound, "History": chat.ErrNotFound, "MarkRead": chat.ErrNotFound,
-	"Access": chat.ErrNotFound, "PresenceOf": chat.ErrNotFound, "Events": chat.ErrNotFound, "ClaimTelling": chat.ErrNotFound, "Told": chat.ErrNotFound,
+	"Access": chat.ErrNotFound, "PresenceOf": chat.ErrNotFound, "Events": chat.ErrNotFound, "ClaimTelling": chat.ErrNotFound, "TellingOf": chat.ErrNotFound, "Told": chat.ErrNotFound,
 }
 
 // wantNothing makes all calls, those that make users last, and checks that they find nothing.

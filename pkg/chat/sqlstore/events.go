@@ -128,6 +128,16 @@ func (s eventStore) told(ctx context.Context, tenant, roomID string) (t chat.Tel
 	return t, find(ctx, s, into{&t.Told, &t.Last}, `SELECT told_event, last_event FROM rooms WHERE tenant = $1 AND id = $2`, tenant, roomID)
 }
 
+// TellingOf says how far a room is told, and whether somebody is at it.
+func (s eventStore) TellingOf(ctx context.Context, tenant, roomID string) (t chat.Telling, err error) {
+	if err := chat.CheckIDs(tenant, roomID); err != nil {
+		return t, err
+	}
+	err = find(ctx, s, into{&t.Told, &t.Last, &t.Held}, `
+		SELECT told_event, last_event, coalesce(teller_until > {now}, false) FROM rooms WHERE tenant = $1 AND id = $2`, tenant, roomID)
+	return t, annotate(err, "load how far room %q is told", roomID)
+}
+
 // Untold returns rooms with events to tell that nobody tells.
 func (s eventStore) Untold(ctx context.Context, tenant string, limit int) ([]string, error) {
 	if err := chat.CheckIDs(tenant); err != nil {

@@ -59,20 +59,20 @@ func (t *Teller) willTell(ctx context.Context, roomID string) (bool, error) {
 	if telling {
 		return false, nil
 	}
-	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, noLease)
-	return lease.Held, err
+	now, err := t.Store.TellingOf(ctx, t.Tenant, roomID)
+	return now.Told < now.Last && !now.Held, err
 }
 
 // ended is what those are told who were in a room that has been deleted.
 func (t *Teller) ended(ctx context.Context, roomID string) (webpubsub.Data, error) {
-	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, noLease) // a lease of nothing, since all is told
+	now, err := t.Store.TellingOf(ctx, t.Tenant, roomID)
 	if errors.Is(err, chat.ErrNotFound) {
 		return webpubsub.Data{}, nil
 	}
 	if err != nil {
 		return webpubsub.Data{}, err
 	}
-	e, err := t.newest(ctx, roomID, lease.Last)
+	e, err := t.newest(ctx, roomID, now.Last)
 	if err != nil || e == nil || e.Kind != chat.EventClosed {
 		return webpubsub.Data{}, err
 	}
