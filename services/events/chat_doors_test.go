@@ -90,7 +90,8 @@ func TestChatOneTruthBehindTheDoors(t *testing.T) {
 	}
 	same(t, "bob hears both, in order, once", texts(bob.notified("MessageCreated")), []string{"1 from a client", "2 from a page"})
 	same(t, "the page hears the client's line", texts(ada.notified("MessageCreated")), []string{"1 from a client"})
-	line := ada.got[len(ada.got)-1]
+	frames := ada.frames()
+	line := frames[len(frames)-1]
 	var said struct{ Message, FromUserID, FromUserName, Key string }
 	if err := json.Unmarshal([]byte(line.body), &said); err != nil || line.group != "r1" {
 		t.Fatalf("line: got %+v, %v", line, err)
@@ -130,7 +131,8 @@ func TestChatPagesAreToldThePlaceOfWhatTheyHeard(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "notified", texts(bob.notified("MessageCreated")), []string{"1 hi"})
-	last := in[object](t, bob.got[len(bob.got)-1].body)
+	frames := bob.frames()
+	last := in[object](t, frames[len(frames)-1].body)
 	event, _ := last["event"].(map[string]any)
 	same(t, "the event", []any{event["number"], event["kind"], event["seq"], event["text"]}, []any{3, "message", 1, "hi"})
 	same(t, "a line to draw", last["message"], nil)
@@ -159,7 +161,7 @@ func TestChatBesidePagesOfTheOriginal(t *testing.T) {
 	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"0123456789"}})
 	ana.mustInvoke("chat.manageRoomMember", object{"roomId": "r1", "operation": "Add", "userId": "zoe"})
 	ana.send("r1", "hello")
-	for _, m := range page.got {
+	for _, m := range page.frames() {
 		var line struct{ Message, FromUserName string }
 		if m.group == "" || strings.HasPrefix(m.kind, "text/plain") {
 			continue

@@ -278,13 +278,18 @@ func (c *conn) mustInvoke(name string, data any) map[string]any {
 	return result
 }
 
-// notified returns the bodies of one kind of notification that c has got.
-func (c *conn) notified(kind string) []map[string]any {
+// frames returns what c has got so far of what there was to tell.
+func (c *conn) frames() []received {
 	c.g.quiet()
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
+	return slices.Clone(c.got)
+}
+
+// notified returns the bodies of one kind of notification that c has got.
+func (c *conn) notified(kind string) []map[string]any {
 	var bodies []map[string]any
-	for _, m := range c.got {
+	for _, m := range c.frames() {
 		var n struct {
 			NotificationType string
 			Body             map[string]any
@@ -306,11 +311,8 @@ func (c *conn) must(name string, data any) {
 
 // told returns the data of the server messages of one kind that c has got.
 func (c *conn) told(chatEvent string) []string {
-	c.g.quiet()
-	c.g.mu.Lock()
-	defer c.g.mu.Unlock()
 	var data []string
-	for _, m := range c.got {
+	for _, m := range c.frames() {
 		var v struct{ ChatEvent, Data string }
 		if m.group == "" && json.Unmarshal([]byte(m.body), &v) == nil && v.ChatEvent == chatEvent {
 			data = append(data, v.Data)
@@ -321,11 +323,8 @@ func (c *conn) told(chatEvent string) []string {
 
 // notices returns the texts that c has got from a group, without what is not for people.
 func (c *conn) notices(group string) []string {
-	c.g.quiet()
-	c.g.mu.Lock()
-	defer c.g.mu.Unlock()
 	var texts []string
-	for _, m := range c.got {
+	for _, m := range c.frames() {
 		if m.group == group && strings.HasPrefix(m.kind, "text/plain") {
 			texts = append(texts, m.body)
 		}

@@ -30,11 +30,8 @@ func (c *conn) publish(group, contentType, body, ackID string) *httptest.Respons
 
 // heard returns the lines that a page draws: what has come from the room's group with a message, and by whom.
 func (c *conn) heard(room string) []string {
-	c.g.quiet()
-	c.g.mu.Lock()
-	defer c.g.mu.Unlock()
 	var lines []string
-	for _, m := range c.got {
+	for _, m := range c.frames() {
 		var v struct {
 			Message    *string `json:"message"`
 			FromUserID string  `json:"fromUserId"`
@@ -73,7 +70,7 @@ func TestOneOrderBehindAllDoors(t *testing.T) {
 	same(t, "the sending client", texts(ana.notified("MessageCreated")), []string{"2 by our page", "3 by the original", "4 plain"})
 	equal(t, "history", len(w.lines("r1")), 4)
 	var numbers []float64
-	for _, m := range bob.got {
+	for _, m := range bob.frames() {
 		var v struct{ Event struct{ Number float64 } }
 		if json.Unmarshal([]byte(m.body), &v) == nil && v.Event.Number > 0 {
 			numbers = append(numbers, v.Event.Number)
@@ -187,7 +184,7 @@ func TestEveryChangeIsToldWithItsNumber(t *testing.T) {
 	w.mustRequest(204, "DELETE", "rooms/r1", nil)
 	w.payAll()
 	var got []string
-	for _, m := range page.got {
+	for _, m := range page.frames() {
 		var v struct{ Event *chat.WireEvent }
 		if json.Unmarshal([]byte(m.body), &v) == nil && v.Event != nil {
 			e := v.Event

@@ -97,13 +97,42 @@ type words func(mark string) string
 
 // dialect writes statements in the words of a database, each once.
 type dialect struct {
-	words words
-	done  sync.Map // text to text
+	words  words
+	finish func(string) string // what remains to be done to a statement; nil: nothing
+	done   memo[string]
+}
+
+// memo remembers what was made of a text. It is not a sync.Map, whose code the tests' build may take from a package that is compiled
+// without the race detector (see scripts/test), which then misses what orders its readers and writers.
+type memo[T any] struct {
+	mu    sync.RWMutex
+	known map[string]T
+}
+
+func (m *memo[T]) load(text string) (T, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	made, ok := m.known[text]
+	return made, ok
+}
+
+// store keeps what was made of a text and returns it, or what somebody else has kept meanwhile.
+func (m *memo[T]) store(text string, made T) (kept T, isOther bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other, ok := m.known[text]; ok {
+		return other, true
+	}
+	if m.known == nil {
+		m.known = map[string]T{}
+	}
+	m.known[text] = made
+	return made, false
 }
 
 func (d *dialect) sql(text string) string {
-	if known, ok := d.done.Load(text); ok {
-		return known.(string)
+	if known, ok := d.done.load(text); ok {
+		return known
 	}
 	var b strings.Builder
 	rest := text
@@ -121,7 +150,10 @@ func (d *dialect) sql(text string) string {
 		rest = end
 	}
 	done := d.words("") + b.String()
-	d.done.Store(text, done)
+	if d.finish != nil {
+		done = d.finish(done)
+	}
+	done, _ = d.done.store(text, done)
 	return done
 }
 

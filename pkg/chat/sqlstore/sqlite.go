@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +35,7 @@ type sqliteDB struct {
 
 	// Statements that have been compiled, by their text, for the writer and for the readers. Compiling one takes longer than
 	// running it.
-	writing, reading sync.Map
+	writing, reading memo[*sql.Stmt]
 }
 
 // OpenSQLite opens the file, creating it if need be. Its folder must exist. The schema is made by Migrate.
@@ -45,7 +44,7 @@ func OpenSQLite(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &sqliteDB{dialect: dialect{words: sqliteWords}}
+	db := &sqliteDB{dialect: dialect{words: sqliteWords, finish: numbered}}
 	if db.writer, err = openPool(path, 1, "_txlock=immediate"); err != nil {
 		return nil, err
 	}
@@ -100,14 +99,8 @@ func sqliteWords(mark string) string {
 
 var argument = regexp.MustCompile(`\$([0-9]+)`)
 
-func (db *sqliteDB) sql(text string) string {
-	if known, ok := db.done.Load(text); ok {
-		return known.(string)
-	}
-	done := argument.ReplaceAllString(db.dialect.sql(text), "?$1")
-	db.done.Store(text, done)
-	return done
-}
+// numbered writes the arguments of a statement as SQLite counts them.
+func numbered(text string) string { return argument.ReplaceAllString(text, "?$1") }
 
 func (db *sqliteDB) given(first int, columns ...column) (string, []any) {
 	var names []string
@@ -149,19 +142,19 @@ func sqliteArgs(args []any) []any {
 }
 
 // compiled returns a compiled statement of a pool.
-func compiled(ctx context.Context, pool *sql.DB, known *sync.Map, text string) (*sql.Stmt, error) {
-	if stmt, ok := known.Load(text); ok {
-		return stmt.(*sql.Stmt), nil
+func compiled(ctx context.Context, pool *sql.DB, known *memo[*sql.Stmt], text string) (*sql.Stmt, error) {
+	if stmt, ok := known.load(text); ok {
+		return stmt, nil
 	}
 	stmt, err := pool.PrepareContext(ctx, text)
 	if err != nil {
 		return nil, err
 	}
-	if other, loaded := known.LoadOrStore(text, stmt); loaded {
+	kept, isOther := known.store(text, stmt)
+	if isOther {
 		_ = stmt.Close()
-		return other.(*sql.Stmt), nil
 	}
-	return stmt, nil
+	return kept, nil
 }
 
 func (db *sqliteDB) ask(ctx context.Context, stmt *sql.Stmt, args []any) rows {
@@ -243,8 +236,8 @@ type sqliteTx struct {
 // compiled returns a statement for this transaction.
 func (t *sqliteTx) compiled(ctx context.Context, query string) (*sql.Stmt, error) {
 	text := t.db.sql(query)
-	if stmt, ok := t.db.writing.Load(text); ok {
-		return t.tx.StmtContext(ctx, stmt.(*sql.Stmt)), nil
+	if stmt, ok := t.db.writing.load(text); ok {
+		return t.tx.StmtContext(ctx, stmt), nil
 	}
 	if t.unknown == nil {
 		t.unknown = map[string]bool{}
