@@ -67,7 +67,7 @@ func (e *Effects) Measure(ctx context.Context) error {
 func (e *Effects) Follow(ctx context.Context, rooms, users []string) {
 	ctx, cancel := context.WithTimeout(ctx, followTime)
 	defer cancel()
-	e.payOf(ctx, rooms, users, false)
+	e.payOf(ctx, rooms, users, Anything)
 	var told []<-chan struct{}
 	for _, id := range rooms {
 		told = append(told, e.tell.Changed(id))
@@ -81,20 +81,30 @@ func (e *Effects) Follow(ctx context.Context, rooms, users []string) {
 	}
 }
 
-// Presence pays what is owed for a user whose presence may have changed. idle says that only idleness may have.
-func (e *Effects) Presence(ctx context.Context, userID string, idle bool) {
+// News is what has become of a user's presence, as far as who asks for it to be told knows.
+type News int
+
+// What there may be to tell.
+const (
+	Anything     News = iota // whether the user is here, too
+	Idleness                 // whether the user is idle; there may be more that others have changed meanwhile
+	OnlyIdleness             // the same, by a change of the caller's own
+)
+
+// Presence pays what is owed for a user whose presence may have changed.
+func (e *Effects) Presence(ctx context.Context, userID string, news News) {
 	ctx, cancel := context.WithTimeout(ctx, followTime)
 	defer cancel()
-	e.payOf(ctx, nil, []string{userID}, idle)
+	e.payOf(ctx, nil, []string{userID}, news)
 }
 
-func (e *Effects) payOf(ctx context.Context, rooms, users []string, idle bool) {
+func (e *Effects) payOf(ctx context.Context, rooms, users []string, news News) {
 	list, err := e.live.store.ClaimEffectsOf(ctx, e.live.tenant, rooms, users, lease)
 	if err != nil {
 		e.logger.Warn("effects not claimed; a worker will", "error", err)
 		return
 	}
-	_ = e.pay(ctx, list, idle) // logged
+	_ = e.pay(ctx, list, news) // logged
 }
 
 // Work pays what is owed and due, until something fails or nothing is left.
@@ -104,7 +114,7 @@ func (e *Effects) Work(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
-		if err := e.pay(ctx, list, false); err != nil {
+		if err := e.pay(ctx, list, Anything); err != nil {
 			return err
 		}
 	}
@@ -112,7 +122,7 @@ func (e *Effects) Work(ctx context.Context) error {
 
 // pay pays effects that are claimed, and gives back what could not be paid. A user's connections are put out of rooms
 // before they are closed: they may not be closed yet when that has been asked for.
-func (e *Effects) pay(ctx context.Context, list []chat.Effect, idle bool) error {
+func (e *Effects) pay(ctx context.Context, list []chat.Effect, news News) error {
 	var first, then []chat.Effect
 	for _, owed := range list {
 		if owed.Kind == chat.EffectUser {
@@ -121,18 +131,18 @@ func (e *Effects) pay(ctx context.Context, list []chat.Effect, idle bool) error 
 			first = append(first, owed)
 		}
 	}
-	return errors.Join(e.payTogether(ctx, first, idle), e.payTogether(ctx, then, idle))
+	return errors.Join(e.payTogether(ctx, first, news), e.payTogether(ctx, then, news))
 }
 
 // payTogether pays several effects at a time.
-func (e *Effects) payTogether(ctx context.Context, list []chat.Effect, idle bool) error {
+func (e *Effects) payTogether(ctx context.Context, list []chat.Effect, news News) error {
 	var group errgroup.Group
 	group.SetLimit(width)
 	for _, owed := range list {
 		group.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, payTime)
 			defer cancel()
-			err := e.one(ctx, owed, idle)
+			err := e.one(ctx, owed, news)
 			if err == nil {
 				return e.live.store.EffectPaid(ctx, e.live.tenant, owed)
 			}
@@ -154,14 +164,14 @@ func retryIn(attempts int) time.Duration {
 }
 
 // one brings in line what an effect names.
-func (e *Effects) one(ctx context.Context, owed chat.Effect, idle bool) error {
+func (e *Effects) one(ctx context.Context, owed chat.Effect, news News) error {
 	switch owed.Kind {
 	case chat.EffectMember:
 		return e.live.member(ctx, owed.RoomID, owed.UserID)
 	case chat.EffectUser:
 		return e.live.gateway.CloseUser(ctx, owed.UserID, "the user has signed out, or was removed from the chat")
 	case chat.EffectPresence:
-		err := e.tell.Presence(ctx, owed.UserID, idle)
+		err := e.tell.Presence(ctx, owed.UserID, news != OnlyIdleness || owed.Version > 1, news != Anything)
 		if errors.Is(err, chat.ErrNotFound) {
 			return nil
 		}

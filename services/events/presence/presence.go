@@ -63,8 +63,12 @@ func (p *Presence) Came(ctx context.Context, user chat.User, conn string) error 
 	if err != nil {
 		return err
 	}
-	p.Effects.Presence(ctx, user.ID, !cameOnline) // in use again, if not here again
-	if p.Rules.IsUnnamed(user) {                  // its page, which is about to tell a name, waits for that
+	news := effects.Idleness // in use again, if not here again
+	if cameOnline {
+		news = effects.Anything
+	}
+	p.Effects.Presence(ctx, user.ID, news)
+	if p.Rules.IsUnnamed(user) { // its page, which is about to tell a name, waits for that
 		return nil
 	}
 	if cameOnline {
@@ -92,7 +96,7 @@ func (p *Presence) Name(ctx context.Context, user chat.User, name string) error 
 	if err := p.Store.SaveUser(ctx, p.Tenant, named); err != nil {
 		return err
 	}
-	p.Effects.Presence(ctx, user.ID, false)
+	p.Effects.Presence(ctx, user.ID, effects.Anything)
 	return nil
 }
 
@@ -105,7 +109,7 @@ func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
 	if err := p.Store.Disconnect(ctx, p.Tenant, c.ID); err != nil || c.UserID == "" {
 		return err
 	}
-	p.Effects.Presence(ctx, c.UserID, true)
+	p.Effects.Presence(ctx, c.UserID, effects.Idleness)
 	return nil
 }
 
@@ -113,7 +117,7 @@ func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
 func (p *Presence) SetIdle(ctx context.Context, a rules.Actor, idle bool) error {
 	_, changed, err := p.Store.SetIdle(ctx, p.Tenant, chat.Connection{ID: a.Connection, UserID: a.User.ID}, idle)
 	if err == nil && changed {
-		p.Effects.Presence(ctx, a.User.ID, true)
+		p.Effects.Presence(ctx, a.User.ID, effects.OnlyIdleness)
 	}
 	return err
 }
@@ -121,7 +125,7 @@ func (p *Presence) SetIdle(ctx context.Context, a rules.Actor, idle bool) error 
 func (p *Presence) refreshIdle(ctx context.Context, userID string) (idle bool, err error) {
 	idle, changed, err := p.Store.RefreshIdle(ctx, p.Tenant, userID)
 	if err == nil && changed {
-		p.Effects.Presence(ctx, userID, true)
+		p.Effects.Presence(ctx, userID, effects.OnlyIdleness)
 	}
 	return idle, err
 }

@@ -61,8 +61,8 @@ func (t *Teller) Connection(ctx context.Context, id string, d webpubsub.Data) er
 	return t.Gateway.SendToConnection(ctx, id, d)
 }
 
-// Presence tells everybody how a user is now. idle says that only idleness has changed, as far as the caller knows.
-func (t *Teller) Presence(ctx context.Context, userID string, idle bool) error {
+// Presence tells everybody how a user is now: that the user is here, or whether the user is idle, or both. Of who is gone, that.
+func (t *Teller) Presence(ctx context.Context, userID string, here, idle bool) error {
 	p, online, err := t.Store.PresenceOf(ctx, t.Tenant, userID)
 	switch {
 	case err != nil:
@@ -71,10 +71,14 @@ func (t *Teller) Presence(ctx context.Context, userID string, idle bool) error {
 		return t.All(ctx, Offline(userID))
 	case t.Rules.IsUnnamed(p.User): // who is coming is said when the page has told its name
 		return nil
-	case idle:
-		return t.All(ctx, Idle(userID, p.Idle))
 	}
-	return t.All(ctx, Online(p.User, p.Idle))
+	if here {
+		err = t.All(ctx, Online(p.User, p.Idle))
+	}
+	if err == nil && idle {
+		err = t.All(ctx, Idle(userID, p.Idle))
+	}
+	return err
 }
 
 // roomAnd tells the members of a room, and userID even when no longer one of them. It is a server message, which pages of
