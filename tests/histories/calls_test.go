@@ -320,6 +320,11 @@ func (s *faultyStore) SweepOffline(a0 context.Context, a1 string, a2 time.Time) 
 	return r0, err
 }
 
+func (s *faultyStore) TellingOf(a0 context.Context, a1 string, a2 string) (r0 chat.Telling, err error) {
+	err = s.p.call(label("TellingOf", a2), func() error { r0, err = s.Store.TellingOf(a0, a1, a2); return err })
+	return r0, err
+}
+
 func (s *faultyStore) Told(a0 context.Context, a1 string, a2 string, a3 string, a4 int64, a5 time.Duration) (r0 chat.Telling, err error) {
 	err = s.p.call(label("Told", a2, a3, a4, a5), func() error { r0, err = s.Store.Told(a0, a1, a2, a3, a4, a5); return err })
 	return r0, err

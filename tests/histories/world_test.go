@@ -323,13 +323,14 @@ func (w *world) happen() {
 	w.mu.Unlock()
 }
 
-// settle waits until nothing is owed, for as long as that may take, and then for what is on its way to clients.
+// settle waits until nothing is owed, for as long as that may take, and then for what is on its way to clients, and for those
+// who come again.
 func (w *world) settle() {
 	time.Sleep(3 * time.Second)
 	for began := time.Now(); w.owes() && time.Since(began) < settled; {
 		time.Sleep(500 * time.Millisecond)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(4 * time.Second) // whose connection was closed at last connects again
 	w.tick()
 }
 
