@@ -10,6 +10,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
+	"github.com/chatr-dev/chatr/pkg/messagelog"
 )
 
 // publish asks about a message to a group as a gateway does before it publishes it.
@@ -195,4 +196,35 @@ func TestEveryChangeIsToldWithItsNumber(t *testing.T) {
 		"created 1 ana  Tea", "message 3 ana", "joined 4 bob", "edited 5 ana other", "deleted 6 ana", "title 7 chatr.service  Coffee",
 		"role 8 bob   room.operator", "left 9 bob", "closed 0 chatr.service  Coffee",
 	})
+}
+
+// One's own words are read by saying them, when all before was read, whatever door they are said by.
+func TestOwnWordsAreRead(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob", "guest_ada"}})
+	ada := w.open("ada1", "guest_ada")
+	read := func(user string) int64 {
+		room, err := w.store.Room(t.Context(), "default", "r1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _ := room.Member(user)
+		return m.ReadSeq
+	}
+	for range 5 {
+		ana.send("r1", "by the protocol")
+	}
+	equal(t, "five of one's own", read("ana"), 5)
+	ada.mustInvoke("sendMessage", object{"chatId": "r1", "text": "by the page"})
+	equal(t, "with five of others before", read("guest_ada"), 0)
+	ada.must("markRead", object{"chatId": "r1", "seq": 6})
+	ada.mustInvoke("sendMessage", object{"chatId": "r1", "text": "by the page"})
+	equal(t, "with all read before", read("guest_ada"), 7)
+	bob.must("markRead", object{"chatId": "r1", "seq": 7})
+	bob.publish("r1", cloudevents.TypeJSON, `{"message":"to the group"}`, "1")
+	equal(t, "by the original", read("bob"), 8)
+	if err := w.s.heard.Keep(t.Context(), []messagelog.Entry{said1("1", "r1", "bob", `{"message":"by an older gateway"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "from the log", read("bob"), 9)
 }
