@@ -77,6 +77,9 @@ type Events interface {
 	// bytes), for ttl from now by the database's clock, unless another has it or there is nothing to tell. The
 	// answer says how it is then. ErrNotFound for an unknown room.
 	ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (Telling, error)
+	// ClaimTellings is ClaimTelling for several rooms in one transaction, at most MaxListed. Those that the owner has the
+	// lease of are in the answer; the others, unknown ones too, are not.
+	ClaimTellings(ctx context.Context, tenant string, roomIDs []string, owner string, ttl time.Duration) (map[string]Telling, error)
 	// Told notes that the room's listeners have been told up to an event, and renews the owner's lease, or gives it back
 	// when there is nothing more to tell. It does nothing when the owner has lost the lease: then Held is false, too. The
 	// mark never falls, and a lost Told costs at most that events are told twice.
@@ -84,6 +87,9 @@ type Events interface {
 	// TellingOf says how it is, and changes nothing: Held is whether somebody has the lease now. ErrNotFound for an unknown
 	// room.
 	TellingOf(ctx context.Context, tenant, roomID string) (Telling, error)
+	// AllTold is Told for several rooms, by how far each has been told. Rooms that the owner still has the lease of are in
+	// the answer.
+	AllTold(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]Telling, error)
 	// Untold returns up to limit rooms (at most MaxListed) with events to tell that nobody has the lease of.
 	Untold(ctx context.Context, tenant string, limit int) ([]string, error)
 }

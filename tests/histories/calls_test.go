@@ -40,6 +40,11 @@ func (s *faultyStore) AddUsers(a0 context.Context, a1 string, a2 ...chat.User) (
 	return err
 }
 
+func (s *faultyStore) AllTold(a0 context.Context, a1 string, a2 string, a3 map[string]int64, a4 time.Duration) (r0 map[string]chat.Telling, err error) {
+	err = s.p.call(label("AllTold", a2, a4), func() error { r0, err = s.Store.AllTold(a0, a1, a2, a3, a4); return err })
+	return r0, err
+}
+
 func (s *faultyStore) Block(a0 context.Context, a1 string, a2 string, a3 string) (err error) {
 	err = s.p.call(label("Block", a2, a3), func() error { err = s.Store.Block(a0, a1, a2, a3); return err })
 	return err
@@ -77,6 +82,11 @@ func (s *faultyStore) ClaimEffectsOf(a0 context.Context, a1 string, a2 []string,
 
 func (s *faultyStore) ClaimTelling(a0 context.Context, a1 string, a2 string, a3 string, a4 time.Duration) (r0 chat.Telling, err error) {
 	err = s.p.call(label("ClaimTelling", a2, a3, a4), func() error { r0, err = s.Store.ClaimTelling(a0, a1, a2, a3, a4); return err })
+	return r0, err
+}
+
+func (s *faultyStore) ClaimTellings(a0 context.Context, a1 string, a2 []string, a3 string, a4 time.Duration) (r0 map[string]chat.Telling, err error) {
+	err = s.p.call(label("ClaimTellings", a2, a3, a4), func() error { r0, err = s.Store.ClaimTellings(a0, a1, a2, a3, a4); return err })
 	return r0, err
 }
 

@@ -115,14 +115,16 @@ type boastful struct {
 	owners map[string]string
 }
 
-func (s *boastful) ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (chat.Telling, error) {
+func (s *boastful) ClaimTellings(ctx context.Context, tenant string, roomIDs []string, owner string, ttl time.Duration) (map[string]chat.Telling, error) {
 	s.mu.Lock()
 	if s.owners == nil {
 		s.owners = map[string]string{}
 	}
-	s.owners[roomID] = owner
+	for _, id := range roomIDs {
+		s.owners[id] = owner
+	}
 	s.mu.Unlock()
-	return s.Store.ClaimTelling(ctx, tenant, roomID, owner, ttl)
+	return s.Store.ClaimTellings(ctx, tenant, roomIDs, owner, ttl)
 }
 
 func (s *boastful) Events(ctx context.Context, tenant, roomID string, after int64, limit int) ([]chat.Event, int64, error) {

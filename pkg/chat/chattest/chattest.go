@@ -61,6 +61,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"speaking", speaking},
 		{"own words", ownWords},
 		{"telling", telling},
+		{"tellings", tellings},
 		{"effects", effects},
 		{"access", access},
 		{"revisions", revisions},

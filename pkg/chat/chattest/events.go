@@ -262,6 +262,30 @@ func ownWords(s *suite) {
 	wantRead("bob", 4)
 }
 
+// tellings of several rooms are claimed and noted together, each as it would be alone.
+func tellings(s *suite) {
+	s.users("ann")
+	for _, id := range []string{"a", "b", "c"} {
+		s.room(id, "ann")
+	}
+	_, err := s.store.ClaimTelling(s.ctx, tenant, "b", "other", time.Hour)
+	s.must(err)
+	held, err := s.store.ClaimTellings(s.ctx, tenant, []string{"c", "b", "nowhere", "a"}, "one", time.Hour)
+	s.must(err)
+	fresh := chat.Telling{Told: 0, Last: 1, Held: true}
+	equal(s, "claimed", fmt.Sprint(held), fmt.Sprint(map[string]chat.Telling{"a": fresh, "c": fresh}))
+	s.message("c", "ann", "hello", "")
+	held, err = s.store.AllTold(s.ctx, tenant, "one", map[string]int64{"a": 1, "b": 1, "c": 1, "nowhere": 1}, time.Hour)
+	s.must(err)
+	equal(s, "more to tell", fmt.Sprint(held), fmt.Sprint(map[string]chat.Telling{"c": {Told: 1, Last: 2, Held: true}}))
+	held, err = s.store.ClaimTellings(s.ctx, tenant, []string{"a", "b", "c"}, "one", time.Hour)
+	s.must(err)
+	equal(s, "nothing to tell, another's, its own", fmt.Sprint(held), fmt.Sprint(map[string]chat.Telling{"c": {Told: 1, Last: 2, Held: true}}))
+	other, err := s.store.ClaimTelling(s.ctx, tenant, "b", "other", time.Hour)
+	s.must(err)
+	equal(s, "another's is untouched", other, chat.Telling{Told: 0, Last: 1, Held: true})
+}
+
 // telling is with one process at a time, and nothing is left untold.
 func telling(s *suite) {
 	s.users("ann")

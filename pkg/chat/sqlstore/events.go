@@ -105,6 +105,72 @@ func (s eventStore) ClaimTelling(ctx context.Context, tenant, roomID, owner stri
 	return t, annotate(err, "claim the telling of room %q", roomID)
 }
 
+// ClaimTellings does so for several rooms.
+func (s eventStore) ClaimTellings(ctx context.Context, tenant string, roomIDs []string, owner string, ttl time.Duration) (map[string]chat.Telling, error) {
+	if err := chat.CheckIDs(append([]string{tenant, owner}, roomIDs...)...); err != nil {
+		return nil, err
+	}
+	var claimed []roomTelling
+	err := s.write(ctx, func(t tx) (err error) {
+		t.send(`SELECT 1 FROM rooms WHERE tenant = $1 AND id {any $2} ORDER BY id {lock}`, tenant, roomIDs)
+		claimed, err = collect(ctx, t, scanTelling, `
+			UPDATE rooms SET teller = $3, teller_until = {now+$4}
+			WHERE tenant = $1 AND id {any $2} AND told_event < last_event
+			AND (teller = $3 OR teller_until IS NULL OR teller_until <= {now}){lazy}
+			RETURNING id, told_event, last_event, true`,
+			tenant, roomIDs, owner, ttl.Microseconds())
+		return err
+	})
+	return heldOf(claimed), annotate(err, "claim the telling of %d rooms", len(roomIDs))
+}
+
+// roomTelling is the telling of a room.
+type roomTelling struct {
+	roomID string
+	chat.Telling
+}
+
+func scanTelling(row rows) (t roomTelling, err error) {
+	return t, row.Scan(&t.roomID, &t.Told, &t.Last, &t.Held)
+}
+
+func heldOf(list []roomTelling) map[string]chat.Telling {
+	held := map[string]chat.Telling{}
+	for _, t := range list {
+		if t.Held {
+			held[t.roomID] = t.Telling
+		}
+	}
+	return held
+}
+
+// AllTold notes how far the listeners of several rooms have been told.
+func (s eventStore) AllTold(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]chat.Telling, error) {
+	var roomIDs []string
+	var marks []int64
+	for id, mark := range upTo {
+		roomIDs, marks = append(roomIDs, id), append(marks, mark)
+	}
+	if err := chat.CheckIDs(append([]string{tenant, owner}, roomIDs...)...); err != nil {
+		return nil, err
+	}
+	var told []roomTelling
+	err := s.write(ctx, func(t tx) (err error) {
+		t.send(`SELECT 1 FROM rooms WHERE tenant = $1 AND id {any $2} ORDER BY id {lock}`, tenant, roomIDs)
+		table, args := s.given(4, column{"room_id", "text", roomIDs}, column{"up_to", "bigint", marks})
+		told, err = collect(ctx, t, scanTelling, `
+			UPDATE rooms SET told_event = {greatest}(told_event, {least}(up_to, last_event)),
+				untold = {greatest}(told_event, up_to) < last_event,
+				teller = CASE WHEN {greatest}(told_event, up_to) < last_event THEN teller END,
+				teller_until = CASE WHEN {greatest}(told_event, up_to) < last_event THEN {now+$3} END
+			FROM `+table+` WHERE tenant = $1 AND id = room_id AND teller = $2{lazy}
+			RETURNING id, told_event, last_event, teller IS NOT NULL`,
+			append([]any{tenant, owner, ttl.Microseconds()}, args...)...)
+		return err
+	})
+	return heldOf(told), annotate(err, "note that %d rooms are told", len(upTo))
+}
+
 // Told notes how far a room's listeners have been told.
 func (s eventStore) Told(ctx context.Context, tenant, roomID, owner string, upTo int64, ttl time.Duration) (t chat.Telling, err error) {
 	if err := chat.CheckIDs(tenant, roomID, owner); err != nil {

@@ -96,7 +96,11 @@ func (r *Rules) SayInRoom(ctx context.Context, a Actor, roomID string, l Line) (
 }
 
 func (r *Rules) say(ctx context.Context, m chat.Message, errNowhere error) (stored chat.Message, isNew bool, err error) {
-	stored, isNew, err = chat.One(r.batches.add(ctx, m))
+	o, err := r.said.Call(ctx, m)
+	if err == nil {
+		err = o.Err
+	}
+	stored, isNew = o.Message, o.Created
 	switch {
 	case errors.Is(err, chat.ErrMuted):
 		return stored, false, Refuse(MayNot, "you may not write here: your role does not allow it, or one of you has blocked the other")

@@ -6,11 +6,12 @@
 package rules
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/pkg/together"
 )
 
 // Rules are those of one tenant's chat. They are safe for concurrent use.
@@ -18,18 +19,15 @@ type Rules struct {
 	store        chat.Store
 	tenant       string
 	legacyGuests bool
-	batches      batches
+	said         together.Calls[chat.Message, chat.Outcome] // messages that come at the same time: a transaction for each would cost as many waits for the disk
 }
 
 // New returns the rules of a tenant's chat. With legacyGuests the original Chatr's guests may come, whose ids are from
 // their browsers.
 func New(store chat.Store, tenant string, legacyGuests bool) *Rules {
-	return &Rules{
-		store: store, tenant: tenant, legacyGuests: legacyGuests,
-		batches: batches{store: func(ctx context.Context, batch []chat.Message) ([]chat.Outcome, error) {
-			return store.AddMessages(ctx, tenant, batch)
-		}},
-	}
+	r := &Rules{store: store, tenant: tenant, legacyGuests: legacyGuests}
+	r.said = together.Calls[chat.Message, chat.Outcome]{Most: chat.MaxBatch, AtOnce: 2, Time: 5 * time.Second, Do: r.Keep}
+	return r
 }
 
 // Actor is who does something: a known user, on a live connection.

@@ -17,6 +17,7 @@ const (
 	leaseTime = 5 * time.Second  // for which a process that has died keeps others from telling a room
 	renewTime = leaseTime / 3    // after which it is renewed
 	noLease   = time.Millisecond // for giving one back: after a failure whoever looks next tries again, see Work
+	storeTime = 5 * time.Second  // for one claim or mark of some rooms
 	runTime   = time.Minute      // for one run, at most: what is left is found by Work
 )
 
@@ -121,21 +122,48 @@ func (t *Teller) run(roomID string, r *run) {
 
 // tell tells the events of a room that are not told yet, in their order, unless another process is at it.
 func (t *Teller) tell(ctx context.Context, roomID string) error {
-	lease, err := t.Store.ClaimTelling(ctx, t.Tenant, roomID, t.owner, leaseTime)
+	lease, err := t.claims.Call(ctx, roomID)
 	for err == nil && lease.Held {
 		lease, err = t.tellSome(ctx, roomID, lease)
 	}
-	if errors.Is(err, chat.ErrNotFound) { // of a tenant that is gone
-		return nil
-	}
 	return err
+}
+
+// claim claims the telling of some rooms. Those that another process tells, or that are told, are not held.
+func (t *Teller) claim(ctx context.Context, roomIDs []string) ([]chat.Telling, error) {
+	held, err := t.Store.ClaimTellings(ctx, t.Tenant, roomIDs, t.owner, leaseTime)
+	leases := make([]chat.Telling, len(roomIDs))
+	for i, id := range roomIDs {
+		leases[i] = held[id]
+	}
+	return leases, err
+}
+
+// mark is how far a room has been told.
+type mark struct {
+	roomID string
+	upTo   int64
+}
+
+// setMarks notes how far some rooms have been told. What is told whole is not held any more.
+func (t *Teller) setMarks(ctx context.Context, list []mark) ([]chat.Telling, error) {
+	upTo := map[string]int64{}
+	for _, m := range list {
+		upTo[m.roomID] = m.upTo
+	}
+	held, err := t.Store.AllTold(ctx, t.Tenant, t.owner, upTo, leaseTime)
+	leases := make([]chat.Telling, len(list))
+	for i, m := range list {
+		leases[i] = held[m.roomID]
+	}
+	return leases, err
 }
 
 // tellSome tells the next events and moves the mark, as far as they could be told.
 func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling) (chat.Telling, error) {
 	events, err := t.next(ctx, roomID, lease.Told)
 	if errors.Is(err, chat.ErrGone) || err == nil && len(events) == 0 { // nobody can be told of them any more
-		return t.Store.Told(ctx, t.Tenant, roomID, t.owner, lease.Last, leaseTime)
+		return t.marks.Call(ctx, mark{roomID, lease.Last})
 	}
 	if err != nil {
 		return lease, err
@@ -143,7 +171,7 @@ func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling
 	upTo, renewed := lease.Told, time.Now()
 	for _, e := range events {
 		if time.Since(renewed) > renewTime {
-			if lease, err = t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, leaseTime); err != nil || !lease.Held {
+			if lease, err = t.marks.Call(ctx, mark{roomID, upTo}); err != nil || !lease.Held {
 				return lease, err
 			}
 			renewed = time.Now()
@@ -154,7 +182,7 @@ func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling
 		}
 		upTo = e.Number
 	}
-	return t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, leaseTime)
+	return t.marks.Call(ctx, mark{roomID, upTo})
 }
 
 // next returns the events of a room after a number: messages that this process has stored itself, if they are the next, or

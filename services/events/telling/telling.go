@@ -11,6 +11,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/together"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/events/rules"
 )
@@ -33,6 +34,8 @@ type Teller struct {
 	skipped prometheus.Counter
 	slots   chan struct{} // one for each room that may be told at a time
 	work    sync.WaitGroup
+	claims  together.Calls[string, chat.Telling]
+	marks   together.Calls[mark, chat.Telling]
 
 	mu   sync.Mutex // guards the following
 	runs map[string]*run
@@ -45,7 +48,10 @@ func New(cfg Config) *Teller {
 		Help: "Events of rooms that no gateway would send. Clients find them when they catch up.",
 	})
 	cfg.Metrics.MustRegister(skipped)
-	return &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, slots: make(chan struct{}, width), runs: map[string]*run{}}
+	t := &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, slots: make(chan struct{}, width), runs: map[string]*run{}}
+	t.claims = together.Calls[string, chat.Telling]{Do: t.claim, Most: width, AtOnce: 8, Time: storeTime}
+	t.marks = together.Calls[mark, chat.Telling]{Do: t.setMarks, Most: width, AtOnce: 8, Time: storeTime}
+	return t
 }
 
 // All tells every connection of the hub.
