@@ -267,7 +267,9 @@ chapter("older messages come when one scrolls up, and what is read stays in plac
   for (let n = 1; n <= many; n++) await bob.say(`Line ${n}`);
   await bob.sent(`Line ${many}`);
   await ada.openChat(river);
+  await ada.page.getByRole("button", { name: /^\d+ new, go to the newest message$/ }).click();
   await ada.hears(`Line ${many}`);
+  await ada.chat(river).locator(".badge").waitFor({ state: "detached" });
   const id = await roomId(ada, river);
   await until("all of it is stored", async () => (await ada.asks(`/api/chats/${id}/messages?limit=1`)).messages[0].text === `Line ${many}`);
   await ada.page.reload();
@@ -298,6 +300,25 @@ chapter("a link leads to a message, and from there to what was said before and a
   await bob.say("Far below");
   await ada.page.getByRole("button", { name: /go to the newest message$/ }).filter({ hasText: "1 new" }).click();
   await ada.hears("Far below");
+});
+
+chapter("a chat opens at the first line that was not read", async () => {
+  for (const reload of [false, true]) {
+    const words = (n) => `Not read ${reload ? "yet" : "now"} ${n}`;
+    await ada.openChat(other);
+    for (let n = 1; n <= 25; n++) await bob.say(words(n));
+    await ada.chat(river).locator(".badge").filter({ hasText: /^25 unread$/ }).waitFor({ state: "attached" });
+    if (reload) {
+      await ada.page.reload();
+      await ada.online();
+    }
+    await ada.openChat(river);
+    await until("the first of them is in view", () => ada.inView(ada.line(words(1))));
+    assert.equal(await ada.page.getByRole("log").locator(".new + .line .text").innerText(), words(1));
+    await ada.page.getByRole("button", { name: /^\d+ new, go to the newest message$/ }).click();
+    await until("the last of them is in view", () => ada.inView(ada.line(words(25))));
+    await ada.chat(river).locator(".badge").waitFor({ state: "detached" });
+  }
 });
 
 chapter("one conversation is the same, in the same order, behind all doors", async () => {
