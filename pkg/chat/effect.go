@@ -43,6 +43,9 @@ type Effects interface {
 	// ClaimEffectsOf does the same for the effects of any of the rooms or users, at most MaxListed: for paying at once
 	// what one has just owed.
 	ClaimEffectsOf(ctx context.Context, tenant string, roomIDs, userIDs []string, ttl time.Duration) ([]Effect, error)
+	// MembersOwed returns the users, at most MaxMembers, of the effects of kind EffectMember that are owed in a room, whoever has
+	// claimed them.
+	MembersOwed(ctx context.Context, tenant, roomID string) ([]string, error)
 	// EffectPaid ends what was claimed. If it was owed again meanwhile, it stays owed, and is due now.
 	EffectPaid(ctx context.Context, tenant string, e Effect) error
 	// EffectFailed gives back what was claimed, to be due after a time; if it was owed again meanwhile, now.

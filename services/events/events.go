@@ -116,6 +116,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,
 	})
 	live := effects.NewLive(deps.Store, cfg.Tenant, deps.Gateway, tell)
+	tell.Align = live.AlignOwed
 	follow := effects.New(live, tell, deps.Logger, deps.Metrics)
 	here := presence.New(presence.Config{
 		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, Tell: tell, Effects: follow, Metrics: deps.Metrics,

@@ -184,3 +184,28 @@ func TestWhoComesBackMeanwhileIsNotSaidToBeGone(t *testing.T) {
 		t.Errorf("what Bob is told last: got %s, want that Ada is online", last)
 	}
 }
+
+// elsewhere is a store whose effects another process has always claimed, and has not come to yet.
+type elsewhere struct{ chat.Store }
+
+func (elsewhere) ClaimEffectsOf(context.Context, string, []string, []string, time.Duration) ([]chat.Effect, error) {
+	return nil, nil
+}
+
+// Who joins hears of it although what that takes is in the hands of another process, and whoever is put into a room may speak as
+// soon as that has been told.
+func TestWhoComesHearsOfItWhoeverPays(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada, bob := w.open("a", "guest_ada"), w.open("b", "guest_bob")
+	ada.must("createChat", object{"id": room1, "name": "Tea"})
+	w.swap.Store = elsewhere{w.store}
+	bob.must("joinChat", room1)
+	equal(t, "what the one who joins is told", bob.notices(room1), []string{"Bob &amp; Co has joined the chat"})
+	hear, speak := bob.may(room1)
+	equal(t, "hears and speaks", []bool{hear, speak}, []bool{true, true})
+	ada.must("createPrivateChat", object{"targetUserId": "guest_bob"})
+	equal(t, "what the one who is invited is told", len(bob.told("joinPrivateChat")), 1)
+	room := in[object](t, bob.told("joinPrivateChat")[0])["id"].(string)
+	hear, _ = bob.may(room)
+	equal(t, "hears the private chat", hear, true)
+}

@@ -185,6 +185,11 @@ func (s *faultyStore) MarkRead(a0 context.Context, a1 string, a2 string, a3 stri
 	return err
 }
 
+func (s *faultyStore) MembersOwed(a0 context.Context, a1 string, a2 string) (r0 []string, err error) {
+	err = s.p.call(label("MembersOwed", a2), func() error { r0, err = s.Store.MembersOwed(a0, a1, a2); return err })
+	return r0, err
+}
+
 func (s *faultyStore) MembersPage(a0 context.Context, a1 string, a2 string, a3 chat.Place, a4 int) (r0 []chat.Member, r1 chat.Place, r2 bool, err error) {
 	err = s.p.call(label("MembersPage", a2), func() error { r0, r1, r2, err = s.Store.MembersPage(a0, a1, a2, a3, a4); return err })
 	return r0, r1, r2, err

@@ -57,6 +57,11 @@ func effects(s *suite) {
 	equal(s, "owed", words, "member rann, member rbob")
 	_, words = s.claim(time.Hour)
 	equal(s, "claimed by another meanwhile", words, "")
+	for room, want := range map[string][]string{"r": {"ann", "bob"}, "other": nil} {
+		members, err := s.store.MembersOwed(s.ctx, tenant, room)
+		s.must(err)
+		equal(s, "members owed in "+room+", whoever has claimed that", fmt.Sprint(members), fmt.Sprint(want))
+	}
 	of, err := s.store.ClaimEffectsOf(s.ctx, tenant, []string{"r"}, []string{"bob"}, time.Hour)
 	s.must(err)
 	equal(s, "claimed by another for their own", len(of), 0)

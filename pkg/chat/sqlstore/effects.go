@@ -43,6 +43,16 @@ func (s effectStore) ClaimEffectsOf(ctx context.Context, tenant string, roomIDs,
 	return claimed, annotate(err, "claim the effects of %d rooms and %d users", len(roomIDs), len(userIDs))
 }
 
+// MembersOwed returns the users whose connections are not in line with a room yet.
+func (s effectStore) MembersOwed(ctx context.Context, tenant, roomID string) ([]string, error) {
+	if err := chat.CheckIDs(tenant, roomID); err != nil {
+		return nil, err
+	}
+	users, err := collect(ctx, s, scanString, `SELECT user_id FROM effects WHERE tenant = $1 AND kind = $2 AND room_id = $3 ORDER BY user_id LIMIT $4`,
+		tenant, chat.EffectMember, roomID, chat.MaxMembers)
+	return users, annotate(err, "find who is owed something in room %q", roomID)
+}
+
 // claim claims those effects that meet a condition, which counts its arguments from $3.
 func (s effectStore) claim(ctx context.Context, tenant string, ttl time.Duration, limit int, condition string, args ...any) (claimed []chat.Effect, err error) {
 	err = s.write(ctx, func(t tx) error {

@@ -52,34 +52,28 @@ func (l *Live) standing(ctx context.Context, roomID, userID string) (standing, e
 // member brings the connections that a user has now in line with how the user stands to a room. A connection that the
 // store does not know yet finds out by itself when it is connected.
 func (l *Live) member(ctx context.Context, roomID, userID string) error {
-	conns, err := l.store.Connections(ctx, l.tenant, userID)
+	conns, err := l.connections(ctx, userID)
 	if err != nil || len(conns) == 0 {
 		return err
 	}
-	ids := make([]string, len(conns))
-	for i, c := range conns {
-		ids[i] = c.ID
-	}
-	return l.Bring(ctx, roomID, userID, ids)
+	return l.Bring(ctx, roomID, userID, conns)
 }
 
-// Bring brings connections of a user in line with how the user stands to a room, and tells them. That is looked at again
-// afterwards: whoever did this so slowly that it has changed meanwhile must not have the last word.
+// Bring brings connections of a user in line with how the user stands to a room, and tells them.
 func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string) error {
-	is, err := l.standing(ctx, roomID, userID)
-	for err == nil {
-		if is.deleted { // who has heard the room hears it to its end
-			if err := l.tell.ToTheEnd(ctx, roomID); err != nil {
-				return err
-			}
+	is, err := l.align(ctx, roomID, userID, conns)
+	for err == nil && is.deleted {
+		if err := l.tell.ToTheEnd(ctx, roomID); err != nil { // who has heard the room hears it to its end
+			return err
 		}
-		if err := each(ctx, conns, func(ctx context.Context, conn string) error { return l.set(ctx, roomID, conn, is) }); err != nil {
+		if err := l.setAll(ctx, roomID, conns, is); err != nil {
 			return err
 		}
 		was := is
 		if is, err = l.standing(ctx, roomID, userID); is == was {
 			break
 		}
+		is, err = l.align(ctx, roomID, userID, conns)
 	}
 	if err != nil {
 		return err
@@ -89,6 +83,52 @@ func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string)
 		return err
 	}
 	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.gateway.SendToConnection(ctx, conn, news) })
+}
+
+// align gives connections of a user what the user may have in a room, unless that is deleted, and returns how the user stands to
+// it. That is looked at again afterwards: whoever did this so slowly that it has changed meanwhile must not have the last word.
+func (l *Live) align(ctx context.Context, roomID, userID string, conns []string) (standing, error) {
+	is, err := l.standing(ctx, roomID, userID)
+	for err == nil && !is.deleted {
+		if err := l.setAll(ctx, roomID, conns, is); err != nil {
+			return is, err
+		}
+		was := is
+		if is, err = l.standing(ctx, roomID, userID); is == was {
+			break
+		}
+	}
+	return is, err
+}
+
+// AlignOwed gives the connections of those users who are owed something in a room what they may have there, before more is told
+// there: whoever has claimed these effects may not have come to them yet. It pays none.
+func (l *Live) AlignOwed(ctx context.Context, roomID string) error {
+	users, err := l.store.MembersOwed(ctx, l.tenant, roomID)
+	if err != nil {
+		return err
+	}
+	return each(ctx, users, func(ctx context.Context, userID string) error {
+		conns, err := l.connections(ctx, userID)
+		if err == nil && len(conns) > 0 {
+			_, err = l.align(ctx, roomID, userID, conns)
+		}
+		return err
+	})
+}
+
+func (l *Live) setAll(ctx context.Context, roomID string, conns []string, is standing) error {
+	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.set(ctx, roomID, conn, is) })
+}
+
+// connections returns the ids of the connections that a user has now.
+func (l *Live) connections(ctx context.Context, userID string) ([]string, error) {
+	conns, err := l.store.Connections(ctx, l.tenant, userID)
+	ids := make([]string, len(conns))
+	for i, c := range conns {
+		ids[i] = c.ID
+	}
+	return ids, err
 }
 
 // set gives a connection what a user who stands so to a room may have there, and takes the rest. One that has been in too

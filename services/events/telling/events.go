@@ -39,6 +39,12 @@ func (t *Teller) event(ctx context.Context, e chat.Event) error {
 	if err != nil {
 		return err
 	}
+	switch e.Kind {
+	case chat.EventCreated, chat.EventInvited, chat.EventJoined: // who has come hears of it, and whoever is told may speak at once
+		if err := t.Align(ctx, e.RoomID); err != nil {
+			return err
+		}
+	}
 	switch room := m.Room; e.Kind {
 	case chat.EventCreated:
 		return t.created(ctx, room, e)

@@ -30,7 +30,8 @@ type Config struct {
 // Teller tells the clients of one hub, through its gateways. It is safe for concurrent use.
 type Teller struct {
 	Config
-	owner   string // of the leases that this process takes
+	Align   func(ctx context.Context, roomID string) error // what is owed to members' connections, before their coming is told
+	owner   string                                         // of the leases that this process takes
 	skipped prometheus.Counter
 	slots   chan struct{} // one for each room that may be told at a time
 	work    sync.WaitGroup
