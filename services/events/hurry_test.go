@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,14 +52,35 @@ func TestRoomLostBetweenConnectAndConnected(t *testing.T) {
 type hurried struct {
 	chat.Store
 	userID string
-	then   func()
+	then   once
+}
+
+// once is something that is done once, by whoever comes to it first.
+type once struct {
+	mu sync.Mutex
+	do func()
+}
+
+func (o *once) set(do func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.do = do
+}
+
+func (o *once) now() {
+	o.mu.Lock()
+	do := o.do
+	o.do = nil
+	o.mu.Unlock()
+	if do != nil {
+		do()
+	}
 }
 
 func (h *hurried) Membership(ctx context.Context, tenant, roomID, userID string) (chat.Membership, error) {
 	m, err := h.Store.Membership(ctx, tenant, roomID, userID)
-	if then := h.then; then != nil && userID == h.userID {
-		h.then = nil
-		then()
+	if userID == h.userID {
+		h.then.now()
 	}
 	return m, err
 }
@@ -74,7 +96,7 @@ func TestNobodyGetsInByHurrying(t *testing.T) {
 			w.swap.Store = store
 			owner, eve := w.open("a", "guest_ada"), w.open("e", "guest_eve")
 			owner.must("createChat", object{"id": room1, "name": "Tea"})
-			store.then = func() { meanwhile(w, owner) }
+			store.then.set(func() { meanwhile(w, owner) })
 			eve.must("joinChat", room1)
 			hear, speak := eve.may(room1)
 			equal(t, "hears and speaks", []bool{hear, speak}, []bool{false, false})
@@ -90,7 +112,7 @@ func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
 	eve.must("createPrivateChat", object{"targetUserId": "guest_bob"})
 	private := in[object](t, bob.told("joinPrivateChat")[0])["id"].(string)
 	bob.must("blockUser", object{"userId": "guest_eve"})
-	store.then = func() { bob.must("blockUser", object{"userId": "guest_eve"}) }
+	store.then.set(func() { bob.must("blockUser", object{"userId": "guest_eve"}) })
 	bob.must("unblockUser", object{"userId": "guest_eve"})
 	if _, speak := eve.may(private); speak {
 		t.Error("eve may speak to who has blocked her")
@@ -100,28 +122,21 @@ func TestBlockedDoesNotGetInByHurrying(t *testing.T) {
 // changing is a store in which something happens right before a membership, or a block, changes.
 type changing struct {
 	chat.Store
-	first func()
-}
-
-func (c *changing) now() {
-	if first := c.first; first != nil {
-		c.first = nil
-		first()
-	}
+	first once
 }
 
 func (c *changing) Join(ctx context.Context, tenant, roomID, userID string) (bool, error) {
-	c.now()
+	c.first.now()
 	return c.Store.Join(ctx, tenant, roomID, userID)
 }
 
 func (c *changing) Leave(ctx context.Context, tenant, roomID, userID string) (bool, error) {
-	c.now()
+	c.first.now()
 	return c.Store.Leave(ctx, tenant, roomID, userID)
 }
 
 func (c *changing) Block(ctx context.Context, tenant, byID, otherID string) error {
-	c.now()
+	c.first.now()
 	return c.Store.Block(ctx, tenant, byID, otherID)
 }
 
@@ -134,19 +149,19 @@ func TestNoTabIsForgottenThatOpensMeanwhile(t *testing.T) {
 	ada.must("createChat", object{"id": room1, "name": "Tea"})
 
 	var tab *conn
-	store.first = func() { tab = w.open("e2", "guest_eve") }
+	store.first.set(func() { tab = w.open("e2", "guest_eve") })
 	eve.must("joinChat", room1)
 	hear, speak := tab.may(room1)
 	equal(t, "hears and speaks where its user has joined", []bool{hear, speak}, []bool{true, true})
 
-	store.first = func() { tab = w.open("e3", "guest_eve") }
+	store.first.set(func() { tab = w.open("e3", "guest_eve") })
 	eve.must("leaveChat", room1)
 	hear, speak = tab.may(room1)
 	equal(t, "hears and speaks where its user has left", []bool{hear, speak}, []bool{false, false})
 
 	eve.must("createPrivateChat", object{"targetUserId": "guest_ada"})
 	private := in[object](t, ada.told("joinPrivateChat")[0])["id"].(string)
-	store.first = func() { tab = w.open("e4", "guest_eve") }
+	store.first.set(func() { tab = w.open("e4", "guest_eve") })
 	eve.must("blockUser", object{"userId": "guest_ada"})
 	if _, speak := tab.may(private); speak {
 		t.Error("a tab may speak to whom its user has blocked")
@@ -156,15 +171,12 @@ func TestNoTabIsForgottenThatOpensMeanwhile(t *testing.T) {
 // swept is a store that lets something happen after users have been turned offline, before anybody is told.
 type swept struct {
 	chat.Store
-	then func()
+	then once
 }
 
 func (s *swept) SweepOffline(ctx context.Context, tenant string, before time.Time) ([]chat.User, error) {
 	users, err := s.Store.SweepOffline(ctx, tenant, before)
-	if then := s.then; then != nil {
-		s.then = nil
-		then()
-	}
+	s.then.now()
 	return users, err
 }
 
@@ -174,7 +186,7 @@ func TestWhoComesBackMeanwhileIsNotSaidToBeGone(t *testing.T) {
 	w.swap.Store = store
 	bob, ada := w.open("b", "guest_bob"), w.open("a1", "guest_ada")
 	ada.close()
-	store.then = func() { w.open("a2", "guest_ada") }
+	store.then.set(func() { w.open("a2", "guest_ada") })
 	w.keepPresence()
 	equal(t, "online", w.online(), []string{"guest_ada", "guest_bob"})
 	w.mu.Lock()
