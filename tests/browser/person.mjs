@@ -102,9 +102,13 @@ export class Person {
   /** The lists; on a phone they are a pane of their own. */
   async goToChats() {
     if (!onPhone) return;
+    // A page that has just been opened goes on to the chat of its address as soon as it knows it.
+    await this.page.getByLabel("Loading chats").waitFor({ state: "detached" });
     const back = this.page.getByRole("button", { name: /^Back to the chats/ });
+    const section = this.page.getByRole("navigation", { name: "Sections" }).getByRole("button", { name: /^Chats/ });
+    await back.or(section).filter({ visible: true }).first().waitFor();
     if (await back.isVisible()) await back.click();
-    await this.page.getByRole("navigation", { name: "Sections" }).getByRole("button", { name: /^Chats/ }).click();
+    await section.click();
   }
 
   async goToPeople() {
