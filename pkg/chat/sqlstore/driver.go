@@ -102,8 +102,7 @@ type dialect struct {
 	done   memo[string]
 }
 
-// memo remembers what was made of a text. It is not a sync.Map, whose code the tests' build may take from a package that is compiled
-// without the race detector (see scripts/test), which then misses what orders its readers and writers.
+// memo remembers what was made of a text. It is safe for concurrent use.
 type memo[T any] struct {
 	mu    sync.RWMutex
 	known map[string]T
