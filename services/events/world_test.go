@@ -6,18 +6,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
 // world is the service with a real store and a gateway that is not one.
@@ -125,22 +126,24 @@ func (w *world) payOwed() {
 	w.s.tell.Wait()
 }
 
-// payAll does so until nothing is owed.
+// payAll does so until nothing is owed: what has failed is tried again after a while.
 func (w *world) payAll() {
 	w.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // what has failed is tried again after a while
+	var state string
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("%s; log: %s", state, w.logs)
+		}
+	}()
+	testkit.Eventually(w.t, 0, func() bool {
 		errPay := w.s.effects.Work(w.t.Context())
 		errTell := w.s.tell.Work(w.t.Context())
 		w.s.tell.Wait()
 		n, _, err := w.store.EffectsOwed(w.t.Context(), "default")
 		untold := w.untold()
-		if err == nil && n == 0 && len(untold) == 0 {
-			return
-		}
-		if time.Now().After(end) {
-			w.t.Fatalf("still owed: %d effects (%v, %v), untold %q (%v); log: %s", n, err, errPay, untold, errTell, w.logs)
-		}
-	}
+		state = fmt.Sprintf("owed: %d effects (%v, %v), untold %q (%v)", n, err, errPay, untold, errTell)
+		return err == nil && n == 0 && len(untold) == 0
+	}, "nothing is owed any more")
 }
 
 // untold returns those rooms of the tests that have events to tell.
