@@ -43,10 +43,9 @@ type Users interface {
 	// EnterChat notes that a known user (else ErrNotFound) speaks the chat protocol of the official client, and returns
 	// the user's role.
 	EnterChat(ctx context.Context, tenant, userID string) (Role, error)
-	// SignOut notes that the user has signed out now, and SignedOut says when that was last; the zero time for
-	// never. Sessions and tokens from before count no more. ErrNotFound for an unknown user.
+	// SignOut notes that the user has signed out now. Sessions and tokens from before count no more. ErrNotFound for an
+	// unknown user.
 	SignOut(ctx context.Context, tenant, id string) error
-	SignedOut(ctx context.Context, tenant, id string) (time.Time, error)
 	// Access returns what a user may, all of one moment, or ErrNotFound.
 	Access(ctx context.Context, tenant, userID string) (Access, error)
 	// Block keeps other from starting or continuing a direct room with by. Unblock ends that. ErrNotFound for
@@ -107,9 +106,6 @@ type Rooms interface {
 	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
 	// Memberships returns the ids of the rooms a user is in, in either state.
 	Memberships(ctx context.Context, tenant, userID string) ([]string, error)
-	// Muted returns the ids of those rooms of a user's memberships in which the user may not speak: direct ones of two of
-	// whom one has blocked the other, and those where the user's role does not allow it.
-	Muted(ctx context.Context, tenant, userID string) ([]string, error)
 	// Membership returns how a user, known or not, stands to a room; ErrNotFound for an unknown room.
 	Membership(ctx context.Context, tenant, roomID, userID string) (Membership, error)
 	// Join makes a known user a joined member of a public room, or accepts the invitation to a direct one, and
@@ -125,8 +121,6 @@ type Rooms interface {
 	// DeleteRoom deletes a room for its owner and returns it as it was; ErrNotFound, or ErrForbidden for
 	// anybody else and for direct rooms. Its id is not used again.
 	DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (Room, error)
-	// WithChatUsers returns those of the rooms that have a member who is online and speaks that protocol.
-	WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error)
 }
 
 // Messages are what is said in rooms.

@@ -215,11 +215,6 @@ func (s *faultyStore) Messages(a0 context.Context, a1 string, a2 string, a3 int6
 	return r0, err
 }
 
-func (s *faultyStore) Muted(a0 context.Context, a1 string, a2 string) (r0 []string, err error) {
-	err = s.p.call(label("Muted", a2), func() error { r0, err = s.Store.Muted(a0, a1, a2); return err })
-	return r0, err
-}
-
 func (s *faultyStore) Online(a0 context.Context, a1 string) (r0 []chat.Presence, err error) {
 	err = s.p.call(label("Online"), func() error { r0, err = s.Store.Online(a0, a1); return err })
 	return r0, err
@@ -325,11 +320,6 @@ func (s *faultyStore) SignOut(a0 context.Context, a1 string, a2 string) (err err
 	return err
 }
 
-func (s *faultyStore) SignedOut(a0 context.Context, a1 string, a2 string) (r0 time.Time, err error) {
-	err = s.p.call(label("SignedOut", a2), func() error { r0, err = s.Store.SignedOut(a0, a1, a2); return err })
-	return r0, err
-}
-
 func (s *faultyStore) SweepOffline(a0 context.Context, a1 string, a2 time.Time) (r0 []chat.User, err error) {
 	err = s.p.call(label("SweepOffline"), func() error { r0, err = s.Store.SweepOffline(a0, a1, a2); return err })
 	return r0, err
@@ -357,10 +347,5 @@ func (s *faultyStore) Untold(a0 context.Context, a1 string, a2 int) (r0 []string
 
 func (s *faultyStore) User(a0 context.Context, a1 string, a2 string) (r0 chat.User, err error) {
 	err = s.p.call(label("User", a2), func() error { r0, err = s.Store.User(a0, a1, a2); return err })
-	return r0, err
-}
-
-func (s *faultyStore) WithChatUsers(a0 context.Context, a1 string, a2 []string) (r0 []string, err error) {
-	err = s.p.call(label("WithChatUsers", a2), func() error { r0, err = s.Store.WithChatUsers(a0, a1, a2); return err })
 	return r0, err
 }

@@ -220,7 +220,7 @@ func (w *world) checkRights(c *conn, ids []string) {
 			w.failed("%s in %s: hears %v and speaks %v; by the store %v and %v", c.id, id, groups[id], rights[id], in, in && m.MaySpeak)
 		}
 	}
-	if at, err := w.store.SignedOut(w.ctx, tenant, c.d.user); err == nil && c.signed.Before(at) {
+	if a, err := w.store.Access(w.ctx, tenant, c.d.user); err == nil && c.signed.Before(a.SignedOut) {
 		w.failed("%s is of a session that ended", c.id)
 	}
 	conns, err := w.store.Connections(w.ctx, tenant, c.d.user)

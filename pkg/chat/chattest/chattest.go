@@ -237,6 +237,19 @@ func numbered(prefix string, n int) []string {
 	return ids
 }
 
+// muted returns the rooms in which a user may not speak.
+func (s *suite) muted(user string) (rooms []string) {
+	s.Helper()
+	access, err := s.store.Access(s.ctx, tenant, user)
+	s.must(err)
+	for _, r := range access.Rooms {
+		if !r.MaySpeak {
+			rooms = append(rooms, r.RoomID)
+		}
+	}
+	return rooms
+}
+
 // ever is a time that every stored one lies before; never is one before them all.
 func ever() time.Time  { return time.Now().Add(time.Hour) }
 func never() time.Time { return time.Now().Add(-time.Hour) }

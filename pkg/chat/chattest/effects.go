@@ -236,9 +236,9 @@ func access(s *suite) {
 	equalList(s, "rooms", a.Rooms, chat.RoomAccess{RoomID: "r", State: chat.StateJoined, MaySpeak: true},
 		chat.RoomAccess{RoomID: "r2", State: chat.StateJoined, MaySpeak: true}, chat.RoomAccess{RoomID: pair, State: chat.StateInvited})
 	equal(s, "connections", a.Connections, 2)
-	out, err := s.store.SignedOut(s.ctx, tenant, "ann")
+	person, err := s.store.Person(s.ctx, tenant, "ann")
 	s.must(err)
-	equal(s, "signed out", a.SignedOut, out)
+	equal(s, "signed out, as the person is", a.SignedOut, person.SignedOut)
 	_, err = s.store.RemoveProfile(s.ctx, tenant, "ann", chat.Condition{})
 	s.must(err)
 	a, err = s.store.Access(s.ctx, tenant, "ann")

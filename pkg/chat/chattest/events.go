@@ -173,14 +173,11 @@ func speaking(s *suite) {
 		m, err := s.store.Membership(s.ctx, tenant, room, user)
 		s.must(err)
 		equal(s, user+" may speak, says the membership", m.MaySpeak, want == nil)
-		muted, err := s.store.Muted(s.ctx, tenant, user)
-		s.must(err)
 		access, err := s.store.Access(s.ctx, tenant, user)
 		s.must(err)
 		for _, a := range access.Rooms {
 			if a.RoomID == room {
 				equal(s, user+" may speak, says the access", a.MaySpeak, want == nil)
-				equal(s, user+" is muted", strings.Contains(strings.Join(muted, " "), room), want != nil)
 			}
 		}
 	}

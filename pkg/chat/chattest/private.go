@@ -2,7 +2,6 @@ package chattest
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -140,33 +139,12 @@ func chatUsers(s *suite) {
 		s.must(err)
 		equalList(s, "who has blocked "+id, by, want...)
 	}
-
-	s.room("r1", "ann", "bob")
-	s.room("r2", "bob")
-	s.room("r3", "cid")
-	with := func(want ...string) {
-		s.Helper()
-		ids, err := s.store.WithChatUsers(s.ctx, tenant, []string{"r1", "r2", "r3", "nowhere"})
-		s.must(err)
-		slices.Sort(ids)
-		equalList(s, "rooms with chat users", ids, want...)
-	}
-	with()
 	for range 2 {
 		role, err := s.store.EnterChat(s.ctx, tenant, "bob")
 		s.must(err)
 		equal(s, "role", role.Name, chat.RoleUser)
 		equal(s, "may create rooms", role.Allows(chat.UserCreateRoom), true)
 	}
-	with()
-	s.connect("bob", "b")
-	with("r1", "r2")
-	s.connect("cid", "c")
-	with("r1", "r2")
-	s.must(s.store.Disconnect(s.ctx, tenant, "b"))
-	_, err = s.store.SweepOffline(s.ctx, tenant, ever())
-	s.must(err)
-	with()
 }
 
 func ranges(s *suite) {

@@ -51,7 +51,6 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"DeleteMessage": func() error { return s.store.DeleteMessage(ctx, tenant, room, 1, chat.Condition{}) },
 		"EnterChat":     func() error { return second(s.store.EnterChat(ctx, tenant, user)) },
 		"BlockedBy":     func() error { return none(s.store.BlockedBy(ctx, tenant, other, []string{user})) },
-		"WithChatUsers": func() error { return none(s.store.WithChatUsers(ctx, tenant, []string{room})) },
 		"Membership":    func() error { return second(s.store.Membership(ctx, tenant, room, user)) },
 		"AddMember":     func() error { return second(s.store.AddMember(ctx, tenant, room, user)) },
 		"Messages":      func() error { return second(s.store.Messages(ctx, tenant, room, 0, 10, 10)) },
@@ -59,7 +58,6 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"Room":          func() error { return second(s.store.Room(ctx, tenant, room)) },
 		"Rooms":         func() error { return none(s.store.Rooms(ctx, tenant, user)) },
 		"Memberships":   func() error { return none(s.store.Memberships(ctx, tenant, user)) },
-		"Muted":         func() error { return none(s.store.Muted(ctx, tenant, user)) },
 		"Join":          func() error { return second(s.store.Join(ctx, tenant, room, user)) },
 		"Leave": func() error {
 			left, err := s.store.Leave(ctx, tenant, room, user)
@@ -71,7 +69,6 @@ func (s *suite) calls(tenant, user, other, room, connection string) map[string]f
 		"DeleteRoom": func() error { return second(s.store.DeleteRoom(ctx, tenant, room, user)) },
 		"Block":      func() error { return s.store.Block(ctx, tenant, user, other) },
 		"SignOut":    func() error { return s.store.SignOut(ctx, tenant, user) },
-		"SignedOut":  func() error { return second(s.store.SignedOut(ctx, tenant, user)) },
 		"Unblock":    func() error { return s.store.Unblock(ctx, tenant, user, other) },
 		"Blocked":    func() error { return none(s.store.Blocked(ctx, tenant, user)) },
 		"AddMessage": func() error {

@@ -101,36 +101,6 @@ func (s memberStore) Memberships(ctx context.Context, tenant, userID string) ([]
 const isBlocked = `(r.kind = 'direct' AND EXISTS (SELECT 1 FROM blocks b WHERE b.tenant = r.tenant
 	AND (b.by_id = r.low_id AND b.other_id = r.high_id OR b.by_id = r.high_id AND b.other_id = r.low_id)))`
 
-// Muted returns the rooms in which a user may not speak.
-func (s memberStore) Muted(ctx context.Context, tenant, userID string) ([]string, error) {
-	if err := chat.CheckIDs(tenant, userID); err != nil {
-		return nil, err
-	}
-	type standing struct {
-		roomID   string
-		maySpeak bool
-	}
-	all, err := collect(ctx, s, func(row rows) (st standing, err error) {
-		var role string
-		var permissions *string
-		var blocked bool
-		err = row.Scan(&st.roomID, &role, &permissions, &blocked)
-		st.maySpeak = chat.MaySpeak(chat.StoredRole(role, permissions), blocked)
-		return st, err
-	}, `
-		SELECT m.room_id, `+memberRole+`, permissions, `+isBlocked+`
-		FROM members m JOIN rooms r ON r.tenant = m.tenant AND r.id = m.room_id
-		LEFT JOIN roles ON roles.tenant = m.tenant AND roles.name = `+memberRole+`
-		WHERE m.tenant = $1 AND m.user_id = $2 ORDER BY m.room_id`, tenant, userID)
-	var ids []string
-	for _, st := range all {
-		if !st.maySpeak {
-			ids = append(ids, st.roomID)
-		}
-	}
-	return ids, annotate(err, "list the muted rooms of user %q", userID)
-}
-
 // Join makes a user a joined member of a room.
 func (s memberStore) Join(ctx context.Context, tenant, roomID, userID string) (changed bool, err error) {
 	if err := chat.CheckIDs(tenant, roomID, userID); err != nil {

@@ -202,19 +202,6 @@ func collectRooms(ctx context.Context, q reader, query string, args ...any) ([]c
 	return rooms, found.Err()
 }
 
-// WithChatUsers returns those of the rooms in which somebody who is online speaks the chat protocol.
-func (s roomStore) WithChatUsers(ctx context.Context, tenant string, roomIDs []string) ([]string, error) {
-	if err := chat.CheckIDs(append([]string{tenant}, roomIDs...)...); err != nil {
-		return nil, err
-	}
-	table, args := s.given(2, column{"id", "text", roomIDs})
-	ids, err := collect(ctx, s, scanString, `
-		SELECT id FROM `+table+` WHERE EXISTS (
-			SELECT 1 FROM members JOIN users ON users.tenant = members.tenant AND users.id = user_id
-			WHERE members.tenant = $1 AND room_id = given.id AND chat AND online)`, append([]any{tenant}, args...)...)
-	return ids, annotate(err, "find rooms with chat users")
-}
-
 // DeleteRoom deletes a room for its owner and returns it as it was.
 func (s roomStore) DeleteRoom(ctx context.Context, tenant, roomID, byUserID string) (chat.Room, error) {
 	if err := chat.CheckIDs(tenant, roomID, byUserID); err != nil {

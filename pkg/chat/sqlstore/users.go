@@ -105,19 +105,6 @@ func (s userStore) SignOut(ctx context.Context, tenant, id string) error {
 	return annotate(err, "sign out user %q", id)
 }
 
-// SignedOut says when the user last signed out.
-func (s userStore) SignedOut(ctx context.Context, tenant, id string) (at time.Time, err error) {
-	if err := chat.CheckIDs(tenant, id); err != nil {
-		return at, err
-	}
-	var last *time.Time
-	err = find(ctx, s, into{&last}, `SELECT signed_out_at FROM users WHERE tenant = $1 AND id = $2`, tenant, id)
-	if last != nil {
-		at = *last
-	}
-	return at, annotate(err, "load when user %q signed out", id)
-}
-
 // lockUsers keeps other transactions from changing what depends on these different users, who is online where and
 // in which rooms. chat.ErrNotFound unless every id is a user's.
 func lockUsers(ctx context.Context, t tx, tenant string, ids ...string) error {
