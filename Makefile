@@ -11,6 +11,7 @@
 # make bench         Go benchmarks with allocations
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
 # make histories     random histories of a chat whose processes die and whose calls fail: HISTORIES (10000) of them from SEED (1)
+# make histories-processes  the same on real processes, Redis and Postgres that are killed and hang: HISTORIES (100), SEED (1)
 # make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
@@ -22,7 +23,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz histories lint docs compatibility release setup clean
+.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz histories histories-processes lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -77,11 +78,15 @@ bench:
 fuzz:
 	scripts/fuzz
 
-HISTORIES ?= 10000
 SEED ?= 1
+histories: HISTORIES ?= 10000
+histories-processes: HISTORIES ?= 100
 
 histories:
 	HISTORIES=$(HISTORIES) SEED=$(SEED) go test -count=1 -timeout 6h -v -run '^TestHistories$$' ./tests/histories
+
+histories-processes:
+	HISTORIES=$(HISTORIES) SEED=$(SEED) go test -count=1 -timeout 6h -v -run '^TestHistoriesOnProcesses$$' ./tests/histories
 
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
 PEERS ?=

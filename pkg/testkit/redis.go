@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,6 +94,18 @@ func (s *RedisServer) Stop() { s.p.stop() }
 func (s *RedisServer) Start() {
 	s.t.Helper()
 	if err := s.p.start(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Forget has the stopped server start empty.
+func (s *RedisServer) Forget() {
+	s.t.Helper()
+	kept, err := filepath.Glob(filepath.Join(s.p.dir, "appendonly*"))
+	for _, path := range kept {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
-// check looks whether everything is as the store says. who says of whom that is asked.
-func (w *world) check(who string) {
-	before := len(w.problems)
+// check looks whether everything is as the store says, and returns what is not. who says of whom that is asked.
+func (w *world) check(who string) (found []string) {
+	w.mu.Lock()
+	w.differs = nil
+	w.mu.Unlock()
 	w.checkOwed()
 	var ids []string
 	for _, name := range rooms {
@@ -44,21 +46,24 @@ func (w *world) check(who string) {
 			w.checkPage(c, page)
 		}
 	}
-	if len(w.problems) > before {
-		w.problems = append(w.problems, "that was when "+who+" were asked")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if found = w.differs; len(found) > 0 {
+		found = append(found, "that was when "+who+" were asked")
 	}
+	return found
 }
 
 // checkOwed looks whether anything is owed.
 func (w *world) checkOwed() {
 	n, oldest, err := w.store.EffectsOwed(w.ctx, tenant)
 	if err != nil || n > 0 {
-		w.failed("effects owed: %d since %v, %v", n, oldest, err)
+		w.differ("effects owed: %d since %v, %v", n, oldest, err)
 	}
 	for _, name := range rooms {
 		if id := w.room(name); id != "" {
 			if t, err := w.store.Told(w.ctx, tenant, id, "nobody", 0, 0); err == nil && t.Told < t.Last {
-				w.failed("%s is told up to %d of %d", id, t.Told, t.Last)
+				w.differ("%s is told up to %d of %d", id, t.Told, t.Last)
 			}
 		}
 	}
@@ -83,7 +88,7 @@ func (w *world) events(id string) (all []chat.Event, before int64) {
 			return nil, 0
 		}
 		if err != nil || len(events) == 0 && after < last {
-			w.failed("events of %s after %d: %v, %v", id, after, events, err)
+			w.differ("events of %s after %d: %v, %v", id, after, events, err)
 			return nil, 0
 		}
 		all = append(all, events...)
@@ -100,7 +105,7 @@ func (w *world) stored(id, user string) *view {
 		return nil
 	}
 	if err != nil {
-		w.failed("room %s: %v", id, err)
+		w.differ("room %s: %v", id, err)
 		return nil
 	}
 	v := newView()
@@ -113,14 +118,14 @@ func (w *world) stored(id, user string) *view {
 	}
 	list, err := w.store.Messages(w.ctx, tenant, id, 1, r.LastSeq, 0)
 	if err != nil {
-		w.failed("messages of %s: %v", id, err)
+		w.differ("messages of %s: %v", id, err)
 	}
 	slices.Reverse(list)
 	for _, m := range list {
 		v.Messages = append(v.Messages, line{m.Seq, m.AuthorID, m.Text})
 	}
 	if v.Number, err = w.newest(id); err != nil {
-		w.failed("newest event of %s: %v", id, err)
+		w.differ("newest event of %s: %v", id, err)
 	}
 	return v
 }
@@ -132,11 +137,11 @@ func (w *world) checkRoom(id string) {
 	seq := int64(0)
 	for i, e := range events {
 		if want := before + int64(i+1); e.Number != want {
-			w.failed("%s: event %d is where %d should be", id, e.Number, want)
+			w.differ("%s: event %d is where %d should be", id, e.Number, want)
 		}
 		if e.Kind == chat.EventMessage {
 			if seq++; e.Seq != seq {
-				w.failed("%s: event %d is message %d where %d should be", id, e.Number, e.Seq, seq)
+				w.differ("%s: event %d is message %d where %d should be", id, e.Number, e.Seq, seq)
 			}
 		}
 		folded.apply(e.Wire(), "")
@@ -150,7 +155,7 @@ func (w *world) same(what string, got, want any) {
 	g, _ := json.Marshal(got)
 	s, _ := json.Marshal(want)
 	if string(g) != string(s) {
-		w.failed("%s:\n\tgot  %s\n\twant %s", what, g, s)
+		w.differ("%s:\n\tgot  %s\n\twant %s", what, g, s)
 	}
 }
 
@@ -180,15 +185,15 @@ func (w *world) checkAcked() {
 			if s.key != "" && e.Message.Key == s.key || s.key == "" && e.Seq == s.seq {
 				found++
 				if s.seq != 0 && e.Seq != s.seq || s.number != 0 && e.Number != s.number {
-					w.failed("%s: %q is message %d and event %d; the answer was %d and %d", s.room, s.text, e.Seq, e.Number, s.seq, s.number)
+					w.differ("%s: %q is message %d and event %d; the answer was %d and %d", s.room, s.text, e.Seq, e.Number, s.seq, s.number)
 				}
 				if e.Message.Text != s.text && !strings.HasPrefix(e.Message.Text, "edited ") {
-					w.failed("%s: message %d is %q; said was %q", s.room, e.Seq, e.Message.Text, s.text)
+					w.differ("%s: message %d is %q; said was %q", s.room, e.Seq, e.Message.Text, s.text)
 				}
 			}
 		}
 		if found == 0 && (s.seq != 0 || erased == 0) || found > 1 {
-			w.failed("%s: %q of %s was acked and is there %d times", s.room, s.text, s.author, found)
+			w.differ("%s: %q of %s was acked and is there %d times", s.room, s.text, s.author, found)
 		}
 	}
 	for id, events := range rooms {
@@ -198,7 +203,7 @@ func (w *world) checkAcked() {
 				continue
 			}
 			if first, twice := texts[e.UserID+e.Message.Text]; twice {
-				w.failed("%s: %q is there twice, as message %d and %d", id, e.Message.Text, first, e.Seq)
+				w.differ("%s: %q is there twice, as message %d and %d", id, e.Message.Text, first, e.Seq)
 			}
 			texts[e.UserID+e.Message.Text] = e.Seq
 		}
@@ -207,25 +212,23 @@ func (w *world) checkAcked() {
 
 // checkRights looks whether a connection hears the rooms, and may speak there, where its user does.
 func (w *world) checkRights(c *conn, ids []string) {
-	w.g.mu.Lock()
-	groups, rights := maps.Clone(c.groups), maps.Clone(c.rights)
-	w.g.mu.Unlock()
+	groups, rights := w.net.access(c, ids)
 	for _, id := range ids {
 		m, err := w.store.Membership(w.ctx, tenant, id, c.d.user)
 		if err != nil && !errors.Is(err, chat.ErrNotFound) {
-			w.failed("membership of %s in %s: %v", c.d.user, id, err)
+			w.differ("membership of %s in %s: %v", c.d.user, id, err)
 		}
 		in := err == nil && m.In
 		if groups[id] != in || rights[id] != (in && m.MaySpeak) {
-			w.failed("%s in %s: hears %v and speaks %v; by the store %v and %v", c.id, id, groups[id], rights[id], in, in && m.MaySpeak)
+			w.differ("%s in %s: hears %v and speaks %v; by the store %v and %v", c.id, id, groups[id], rights[id], in, in && m.MaySpeak)
 		}
 	}
 	if a, err := w.store.Access(w.ctx, tenant, c.d.user); err == nil && c.signed.Before(a.SignedOut) {
-		w.failed("%s is of a session that ended", c.id)
+		w.differ("%s is of a session that ended", c.id)
 	}
 	conns, err := w.store.Connections(w.ctx, tenant, c.d.user)
 	if err != nil || !slices.ContainsFunc(conns, func(k chat.Connection) bool { return k.ID == c.id }) {
-		w.failed("%s is not among the stored connections %v, %v", c.id, conns, err)
+		w.differ("%s is not among the stored connections %v, %v", c.id, conns, err)
 	}
 }
 
@@ -236,13 +239,13 @@ func (w *world) checkPage(c *conn, p *page) {
 	want := map[string]*view{}
 	mine, err := w.store.Memberships(w.ctx, tenant, c.d.user)
 	if err != nil {
-		w.failed("memberships of %s: %v", c.d.user, err)
+		w.differ("memberships of %s: %v", c.d.user, err)
 	}
 	for _, id := range mine {
 		want[id] = w.stored(id, c.d.user)
 	}
 	if slices.Compare(slices.Sorted(maps.Keys(p.rooms)), slices.Sorted(maps.Keys(want))) != 0 {
-		w.failed("%s shows the rooms %v; by the store %v", c.id, slices.Sorted(maps.Keys(p.rooms)), slices.Sorted(maps.Keys(want)))
+		w.differ("%s shows the rooms %v; by the store %v", c.id, slices.Sorted(maps.Keys(p.rooms)), slices.Sorted(maps.Keys(want)))
 		return
 	}
 	for id := range want {
@@ -251,10 +254,14 @@ func (w *world) checkPage(c *conn, p *page) {
 	online := map[string]bool{}
 	list, err := w.store.Online(w.ctx, tenant)
 	for _, u := range list {
-		online[u.ID] = u.Idle
+		if w.cast.has(u.ID) {
+			online[u.ID] = u.Idle
+		}
 	}
-	if err != nil || !maps.Equal(online, p.online) {
-		w.failed("%s shows as online %v; by the store %v, %v", c.id, p.online, online, err)
+	shown := maps.Clone(p.online)
+	maps.DeleteFunc(shown, func(id string, _ bool) bool { return !w.cast.has(id) })
+	if err != nil || !maps.Equal(online, shown) {
+		w.differ("%s shows as online %v; by the store %v, %v", c.id, shown, online, err)
 	}
 }
 
@@ -265,7 +272,7 @@ func (w *world) checkProtocolClient(c *conn, s *protocolClient) {
 	var want []string
 	mine, err := w.store.Memberships(w.ctx, tenant, c.d.user)
 	if err != nil {
-		w.failed("memberships of %s: %v", c.d.user, err)
+		w.differ("memberships of %s: %v", c.d.user, err)
 	}
 	for _, id := range mine {
 		if chat.IsRoomID(id) {
@@ -274,13 +281,13 @@ func (w *world) checkProtocolClient(c *conn, s *protocolClient) {
 	}
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(s.rooms)); !slices.Equal(got, want) {
-		w.failed("%s knows the rooms %v; by the store %v", c.id, got, want)
+		w.differ("%s knows the rooms %v; by the store %v", c.id, got, want)
 	}
 	for _, id := range want {
 		for seq, text := range s.messages[id] {
 			v := w.stored(id, "")
 			if !slices.ContainsFunc(v.Messages, func(l line) bool { return fmt.Sprint(l.Seq) == seq && l.Text == text }) {
-				w.failed("%s has %q as message %s of %s", c.id, text, seq, id)
+				w.differ("%s has %q as message %s of %s", c.id, text, seq, id)
 			}
 		}
 	}
@@ -320,7 +327,7 @@ func (w *world) hears(c *conn, f frame) {
 		w.doubles++
 	}
 	c.heard[id] = append(heard, n)
-	faults := len(w.h.Faults) > 0 || slices.ContainsFunc(w.h.Steps, func(s Step) bool { return s.Do == Kill })
+	faults := len(w.h.Faults) > 0 || len(w.h.Outages) > 0 || slices.ContainsFunc(w.h.Steps, func(s Step) bool { return s.Do == Kill })
 	w.mu.Unlock()
 	if double && !faults {
 		w.failed("%s heard message %d of %s twice, and nothing had failed", c.id, n, id)
@@ -332,18 +339,15 @@ func (w *world) hears(c *conn, f frame) {
 
 // checkHeard looks whether a connection without numbers has heard every message since it is in a room.
 func (w *world) checkHeard(c *conn, ids []string) {
-	w.g.mu.Lock()
-	since := maps.Clone(c.since)
-	w.g.mu.Unlock()
 	for _, id := range ids {
-		from, in := since[id]
-		if !in {
-			continue
-		}
 		events, _ := w.events(id)
+		due := w.net.due(c, id, events)
+		w.mu.Lock()
+		heard := slices.Clone(c.heard[id])
+		w.mu.Unlock()
 		for _, e := range events {
-			if e.Kind == chat.EventMessage && e.Number > from && e.Message != nil && e.Connection != c.id && !slices.Contains(c.heard[id], e.Number) {
-				w.failed("%s has not heard message %d of %s, %q", c.id, e.Seq, id, e.Message.Text)
+			if due(e.Number) && e.Kind == chat.EventMessage && e.Message != nil && e.Connection != c.id && !slices.Contains(heard, e.Number) {
+				w.differ("%s has not heard message %d of %s, %q", c.id, e.Seq, id, e.Message.Text)
 			}
 		}
 	}

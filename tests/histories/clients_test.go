@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -82,16 +83,29 @@ func (v *view) apply(e chat.WireEvent, user string) {
 // page is what our page knows. It takes events by their number: what it has it drops, and where one is missing it asks. All
 // but newest is for the one goroutine that reads its connection.
 type page struct {
-	w    *world
 	user string
+	from source
 
 	mu     sync.Mutex // guards the following
 	rooms  map[string]*view
 	online map[string]bool // and whether they are idle
 }
 
-func newPage(w *world, user string) *page {
-	return &page{w: w, user: user, rooms: map[string]*view{}, online: map[string]bool{}}
+// source is what a page reads from. It returns chat.ErrNotFound for a room that its person is not in, and chat.ErrGone for a
+// number that is too old. After any other error the page keeps what it has.
+type source interface {
+	online() (idle map[string]bool, err error)
+	rooms() (ids []string, err error) // that the person is in
+	room(id string) (place, error)
+	view(id string) (*view, error)                                                  // all but the number
+	events(id string, after int64) (events []chat.WireEvent, last int64, err error) // in parts
+}
+
+// place is how far a room is, and its reader.
+type place struct{ last, read int64 }
+
+func newPage(user string, from source) *page {
+	return &page{user: user, from: from, rooms: map[string]*view{}, online: map[string]bool{}}
 }
 
 // newest returns the sequence of the newest message of a room that the page shows.
@@ -106,19 +120,14 @@ func (p *page) newest(room string) int64 {
 
 // sync reads everything, as a page does that has a new connection.
 func (p *page) sync() {
-	p.w.wait("GET /api/users" + p.user)
-	online, err := p.w.store.Online(p.w.ctx, tenant)
+	online, err := p.from.online()
 	if err != nil {
 		return
 	}
 	p.mu.Lock()
-	clear(p.online)
-	for _, u := range online {
-		p.online[u.ID] = u.Idle
-	}
+	p.online = online
 	p.mu.Unlock()
-	p.w.wait("GET /api/rooms" + p.user)
-	mine, err := p.w.store.Memberships(p.w.ctx, tenant, p.user)
+	mine, err := p.from.rooms()
 	if err != nil {
 		return
 	}
@@ -132,38 +141,29 @@ func (p *page) sync() {
 
 // read reads a room, and what has happened in it since.
 func (p *page) read(id string) {
-	p.w.wait("GET /api/rooms/" + id + p.user)
-	m, err := p.w.store.Membership(p.w.ctx, tenant, id, p.user)
-	if errors.Is(err, chat.ErrNotFound) || err == nil && !m.In {
+	now, err := p.from.room(id)
+	if errors.Is(err, chat.ErrNotFound) {
 		p.mu.Lock()
 		delete(p.rooms, id)
 		p.mu.Unlock()
-		return
 	}
 	if err != nil {
 		return
 	}
 	p.mu.Lock()
 	v := p.rooms[id]
+	if v != nil {
+		v.Read = max(v.Read, now.read)
+	}
 	p.mu.Unlock()
 	if v == nil {
-		// The number first: what happens meanwhile is read twice, and not left out.
-		last, err := p.w.newest(id)
+		v, err := p.from.view(id)
 		if err != nil {
 			return
 		}
-		p.w.wait("GET /api/rooms/" + id + "/messages" + p.user)
-		if v = p.w.stored(id, p.user); v == nil {
-			return
-		}
-		v.Number = last
+		v.Number = now.last // it was read before: what has happened meanwhile is read twice, and not left out
 		p.mu.Lock()
 		p.rooms[id] = v
-		p.mu.Unlock()
-	} else if room, err := p.w.store.Room(p.w.ctx, tenant, id); err == nil {
-		me, _ := room.Member(p.user)
-		p.mu.Lock()
-		v.Read = max(v.Read, me.ReadSeq)
 		p.mu.Unlock()
 	}
 	p.fill(id)
@@ -178,19 +178,14 @@ func (p *page) fill(id string) {
 		if v == nil {
 			return
 		}
-		p.w.wait("GET /api/rooms/" + id + "/events" + p.user)
-		m, err := p.w.store.Membership(p.w.ctx, tenant, id, p.user)
-		if err != nil || !m.In {
-			p.read(id)
-			return
-		}
-		events, last, err := p.w.store.Events(p.w.ctx, tenant, id, v.Number, 0)
+		events, last, err := p.from.events(id, v.Number)
 		if errors.Is(err, chat.ErrGone) {
 			p.mu.Lock()
 			delete(p.rooms, id)
 			p.mu.Unlock()
+		}
+		if errors.Is(err, chat.ErrGone) || errors.Is(err, chat.ErrNotFound) {
 			p.read(id)
-			return
 		}
 		if err != nil {
 			return
@@ -198,15 +193,14 @@ func (p *page) fill(id string) {
 		again := false
 		p.mu.Lock()
 		for _, e := range events {
-			v.apply(e.Wire(), p.user)
+			v.apply(e, p.user)
 			again = again || e.Kind == chat.EventJoined && e.UserID == p.user
 		}
 		p.mu.Unlock()
 		if again { // what is read counts anew
-			room, err := p.w.store.Room(p.w.ctx, tenant, id)
-			if me, in := room.Member(p.user); err == nil && in {
+			if now, err := p.from.room(id); err == nil {
 				p.mu.Lock()
-				v.Read = me.ReadSeq
+				v.Read = now.read
 				p.mu.Unlock()
 			}
 		}
@@ -321,7 +315,7 @@ func (s *protocolClient) login(c *conn) {
 			select {
 			case <-c.closed:
 				return
-			default:
+			case <-time.After(time.Second):
 				continue
 			}
 		}

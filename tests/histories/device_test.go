@@ -34,7 +34,7 @@ type numbered struct {
 }
 
 func newDevice(w *world, name string) *device {
-	d := &device{w: w, name: name, user: userOf[name], steps: make(chan numbered, 100)}
+	d := &device{w: w, name: name, user: w.cast.user(userOf[name]), steps: make(chan numbered, 100)}
 	w.work.Go(func() {
 		for {
 			select {
@@ -73,7 +73,7 @@ func (d *device) connect() {
 		d.count++
 		id := fmt.Sprintf("%s-%d", d.name, d.count)
 		d.mu.Unlock()
-		if c := d.w.g.open(d, id); c != nil {
+		if c := d.w.net.open(d, id); c != nil {
 			d.use(c)
 			return
 		}
@@ -95,7 +95,7 @@ func (d *device) use(c *conn) {
 		client := d.sdk
 		d.w.work.Go(func() { client.login(c) })
 	default:
-		d.page = newPage(d.w, d.user)
+		d.page = newPage(d.user, d.w.net.source(d))
 		page := d.page
 		c.inbox <- frame{own: page.sync}
 	}
@@ -142,18 +142,13 @@ func (d *device) drop() {
 	if c == nil {
 		return
 	}
-	d.w.g.mu.Lock()
-	for group := range c.groups {
-		d.w.leaves(c, group)
-	}
-	d.w.g.close(c)
-	d.w.g.mu.Unlock()
+	d.w.net.shut(c)
 }
 
 // room returns the id of a room, or "" for the direct one that is not there.
 func (w *world) room(name string) string {
 	if id, ok := idOf[name]; ok {
-		return id
+		return w.cast.room(id)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -172,6 +167,11 @@ func (d *device) do(number int, s Step) {
 		return
 	case Connect:
 		d.connect()
+		return
+	case Cut:
+		if c := d.live(); c != nil {
+			d.w.net.cut(c)
+		}
 		return
 	case Reconnect:
 		d.drop()
@@ -246,7 +246,7 @@ func (c *conn) event(name string, data any) answer {
 		e.ContentType = cloudevents.TypeJSON
 		e.Body, _ = json.Marshal(data)
 	}
-	return c.post(e, retryDelays)
+	return c.carry(e, retryDelays)
 }
 
 // say has a page say something until it knows what has become of it.
@@ -302,7 +302,7 @@ func (w *world) isAcked(s said) {
 func (d *device) original(c *conn, number int, s Step, room string) {
 	switch s.Do {
 	case Say, SayAgain:
-		m := said{room: room, author: d.user, text: fmt.Sprintf("%s says %d", d.user, number), ackID: fmt.Sprint(number), conn: c.id}
+		m := said{room: room, author: d.user, text: fmt.Sprintf("%s says %d", d.user, number), ackID: fmt.Sprint(1000 * (number + 1)), conn: c.id}
 		if s.Do == SayAgain {
 			d.w.mu.Lock()
 			last, ok := d.w.last[d.user]
@@ -316,7 +316,7 @@ func (d *device) original(c *conn, number int, s Step, room string) {
 		d.w.last[d.user] = m
 		d.w.mu.Unlock()
 		body, _ := json.Marshal(map[string]string{"message": m.text, "fromUserId": "somebody", "fromUserName": "Somebody"})
-		got := c.post(cloudevents.Event{
+		got := c.carry(cloudevents.Event{
 			Type: cloudevents.BeforePublish, Name: cloudevents.BeforePublishName, ContentType: cloudevents.TypeJSON, Body: body, Group: m.room, AckID: m.ackID,
 		}, retryDelays[:2])
 		if got != nil && got.Code == 202 {
@@ -351,7 +351,7 @@ func (d *device) invoke(c *conn, number int, s Step, room string) {
 			d.w.isAcked(m)
 		}
 	case Create:
-		got = c.event("chat.createRoom", map[string]any{"title": s.Room, "roomId": room, "members": []string{"guest_ada", "guest_bob"}})
+		got = c.event("chat.createRoom", map[string]any{"title": s.Room, "roomId": room, "members": []string{d.w.cast.user("guest_ada"), d.w.cast.user("guest_bob")}})
 		if got != nil && got.Code == 200 {
 			client.answered(room)
 		}
@@ -377,21 +377,21 @@ func (w *world) administer(number int, s Step) {
 	}
 	switch s.Do {
 	case Create:
-		w.g.request("PUT", "rooms/"+room, map[string]string{"title": s.Room})
+		w.net.request("PUT", "rooms/"+room, map[string]string{"title": s.Room})
 	case Delete:
-		w.g.request("DELETE", "rooms/"+room, nil)
+		w.net.request("DELETE", "rooms/"+room, nil)
 	case Add:
-		w.g.request("PUT", "rooms/"+room+"/members/"+s.User, map[string]string{"roleName": chat.RoleMember})
+		w.net.request("PUT", "rooms/"+room+"/members/"+s.User, map[string]string{"roleName": chat.RoleMember})
 	case Remove:
-		w.g.request("DELETE", "rooms/"+room+"/members/"+s.User, nil)
+		w.net.request("DELETE", "rooms/"+room+"/members/"+s.User, nil)
 	case GiveRole:
 		role := []string{chat.RoleMember, "room.reader", "room.reader", chat.RoleOperator}[s.N]
-		w.g.request("PUT", "rooms/"+room+"/members/"+s.User, map[string]string{"roleName": role})
+		w.net.request("PUT", "rooms/"+room+"/members/"+s.User, map[string]string{"roleName": role})
 	case ChangeRole:
 		may := []chat.Permission{chat.RoomHistory, chat.RoomInvite, chat.RoomPublishMessage}
-		w.g.request("PUT", "roles/"+chat.RoleMember, map[string]any{"permissions": may[:2+s.N%2]})
+		w.net.request("PUT", "roles/"+chat.RoleMember, map[string]any{"permissions": may[:2+s.N%2]})
 	case Title:
-		w.g.request("PUT", "rooms/"+room, map[string]string{"title": fmt.Sprintf("%s %d", s.Room, s.N)})
+		w.net.request("PUT", "rooms/"+room, map[string]string{"title": fmt.Sprintf("%s %d", s.Room, s.N)})
 	case Edit, Erase:
 		r, err := w.store.Room(w.ctx, tenant, room)
 		seq := r.LastSeq - int64(s.N)
@@ -400,26 +400,32 @@ func (w *world) administer(number int, s Step) {
 		}
 		path := fmt.Sprintf("conversations/c.%s/messages/%d", room, seq)
 		if s.Do == Erase {
-			w.g.request("DELETE", path, nil)
+			w.net.request("DELETE", path, nil)
 		} else {
-			w.g.request("PATCH", path, map[string]any{"content": map[string]string{"text": fmt.Sprintf("edited %d", number)}})
+			w.net.request("PATCH", path, map[string]any{"content": map[string]string{"text": fmt.Sprintf("edited %d", number)}})
 		}
 	case RemoveUser:
-		w.g.request("DELETE", "users/"+s.User, nil)
+		w.net.request("DELETE", "users/"+s.User, nil)
 	case SignOut: // by another service, on the same store
-		if err := w.store.SignOut(w.ctx, tenant, s.User); err != nil {
-			w.failed("sign out %s: %v", s.User, err)
+		err := w.store.SignOut(w.ctx, tenant, s.User)
+		for range 30 { // seconds that the store may be away
+			if err == nil {
+				return
+			}
+			time.Sleep(time.Second)
+			err = w.store.SignOut(w.ctx, tenant, s.User)
 		}
+		w.failed("sign out %s: %v", s.User, err)
 	}
 }
 
 // findDirect looks for the direct room of ada and bob.
 func (w *world) findDirect() {
-	list, err := w.store.Memberships(w.ctx, tenant, "guest_ada")
+	list, err := w.store.Memberships(w.ctx, tenant, w.cast.user("guest_ada"))
 	i := slices.IndexFunc(list, func(id string) bool {
 		if !chat.IsRoomID(id) {
 			r, err := w.store.Room(w.ctx, tenant, id)
-			_, bob := r.Member("guest_bob")
+			_, bob := r.Member(w.cast.user("guest_bob"))
 			return err == nil && bob
 		}
 		return false

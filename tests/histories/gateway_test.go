@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/token"
 )
@@ -29,11 +30,23 @@ type gateway struct {
 	conns map[string]*conn
 }
 
+// network is what is between devices and the service: gateways that are played, or real ones.
+type network interface {
+	open(d *device, id string) *conn // makes a connection, or returns nil if it may not be
+	shut(c *conn)                    // ends one for its device
+	cut(c *conn)                     // loses one without a word to either side
+	source(d *device) source         // what d's page reads from
+	request(method, path string, body any) int
+	access(c *conn, rooms []string) (hears, speaks map[string]bool)        // where c hears and may speak, for those rooms
+	due(c *conn, room string, events []chat.Event) func(number int64) bool // whether c has to have heard an event of a room, of which all are given
+}
+
 // conn is a client's connection.
 type conn struct {
-	g      *gateway
+	g      *gateway // that has it, where gateways are played
 	d      *device
 	id     string
+	carry  func(e cloudevents.Event, delays []time.Duration) answer // brings what the client sends to a process, again after the delays
 	state  string
 	groups map[string]bool
 	rights map[string]bool
@@ -291,6 +304,7 @@ func (g *gateway) open(d *device, id string) *conn {
 		inbox: make(chan frame, 10_000), closed: make(chan struct{}), order: make(chan struct{}, 1), signed: time.Now(),
 	}
 	c.order <- struct{}{}
+	c.carry = c.post
 	body, _ := json.Marshal(map[string]any{
 		"claims": map[string][]string{"iat": {fmt.Sprint(c.signed.Unix())}}, "query": map[string]any{}, "headers": map[string]any{},
 		"subprotocols": []string{}, "clientCertificates": []string{},
@@ -325,6 +339,103 @@ func (g *gateway) open(d *device, id string) *conn {
 		}
 	})
 	return c
+}
+
+// shut is what a client does that leaves.
+func (g *gateway) shut(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for group := range c.groups {
+		g.w.leaves(c, group)
+	}
+	g.close(c)
+}
+
+func (g *gateway) cut(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.close(c)
+}
+
+func (g *gateway) access(c *conn, _ []string) (hears, speaks map[string]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(c.groups), maps.Clone(c.rights)
+}
+
+func (g *gateway) due(c *conn, room string, _ []chat.Event) func(number int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	since, in := c.since[room]
+	return func(number int64) bool { return in && number > since }
+}
+
+func (g *gateway) source(d *device) source { return storeSource{g.w, d.user} }
+
+// storeSource reads from the store, and takes as long as the API.
+type storeSource struct {
+	w    *world
+	user string
+}
+
+func (s storeSource) online() (map[string]bool, error) {
+	s.w.wait("GET /api/users" + s.user)
+	idle := map[string]bool{}
+	online, err := s.w.store.Online(s.w.ctx, tenant)
+	for _, u := range online {
+		idle[u.ID] = u.Idle
+	}
+	return idle, err
+}
+
+func (s storeSource) rooms() ([]string, error) {
+	s.w.wait("GET /api/rooms" + s.user)
+	return s.w.store.Memberships(s.w.ctx, tenant, s.user)
+}
+
+// in returns chat.ErrNotFound unless the person is in a room.
+func (s storeSource) in(id string) error {
+	m, err := s.w.store.Membership(s.w.ctx, tenant, id, s.user)
+	if err == nil && !m.In {
+		err = chat.ErrNotFound
+	}
+	return err
+}
+
+func (s storeSource) room(id string) (p place, err error) {
+	s.w.wait("GET /api/rooms/" + id + s.user)
+	if err := s.in(id); err != nil {
+		return p, err
+	}
+	room, err := s.w.store.Room(s.w.ctx, tenant, id)
+	if err != nil {
+		return p, err
+	}
+	me, _ := room.Member(s.user)
+	p.read = me.ReadSeq
+	p.last, err = s.w.newest(id)
+	return p, err
+}
+
+func (s storeSource) view(id string) (*view, error) {
+	s.w.wait("GET /api/rooms/" + id + "/messages" + s.user)
+	v := s.w.stored(id, s.user)
+	if v == nil {
+		return nil, chat.ErrNotFound
+	}
+	return v, nil
+}
+
+func (s storeSource) events(id string, after int64) (wire []chat.WireEvent, last int64, err error) {
+	s.w.wait("GET /api/rooms/" + id + "/events" + s.user)
+	if err := s.in(id); err != nil {
+		return nil, 0, err
+	}
+	events, last, err := s.w.store.Events(s.w.ctx, tenant, id, after, 0)
+	for _, e := range events {
+		wire = append(wire, e.Wire())
+	}
+	return wire, last, err
 }
 
 // request makes a request of an application, which tries again when it gets no answer.

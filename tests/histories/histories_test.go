@@ -50,33 +50,44 @@ func template(t *testing.T) string {
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		populate(t, store)
+		populate(t, store, 0)
+		told(t, store)
 	})
 	return path
 }
 
-// populate makes the people and the rooms den and tea, of whom everybody has been told.
-func populate(t *testing.T, s chat.Store) {
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// populate makes the people and the rooms den and tea.
+func populate(t *testing.T, s chat.Store, c cast) {
 	ctx := context.Background() // that of a test belongs to one bubble
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+	must := func(err error) { t.Helper(); must(t, err) }
+	for _, name := range users {
+		must(s.SaveUser(ctx, tenant, c.person(name)))
 	}
-	for id, name := range map[string]string{"guest_ada": "Ada", "guest_bob": "Bob", "guest_eve": "Eve", "sdk": "sdk"} {
-		must(s.SaveUser(ctx, tenant, chat.User{ID: id, Name: name, Provider: "guest"}))
-	}
+	member := func(name string) chat.Member { return chat.Member{UserID: c.user(name)} }
+	den, tea := c.room(idOf["den"]), c.room(idOf["tea"])
 	_, err := s.PutRole(ctx, tenant, chat.Role{Name: "room.reader", Permissions: []chat.Permission{chat.RoomHistory, chat.RoomInvite}}, chat.Condition{})
 	must(err)
-	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: "den", Title: "den", Kind: chat.KindPrivate, OwnerID: "sdk", Members: []chat.Member{{UserID: "guest_ada"}, {UserID: "guest_bob"}, {UserID: "guest_eve"}}})
+	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: den, Title: "den", Kind: chat.KindPrivate, OwnerID: c.user("sdk"), Members: []chat.Member{member("guest_ada"), member("guest_bob"), member("guest_eve")}})
 	must(err)
-	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: idOf["tea"], Title: "tea", Kind: chat.KindPublic, OwnerID: "guest_ada"})
+	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: tea, Title: "tea", Kind: chat.KindPublic, OwnerID: c.user("guest_ada")})
 	must(err)
 	for _, id := range []string{"guest_bob", "guest_eve"} {
-		_, err = s.Join(ctx, tenant, idOf["tea"], id)
+		_, err = s.Join(ctx, tenant, tea, c.user(id))
 		must(err)
 	}
+}
+
+// told notes that everybody has been told of them.
+func told(t *testing.T, s chat.Store) {
+	ctx := context.Background()
+	must := func(err error) { t.Helper(); must(t, err) }
 	for _, id := range []string{"den", idOf["tea"]} {
 		telling, err := s.ClaimTelling(ctx, tenant, id, "test", time.Second)
 		must(err)
@@ -200,7 +211,7 @@ func TestHistories(t *testing.T) {
 func report(t *testing.T, h History, open func() (chat.Store, func()), wrap func(*world, chat.Store) chat.Store) {
 	t.Helper()
 	r := run(t, h, open, wrap)
-	small := shrink(h, number(t, "SHRINK", 400), func(h History) bool {
+	small := shrink(h, number(t, "SHRINK", 400), tries, func(h History) bool {
 		again := run(t, h, open, wrap)
 		if len(again.problems) > 0 {
 			r = again

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
 )
 
 // History is what happens: steps by several people, in this order, each some time after the one before has begun, and what
@@ -15,6 +17,7 @@ type History struct {
 	Processes int    // of the events service, on one store
 	Steps     []Step
 	Faults    []Fault
+	Outages   []Outage // of real processes
 }
 
 // Step is what one device does, when it has done what it did before.
@@ -64,6 +67,9 @@ const (
 	Kill       Verb = "kill" // process N
 )
 
+// Cut is what the network does to a connection, which its client then takes up again if it can. It is for real processes.
+const Cut Verb = "cut"
+
 // FaultKind is what goes wrong with a call.
 type FaultKind string
 
@@ -97,6 +103,38 @@ var rooms = []string{"den", "tea", "club", "lab", "direct"}
 
 // ids of the rooms; that of a direct one is the server's.
 var idOf = map[string]string{"den": "den", "tea": "3f2b8c1e-7d5a-4e9b-9c21-0a4f6d8e1b77", "club": "11111111-7d5a-4e9b-9c21-0a4f6d8e1b77", "lab": "lab"}
+
+// cast tells the people and rooms of histories on one store apart. Those of 0 are called as above.
+type cast int
+
+// user returns the id of the one who is called so in a history.
+func (c cast) user(name string) string {
+	if c == 0 || name == "" {
+		return name
+	}
+	return fmt.Sprintf("%s_%d", name, c)
+}
+
+// person returns the one who is called so, as the store keeps people.
+func (c cast) person(name string) chat.User {
+	short := strings.TrimPrefix(name, "guest_")
+	return chat.User{ID: c.user(name), Name: strings.ToUpper(short[:1]) + short[1:], Provider: "guest"}
+}
+
+func (c cast) room(id string) string {
+	switch {
+	case c == 0:
+		return id
+	case strings.Count(id, "-") == 4: // a UUID
+		return fmt.Sprintf("%s%06d", id[:len(id)-6], c)
+	}
+	return fmt.Sprintf("%s_%d", id, c)
+}
+
+// has reports whether a user is of this cast.
+func (c cast) has(id string) bool {
+	return slices.ContainsFunc(users, func(name string) bool { return c.user(name) == id })
+}
 
 // draw draws a history.
 func draw(seed uint64) History {
@@ -189,6 +227,17 @@ func (h History) GoString() string {
 		}
 		b.WriteString("}")
 	}
-	b.WriteString("}}")
+	b.WriteString("}")
+	if len(h.Outages) > 0 {
+		b.WriteString(", Outages: []Outage{")
+		for i, o := range h.Outages {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "{At: %d * time.Millisecond, Of: %q, Kind: %q, For: %d * time.Millisecond}", o.At.Milliseconds(), o.Of, string(o.Kind), o.For.Milliseconds())
+		}
+		b.WriteString("}")
+	}
+	b.WriteString("}")
 	return b.String()
 }

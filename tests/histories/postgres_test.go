@@ -67,7 +67,8 @@ func TestHistoriesOnPostgres(t *testing.T) {
 			if err != nil {
 				panic(err)
 			}
-			populate(t, store)
+			populate(t, store, 0)
+			told(t, store)
 			return &clocked{Store: store, conn: conn}, func() { _, _ = store.Close(), conn.Close(ctx) }
 		}
 		if r := run(t, h, open, unchanged); len(r.problems) > 0 {

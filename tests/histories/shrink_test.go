@@ -2,13 +2,14 @@ package histories
 
 import "slices"
 
-// tries is how often a smaller history is tried before it is believed to hold: what happens at the same instant may happen in
+// tries is, of histories in one process, how often a smaller history is tried before it is believed to hold: what happens at the same instant may happen in
 // either order.
 const tries = 2
 
-// shrink returns the smallest history it finds that fails, too, after at most budget runs. It drops faults and steps, first many at a
+// shrink returns the smallest history it finds that fails, too, after at most budget runs. A smaller one that fails none of tries
+// times holds. It drops outages, faults and steps, first many at a
 // time, lets one process do, and lets one person do what two did.
-func shrink(h History, budget int, fails func(History) bool) History {
+func shrink(h History, budget, tries int, fails func(History) bool) History {
 	try := func(smaller History) bool {
 		for range tries {
 			if budget--; budget < 0 {
@@ -23,6 +24,11 @@ func shrink(h History, budget int, fails func(History) bool) History {
 	}
 	for changed := true; changed && budget > 0; {
 		changed = false
+		for i := len(h.Outages) - 1; i >= 0; i-- {
+			smaller := h
+			smaller.Outages = slices.Delete(slices.Clone(h.Outages), i, i+1)
+			changed = try(smaller) || changed
+		}
 		for i := len(h.Faults) - 1; i >= 0; i-- {
 			smaller := h
 			smaller.Faults = slices.Delete(slices.Clone(h.Faults), i, i+1)

@@ -38,7 +38,9 @@ type world struct {
 	store  chat.Store      // the truth
 	tick   func()          // before each call
 	wrap   func(w *world, s chat.Store) chat.Store
-	g      *gateway
+	g      *gateway // that net is, where it is played
+	net    network
+	cast   cast
 	work   sync.WaitGroup
 	people map[string]*device
 
@@ -50,6 +52,7 @@ type world struct {
 	acked     []said
 	last      map[string]said // of each user
 	problems  []string
+	differs   []string // what the check under way has found
 	doubles   int      // events that a connection without numbers heard twice
 	trace     []string // what has happened, for whoever looks at a failure
 }
@@ -67,6 +70,13 @@ func (w *world) failed(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.problems = append(w.problems, fmt.Sprintf(format, args...))
+}
+
+// differ notes that a check has found something to be otherwise than the store has it.
+func (w *world) differ(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.differs = append(w.differs, fmt.Sprintf(format, args...))
 }
 
 func (w *world) note(format string, args ...any) {
@@ -262,6 +272,7 @@ func run(t *testing.T, h History, open func() (chat.Store, func()), wrap func(w 
 		ctx, end := context.WithCancel(context.Background())
 		w := &world{h: h, ctx: ctx, store: store, wrap: wrap, people: map[string]*device{}, last: map[string]said{}}
 		w.g = &gateway{w: w, conns: map[string]*conn{}}
+		w.net = w.g
 		w.tick = func() {}
 		if c, ok := store.(*clocked); ok {
 			w.tick = c.tick
@@ -312,12 +323,12 @@ func (w *world) happen() {
 	w.mu.Unlock()
 	time.Sleep(4 * time.Second) // the dead are replaced
 	w.settle()
-	w.check("those who stayed")
+	w.problems = append(w.problems, w.check("those who stayed")...)
 	for _, name := range devices {
 		w.people[name].connect()
 	}
 	w.settle()
-	w.check("everybody")
+	w.problems = append(w.problems, w.check("everybody")...)
 	w.mu.Lock()
 	w.calls = calls
 	w.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -33,6 +34,8 @@ type Process struct {
 	args []string
 	env  []string
 	log  logBuffer
+	file string    // that gets the log as well; none when empty
+	kept *os.File  // of file
 	cmd  *exec.Cmd // nil while stopped
 }
 
@@ -40,8 +43,12 @@ type Process struct {
 func newProcess(t testing.TB, o Options, name, address string, args ...string) *Process {
 	t.Helper()
 	ops := freeAddress(t)
-	return &Process{Name: name, URL: "http://" + address, Ops: "http://" + ops, t: t, path: binary(t),
+	p := &Process{Name: name, URL: "http://" + address, Ops: "http://" + ops, t: t, path: binary(t),
 		args: append(args, "--listen", address, "--ops-listen", ops), env: environment(o)}
+	if o.Logs != "" {
+		p.file = filepath.Join(o.Logs, strings.ReplaceAll(name, " ", "-")+".log")
+	}
+	return p
 }
 
 // environment is ours, without settings that happen to be in it.
@@ -67,6 +74,14 @@ func (p *Process) start() error {
 	started := time.Now()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, io.Discard, &p.log
+	if p.file != "" {
+		f, err := os.OpenFile(p.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		p.kept = f
+		cmd.Stderr = io.MultiWriter(&p.log, f)
+	}
 	cmd.SysProcAttr = diesWithUs()
 	if err := onLastingThread(cmd.Start); err != nil {
 		return fmt.Errorf("start chatr %s: %w", p.Name, err)
@@ -114,6 +129,9 @@ func (p *Process) end(s syscall.Signal) int {
 	_ = p.cmd.Wait()
 	code := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
+	if p.kept != nil {
+		_ = p.kept.Close() // what is missing of a log nobody can mend
+	}
 	return code
 }
 

@@ -21,7 +21,7 @@ import (
 // Keys that every topology has.
 const (
 	AccessKey  = "an access key for tests, long enough"
-	sessionKey = "a session key for tests, long enough"
+	SessionKey = "a session key for tests, long enough"
 )
 
 // Options change a topology. The zero value is what operators get.
@@ -34,6 +34,12 @@ type Options struct {
 
 	// TLS lets a standalone listen for https as well.
 	TLS bool
+
+	// Events is how many events services there are beside each other; 0 means one.
+	Events int
+
+	// Logs is a folder that gets the logs as well, a file for each process; none when empty.
+	Logs string
 }
 
 // Topology is a running Chatr. What a standalone does not have is nil.
@@ -44,6 +50,7 @@ type Topology struct {
 	Settings    string     // path of the file that all processes read
 	Gateways    []*Process // two, or the standalone
 	Events, API *Process
+	MoreEvents  []*Process // beside Events
 	Redis       *testkit.RedisServer
 	Postgres    *testkit.PostgresServer
 }
@@ -77,7 +84,14 @@ func Services(t testing.TB, o Options) *Topology {
 	for i := range gateways {
 		gateways[i] = freeAddress(t)
 	}
-	events, api := freeAddress(t), freeAddress(t)
+	api, services := freeAddress(t), make([]string, max(1, o.Events))
+	for i := range services {
+		services[i] = freeAddress(t)
+	}
+	events := services[0]
+	if len(services) > 1 {
+		events = strings.TrimPrefix(serve(t, proxy(nil, services...)), "http://")
+	}
 	top.A = front(t, api, gateways[0])
 	top.B = front(t, api, gateways[1])
 	top.Balanced = front(t, api, gateways[0], gateways[1])
@@ -88,7 +102,7 @@ redis: {url: %q}
 postgres: {url: %q}
 chat: {proxies: 1}
 gateway: {url: %q, drainTime: 2s}
-`, AccessKey, sessionKey, top.Redis.URL, top.Postgres.URL, top.Balanced)+tenants(o.Hubs, `
+`, AccessKey, SessionKey, top.Redis.URL, top.Postgres.URL, top.Balanced)+tenants(o.Hubs, `
       - name: chat
         handlers:
           - {url: "http://`+events+`/eventhandler/{event}", userEvents: "*", systemEvents: [connect, connected, disconnected]}
@@ -104,15 +118,20 @@ gateway: {url: %q, drainTime: 2s}
 	for i, address := range gateways {
 		top.Gateways = append(top.Gateways, newProcess(t, o, fmt.Sprintf("gateway %d", i+1), address, "gateway", "--config", file))
 	}
-	top.Events = newProcess(t, o, "events", events, "events", "--config", file)
+	top.Events = newProcess(t, o, "events", services[0], "events", "--config", file)
+	for i, address := range services[1:] {
+		top.MoreEvents = append(top.MoreEvents, newProcess(t, o, fmt.Sprintf("events %d", i+2), address, "events", "--config", file))
+	}
 	top.API = newProcess(t, o, "api", api, "api", "--config", file)
+	others := append([]*Process{top.Events, top.API}, top.MoreEvents...)
 	t.Cleanup(func() { // goodbyes need the events service
 		finish(t, top.Gateways...)
-		finish(t, top.Events, top.API)
+		finish(t, others...)
 	})
+	all := append(top.Gateways[:2:2], others...)
 	var starting sync.WaitGroup
-	var failures [4]error
-	for i, p := range append(top.Gateways[:2:2], top.Events, top.API) {
+	failures := make([]error, len(all))
+	for i, p := range all {
 		starting.Go(func() { failures[i] = p.start() })
 	}
 	starting.Wait()
