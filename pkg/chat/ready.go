@@ -9,6 +9,7 @@ const (
 	ReasonReadOnly    = "read-only" // as after a switchover, until a server that can write is found
 	ReasonFull        = "full"
 	ReasonStopping    = "stopping" // or starting
+	ReasonSlow        = "slow"     // not done in its time: overloaded, or it waits for a lock
 	ReasonFailing     = "failing"
 )
 
@@ -34,5 +35,5 @@ func (e *NotReady) NotReadyReason() string { return e.Reason }
 
 // NotReadyReasons are all reasons there are.
 func NotReadyReasons() []string {
-	return []string{ReasonUnreachable, ReasonSchema, ReasonReadOnly, ReasonFull, ReasonStopping, ReasonFailing}
+	return []string{ReasonUnreachable, ReasonSchema, ReasonReadOnly, ReasonFull, ReasonStopping, ReasonSlow, ReasonFailing}
 }

@@ -224,10 +224,18 @@ func annotate(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	if reason := cmp.Or(postgresReason(err), sqliteReason(err)); reason != "" {
+	if reason := cmp.Or(postgresReason(err), sqliteReason(err), slowReason(err)); reason != "" {
 		err = &chat.NotReady{Reason: reason, Err: err}
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+// slowReason returns chat.ReasonSlow if the time for what was asked was over.
+func slowReason(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return chat.ReasonSlow
+	}
+	return ""
 }
 
 // orNow is the time given or, for the zero time, now.

@@ -81,6 +81,8 @@ const (
 	deadlock         = "40P01"
 	undefinedTable   = "42P01"
 	diskFull         = "53100"
+	lockNotAvailable = "55P03" // lock_timeout
+	queryCanceled    = "57014" // statement_timeout
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
 	cannotConnectNow = "57P03" // starting, or shutting down
@@ -429,6 +431,8 @@ func postgresReason(err error) string {
 		return chat.ReasonReadOnly
 	case state == diskFull:
 		return chat.ReasonFull
+	case state == lockNotAvailable, state == queryCanceled:
+		return chat.ReasonSlow
 	case strings.HasPrefix(state, "57P"):
 		return chat.ReasonStopping
 	case state != "":

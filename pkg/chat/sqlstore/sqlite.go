@@ -371,6 +371,8 @@ func sqliteReason(err error) string {
 		return chat.ReasonFull
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR:
 		return chat.ReasonUnreachable
+	case sqlite3.SQLITE_BUSY: // another program has locked the file, as for a backup
+		return chat.ReasonSlow
 	}
 	return ""
 }
