@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,23 +22,43 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// BenchmarkSay has people say 2,000 messages a second to one process on Postgres, in one room or in 1,000, at their own pace
-// whether they are answered or not, and reports how long it took until a message was answered and until a gateway had it.
+// BenchmarkSay has people say 2,000 messages a second to one process, in one room or in 1,000, at their own pace whether they
+// are answered or not, and reports how long it took until a message was answered and until a gateway had it.
 //
 //	go test ./services/events -run - -bench Say -benchtime 20000x
 func BenchmarkSay(b *testing.B) {
-	for _, rooms := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) { benchmarkSay(b, rooms, 2000) })
+	stores := map[string]func(b *testing.B) (store *sqlstore.Store, filled func()){
+		"postgres": func(b *testing.B) (*sqlstore.Store, func()) {
+			url := testkit.Postgres(b, sqlstore.MigratePostgres)
+			store, err := sqlstore.OpenPostgres(b.Context(), url)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return store, func() { analyze(b, url) }
+		},
+		"sqlite": func(b *testing.B) (*sqlstore.Store, func()) {
+			store, err := sqlstore.OpenSQLite(filepath.Join(b.TempDir(), "chat.db"))
+			if err == nil {
+				err = store.Migrate(b.Context())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			return store, func() {}
+		},
+	}
+	for _, name := range []string{"postgres", "sqlite"} {
+		for _, rooms := range []int{1, 1000} {
+			b.Run(fmt.Sprintf("%s/rooms=%d", name, rooms), func(b *testing.B) {
+				store, filled := stores[name](b)
+				defer store.Close()
+				benchmarkSay(b, store, filled, rooms, 2000)
+			})
+		}
 	}
 }
 
-func benchmarkSay(b *testing.B, rooms, perSecond int) {
-	url := testkit.Postgres(b, sqlstore.MigratePostgres)
-	store, err := sqlstore.OpenPostgres(b.Context(), url)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer store.Close()
+func benchmarkSay(b *testing.B, store *sqlstore.Store, filled func(), rooms, perSecond int) {
 	var mu sync.Mutex
 	sentAt, toldIn := map[string]time.Time{}, []time.Duration{}
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +106,7 @@ func benchmarkSay(b *testing.B, rooms, perSecond int) {
 			b.Fatal(err)
 		}
 	}
-	analyze(b, url)
+	filled()
 
 	answered := make([]time.Duration, b.N)
 	var wg sync.WaitGroup

@@ -50,8 +50,8 @@ func New(cfg Config) *Teller {
 	})
 	cfg.Metrics.MustRegister(skipped)
 	t := &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, slots: make(chan struct{}, width), runs: map[string]*run{}}
-	t.claims = together.Calls[string, chat.Telling]{Do: t.claim, Most: width, AtOnce: 8, Time: storeTime}
-	t.marks = together.Calls[mark, chat.Telling]{Do: t.setMarks, Most: width, AtOnce: 8, Time: storeTime}
+	t.claims = together.Calls[string, chat.Telling]{Do: t.claim, Most: width, AtOnce: storeAtOnce, Time: storeTime}
+	t.marks = together.Calls[mark, chat.Telling]{Do: t.setMarks, Most: width, AtOnce: storeAtOnce, Time: storeTime}
 	return t
 }
 
