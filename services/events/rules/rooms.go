@@ -119,6 +119,18 @@ func (r *Rules) Room(ctx context.Context, a Actor, id string, withMembers bool) 
 	return room, outcome{notFound: errNoRoom}.of(err)
 }
 
+// IsOut refuses if somebody, who has left a room, is in it again.
+func (r *Rules) IsOut(ctx context.Context, a Actor, roomID string) error {
+	m, err := r.store.Membership(ctx, r.tenant, roomID, a.User.ID)
+	switch {
+	case errors.Is(err, chat.ErrNotFound): // it was deleted since
+		return nil
+	case err == nil && m.In:
+		return Refuse(AlreadyIn, "somebody has added you again")
+	}
+	return err
+}
+
 // Rooms returns the ids of somebody's rooms that are not direct, unless the role does not allow to see them: direct ones
 // are between two people with names, and the chat protocol has no invitation that one accepts.
 func (r *Rules) Rooms(ctx context.Context, a Actor, role chat.Role) (ids []string, err error) {

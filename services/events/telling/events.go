@@ -223,8 +223,13 @@ func (t *Teller) closed(ctx context.Context, e chat.Event) error {
 	return t.members(ctx, e.RoomID, deleted)
 }
 
-// Invited shows a direct room to somebody who has asked for it, and, if it was there already, to the other one.
-func (t *Teller) Invited(ctx context.Context, room chat.Room, from, to chat.User, created bool) error {
+// Invited shows a direct room to somebody who has asked for it, and, if it was there already, to the other one, unless the one who
+// asked has left it by now and been told so.
+func (t *Teller) Invited(ctx context.Context, roomID string, from, to chat.User, created bool) error {
+	room, err := t.Store.Room(ctx, t.Tenant, roomID)
+	if _, in := room.Member(from.ID); err != nil || !in {
+		return err
+	}
 	if err := t.User(ctx, from.ID, invitation(room.ID, to, true, chat.StateJoined)); err != nil || created {
 		return err
 	}

@@ -70,8 +70,8 @@ func Read(roomID string, seq int64) webpubsub.Data {
 	}{roomID, seq})
 }
 
-// Blocked is the message to a user's own pages that the user blocks another, or does so no longer.
-func Blocked(otherID string, blocked bool) webpubsub.Data {
+// blocked is the message to a user's own pages that the user blocks another, or does so no longer.
+func blocked(otherID string, blocked bool) webpubsub.Data {
 	if blocked {
 		return Message("userBlocked", otherID)
 	}

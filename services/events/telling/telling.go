@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,6 +87,27 @@ func (t *Teller) Presence(ctx context.Context, userID string, here, idle bool) e
 		err = t.All(ctx, Idle(userID, p.Idle))
 	}
 	return err
+}
+
+// Blocked tells a user's pages whether the user blocks another, as it is now. That is looked at again afterwards: whoever did this
+// so slowly that it has changed meanwhile must not have the last word.
+func (t *Teller) Blocked(ctx context.Context, userID, otherID string) error {
+	is, err := t.blocks(ctx, userID, otherID)
+	for err == nil {
+		if err := t.User(ctx, userID, blocked(otherID, is)); err != nil {
+			return err
+		}
+		was := is
+		if is, err = t.blocks(ctx, userID, otherID); is == was {
+			break
+		}
+	}
+	return err
+}
+
+func (t *Teller) blocks(ctx context.Context, userID, otherID string) (bool, error) {
+	list, err := t.Store.Blocked(ctx, t.Tenant, userID)
+	return slices.Contains(list, otherID), err
 }
 
 // roomAnd tells the members of a room, and userID even when no longer one of them. It is a server message, which pages of

@@ -34,7 +34,9 @@ func (d *Door) getRoom(ctx context.Context, c call) (any, error) {
 	return telling.RoomInfoOf(room), err
 }
 
-// createRoom creates a private room and puts people into it. The connection that asks is told by the answer.
+// createRoom creates a private room and puts people into it. The connection that asks is told by the answer, which is what is so
+// when everybody else has been told: who has been taken out of the room meanwhile has heard of that, and must not be told then
+// of being in it.
 func (d *Door) createRoom(ctx context.Context, c call) (any, error) {
 	var in struct {
 		Title   string   `json:"title"`
@@ -59,10 +61,12 @@ func (d *Door) createRoom(ctx context.Context, c call) (any, error) {
 		users = append(users, m.UserID)
 	}
 	d.Effects.Follow(ctx, []string{room.ID}, users)
-	return telling.RoomInfoOf(room), nil
+	room, err = d.Rules.Room(ctx, c.Actor, room.ID, true)
+	return telling.RoomInfoOf(room), err
 }
 
-// manageRoomMember puts somebody into a room, or takes somebody out.
+// manageRoomMember puts somebody into a room, or takes somebody out. A client forgets a room when it has the answer that it is out,
+// so one that has been put into it again meanwhile, and told so, is refused.
 func (d *Door) manageRoomMember(ctx context.Context, c call) (any, error) {
 	var in struct {
 		RoomID    string `json:"roomId"`
@@ -83,6 +87,9 @@ func (d *Door) manageRoomMember(ctx context.Context, c call) (any, error) {
 	err := change(ctx, c.Actor, in.RoomID, in.UserID)
 	if rules.IsSoAlready(err) || err == nil { // whoever tries again has what was not done the first time done
 		d.Effects.Follow(ctx, []string{in.RoomID}, []string{in.UserID})
+	}
+	if err == nil && in.Operation == "Delete" && in.UserID == c.User.ID {
+		err = d.Rules.IsOut(ctx, c.Actor, in.RoomID)
 	}
 	return struct{}{}, err
 }

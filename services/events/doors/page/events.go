@@ -71,7 +71,7 @@ func (d *Door) createPrivateChat(ctx context.Context, e event) error {
 		return err
 	}
 	d.Effects.Follow(ctx, []string{direct.Room.ID}, []string{e.User.ID, id})
-	return d.Tell.Invited(ctx, direct.Room, e.User, direct.Other, direct.Created)
+	return d.Tell.Invited(ctx, direct.Room.ID, e.User, direct.Other, direct.Created)
 }
 
 func (d *Door) blockUser(ctx context.Context, e event) error {
@@ -83,7 +83,7 @@ func (d *Door) blockUser(ctx context.Context, e event) error {
 		return err
 	}
 	d.Effects.Follow(ctx, nil, []string{e.User.ID, id})
-	return d.Tell.User(ctx, e.User.ID, telling.Blocked(id, true))
+	return d.Tell.Blocked(ctx, e.User.ID, id)
 }
 
 func (d *Door) unblockUser(ctx context.Context, e event) error {
@@ -95,7 +95,7 @@ func (d *Door) unblockUser(ctx context.Context, e event) error {
 		return err
 	}
 	d.Effects.Follow(ctx, nil, []string{e.User.ID, id})
-	return d.Tell.User(ctx, e.User.ID, telling.Blocked(id, false))
+	return d.Tell.Blocked(ctx, e.User.ID, id)
 }
 
 // markRead tells the user's other pages, too.

@@ -1,0 +1,100 @@
+package events
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/doors/invoke"
+)
+
+// An answer, and what is said only to who has asked, comes after everybody has been told. What another process has changed
+// and told meanwhile is newer, and has the last word. Here it is changed back as soon as it is committed.
+
+// overtaken is a store in which somebody is faster than whoever has made a change.
+type overtaken struct {
+	chat.Store
+	t *testing.T
+}
+
+func (s *overtaken) meanwhile(err error) {
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *overtaken) CreateRoom(ctx context.Context, tenant string, r chat.Room) (chat.Room, error) {
+	made, err := s.Store.CreateRoom(ctx, tenant, r)
+	_, left := s.Store.Leave(context.WithoutCancel(ctx), tenant, made.ID, r.OwnerID)
+	s.meanwhile(left)
+	return made, err
+}
+
+func (s *overtaken) Leave(ctx context.Context, tenant, roomID, userID string) (bool, error) {
+	left, err := s.Store.Leave(ctx, tenant, roomID, userID)
+	_, added := s.Store.AddMember(context.Background(), tenant, roomID, userID)
+	s.meanwhile(added)
+	return left, err
+}
+
+func (s *overtaken) DirectRoom(ctx context.Context, tenant, by, other string) (chat.Room, bool, error) {
+	made, created, err := s.Store.DirectRoom(ctx, tenant, by, other)
+	_, left := s.Store.Leave(ctx, tenant, made.ID, by)
+	s.meanwhile(left)
+	return made, created, err
+}
+
+func (s *overtaken) Block(ctx context.Context, tenant, by, other string) error {
+	err := s.Store.Block(ctx, tenant, by, other)
+	s.meanwhile(s.Store.Unblock(ctx, tenant, by, other))
+	return err
+}
+
+func TestRoomCreatedAndLeftBeforeTheAnswer(t *testing.T) {
+	w, ana, _, _ := chatWorld(t)
+	w.swap.Store = &overtaken{w.store, t}
+	_, code := ana.invoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
+	equal(t, "the answer to who is out of the room", code, invoke.CodeNotInRoom)
+}
+
+func TestRoomCreatedAndPutOutOfBeforeTheAnswer(t *testing.T) {
+	w, ana, _, _ := chatWorld(t)
+	data := object{"title": "Tea", "roomId": "r1"}
+	w.mu.Lock()
+	before := ana.nextID
+	w.mu.Unlock()
+	ana.mustInvoke("chat.createRoom", data) // of which the gateway does not hear
+	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/r1/members/ana", nil)
+	equal(t, "told", len(ana.notified("RoomLeft")), 1)
+	ana.nextID = before
+	_, code := ana.invoke("chat.createRoom", data)
+	equal(t, "the answer to the same event, posted again", code, invoke.CodeNotInRoom)
+}
+
+func TestRoomLeftAndAddedToBeforeTheAnswer(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
+	w.swap.Store = &overtaken{w.store, t}
+	_, code := bob.invoke("chat.manageRoomMember", object{"roomId": "r1", "operation": "Delete", "userId": "bob"})
+	equal(t, "the answer to who is in the room again", code, invoke.CodeAlreadyInRoom)
+	_, code = ana.invoke("chat.manageRoomMember", object{"roomId": "r1", "operation": "Delete", "userId": "bob"})
+	equal(t, "to somebody else, whose client knows of it by what it is told", code, "")
+}
+
+func TestDirectChatOpenedAndLeftBeforeItIsShown(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada := w.open("a", "guest_ada")
+	w.swap.Store = &overtaken{w.store, t}
+	ada.must("createPrivateChat", object{"targetUserId": "guest_bob"})
+	equal(t, "shown to who has left it", len(ada.told("joinPrivateChat")), 0)
+}
+
+func TestBlockedAndUnblockedBeforeItIsSaid(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada := w.open("a", "guest_ada")
+	w.swap.Store = &overtaken{w.store, t}
+	ada.must("blockUser", object{"userId": "guest_bob"})
+	equal(t, "said to be blocked", len(ada.told("userBlocked")), 0)
+	equal(t, "said to be unblocked", len(ada.told("userUnblocked")), 1)
+}
