@@ -113,6 +113,14 @@ describe("lists", () => {
     expect(useChats().find("hike")).toBeUndefined();
   });
 
+  it("keep a chat that somebody has put us into again before we heard of having left it", async () => {
+    const room = world.room("tea", { kind: "private", name: "Tea" });
+    await world.online();
+    world.live(room.leave(me.userId), room.join(me.userId));
+    await useChats().leave("tea");
+    expect(useChats().rooms.get("tea")?.state).toBe("joined");
+  });
+
   it("take in a private chat that somebody is put into, and say so", async () => {
     await world.online();
     const room = world.room("tea", { kind: "private", name: "Tea" });

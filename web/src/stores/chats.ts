@@ -447,13 +447,14 @@ export const useChats = defineStore("chats", () => {
 
   async function leave(id: string): Promise<void> {
     await useLink().event("leaveChat", { chatId: id }, "json");
-    left(id);
+    touch(id);
+    await reread(id); // somebody may have put us there again by now
   }
 
   async function remove(id: string): Promise<void> {
     await useLink().event("deleteChat", id, "text");
     touch(id);
-    forget(id);
+    await reread(id);
   }
 
   /** Opens the private chat with somebody, and asks for it where there is none. */

@@ -53,3 +53,11 @@ it("tells of a return that happened while the connection was away, and again tha
   await settle();
   expect(told()).toEqual(["userEnterIdle", "userExitIdle", "userEnterIdle", "userEnterIdle"]);
 });
+
+it("does not take an answer for newer than what was told before it", async () => {
+  await world.online();
+  world.server("userBlocked", bob.userId);
+  world.server("userUnblocked", bob.userId); // by another page of ours
+  await usePeople().block(bob.userId);
+  expect(usePeople().blocked.has(bob.userId)).toBe(false);
+});

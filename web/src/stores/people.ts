@@ -85,14 +85,14 @@ export const usePeople = defineStore("people", () => {
     return online.value.get(userId)?.userName ?? names.get(userId) ?? (otherwise || "Somebody");
   }
 
+  // All of our pages are told what has become of it, in its order with what other pages do, before it is answered.
+
   async function block(userId: string): Promise<void> {
     await useLink().event("blockUser", { userId }, "json");
-    change(() => blocked.value.add(userId));
   }
 
   async function unblock(userId: string): Promise<void> {
     await useLink().event("unblockUser", { userId }, "json");
-    change(() => blocked.value.delete(userId));
   }
 
   function clear(): void {
