@@ -1,43 +1,61 @@
 package histories
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"log/slog"
 	"net/http"
-	"slices"
+	"net/http/httptest"
 	"sync"
+	"testing/fstest"
 	"time"
 
-	"github.com/chatr-dev/chatr/pkg/chat"
-	"github.com/chatr-dev/chatr/tests/topology"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/services/api"
 )
 
-// browser is what a device asks the API service with.
+// browser is what a device asks the API service with. It keeps what it may keep, and asks whether it is still so.
 type browser struct {
-	n    *wires
+	w    *world
 	name string // of its person
 	user string
+	base string // of addresses
+	key  string // that sessions are signed with
+	send func(r *http.Request) (*http.Response, error)
 
 	mu     sync.Mutex // guards the following
 	cookie string
+	kept   map[string]kept // by path
+}
+
+// kept is an answer that may be so still.
+type kept struct {
+	tag  string
+	body []byte
+}
+
+func newBrowser(w *world, d *device, base, key string, send func(r *http.Request) (*http.Response, error)) *browser {
+	return &browser{w: w, name: userOf[d.name], user: d.user, base: base, key: key, send: send, kept: map[string]kept{}}
 }
 
 // signIn gives the browser a new session, as an identity provider does to whom it knows.
 func (b *browser) signIn(ctx context.Context) error {
-	if err := b.n.w.store.SaveUser(ctx, tenant, b.n.w.cast.person(b.name)); err != nil {
+	if err := b.w.store.SaveUser(ctx, tenantID, b.w.cast.person(b.name)); err != nil {
 		return err
 	}
 	now := time.Now()
-	payload, _ := json.Marshal(map[string]any{"t": tenant, "u": b.user, "i": now.Unix(), "e": now.Add(time.Hour).Unix()})
+	payload, _ := json.Marshal(map[string]any{"t": tenantID, "u": b.user, "i": now.Unix(), "e": now.Add(24 * time.Hour).Unix()})
 	text := base64.RawURLEncoding.EncodeToString(payload)
-	mac := hmac.New(sha256.New, []byte(topology.SessionKey))
+	mac := hmac.New(sha256.New, []byte(b.key))
 	mac.Write([]byte("chatr session 1\x00" + text))
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -45,24 +63,49 @@ func (b *browser) signIn(ctx context.Context) error {
 	return nil
 }
 
+// request is a request of the browser, with its session.
+func (b *browser) request(ctx context.Context, method, path string) (*http.Request, error) {
+	b.mu.Lock()
+	cookie, tag := b.cookie, b.kept[path].tag
+	b.mu.Unlock()
+	if cookie == "" {
+		if err := b.signIn(ctx); err != nil {
+			return nil, err
+		}
+		return b.request(ctx, method, path)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, b.base+path, nil)
+	if err == nil {
+		r.Header.Set("Cookie", cookie)
+		if tag != "" {
+			r.Header.Set("If-None-Match", tag)
+		}
+	}
+	return r, err
+}
+
 // call makes a request once. Whoever is signed out signs in again, and has to ask again.
 func (b *browser) call(method, path string, into any) (status int, err error) {
-	ctx, cancel := context.WithTimeout(b.n.w.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(b.w.ctx, answerTime)
 	defer cancel()
-	b.mu.Lock()
-	cookie := b.cookie
-	b.mu.Unlock()
-	r, err := http.NewRequestWithContext(ctx, method, b.n.town.top.Balanced+path, nil)
+	r, err := b.request(ctx, method, path)
 	if err != nil {
 		return 0, err
 	}
-	r.Header.Set("Cookie", cookie)
-	res, err := b.n.town.http.Do(r)
+	res, err := b.send(r)
 	if err != nil {
 		return 0, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
+	b.mu.Lock()
+	switch {
+	case res.StatusCode == http.StatusNotModified:
+		res.StatusCode, body = http.StatusOK, b.kept[path].body
+	case err == nil && res.StatusCode == http.StatusOK && res.Header.Get("ETag") != "":
+		b.kept[path] = kept{res.Header.Get("ETag"), body}
+	}
+	b.mu.Unlock()
 	switch {
 	case err != nil:
 		return 0, err
@@ -71,168 +114,66 @@ func (b *browser) call(method, path string, into any) (status int, err error) {
 	case res.StatusCode != http.StatusOK:
 		return res.StatusCode, fmt.Errorf("%s %s: %d %.200s", method, path, res.StatusCode, body)
 	}
-	return res.StatusCode, json.Unmarshal(body, into)
+	return res.StatusCode, json.NewDecoder(bytes.NewReader(body)).Decode(into)
 }
 
-// get reads something, as often as it takes.
-func (b *browser) get(path string, into any) error {
-	for {
+// get reads something, as often as it takes, and returns whether it is there: 200, 403, 404 or 410. 0 is for nobody any more.
+func (b *browser) get(into any, path string, args ...any) int {
+	path = fmt.Sprintf(path, args...)
+	for b.w.ctx.Err() == nil {
 		status, err := b.call(http.MethodGet, path, into)
-		switch {
-		case status == http.StatusOK && err == nil:
-			return nil
-		case status == http.StatusNotFound:
-			return chat.ErrNotFound
-		case status == http.StatusGone:
-			return chat.ErrGone
-		case status == http.StatusForbidden:
-			return chat.ErrForbidden
-		case status >= 400 && status < 500 && status != http.StatusUnauthorized && status != http.StatusTooManyRequests:
-			b.n.w.failed("%s is answered with %d: %v", path, status, err)
-			return err
+		switch status {
+		case http.StatusOK:
+			if err == nil {
+				return status
+			}
+			b.w.failed("%s is answered with %v", path, err)
+		case http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+			return status
+		case http.StatusUnauthorized, http.StatusTooManyRequests:
+		default:
+			if status >= 400 && status < 500 {
+				b.w.failed("%s is answered with %d: %v", path, status, err)
+				return status
+			}
 		}
 		select {
 		case <-time.After(time.Second):
-		case <-b.n.w.ctx.Done():
-			return b.n.w.ctx.Err()
+		case <-b.w.ctx.Done():
 		}
 	}
+	return 0
 }
 
-func (b *browser) online() (map[string]bool, error) {
-	var answer struct {
-		Users map[string]struct{ Idle bool }
-	}
-	err := b.get("/api/users", &answer)
-	idle := map[string]bool{}
-	for id, u := range answer.Users {
-		if b.n.w.cast.has(id) {
-			idle[id] = u.Idle
-		}
-	}
-	return idle, err
+// mayConnect asks whether its page may have a connection.
+func (b *browser) mayConnect() bool {
+	var address struct{ URL string }
+	status, err := b.call(http.MethodPost, "/api/negotiate", &address)
+	return err == nil && status == http.StatusOK
 }
 
-// listed is a room in a list.
-type listed struct {
-	ID, Name, Kind, State, Role string
-	MaySpeak                    bool
-	LastEvent, LastSeq, ReadSeq int64
-	Unread, Members             int
-}
+const sessionKey = "a key for sessions that is long enough, really"
 
-// reader is a page's source: it asks its browser. What cannot be read is asked for again until the history ends, as pages do.
-type reader struct {
-	*browser
-	revision int64           // of own
-	own      map[string]bool // rooms that the person is in; nil before they are read
-}
-
-// rooms reads the whole list once, and what has changed in it from then on.
-func (b *reader) rooms() ([]string, error) {
-	for {
-		since := ""
-		if b.own != nil {
-			since = fmt.Sprintf("&since=%d", b.revision)
-		}
-		var answer struct {
-			Revision int64
-			Rooms    []listed
-			Gone     []string
-			More     bool
-		}
-		err := b.get("/api/rooms?limit=500"+since, &answer)
-		if errors.Is(err, chat.ErrGone) {
-			b.own = nil
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if b.own == nil {
-			b.own = map[string]bool{}
-		}
-		for _, r := range answer.Rooms {
-			b.own[r.ID] = true
-		}
-		for _, id := range answer.Gone {
-			delete(b.own, id)
-		}
-		b.revision = answer.Revision
-		if !answer.More {
-			return slices.Sorted(maps.Keys(b.own)), nil
-		}
-	}
-}
-
-// listed reads a room that the person is in.
-func (b *browser) listed(id string) (r listed, err error) {
-	if err = b.get("/api/rooms/"+id, &r); err == nil && r.State == "none" {
-		err = chat.ErrNotFound
-	}
-	return r, err
-}
-
-func (b *browser) room(id string) (place, error) {
-	r, err := b.listed(id)
-	return place{last: r.LastEvent, read: r.ReadSeq}, err
-}
-
-func (b *browser) view(id string) (*view, error) {
-	r, err := b.listed(id)
+// newAPI returns the API service on the store, from which pages read.
+func newAPI(w *world) http.Handler {
+	s, err := api.New(api.Config{
+		Tenant: tenantID, Hub: "chat", SessionKey: sessionKey, SessionTime: 24 * time.Hour, IdleAfter: time.Minute, RequestsPerSecond: 1e6,
+	}, api.Deps{
+		Store: w.store, Gateway: dataplane.New("http://gateway", testKey, "chat", dataplane.Options{HTTP: &http.Client{Transport: gateways{w}}}),
+		Keys: func() tenant.Keys { return tenant.Keys{Primary: testKey} }, Web: fstest.MapFS{},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(),
+	})
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	v := newView()
-	v.Read = r.ReadSeq
-	if r.Kind != string(chat.KindDirect) { // else it is called like the other person
-		v.Title = r.Name
-	}
-	var members struct {
-		Members []struct{ UserID, State string }
-		Next    string
-	}
-	if err := b.get("/api/rooms/"+id+"/members?limit=100", &members); err != nil {
-		return nil, err
-	}
-	for _, m := range members.Members {
-		v.Members[m.UserID] = m.State
-	}
-	var said struct {
-		Messages []struct {
-			Seq          int64
-			UserID, Text string
-		}
-		Older bool
-	}
-	if err := b.get("/api/rooms/"+id+"/messages?limit=200", &said); err != nil {
-		return nil, b.left(id, err)
-	}
-	for _, m := range said.Messages {
-		v.Messages = append(v.Messages, line{m.Seq, m.UserID, m.Text})
-	}
-	if said.Older || members.Next != "" {
-		b.n.w.failed("%s is longer than a page", id)
-	}
-	return v, nil
+	return s.Handler()
 }
 
-func (b *browser) events(id string, after int64) ([]chat.WireEvent, int64, error) {
-	var answer struct {
-		Events []chat.WireEvent
-		Last   int64
-	}
-	err := b.get(fmt.Sprintf("/api/rooms/%s/events?after=%d&limit=256", id, after), &answer)
-	return answer.Events, answer.Last, b.left(id, err)
-}
+// gateways is the gateways as the API service sees them, which does not die.
+type gateways struct{ w *world }
 
-// left says of a public room whose words are refused that the person is not in it, if that is so.
-func (b *browser) left(id string, err error) error {
-	if !errors.Is(err, chat.ErrForbidden) {
-		return err
-	}
-	if _, why := b.listed(id); why != nil {
-		return why
-	}
-	return err
+func (t gateways) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	t.w.g.serve(w, r, nil)
+	return w.Result(), nil
 }

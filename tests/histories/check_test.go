@@ -56,13 +56,13 @@ func (w *world) check(who string) (found []string) {
 
 // checkOwed looks whether anything is owed.
 func (w *world) checkOwed() {
-	n, oldest, err := w.store.EffectsOwed(w.ctx, tenant)
+	n, oldest, err := w.store.EffectsOwed(w.ctx, tenantID)
 	if err != nil || n > 0 {
 		w.differ("effects owed: %d since %v, %v", n, oldest, err)
 	}
 	for _, name := range rooms {
 		if id := w.room(name); id != "" {
-			if t, err := w.store.Told(w.ctx, tenant, id, "nobody", 0, 0); err == nil && t.Told < t.Last {
+			if t, err := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0); err == nil && t.Told < t.Last {
 				w.differ("%s is told up to %d of %d", id, t.Told, t.Last)
 			}
 		}
@@ -71,14 +71,14 @@ func (w *world) checkOwed() {
 
 // newest returns the number of a room's newest event.
 func (w *world) newest(id string) (int64, error) {
-	t, err := w.store.Told(w.ctx, tenant, id, "nobody", 0, 0) // changes nothing: nobody has no lease
+	t, err := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0) // changes nothing: nobody has no lease
 	return t.Last, err
 }
 
 // events returns all events of a room, and the number before the first that is kept.
 func (w *world) events(id string) (all []chat.Event, before int64) {
 	for after := int64(0); ; {
-		events, last, err := w.store.Events(w.ctx, tenant, id, after, 0)
+		events, last, err := w.store.Events(w.ctx, tenantID, id, after, 0)
 		if errors.Is(err, chat.ErrGone) && len(all) == 0 { // it was there before, and was deleted
 			after++
 			before = after
@@ -100,7 +100,7 @@ func (w *world) events(id string) (all []chat.Event, before int64) {
 
 // stored returns a room as the store has it, for one of its members; nil for one that is not there.
 func (w *world) stored(id, user string) *view {
-	r, err := w.store.Room(w.ctx, tenant, id)
+	r, err := w.store.Room(w.ctx, tenantID, id)
 	if errors.Is(err, chat.ErrNotFound) {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (w *world) stored(id, user string) *view {
 			v.Read = m.ReadSeq
 		}
 	}
-	list, err := w.store.Messages(w.ctx, tenant, id, 1, r.LastSeq, 0)
+	list, err := w.store.Messages(w.ctx, tenantID, id, 1, r.LastSeq, 0)
 	if err != nil {
 		w.differ("messages of %s: %v", id, err)
 	}
@@ -214,7 +214,7 @@ func (w *world) checkAcked() {
 func (w *world) checkRights(c *conn, ids []string) {
 	groups, rights := w.net.access(c, ids)
 	for _, id := range ids {
-		m, err := w.store.Membership(w.ctx, tenant, id, c.d.user)
+		m, err := w.store.Membership(w.ctx, tenantID, id, c.d.user)
 		if err != nil && !errors.Is(err, chat.ErrNotFound) {
 			w.differ("membership of %s in %s: %v", c.d.user, id, err)
 		}
@@ -223,10 +223,10 @@ func (w *world) checkRights(c *conn, ids []string) {
 			w.differ("%s in %s: hears %v and speaks %v; by the store %v and %v", c.id, id, groups[id], rights[id], in, in && m.MaySpeak)
 		}
 	}
-	if a, err := w.store.Access(w.ctx, tenant, c.d.user); err == nil && c.signed.Before(a.SignedOut) {
+	if a, err := w.store.Access(w.ctx, tenantID, c.d.user); err == nil && c.signed.Before(a.SignedOut) {
 		w.differ("%s is of a session that ended", c.id)
 	}
-	conns, err := w.store.Connections(w.ctx, tenant, c.d.user)
+	conns, err := w.store.Connections(w.ctx, tenantID, c.d.user)
 	if err != nil || !slices.ContainsFunc(conns, func(k chat.Connection) bool { return k.ID == c.id }) {
 		w.differ("%s is not among the stored connections %v, %v", c.id, conns, err)
 	}
@@ -237,7 +237,7 @@ func (w *world) checkPage(c *conn, p *page) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want := map[string]*view{}
-	mine, err := w.store.Memberships(w.ctx, tenant, c.d.user)
+	mine, err := w.store.Memberships(w.ctx, tenantID, c.d.user)
 	if err != nil {
 		w.differ("memberships of %s: %v", c.d.user, err)
 	}
@@ -252,7 +252,7 @@ func (w *world) checkPage(c *conn, p *page) {
 		w.same(c.id+" in "+id, p.rooms[id].marked(p.user), want[id].marked(p.user))
 	}
 	online := map[string]bool{}
-	list, err := w.store.Online(w.ctx, tenant)
+	list, err := w.store.Online(w.ctx, tenantID)
 	for _, u := range list {
 		if w.cast.has(u.ID) {
 			online[u.ID] = u.Idle
@@ -263,6 +263,11 @@ func (w *world) checkPage(c *conn, p *page) {
 	if err != nil || !maps.Equal(online, shown) {
 		w.differ("%s shows as online %v; by the store %v, %v", c.id, shown, online, err)
 	}
+	blocked, err := w.store.Blocked(w.ctx, tenantID, c.d.user)
+	slices.Sort(blocked)
+	if got := slices.Sorted(maps.Keys(p.blocked)); err != nil || !slices.Equal(got, blocked) {
+		w.differ("%s shows as blocked %v; by the store %v, %v", c.id, got, blocked, err)
+	}
 }
 
 // checkProtocolClient looks whether a client of the chat protocol knows its rooms, and its messages as they are.
@@ -270,7 +275,7 @@ func (w *world) checkProtocolClient(c *conn, s *protocolClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var want []string
-	mine, err := w.store.Memberships(w.ctx, tenant, c.d.user)
+	mine, err := w.store.Memberships(w.ctx, tenantID, c.d.user)
 	if err != nil {
 		w.differ("memberships of %s: %v", c.d.user, err)
 	}
@@ -295,7 +300,7 @@ func (w *world) checkProtocolClient(c *conn, s *protocolClient) {
 
 // enters notes that a connection is in a group from now on, and leaves that it no longer is; the gateway's mutex is held.
 func (w *world) enters(c *conn, group string) {
-	t, err := w.store.ClaimTelling(w.ctx, tenant, group, "nobody", 0)
+	t, err := w.store.ClaimTelling(w.ctx, tenantID, group, "nobody", 0)
 	if err == nil {
 		c.since[group] = t.Last
 	}

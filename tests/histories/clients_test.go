@@ -2,8 +2,6 @@ package histories
 
 import (
 	"encoding/json"
-	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -80,214 +78,6 @@ func (v *view) apply(e chat.WireEvent, user string) {
 	}
 }
 
-// page is what our page knows. It takes events by their number: what it has it drops, and where one is missing it asks. All
-// but newest is for the one goroutine that reads its connection.
-type page struct {
-	user string
-	from source
-
-	mu     sync.Mutex // guards the following
-	rooms  map[string]*view
-	online map[string]bool // and whether they are idle
-}
-
-// source is what a page reads from. It returns chat.ErrNotFound for a room that its person is not in, and chat.ErrGone for a
-// number that is too old. After any other error the page keeps what it has.
-type source interface {
-	online() (idle map[string]bool, err error)
-	rooms() (ids []string, err error) // that the person is in
-	room(id string) (place, error)
-	view(id string) (*view, error)                                                  // all but the number
-	events(id string, after int64) (events []chat.WireEvent, last int64, err error) // in parts
-}
-
-// place is how far a room is, and its reader.
-type place struct{ last, read int64 }
-
-func newPage(user string, from source) *page {
-	return &page{user: user, from: from, rooms: map[string]*view{}, online: map[string]bool{}}
-}
-
-// newest returns the sequence of the newest message of a room that the page shows.
-func (p *page) newest(room string) int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if v := p.rooms[room]; v != nil && len(v.Messages) > 0 {
-		return v.Messages[len(v.Messages)-1].Seq
-	}
-	return 0
-}
-
-// sync reads everything, as a page does that has a new connection.
-func (p *page) sync() {
-	online, err := p.from.online()
-	if err != nil {
-		return
-	}
-	p.mu.Lock()
-	p.online = online
-	p.mu.Unlock()
-	mine, err := p.from.rooms()
-	if err != nil {
-		return
-	}
-	p.mu.Lock()
-	known := slices.Sorted(maps.Keys(p.rooms))
-	p.mu.Unlock()
-	for _, id := range append(mine, known...) {
-		p.read(id)
-	}
-}
-
-// read reads a room, and what has happened in it since.
-func (p *page) read(id string) {
-	now, err := p.from.room(id)
-	if errors.Is(err, chat.ErrNotFound) {
-		p.mu.Lock()
-		delete(p.rooms, id)
-		p.mu.Unlock()
-	}
-	if err != nil {
-		return
-	}
-	p.mu.Lock()
-	v := p.rooms[id]
-	if v != nil {
-		v.Read = max(v.Read, now.read)
-	}
-	p.mu.Unlock()
-	if v == nil {
-		v, err := p.from.view(id)
-		if err != nil {
-			return
-		}
-		v.Number = now.last // it was read before: what has happened meanwhile is read twice, and not left out
-		p.mu.Lock()
-		p.rooms[id] = v
-		p.mu.Unlock()
-	}
-	p.fill(id)
-}
-
-// fill reads the events of a room that the page does not have.
-func (p *page) fill(id string) {
-	for {
-		p.mu.Lock()
-		v := p.rooms[id]
-		p.mu.Unlock()
-		if v == nil {
-			return
-		}
-		events, last, err := p.from.events(id, v.Number)
-		if errors.Is(err, chat.ErrGone) {
-			p.mu.Lock()
-			delete(p.rooms, id)
-			p.mu.Unlock()
-		}
-		if errors.Is(err, chat.ErrGone) || errors.Is(err, chat.ErrNotFound) {
-			p.read(id)
-		}
-		if err != nil {
-			return
-		}
-		again := false
-		p.mu.Lock()
-		for _, e := range events {
-			v.apply(e, p.user)
-			again = again || e.Kind == chat.EventJoined && e.UserID == p.user
-		}
-		p.mu.Unlock()
-		if again { // what is read counts anew
-			if now, err := p.from.room(id); err == nil {
-				p.mu.Lock()
-				v.Read = now.read
-				p.mu.Unlock()
-			}
-		}
-		if v.Number >= last {
-			return
-		}
-	}
-}
-
-// hear takes what comes over the connection.
-func (p *page) hear(f frame) {
-	var in struct {
-		Event   *chat.WireEvent
-		Message *string
-		Key     string
-
-		ChatEvent string
-		Data      string
-	}
-	if json.Unmarshal(f.body, &in) != nil { // a notice
-		return
-	}
-	if in.Event != nil {
-		if in.Message != nil && in.Event.Text == "" {
-			in.Event.Text, in.Event.Key = *in.Message, in.Key
-		}
-		p.heard(*in.Event, false)
-		return
-	}
-	var data struct {
-		ID     string `json:"id"`
-		ChatID string `json:"chatId"`
-		UserID string `json:"userId"`
-		Idle   bool   `json:"idle"`
-		Seq    int64  `json:"seq"`
-	}
-	_ = json.Unmarshal([]byte(in.Data), &data) // a text is no object
-	switch in.ChatEvent {
-	case "chatCreated", "joinPrivateChat":
-		p.read(data.ID)
-	case "chatDeleted":
-		p.read(in.Data)
-	case "memberJoined", "memberLeft":
-		if data.UserID == p.user {
-			p.read(data.ChatID)
-		}
-	case "chatRead":
-		p.mu.Lock()
-		if v := p.rooms[data.ChatID]; v != nil {
-			v.Read = max(v.Read, data.Seq)
-		}
-		p.mu.Unlock()
-	case "userOnline", "userOffline", "userIsIdle", "userNotIdle":
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if in.ChatEvent == "userOnline" {
-			p.online[data.UserID] = data.Idle
-			return
-		}
-		if in.ChatEvent == "userOffline" {
-			delete(p.online, in.Data)
-			return
-		}
-		if _, there := p.online[in.Data]; there {
-			p.online[in.Data] = in.ChatEvent == "userIsIdle"
-		}
-	}
-}
-
-// heard takes an event. own says that it is the answer to something that the page has said.
-func (p *page) heard(e chat.WireEvent, own bool) {
-	p.mu.Lock()
-	v := p.rooms[e.RoomID]
-	next := v != nil && e.Number == v.Number+1
-	if next {
-		v.apply(e, p.user)
-	}
-	p.mu.Unlock()
-	aboutMe := e.UserID == p.user && !own && slices.Contains([]chat.EventKind{chat.EventJoined, chat.EventInvited, chat.EventLeft, chat.EventRole}, e.Kind)
-	switch {
-	case v == nil, aboutMe, e.Kind == chat.EventClosed:
-		p.read(e.RoomID)
-	case !next && e.Number > v.Number:
-		p.fill(e.RoomID)
-	}
-}
-
 // protocolClient is what a client of the chat protocol knows of its rooms, and of the messages that it has heard.
 type protocolClient struct {
 	w    *world
@@ -344,11 +134,21 @@ func (s *protocolClient) goes(id string) {
 	delete(s.messages, id)
 }
 
-// answered takes a room that it has created.
-func (s *protocolClient) answered(id string) {
+// answered takes that it is in a room, or out of it, by an answer that it has got.
+func (s *protocolClient) answered(id string, in bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rooms[id], s.changed[id] = true, true
+	if s.changed[id] = true; in {
+		s.rooms[id] = true
+	} else {
+		s.goes(id)
+	}
+}
+
+func (s *protocolClient) knows(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rooms[id]
 }
 
 func (s *protocolClient) hear(f frame) {

@@ -53,6 +53,8 @@ func newDevice(w *world, name string) *device {
 	return d
 }
 
+func (d *device) isPage() bool { return d.name != "eve1" && d.name != "sdk1" }
+
 func (d *device) live() *conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,9 +97,10 @@ func (d *device) use(c *conn) {
 		client := d.sdk
 		d.w.work.Go(func() { client.login(c) })
 	default:
-		d.page = newPage(d.user, d.w.net.source(d))
-		page := d.page
-		c.inbox <- frame{own: page.sync}
+		if d.page == nil {
+			d.page = newPage(d.w.net.browser(d))
+		}
+		c.inbox <- frame{own: d.page.sync}
 	}
 	page, sdk := d.page, d.sdk
 	d.mu.Unlock()
@@ -106,10 +109,8 @@ func (d *device) use(c *conn) {
 			select {
 			case f := <-c.inbox:
 				switch {
-				case f.own != nil:
-					f.own()
 				case page != nil:
-					page.hear(f)
+					d.show(c, page, f)
 				case sdk != nil:
 					sdk.hear(f)
 				}
@@ -131,6 +132,19 @@ func (d *device) use(c *conn) {
 			}
 		}
 	})
+}
+
+// show has a page take what came over a connection, unless it has another one by now.
+func (d *device) show(c *conn, page *page, f frame) {
+	<-page.turn
+	defer func() { page.turn <- struct{}{} }()
+	switch {
+	case d.live() != c:
+	case f.own != nil:
+		f.own()
+	default:
+		page.hear(f)
+	}
 }
 
 // drop ends the connection.
@@ -353,7 +367,7 @@ func (d *device) invoke(c *conn, number int, s Step, room string) {
 	case Create:
 		got = c.event("chat.createRoom", map[string]any{"title": s.Room, "roomId": room, "members": []string{d.w.cast.user("guest_ada"), d.w.cast.user("guest_bob")}})
 		if got != nil && got.Code == 200 {
-			client.answered(room)
+			client.answered(room, true)
 		}
 	default:
 		change := map[Verb]string{Add: "Add", Join: "Add", Remove: "Delete", Leave: "Delete"}[s.Do]
@@ -361,11 +375,30 @@ func (d *device) invoke(c *conn, number int, s Step, room string) {
 		if user == "" {
 			user = d.user
 		}
+		knew := client.knows(room)
 		got = c.event("chat.manageRoomMember", map[string]string{"roomId": room, "operation": change, "userId": user})
+		if user == d.user && got != nil {
+			got = d.changedOneself(c, client, room, change, knew, got)
+		}
 	}
 	if got == nil || got.Code >= 500 { // it does not know what has become of that
 		client.login(c)
 	}
+}
+
+// changedOneself does what the official client does with an answer about itself.
+func (d *device) changedOneself(c *conn, client *protocolClient, room, change string, knew bool, got answer) answer {
+	var fault struct{ Code string }
+	_ = json.Unmarshal(got.Body.Bytes(), &fault)
+	switch {
+	case change == "Delete" && got.Code == 200:
+		client.answered(room, false)
+	case change == "Add" && (got.Code == 200 || fault.Code == "UserAlreadyInRoom") && !knew && !client.knows(room): // not notified
+		if got = c.event("chat.getRoom", map[string]any{"id": room, "withMembers": false}); got != nil && got.Code == 200 {
+			client.answered(room, true)
+		}
+	}
+	return got
 }
 
 // administer does a step of an application.
@@ -393,7 +426,7 @@ func (w *world) administer(number int, s Step) {
 	case Title:
 		w.net.request("PUT", "rooms/"+room, map[string]string{"title": fmt.Sprintf("%s %d", s.Room, s.N)})
 	case Edit, Erase:
-		r, err := w.store.Room(w.ctx, tenant, room)
+		r, err := w.store.Room(w.ctx, tenantID, room)
 		seq := r.LastSeq - int64(s.N)
 		if err != nil || seq < 1 {
 			return
@@ -407,13 +440,13 @@ func (w *world) administer(number int, s Step) {
 	case RemoveUser:
 		w.net.request("DELETE", "users/"+s.User, nil)
 	case SignOut: // by another service, on the same store
-		err := w.store.SignOut(w.ctx, tenant, s.User)
+		err := w.store.SignOut(w.ctx, tenantID, s.User)
 		for range 30 { // seconds that the store may be away
 			if err == nil {
 				return
 			}
 			time.Sleep(time.Second)
-			err = w.store.SignOut(w.ctx, tenant, s.User)
+			err = w.store.SignOut(w.ctx, tenantID, s.User)
 		}
 		w.failed("sign out %s: %v", s.User, err)
 	}
@@ -421,10 +454,10 @@ func (w *world) administer(number int, s Step) {
 
 // findDirect looks for the direct room of ada and bob.
 func (w *world) findDirect() {
-	list, err := w.store.Memberships(w.ctx, tenant, w.cast.user("guest_ada"))
+	list, err := w.store.Memberships(w.ctx, tenantID, w.cast.user("guest_ada"))
 	i := slices.IndexFunc(list, func(id string) bool {
 		if !chat.IsRoomID(id) {
-			r, err := w.store.Room(w.ctx, tenant, id)
+			r, err := w.store.Room(w.ctx, tenantID, id)
 			_, bob := r.Member(w.cast.user("guest_bob"))
 			return err == nil && bob
 		}

@@ -26,8 +26,9 @@ import (
 type gateway struct {
 	w *world
 
-	mu    sync.Mutex // guards the following, and the groups and rights of connections
-	conns map[string]*conn
+	mu       sync.Mutex // guards the following, and the groups and rights of connections
+	conns    map[string]*conn
+	browsers map[*device]*browser
 }
 
 // network is what is between devices and the service: gateways that are played, or real ones.
@@ -35,7 +36,7 @@ type network interface {
 	open(d *device, id string) *conn // makes a connection, or returns nil if it may not be
 	shut(c *conn)                    // ends one for its device
 	cut(c *conn)                     // loses one without a word to either side
-	source(d *device) source         // what d's page reads from
+	browser(d *device) *browser      // what d's page asks with
 	request(method, path string, body any) int
 	access(c *conn, rooms []string) (hears, speaks map[string]bool)        // where c hears and may speak, for those rooms
 	due(c *conn, room string, events []chat.Event) func(number int64) bool // whether c has to have heard an event of a room, of which all are given
@@ -299,6 +300,9 @@ func (c *conn) system(kind, name, body string) {
 
 // open makes a connection for a device, or returns nil if it may not be.
 func (g *gateway) open(d *device, id string) *conn {
+	if d.isPage() && !g.browser(d).mayConnect() {
+		return nil
+	}
 	c := &conn{
 		g: g, d: d, id: id, groups: map[string]bool{}, rights: map[string]bool{}, since: map[string]int64{}, heard: map[string][]int64{},
 		inbox: make(chan frame, 10_000), closed: make(chan struct{}), order: make(chan struct{}, 1), signed: time.Now(),
@@ -370,72 +374,29 @@ func (g *gateway) due(c *conn, room string, _ []chat.Event) func(number int64) b
 	return func(number int64) bool { return in && number > since }
 }
 
-func (g *gateway) source(d *device) source { return storeSource{g.w, d.user} }
-
-// storeSource reads from the store, and takes as long as the API.
-type storeSource struct {
-	w    *world
-	user string
+func (g *gateway) browser(d *device) *browser {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.browsers[d] == nil {
+		g.browsers[d] = newBrowser(g.w, d, "http://chat.example", sessionKey, g.read(d))
+	}
+	return g.browsers[d]
 }
 
-func (s storeSource) online() (map[string]bool, error) {
-	s.w.wait("GET /api/users" + s.user)
-	idle := map[string]bool{}
-	online, err := s.w.store.Online(s.w.ctx, tenant)
-	for _, u := range online {
-		idle[u.ID] = u.Idle
+// read returns how a device's requests get to the API service: now and then they do not.
+func (g *gateway) read(d *device) func(r *http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		what := d.name + " " + r.Method + " " + r.URL.Path
+		if g.w.wait(what); g.w.misfortune(what) {
+			return nil, errFails
+		}
+		g.w.tick()
+		got := httptest.NewRecorder()
+		if g.w.api.ServeHTTP(got, r); got.Code >= 500 && g.w.ctx.Err() == nil {
+			g.w.failed("%s: %d %s", what, got.Code, got.Body)
+		}
+		return got.Result(), g.w.ctx.Err()
 	}
-	return idle, err
-}
-
-func (s storeSource) rooms() ([]string, error) {
-	s.w.wait("GET /api/rooms" + s.user)
-	return s.w.store.Memberships(s.w.ctx, tenant, s.user)
-}
-
-// in returns chat.ErrNotFound unless the person is in a room.
-func (s storeSource) in(id string) error {
-	m, err := s.w.store.Membership(s.w.ctx, tenant, id, s.user)
-	if err == nil && !m.In {
-		err = chat.ErrNotFound
-	}
-	return err
-}
-
-func (s storeSource) room(id string) (p place, err error) {
-	s.w.wait("GET /api/rooms/" + id + s.user)
-	if err := s.in(id); err != nil {
-		return p, err
-	}
-	room, err := s.w.store.Room(s.w.ctx, tenant, id)
-	if err != nil {
-		return p, err
-	}
-	me, _ := room.Member(s.user)
-	p.read = me.ReadSeq
-	p.last, err = s.w.newest(id)
-	return p, err
-}
-
-func (s storeSource) view(id string) (*view, error) {
-	s.w.wait("GET /api/rooms/" + id + "/messages" + s.user)
-	v := s.w.stored(id, s.user)
-	if v == nil {
-		return nil, chat.ErrNotFound
-	}
-	return v, nil
-}
-
-func (s storeSource) events(id string, after int64) (wire []chat.WireEvent, last int64, err error) {
-	s.w.wait("GET /api/rooms/" + id + "/events" + s.user)
-	if err := s.in(id); err != nil {
-		return nil, 0, err
-	}
-	events, last, err := s.w.store.Events(s.w.ctx, tenant, id, after, 0)
-	for _, e := range events {
-		wire = append(wire, e.Wire())
-	}
-	return wire, last, err
 }
 
 // request makes a request of an application, which tries again when it gets no answer.

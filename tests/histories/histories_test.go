@@ -68,18 +68,18 @@ func populate(t *testing.T, s chat.Store, c cast) {
 	ctx := context.Background() // that of a test belongs to one bubble
 	must := func(err error) { t.Helper(); must(t, err) }
 	for _, name := range users {
-		must(s.SaveUser(ctx, tenant, c.person(name)))
+		must(s.SaveUser(ctx, tenantID, c.person(name)))
 	}
 	member := func(name string) chat.Member { return chat.Member{UserID: c.user(name)} }
 	den, tea := c.room(idOf["den"]), c.room(idOf["tea"])
-	_, err := s.PutRole(ctx, tenant, chat.Role{Name: "room.reader", Permissions: []chat.Permission{chat.RoomHistory, chat.RoomInvite}}, chat.Condition{})
+	_, err := s.PutRole(ctx, tenantID, chat.Role{Name: "room.reader", Permissions: []chat.Permission{chat.RoomHistory, chat.RoomInvite}}, chat.Condition{})
 	must(err)
-	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: den, Title: "den", Kind: chat.KindPrivate, OwnerID: c.user("sdk"), Members: []chat.Member{member("guest_ada"), member("guest_bob"), member("guest_eve")}})
+	_, err = s.CreateRoom(ctx, tenantID, chat.Room{ID: den, Title: "den", Kind: chat.KindPrivate, OwnerID: c.user("sdk"), Members: []chat.Member{member("guest_ada"), member("guest_bob"), member("guest_eve")}})
 	must(err)
-	_, err = s.CreateRoom(ctx, tenant, chat.Room{ID: tea, Title: "tea", Kind: chat.KindPublic, OwnerID: c.user("guest_ada")})
+	_, err = s.CreateRoom(ctx, tenantID, chat.Room{ID: tea, Title: "tea", Kind: chat.KindPublic, OwnerID: c.user("guest_ada")})
 	must(err)
 	for _, id := range []string{"guest_bob", "guest_eve"} {
-		_, err = s.Join(ctx, tenant, tea, c.user(id))
+		_, err = s.Join(ctx, tenantID, tea, c.user(id))
 		must(err)
 	}
 }
@@ -89,15 +89,15 @@ func told(t *testing.T, s chat.Store) {
 	ctx := context.Background()
 	must := func(err error) { t.Helper(); must(t, err) }
 	for _, id := range []string{"den", idOf["tea"]} {
-		telling, err := s.ClaimTelling(ctx, tenant, id, "test", time.Second)
+		telling, err := s.ClaimTelling(ctx, tenantID, id, "test", time.Second)
 		must(err)
-		_, err = s.Told(ctx, tenant, id, "test", telling.Last, time.Second)
+		_, err = s.Told(ctx, tenantID, id, "test", telling.Last, time.Second)
 		must(err)
 	}
-	owed, err := s.ClaimEffects(ctx, tenant, 1000, time.Second)
+	owed, err := s.ClaimEffects(ctx, tenantID, 1000, time.Second)
 	must(err)
 	for _, e := range owed {
-		must(s.EffectPaid(ctx, tenant, e))
+		must(s.EffectPaid(ctx, tenantID, e))
 	}
 }
 

@@ -58,12 +58,10 @@ func (n *wires) browser(d *device) *browser {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.browsers[d] == nil {
-		n.browsers[d] = &browser{n: n, name: userOf[d.name], user: d.user}
+		n.browsers[d] = newBrowser(n.w, d, n.town.top.Balanced, topology.SessionKey, n.town.http.Do)
 	}
 	return n.browsers[d]
 }
-
-func (n *wires) source(d *device) source { return &reader{browser: n.browser(d)} }
 
 func (n *wires) wire(c *conn) *wire {
 	n.mu.Lock()

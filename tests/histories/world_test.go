@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	tenant  = "default"
-	testKey = "a key for tests that is long enough, really"
+	tenantID = "default"
+	testKey  = "a key for tests that is long enough, really"
 
 	// settled is how long after everything is up nothing may be owed any more.
 	settled = 15 * time.Second
@@ -40,6 +40,7 @@ type world struct {
 	wrap   func(w *world, s chat.Store) chat.Store
 	g      *gateway // that net is, where it is played
 	net    network
+	api    http.Handler // the API service, where gateways are played
 	cast   cast
 	work   sync.WaitGroup
 	people map[string]*device
@@ -103,6 +104,14 @@ func (w *world) wait(what string) {
 		took += time.Duration(d >> 40 % 700_000_000)
 	}
 	time.Sleep(took)
+}
+
+// misfortune reports whether a request of a page is not answered this time.
+func (w *world) misfortune(what string) bool {
+	w.mu.Lock()
+	faulty := w.faulty && len(w.h.Faults) > 0
+	w.mu.Unlock()
+	return faulty && w.dice("unanswered "+what)%32 == 0
 }
 
 // process is one process of the events service.
@@ -205,7 +214,7 @@ func (w *world) fault() FaultKind {
 func (w *world) start(number int) {
 	ctx, stop := context.WithCancel(w.ctx)
 	p := &process{w: w, number: number, stop: stop, died: make(chan struct{})}
-	s, err := events.New(events.Config{Tenant: tenant, Hub: "chat", Origins: []string{"gateway"}}, events.Deps{
+	s, err := events.New(events.Config{Tenant: tenantID, Hub: "chat", Origins: []string{"gateway"}}, events.Deps{
 		Store: &faultyStore{Store: w.wrap(w, w.store), p: p}, Log: noLog{},
 		Gateway: dataplane.New("http://gateway", testKey, "chat", dataplane.Options{HTTP: &http.Client{Transport: port{p}}}),
 		Keys:    func() []string { return []string{testKey} },
@@ -271,7 +280,8 @@ func run(t *testing.T, h History, open func() (chat.Store, func()), wrap func(w 
 		defer closeStore()
 		ctx, end := context.WithCancel(context.Background())
 		w := &world{h: h, ctx: ctx, store: store, wrap: wrap, people: map[string]*device{}, last: map[string]said{}}
-		w.g = &gateway{w: w, conns: map[string]*conn{}}
+		w.g = &gateway{w: w, conns: map[string]*conn{}, browsers: map[*device]*browser{}}
+		w.api = newAPI(w)
 		w.net = w.g
 		w.tick = func() {}
 		if c, ok := store.(*clocked); ok {
@@ -347,10 +357,10 @@ func (w *world) settle() {
 
 // owes reports whether something is owed, or a room not told.
 func (w *world) owes() bool {
-	n, _, err := w.store.EffectsOwed(w.ctx, tenant)
+	n, _, err := w.store.EffectsOwed(w.ctx, tenantID)
 	for _, name := range rooms {
 		if id := w.room(name); id != "" {
-			t, _ := w.store.Told(w.ctx, tenant, id, "nobody", 0, 0) // of one that is not there nothing is to be told
+			t, _ := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0) // of one that is not there nothing is to be told
 			n += int(t.Last - t.Told)
 		}
 	}
