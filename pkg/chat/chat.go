@@ -100,6 +100,7 @@ type Membership struct {
 	In       bool        // the user is a member, in either state
 	State    MemberState // of a member
 	Role     Role        // what the user is there; the zero Role for anyone who is no member
+	ReadSeq  int64       // of a member: the newest message read
 	MaySpeak bool        // is a member, and neither the role nor a block is in the way
 }
 

@@ -18,6 +18,11 @@ const (
 	EffectRoom EffectKind = "room"
 	// EffectPresence is owed for a user whose presence has changed: who may know is told how it is now.
 	EffectPresence EffectKind = "presence"
+	// EffectRead is owed for a room and a user who has read on there: the user's pages are told how far it is read now.
+	EffectRead EffectKind = "read"
+	// EffectBlocked is owed for a user who blocks somebody, or does so no longer: the user's pages are told whom the user
+	// blocks now.
+	EffectBlocked EffectKind = "blocked"
 )
 
 // Effect is something outside the store that has to follow a change in it. The method that makes the change owes it, in
@@ -27,7 +32,7 @@ const (
 // Effects with the same Kind, RoomID and UserID are one: owing it again raises its Version.
 type Effect struct {
 	Kind     EffectKind
-	RoomID   string // of member and room, else empty
+	RoomID   string // of member, room and read, else empty
 	UserID   string // of all but room, else empty
 	Version  int64
 	OwedAt   time.Time // since when it has been owed without being paid

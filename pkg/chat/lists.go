@@ -61,7 +61,6 @@ type Person struct {
 type RoomView struct {
 	Membership
 	LastEvent int64
-	ReadSeq   int64
 	Unread    int       // messages after ReadSeq that are neither deleted nor the user's own; MaxUnread for so many or more
 	Count     int       // of members
 	At        time.Time // of the newest message, deleted or not; of the room's creation when there is none

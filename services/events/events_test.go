@@ -133,15 +133,24 @@ func TestBlocking(t *testing.T) {
 		}
 	}
 	equal(t, "Bob's pages are told", [][]string{bob.told("userBlocked"), bob.told("userUnblocked")}, [][]string{{"guest_ada"}, {"guest_ada"}})
-	equal(t, "Ada's are not", ada.told("userBlocked"), nil)
+	equal(t, "and whom he blocks", bob.told("blocked"), []string{`["guest_ada"]`, `[]`})
+	equal(t, "Ada's are not", append(ada.told("userBlocked"), ada.told("blocked")...), nil)
 }
 
 func TestMarkRead(t *testing.T) {
 	w := newWorld(t, Config{})
 	one, two := w.open("a1", "guest_ada"), w.open("a2", "guest_ada")
 	one.must("createChat", object{"id": room1, "name": "Tea"})
-	one.must("markRead", object{"chatId": room1, "seq": 0})
-	equal(t, "told", two.told("chatRead"), []string{`{"chatId":"` + room1 + `","seq":0}`})
+	bob := w.open("b1", "guest_bob")
+	bob.must("joinChat", room1)
+	for range 3 {
+		bob.send(room1, "hello")
+	}
+	for _, seq := range []int{2, 1, 9} { // of a lower one there is nothing to tell, and nobody has read what is not there
+		one.must("markRead", object{"chatId": room1, "seq": seq})
+	}
+	equal(t, "told", two.told("chatRead"), []string{`{"chatId":"` + room1 + `","seq":2}`, `{"chatId":"` + room1 + `","seq":3}`})
+	equal(t, "others are not", bob.told("chatRead"), nil)
 	equal(t, "a stranger", w.open("e", "guest_eve").event("markRead", object{"chatId": room1, "seq": 1}), http.StatusNotFound)
 }
 

@@ -24,6 +24,9 @@ var verbs = map[string]func(w *world){
 	"page createPrivateChat":  func(w *world) { w.conns["ada1"].event("createPrivateChat", object{"targetUserId": "ana"}) },
 	"page acceptChat":         func(w *world) { w.conns["bobby1"].event("acceptChat", w.direct) },
 	"page blockUser":          func(w *world) { w.conns["bobby1"].event("blockUser", object{"userId": "guest_ada"}) },
+	"page blockUser, of none": func(w *world) { w.conns["bob1"].event("blockUser", object{"userId": "guest_ada"}) },
+	"page unblockUser":        func(w *world) { w.conns["bob1"].event("unblockUser", object{"userId": "guest_eve"}) },
+	"page markRead":           func(w *world) { w.conns["bob1"].event("markRead", object{"chatId": "den", "seq": 1}) },
 	"page sendMessage": func(w *world) {
 		w.conns["eve1"].invokeAnyhow("sendMessage", object{"chatId": "den", "text": "x", "key": "k"})
 	},
@@ -59,6 +62,13 @@ var verbs = map[string]func(w *world){
 	"REST DELETE message": func(w *world) { w.request("DELETE", "conversations/c.den/messages/1", nil) },
 }
 
+// own is what other pages of the person are told at last of changes that are nobody else's, by the server message.
+var own = map[string]map[string]string{
+	"page blockUser, of none": {"blocked": `["guest_ada","guest_eve"]`},
+	"page unblockUser":        {"blocked": `[]`},
+	"page markRead":           {"chatRead": `{"chatId":"den","seq":1}`},
+}
+
 func (c *conn) invokeAnyhow(name string, data object) {
 	c.g.t.Helper()
 	c.invoke(name, data)
@@ -81,6 +91,7 @@ func crowd(t *testing.T) *world {
 	w.conns["ana1"].send("den", "first")
 	w.conns["ada1"].must("createPrivateChat", object{"targetUserId": "guest_bob"})
 	w.direct = in[object](t, w.conns["bobby1"].told("joinPrivateChat")[0])["id"].(string)
+	w.conns["bob1"].must("blockUser", object{"userId": "guest_eve"})
 	w.payAll()
 	w.mu.Lock()
 	for _, c := range w.conns {
@@ -116,7 +127,13 @@ func TestEveryVerbIsFinishedByAnotherProcess(t *testing.T) {
 					w.keepPresence()
 					w.payAll()
 				}
-				w.consistent(fmt.Sprintf("%s, gateways fail after %d calls", name, calls), before)
+				what := fmt.Sprintf("%s, gateways fail after %d calls", name, calls)
+				w.consistent(what, before)
+				for chatEvent, data := range own[name] {
+					if told := w.conns["bob2"].told(chatEvent); len(told) == 0 || told[len(told)-1] != data {
+						t.Errorf("%s: another page of the same person was told of %s %q, want %s at last", what, chatEvent, told, data)
+					}
+				}
 				if calls > 60 {
 					t.Fatal("a verb makes more than 60 calls")
 				}

@@ -150,7 +150,7 @@ describe("lists", () => {
   it("survive malformed messages", async () => {
     await world.online();
     for (const data of ["", "null", "[]", "{", "{}", '{"userId":1}', '{"chatId":"x"}', '{"id":"x"}']) {
-      for (const e of ["userOnline", "chatCreated", "joinPrivateChat", "memberJoined", "memberLeft", "chatRead", "chatDeleted", "nonsense"]) world.server(e, data);
+      for (const e of ["userOnline", "chatCreated", "joinPrivateChat", "memberJoined", "memberLeft", "chatRead", "blocked", "chatDeleted", "nonsense"]) world.server(e, data);
     }
     await settle();
     expect([usePeople().online.size, useChats().rooms.size]).toEqual([1, 0]);

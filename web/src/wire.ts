@@ -96,6 +96,16 @@ export function parseRecord(text: string): Record<string, unknown> | undefined {
   }
 }
 
+/** A list of ids from a server message's data, or undefined. */
+export function parseIds(text: string): string[] | undefined {
+  try {
+    const v: unknown = JSON.parse(text);
+    return Array.isArray(v) ? v.filter((id) => typeof id === "string") : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** An event from what came over the wire, or undefined. Live, a message's text stands beside its event. */
 export function parseEvent(v: unknown, text?: unknown): RoomEvent | undefined {
   if (!isRecord(v) || !filled(v.roomId) || !filled(v.kind) || !isNumber(v.number)) return undefined;

@@ -63,6 +63,7 @@ func Run(t *testing.T, database func(t *testing.T) (open func() chat.Store)) {
 		{"telling", telling},
 		{"tellings", tellings},
 		{"effects", effects},
+		{"own effects", ownEffects},
 		{"access", access},
 		{"revisions", revisions},
 		{"limits", limits},

@@ -148,6 +148,36 @@ func effects(s *suite) {
 	equal(s, "deleted", words, "member r2bob, room r2")
 }
 
+// ownEffects are of what only a user's own pages are told.
+func ownEffects(s *suite) {
+	s.users("ann", "bob", "cid")
+	s.room("r", "ann", "bob")
+	s.message("r", "ann", "hello", "")
+	s.pay()
+	for _, step := range []struct {
+		what string
+		do   func() error
+		owed string
+	}{
+		{"reading", func() error { return s.store.MarkRead(s.ctx, tenant, "r", "bob", 1) }, "read rbob"},
+		{"reading again", func() error { return s.store.MarkRead(s.ctx, tenant, "r", "bob", 1) }, ""},
+		{"blocking", func() error { return s.store.Block(s.ctx, tenant, "bob", "cid") }, "blocked bob"},
+		{"blocking again", func() error { return s.store.Block(s.ctx, tenant, "bob", "cid") }, ""},
+		{"unblocking", func() error { return s.store.Unblock(s.ctx, tenant, "bob", "cid") }, "blocked bob"},
+		{"unblocking again", func() error { return s.store.Unblock(s.ctx, tenant, "bob", "cid") }, ""},
+	} {
+		s.must(step.do())
+		list, words := s.claim(time.Hour)
+		equal(s, "owed after "+step.what, words, step.owed)
+		for _, e := range list {
+			s.must(s.store.EffectPaid(s.ctx, tenant, e))
+		}
+	}
+	m, err := s.store.Membership(s.ctx, tenant, "r", "bob")
+	s.must(err)
+	equal(s, "read", m.ReadSeq, 1)
+}
+
 // concurrentEffects has processes change and pay at once: each effect is with one payer at a time, and what was paid last
 // has seen the last change.
 func concurrentEffects(s *suite) {

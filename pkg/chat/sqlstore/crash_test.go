@@ -147,7 +147,7 @@ var changes = []struct {
 	{"say in two rooms", func(ctx context.Context, s *Store) error {
 		return second(s.AddMessages(ctx, "t", []chat.Message{{RoomID: "r", AuthorID: "bob", Text: "hi"}, {RoomID: "p", AuthorID: "bob", Text: "ho"}}))
 	}, "p: message bob 1 ho; r: message bob 2 hi", ""},
-	{"read", func(ctx context.Context, s *Store) error { return s.MarkRead(ctx, "t", "r", "cid", 1) }, "", ""},
+	{"read", func(ctx context.Context, s *Store) error { return s.MarkRead(ctx, "t", "r", "cid", 1) }, "", "read r cid"},
 	{"edit", func(ctx context.Context, s *Store) error {
 		return second(s.EditMessage(ctx, "t", chat.Message{RoomID: "r", Seq: 1, Text: "HELLO"}, chat.Condition{}))
 	}, "r: edited ann 1 HELLO", ""},
@@ -158,9 +158,9 @@ var changes = []struct {
 		"direct: created ann, invited bob", "member direct ann, member direct bob"},
 	{"accept", func(ctx context.Context, s *Store) error { return third(s.DirectRoom(ctx, "t", "bob", "ann")) },
 		"direct: joined bob", "member direct bob"},
-	{"block", func(ctx context.Context, s *Store) error { return s.Block(ctx, "t", "bob", "ann") }, "", "member direct ann, member direct bob"},
+	{"block", func(ctx context.Context, s *Store) error { return s.Block(ctx, "t", "bob", "ann") }, "", "blocked  bob, member direct ann, member direct bob"},
 	{"block again", func(ctx context.Context, s *Store) error { return s.Block(ctx, "t", "bob", "ann") }, "", ""},
-	{"unblock", func(ctx context.Context, s *Store) error { return s.Unblock(ctx, "t", "bob", "ann") }, "", "member direct ann, member direct bob"},
+	{"unblock", func(ctx context.Context, s *Store) error { return s.Unblock(ctx, "t", "bob", "ann") }, "", "blocked  bob, member direct ann, member direct bob"},
 	{"leave", func(ctx context.Context, s *Store) error { return second(s.Leave(ctx, "t", "r", "cid")) }, "r: left cid", "member r cid"},
 	{"leave again", func(ctx context.Context, s *Store) error { return second(s.Leave(ctx, "t", "r", "cid")) }, "", ""},
 	{"remove a member", func(ctx context.Context, s *Store) error {

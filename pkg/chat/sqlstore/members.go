@@ -164,8 +164,8 @@ func (s memberStore) Membership(ctx context.Context, tenant, roomID, userID stri
 	var state, role, permissions *string // null for anyone who is no member, and for a role that is not stored
 	var blocked bool
 	r := &m.Room
-	err = find(ctx, s, into{&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &state, &role, &permissions, &blocked}, `
-		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, m.state, `+memberRole+`, permissions, `+isBlocked+`
+	err = find(ctx, s, into{&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &state, &m.ReadSeq, &role, &permissions, &blocked}, `
+		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, m.state, coalesce(m.read_seq, 0), `+memberRole+`, permissions, `+isBlocked+`
 		FROM rooms r
 		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id AND m.user_id = $3
 		LEFT JOIN roles ON roles.tenant = r.tenant AND roles.name = `+memberRole+`
@@ -252,6 +252,7 @@ func (s memberStore) MarkRead(ctx context.Context, tenant, roomID, userID string
 			revise(t, tenant, roomID, userID)
 			t.send(`UPDATE members SET read_seq = {greatest}(read_seq, $4) WHERE tenant = $1 AND room_id = $2 AND user_id = $3`,
 				tenant, roomID, userID, min(seq, lastSeq))
+			owe(t, tenant, chat.EffectRead, roomID, userID)
 			return nil
 		})
 	}

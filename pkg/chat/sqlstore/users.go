@@ -130,6 +130,7 @@ func (s userStore) Block(ctx context.Context, tenant, by, other string) error {
 		if err != nil || isNew == 0 {
 			return err
 		}
+		owe(t, tenant, chat.EffectBlocked, "", by)
 		if err := pairChanged(ctx, t, tenant, by, other); err != nil {
 			return err
 		}
@@ -156,6 +157,7 @@ func (s userStore) Unblock(ctx context.Context, tenant, by, other string) error 
 		if err != nil || was == 0 {
 			return err
 		}
+		owe(t, tenant, chat.EffectBlocked, "", by)
 		return pairChanged(ctx, t, tenant, by, other)
 	})
 	return annotate(err, "unblock user %q for %q", other, by)

@@ -178,6 +178,10 @@ func (e *Effects) one(ctx context.Context, owed chat.Effect, news News) error {
 		return err
 	case chat.EffectRoom:
 		return e.closeRoom(ctx, owed.RoomID)
+	case chat.EffectRead:
+		return e.tell.Read(ctx, owed.RoomID, owed.UserID)
+	case chat.EffectBlocked:
+		return e.tell.Blocks(ctx, owed.UserID)
 	}
 	return fmt.Errorf("an effect of the kind %q is for a newer version to pay", owed.Kind)
 }

@@ -62,8 +62,8 @@ func Error(event, text string) webpubsub.Data {
 	}{event, text})
 }
 
-// Read is the message that a user has read a room, as the page said it.
-func Read(roomID string, seq int64) webpubsub.Data {
+// read is the message to a user's own pages of how far the user has read a room.
+func read(roomID string, seq int64) webpubsub.Data {
 	return Message("chatRead", struct {
 		ChatID string `json:"chatId"`
 		Seq    int64  `json:"seq"`

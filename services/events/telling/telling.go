@@ -3,6 +3,7 @@ package telling
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -89,8 +90,8 @@ func (t *Teller) Presence(ctx context.Context, userID string, here, idle bool) e
 	return err
 }
 
-// Blocked tells a user's pages whether the user blocks another, as it is now. That is looked at again afterwards: whoever did this
-// so slowly that it has changed meanwhile must not have the last word.
+// Blocked tells a user's pages of the version before whether the user blocks another, as it is now. That is looked at again
+// afterwards: whoever did this so slowly that it has changed meanwhile must not have the last word.
 func (t *Teller) Blocked(ctx context.Context, userID, otherID string) error {
 	is, err := t.blocks(ctx, userID, otherID)
 	for err == nil {
@@ -108,6 +109,27 @@ func (t *Teller) Blocked(ctx context.Context, userID, otherID string) error {
 func (t *Teller) blocks(ctx context.Context, userID, otherID string) (bool, error) {
 	list, err := t.Store.Blocked(ctx, t.Tenant, userID)
 	return slices.Contains(list, otherID), err
+}
+
+// Read tells a user's pages how far the user has read a room. Who is in it no longer has nothing to read there.
+func (t *Teller) Read(ctx context.Context, roomID, userID string) error {
+	m, err := t.Store.Membership(ctx, t.Tenant, roomID, userID)
+	switch {
+	case errors.Is(err, chat.ErrNotFound) || err == nil && !m.In:
+		return nil
+	case err != nil:
+		return err
+	}
+	return t.User(ctx, userID, read(roomID, m.ReadSeq))
+}
+
+// Blocks tells a user's pages whom the user blocks.
+func (t *Teller) Blocks(ctx context.Context, userID string) error {
+	ids, err := t.Store.Blocked(ctx, t.Tenant, userID)
+	if err != nil {
+		return err
+	}
+	return t.User(ctx, userID, Message("blocked", append([]string{}, ids...)))
 }
 
 // roomAnd tells the members of a room, and userID even when no longer one of them. It is a server message, which pages of

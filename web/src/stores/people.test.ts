@@ -28,11 +28,32 @@ it("does not let an older list overwrite newer news", async () => {
   void useSync().refresh();
   await settle();
   world.server("userOnline", { ...bob, idle: false });
+  world.blocked = ["guest_eve"];
   world.server("userBlocked", "guest_eve");
   world.hold = async () => undefined;
   for (const release of releases) release();
   await settle();
   expect([usePeople().online.has(bob.userId), usePeople().blocked.has("guest_eve")]).toEqual([true, true]);
+});
+
+it("takes whom we block from what the server says of all of them, and asks when it says something of one", async () => {
+  world.blocked = ["guest_eve"];
+  await world.online();
+  const blocked = (): string[] => [...usePeople().blocked];
+  world.server("blocked", ["guest_bob", "guest_cid"]);
+  expect(blocked()).toEqual(["guest_bob", "guest_cid"]);
+  world.blocked = ["guest_cid"];
+  world.server("userUnblocked", "guest_bob");
+  await settle();
+  for (const data of ["", "{}", "null"]) world.server("blocked", data);
+  expect(blocked()).toEqual(["guest_cid"]);
+  let release = (): void => undefined;
+  world.hold = () => new Promise((resolve) => (release = resolve));
+  world.server("userBlocked", "guest_bob"); // what is asked now is older than what is told then
+  world.server("blocked", []);
+  release();
+  await settle();
+  expect(blocked()).toEqual([]);
 });
 
 it("tells of a return that happened while the connection was away, and again that nobody is here", async () => {

@@ -3,7 +3,7 @@
 import { defineStore } from "pinia";
 import { reactive, ref } from "vue";
 import { deps } from "../deps";
-import { parseRecord, type WirePerson } from "../wire";
+import { parseIds, parseRecord, type WirePerson } from "../wire";
 import { useLink } from "./link";
 
 export interface Person {
@@ -16,6 +16,7 @@ export const usePeople = defineStore("people", () => {
   const online = ref(new Map<string, Person>());
   const blocked = ref(new Set<string>());
   const names = reactive(new Map<string, string>()); // everyone ever heard of
+  let known = 0; // counts what was asked and heard of whom we block
   let waiting: (() => void)[] | undefined; // news that waits for the lists, which may be older
 
   /** Reads who is around again. */
@@ -67,12 +68,27 @@ export const usePeople = defineStore("people", () => {
           if (person) person.idle = event === "userIsIdle";
         });
         return;
-      case "userBlocked":
-        change(() => blocked.value.add(data));
+      case "blocked": {
+        const list = parseIds(data);
+        if (list) blocks(list);
         return;
-      case "userUnblocked":
-        change(() => blocked.value.delete(data));
+      }
+      case "userBlocked":
+      case "userUnblocked": // which is all that services of the version before say
+        void readBlocked();
     }
+  }
+
+  function blocks(list: string[]): void {
+    known++;
+    change(() => (blocked.value = new Set(list)));
+  }
+
+  async function readBlocked(): Promise<void> {
+    const same = useLink().same();
+    const asked = ++known;
+    const list = await deps().api.blocked().catch(() => undefined); // told, too, when the lists are read again
+    if (list && same() && known === asked) blocks(list);
   }
 
   /** Takes note of what somebody is called. */

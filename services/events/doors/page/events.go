@@ -3,8 +3,6 @@ package page
 import (
 	"context"
 	"net/http"
-
-	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 func (d *Door) createChat(ctx context.Context, e event) error {
@@ -98,7 +96,7 @@ func (d *Door) unblockUser(ctx context.Context, e event) error {
 	return d.Tell.Blocked(ctx, e.User.ID, id)
 }
 
-// markRead tells the user's other pages, too.
+// markRead is how a page says how far its user has read a chat. The user's other pages are told.
 func (d *Door) markRead(ctx context.Context, e event) error {
 	var in struct {
 		ChatID string `json:"chatId"`
@@ -113,7 +111,8 @@ func (d *Door) markRead(ctx context.Context, e event) error {
 	if err := d.Rules.MarkRead(ctx, e.Actor, in.ChatID, *in.Seq); err != nil {
 		return err
 	}
-	return d.Tell.User(ctx, e.User.ID, telling.Read(in.ChatID, *in.Seq))
+	d.Effects.Follow(ctx, nil, []string{e.User.ID})
+	return nil
 }
 
 // userEnterIdle and userExitIdle are about the connection they come from.
