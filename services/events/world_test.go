@@ -60,8 +60,15 @@ func newWorld(t testing.TB, cfg Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newWorldOn(t, cfg, store)
+}
+
+// newWorldOn is newWorld with a store.
+func newWorldOn(t testing.TB, cfg Config, store *sqlstore.Store) *world {
+	t.Helper()
 	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	err := store.Migrate(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	g := newGateway(t)

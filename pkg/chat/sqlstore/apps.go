@@ -116,6 +116,7 @@ func (s appStore) PutMember(ctx context.Context, tenant, roomID, userID, role st
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		if err := lockUsers(ctx, t, tenant, userID); err != nil {
 			return err
 		}

@@ -76,6 +76,8 @@ type tx interface {
 	// lockName keeps other transactions from changing, or making, what has a name, which no lock of a row can when there
 	// is none.
 	lockName(kind, tenant, name string)
+	// shareName keeps out whoever wants to lock a name, and nobody else.
+	shareName(kind, tenant, name string)
 }
 
 // changing reads rows that statements return which change something.

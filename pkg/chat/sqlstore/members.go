@@ -19,7 +19,7 @@ func most(byOwnWill bool) int {
 	return chat.MaxPutInto
 }
 
-// addMember makes somebody a member who is none; user and room are locked. Who comes back has the role from before: what
+// addMember makes somebody a member who is none; user and room are locked, after getsRole. Who comes back has the role from before: what
 // it forbids stays forbidden. chat.ErrLimit if the user is in most rooms or the room has too many members. The event is for
 // the caller to record.
 func addMember(ctx context.Context, t tx, tenant, roomID, userID string, state chat.MemberState, most int) error {
@@ -107,6 +107,7 @@ func (s memberStore) Join(ctx context.Context, tenant, roomID, userID string) (c
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		if err := lockUsers(ctx, t, tenant, userID); err != nil {
 			return err
 		}
@@ -135,6 +136,7 @@ func (s memberStore) AddMember(ctx context.Context, tenant, roomID, userID strin
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		if err := lockUsers(ctx, t, tenant, userID); err != nil {
 			return err
 		}

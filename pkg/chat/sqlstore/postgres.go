@@ -267,6 +267,10 @@ func (t *pgTx) lockName(kind, tenant, name string) {
 	t.send(`SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, kind+" "+tenant+" "+name)
 }
 
+func (t *pgTx) shareName(kind, tenant, name string) {
+	t.send(`SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))`, kind+" "+tenant+" "+name)
+}
+
 // flush sends what waits, and a statement, and returns what that one answers.
 func (t *pgTx) flush(ctx context.Context, query string, args []any) (pgx.BatchResults, error) {
 	t.send(query, args...)

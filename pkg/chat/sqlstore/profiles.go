@@ -40,6 +40,7 @@ func (s profileStore) PutProfile(ctx context.Context, tenant string, p chat.Prof
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		was, tag, err := profileToChange(ctx, t, tenant, p.User.ID)
 		if err != nil {
 			return err

@@ -25,6 +25,13 @@ func scanRole(row rows) (chat.Role, error) {
 	return chat.StoredRole(name, &permissions), err
 }
 
+// lockRoles keeps what roles allow as it is, and everybody else from getting one. It comes before all other locks.
+func lockRoles(t tx, tenant string) { t.lockName("roles", tenant, "") }
+
+// getsRole lets somebody get a role, be it by becoming a member, while no role changes: whoever changes one has to see all who
+// have it. It comes before all other locks.
+func getsRole(t tx, tenant string) { t.shareName("roles", tenant, "") }
+
 // storedRole returns the tag of a role that is stored, or "".
 func storedRole(ctx context.Context, q reader, tenant, name string) (tag string, err error) {
 	roles, err := collect(ctx, q, scanRole, `SELECT name, permissions FROM roles WHERE tenant = $1 AND name = $2`, tenant, name)
@@ -40,7 +47,7 @@ func (s roleStore) PutRole(ctx context.Context, tenant string, r chat.Role, c ch
 		return false, err
 	}
 	err = s.write(ctx, func(t tx) error {
-		t.lockName("role", tenant, r.Name)
+		lockRoles(t, tenant)
 		tag, err := storedRole(ctx, t, tenant, r.Name)
 		if err != nil {
 			return err
@@ -71,7 +78,7 @@ func (s roleStore) DeleteRole(ctx context.Context, tenant, name string, c chat.C
 		return err
 	}
 	err := s.write(ctx, func(t tx) error {
-		t.lockName("role", tenant, name)
+		lockRoles(t, tenant)
 		tag, err := storedRole(ctx, t, tenant, name)
 		if err != nil {
 			return err

@@ -28,6 +28,7 @@ func (s roomStore) CreateRoom(ctx context.Context, tenant string, r chat.Room) (
 	}
 	var created chat.Room
 	err := s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		if err := lockUsers(ctx, t, tenant, r.Founders()...); err != nil {
 			return err
 		}
@@ -72,6 +73,7 @@ func (s roomStore) DirectRoom(ctx context.Context, tenant, from, to string) (r c
 		return r, false, err
 	}
 	err = s.write(ctx, func(t tx) error {
+		getsRole(t, tenant)
 		if err := lockUsers(ctx, t, tenant, from, to); err != nil {
 			return err
 		}

@@ -265,6 +265,8 @@ func (t *sqliteTx) send(query string, args ...any) {
 
 func (*sqliteTx) lockName(_, _, _ string) {}
 
+func (*sqliteTx) shareName(_, _, _ string) {}
+
 func (t *sqliteTx) flush(ctx context.Context) error {
 	for _, s := range t.waiting {
 		if _, err := t.change(ctx, s); err != nil {
