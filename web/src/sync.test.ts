@@ -71,11 +71,88 @@ describe("lists", () => {
     expect([useChats().rooms.has("river"), useChats().directory.has("river")]).toEqual([false, true]);
   });
 
+  it("are right again after being away for long, without a reload", async () => {
+    for (const id of ["quiet", "busy", "old name", "deleted", "left", "read", "shut"]) world.room(id);
+    for (const id of ["open", "open and deleted"]) world.room(id, { mine: "none" });
+    const [quiet, busy, read] = ["quiet", "busy", "read"].map((id) => world.rooms.get(id) as Room);
+    for (const room of [quiet, busy, read]) room?.say(bob.userId, "before");
+    await world.online();
+    await opened(world.rooms.get("deleted") as Room);
+    await opened(read as Room);
+    useView().tabs.push("deleted", "read");
+    world.listener.state("reconnecting");
+    for (let i = 1; i <= 300; i++) busy?.say(bob.userId, `meanwhile ${i}`);
+    world.rooms.get("old name")?.rename("new name");
+    world.remove("deleted");
+    world.rooms.get("left")?.leave(me.userId);
+    read?.say(bob.userId, "read elsewhere");
+    read?.read(2);
+    read?.say(bob.userId, "and one more");
+    world.rooms.get("open")?.rename("open, and renamed");
+    world.remove("open and deleted");
+    world.room("new").say(bob.userId, "welcome");
+    world.room("new and open", { mine: "none" });
+    world.asked = [];
+    world.listener.state("online");
+    await settle();
+    const list = [...useChats().rooms.values()].sort((a, b) => b.at - a.at).map((c) => `${c.name}: ${c.unread}, ${c.last?.text}`);
+    const truth = [...world.rooms.values()].filter((r) => r.members.has(me.userId)).map((r) => r.wire())
+      .sort((a, b) => Date.parse(b.at) - Date.parse(a.at)).map((r) => `${r.name}: ${r.unread}, ${r.last?.text}`);
+    expect(list).toEqual(truth);
+    expect(list[0]).toBe("busy: 301, meanwhile 300");
+    expect([...useChats().directory.values()].map((c) => c.name).sort()).toEqual(["left", "new and open", "open, and renamed"]);
+    expect([useView().tabs, texts("read")]).toEqual([["read"], ["before:sent", "read elsewhere:sent", "and one more:sent"]]);
+  });
+
+  it("offer no public chat that is gone, however far somebody had read on", async () => {
+    for (let i = 0; i < 250; i++) world.room(`open ${i}`, { mine: "none" });
+    await world.online();
+    await useChats().readMore();
+    await useChats().readMore();
+    expect(useChats().directory.size).toBe(250);
+    useView().tabs.push("open 201", "open 202");
+    for (const id of ["open 10", "open 200", "open 201"]) world.remove(id);
+    world.rooms.get("open 202")?.rename("another name");
+    world.listener.state("reconnecting");
+    world.listener.state("online");
+    await settle();
+    for (const id of ["open 10", "open 200", "open 201"]) expect(useChats().find(id)).toBeUndefined();
+    expect([useChats().find("open 202")?.name, useView().tabs]).toEqual(["another name", ["open 202"]]);
+    while (useChats().moreRooms !== undefined) await useChats().readMore();
+    expect(useChats().directory.size).toBe(247);
+  });
+
+  it("begin again when the server's store has been put back", async () => {
+    const room = world.room("river");
+    const other = world.room("lake");
+    for (const r of [room, other]) for (let i = 1; i <= 9; i++) r.say(bob.userId, `${i}`);
+    const { revision } = world;
+    await world.online();
+    await opened(room);
+    useChats().read("river", 9);
+    room.read(9);
+    for (const r of [room, other]) world.live(r.say(bob.userId, "lost"));
+    world.room("gone");
+    world.listener.state("online");
+    await settle();
+    for (const r of [room, other]) r.putBack(r.last - 4);
+    world.rooms.delete("gone");
+    world.revision = revision;
+    world.changes.delete("gone");
+    world.listener.state("reconnecting");
+    world.listener.state("online");
+    await settle();
+    const shown = (): unknown[] => [...useChats().rooms.values()].map((c) => [c.id, c.lastEvent, c.unread, c.last?.text]).sort();
+    expect([shown(), texts("river")]).toEqual([[["lake", other.last, 6, "6"], ["river", room.last, 0, "6"]], truth(room)]);
+    for (const r of [room, other]) world.live(r.say(bob.userId, "again"));
+    expect([shown(), texts("river")]).toEqual([[["lake", other.last, 7, "again"], ["river", room.last, 1, "again"]], truth(room)]);
+  });
+
   it("forget what is gone, and keep asking while the server is away", async () => {
     world.room("one");
     world.room("two");
     await world.online();
-    world.rooms.delete("one");
+    world.remove("one");
     world.down = new ApiError(503, "away");
     await useSync().refresh();
     expect([useChats().stale, useChats().rooms.size]).toEqual([true, 2]);
@@ -128,7 +205,7 @@ describe("lists", () => {
     await settle();
     expect([useChats().rooms.get("tea")?.state, useNotices().toasts.map((t) => t.text)]).toEqual(["joined", ["You have been added to “Tea”."]]);
     world.live(room.leave(me.userId));
-    world.rooms.delete("tea");
+    world.remove("tea");
     await settle();
     expect(useChats().find("tea")).toBeUndefined();
   });

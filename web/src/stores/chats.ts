@@ -32,6 +32,7 @@ export const useChats = defineStore("chats", () => {
   const unread = computed(() => [...rooms.values()].reduce((n, c) => n + unreadOf(c), 0));
 
   const sequences = new Map<string, Sequence>();
+  const heardAt = new Map<string, number>(); // when we last heard of an event of a room; answers to what was asked later reflect it
   const touched = new Map<string, number>(); // when we last heard of our own place in a room; answers asked for before are older
   const rereading = new Map<string, { again: boolean; done: Promise<void> }>();
   const timers = new Map<string, ReturnType<typeof setTimeout>>();
@@ -126,7 +127,15 @@ export const useChats = defineStore("chats", () => {
     const asked = ++now;
     const page = await deps().api.directory(undefined, undefined, pageSize);
     if (!mine()) return;
-    for (const id of [...directory.keys()]) if (!page.rooms.some((r) => r.id === id) && page.next === undefined && !touchedSince(id, asked)) directory.delete(id);
+    const listed = new Set(page.rooms.map((r) => r.id));
+    const { tabs, active } = useView();
+    const open = new Set([...tabs, active]);
+    for (const id of [...directory.keys()]) {
+      if (listed.has(id) || touchedSince(id, asked)) continue;
+      if (page.next !== undefined && open.has(id)) await reread(id);
+      else directory.delete(id); // gone, or for who reads on
+    }
+    if (!mine()) return;
     for (const r of page.rooms) offer(r, asked);
     moreRooms.value = page.next;
   }
@@ -171,6 +180,7 @@ export const useChats = defineStore("chats", () => {
       return;
     }
     directory.delete(r.id);
+    if (r.lastEvent < (sequences.get(r.id)?.number ?? 0) && asked > (heardAt.get(r.id) ?? 0)) putBack(r.id);
     const known = rooms.get(r.id);
     const sequence = sequences.get(r.id) ?? new Sequence();
     sequences.set(r.id, sequence);
@@ -185,12 +195,21 @@ export const useChats = defineStore("chats", () => {
       readUpTo(known, r.readSeq);
     }
     const chat = rooms.get(r.id) as Chat;
+    if (r.lastEvent > sequence.number) heardAt.set(r.id, ++now);
     for (const e of sequence.reach(r.lastEvent)) apply(chat, e);
     if (r.peer) usePeople().call(r.peer.userId, r.peer.userName);
     if (r.last) usePeople().call(r.last.userId, r.last.userName);
     useReads().knows(r.id, r.readSeq);
     void useReads().tell(r.id);
     useMessages().known(r.id, r.lastEvent);
+  }
+
+  // The server has less than it had: its store is that of a backup. What we have of the room is of no use.
+  function putBack(id: string): void {
+    sequences.delete(id);
+    rooms.delete(id);
+    useReads().forget(id);
+    void useMessages().again(id);
   }
 
   /** Reads one room again. It is gone if the server does not show it to us. */
@@ -242,6 +261,7 @@ export const useChats = defineStore("chats", () => {
     rooms.delete(id);
     directory.delete(id);
     sequences.delete(id);
+    heardAt.delete(id);
     useReads().forget(id);
     useMembers().forget(id);
     clearTimeout(timers.get(id));
@@ -266,7 +286,9 @@ export const useChats = defineStore("chats", () => {
     } else {
       if (e.userId === me && (e.kind === "joined" || e.kind === "invited" || e.kind === "role")) newPlace(e.roomId);
       const sequence = sequences.get(e.roomId) as Sequence;
-      for (const due of sequence.take(e)) apply(chat, due);
+      const due = sequence.take(e);
+      if (due.length > 0) heardAt.set(e.roomId, ++now);
+      for (const event of due) apply(chat, event);
       if (sequence.behind) rereadLater(e.roomId);
     }
   }
@@ -475,7 +497,7 @@ export const useChats = defineStore("chats", () => {
 
   function clear(): void {
     for (const timer of timers.values()) clearTimeout(timer);
-    for (const map of [rooms, directory, timers, sequences, touched]) map.clear();
+    for (const map of [rooms, directory, timers, sequences, heardAt, touched]) map.clear();
     useMembers().clear();
     useReads().clear();
     wanted.clear();

@@ -6,6 +6,7 @@ import { isAway, isTooOld, type Where } from "../api";
 import { deps } from "../deps";
 import { linesOf, type Line } from "../model/lines";
 import { RoomLog } from "../model/log";
+import { Sequence } from "../model/sequence";
 import type { RoomEvent, WirePage } from "../wire";
 import { useChats } from "./chats";
 import { textOf } from "./notices";
@@ -50,6 +51,12 @@ export const useMessages = defineStore("messages", () => {
     else await begin(roomId, seq === undefined ? undefined : { around: seq });
   }
 
+  /** Begins again where what there is counts no more. */
+  async function again(roomId: string): Promise<void> {
+    if (useView().active === roomId && logs.get(roomId)?.loaded) await begin(roomId);
+    else forget(roomId);
+  }
+
   /** Goes back to the newest lines. */
   async function newest(roomId: string): Promise<void> {
     if (log(roomId).newer || log(roomId).error) await begin(roomId);
@@ -60,11 +67,13 @@ export const useMessages = defineStore("messages", () => {
     const turn = (turns.get(roomId) ?? 0) + 1;
     turns.set(roomId, turn);
     const mine = (): boolean => logs.get(roomId) === l && turns.get(roomId) === turn;
+    const { number } = l.events;
     l.loading = true;
     l.error = "";
     try {
       const page = await deps().api.messages(roomId, where, pageSize);
       if (!mine()) return;
+      if (page.lastEvent < number) l.events = new Sequence(); // the server's store is that of a backup
       const events = l.begin(page);
       lengthen(roomId, l, page);
       took(page, events);
@@ -212,5 +221,5 @@ export const useMessages = defineStore("messages", () => {
     for (const id of [...logs.keys()]) forget(id);
   }
 
-  return { logs, log, lines, follows, open, newest, older, newer, hear, known, countAfter, catchUp, reads, forget, clear };
+  return { logs, log, lines, follows, open, again, newest, older, newer, hear, known, countAfter, catchUp, reads, forget, clear };
 });

@@ -77,17 +77,32 @@ export class Room {
 
   join(userId: string): WireEvent {
     this.members.set(userId, "joined");
+    if (userId === me.userId) this.world.changed(this.id);
     return this.#event("joined", userId);
   }
 
   leave(userId: string): WireEvent {
     this.members.delete(userId);
+    if (userId === me.userId) this.world.changed(this.id);
     return this.#event("left", userId);
   }
 
   rename(title: string): WireEvent {
     this.name = title;
     return this.#event("title", this.owner, { title });
+  }
+
+  /** Another of our pages has read on. */
+  read(seq: number): void {
+    this.readSeq = seq;
+    this.world.changed(this.id);
+  }
+
+  /** The room as it was after an event: a backup has been put back. */
+  putBack(number: number): void {
+    this.events.splice(number);
+    this.messages = this.messages.filter((m) => m.number <= number);
+    this.readSeq = Math.min(this.readSeq, this.messages.length);
   }
 
   there(): Message[] {
@@ -152,6 +167,8 @@ export class Room {
 /** A browser and what it talks to. */
 export class World {
   rooms = new Map<string, Room>();
+  revision = 0; // of our own list
+  changes = new Map<string, number>(); // the revision of its last change, by room
   names = new Map([[me.userId, me.userName], [bob.userId, bob.userName], ["guest_cid", "Cid"]]);
   users: [string, WirePerson][] = [[me.userId, { userName: "Ada", userProvider: "guest", idle: false }]];
   blocked: string[] = [];
@@ -178,21 +195,33 @@ export class World {
       mine.sort((a, b) => Date.parse(b.at) - Date.parse(a.at));
       const from = Number(after ?? 0);
       const next = from + limit < mine.length ? String(from + limit) : undefined;
-      return { revision: 1, rooms: mine.slice(from, from + limit), next };
+      return { revision: this.revision, rooms: mine.slice(from, from + limit), next };
     }),
-    roomsSince: () => this.#answer("since", () => {
-      throw new ApiError(410, "begin again");
+    roomsSince: (since) => this.#answer(`since ${since}`, () => {
+      if (since > this.revision) throw new ApiError(410, "begin again");
+      const all = [...this.changes].filter(([, at]) => at > since).sort(([, a], [, b]) => a - b);
+      const some = all.slice(0, 2);
+      const mine = (id: string): boolean => this.rooms.get(id)?.members.has(me.userId) === true;
+      return {
+        revision: some.length < all.length ? (some.at(-1)?.[1] as number) : this.revision,
+        rooms: some.flatMap(([id]) => (mine(id) ? [(this.rooms.get(id) as Room).wire()] : [])),
+        gone: some.flatMap(([id]) => (mine(id) ? [] : [id])),
+        more: some.length < all.length,
+      };
     }),
     room: (id) => this.#answer(`room ${id}`, () => {
       const room = this.rooms.get(id);
       if (!room || (room.kind !== "public" && !room.members.has(me.userId))) throw new ApiError(404, "no such room");
       return room.wire();
     }),
-    directory: (q = "") => this.#answer("directory", () => ({
-      rooms: [...this.rooms.values()]
-        .filter((r) => r.kind === "public" && !r.members.has(me.userId) && r.name.includes(q))
-        .map((r) => ({ id: r.id, name: r.name, owner: r.owner, members: r.members.size, at: r.wire().at })),
-    })),
+    directory: (q = "", after, limit = 100) => this.#answer("directory", () => {
+      const found = [...this.rooms.values()].filter((r) => r.kind === "public" && !r.members.has(me.userId) && r.name.includes(q));
+      const from = Number(after ?? 0);
+      return {
+        rooms: found.slice(from, from + limit).map((r) => ({ id: r.id, name: r.name, owner: r.owner, members: r.members.size, at: r.wire().at })),
+        next: from + limit < found.length ? String(from + limit) : undefined,
+      };
+    }),
     members: (id) => this.#answer("members", () => ({
       members: [...(this.rooms.get(id)?.members ?? [])].map(([userId, state]) => ({ userId, userName: this.names.get(userId) ?? userId, state })),
     })),
@@ -276,6 +305,17 @@ export class World {
     }
     this.rooms.set(id, room);
     return room;
+  }
+
+  /** Our own list says something else of a room. */
+  changed(id: string): void {
+    this.changes.set(id, ++this.revision);
+  }
+
+  /** A room is deleted. */
+  remove(id: string): void {
+    if (this.rooms.get(id)?.members.has(me.userId)) this.changed(id);
+    this.rooms.delete(id);
   }
 
   async online(): Promise<void> {
