@@ -19,6 +19,7 @@ var (
 	ErrLimit     = errors.New("limit reached")
 	ErrInvalid   = errors.New("invalid") // an argument no store can hold; the text says what would be right
 	ErrMuted     = fmt.Errorf("%w: may not speak there", ErrForbidden)
+	ErrNoRef     = fmt.Errorf("%w: the message that it is about is not there", ErrInvalid)
 	ErrCondition = errors.New("condition not met")
 	ErrGone      = errors.New("no longer kept") // begin again
 )

@@ -133,9 +133,9 @@ type Messages interface {
 	// a room, author and key that are there already, or earlier in the batch, give the stored one back, also after
 	// the author has left; ErrNotFound for an unknown or deleted room; ErrForbidden when the author was not a member
 	// when the message was sent (see LeaveTime); ErrMuted when a member may not speak (MaySpeak), or had blocked the other
-	// in a direct room, or had been blocked, before the message was sent; ErrInvalid for a text that is
-	// empty, too long or not text, such a key or Binary, a negative Ref, or a time that is not of the years 1 to 9999. That
-	// Ref is a message's is for the caller to know.
+	// in a direct room, or had been blocked, before the message was sent; ErrNoRef when Ref is no message of the room's
+	// history; ErrInvalid for a text that is empty, too long or not text, such a key or Binary, a negative Ref, or a time that
+	// is not of the years 1 to 9999.
 	//
 	// A message raises its author's ReadSeq if the author had read all before it. That has no revision of its own in
 	// the author's list: whoever hears the message knows.

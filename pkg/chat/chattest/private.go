@@ -2,6 +2,7 @@ package chattest
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -192,6 +193,16 @@ func ranges(s *suite) {
 	}
 	_, _, err = s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: "ann", Text: "about what?", Ref: -1})
 	wantError(s, "a reference to nothing", err, chat.ErrInvalid)
+	s.users("eve")
+	about := func(author string, ref int64, key string) error {
+		return third(s.store.AddMessage(s.ctx, tenant, chat.Message{RoomID: "r", AuthorID: author, Text: "about", Ref: ref, Key: key}))
+	}
+	wantError(s, "a reference to what is still to come", about("ann", m.Seq+1, ""), chat.ErrNoRef)
+	wantError(s, "a reference to the highest number", about("ann", math.MaxInt64, ""), chat.ErrNoRef)
+	wantError(s, "a stranger's reference to nothing", about("eve", 99, ""), chat.ErrForbidden)
+	s.must(s.store.DeleteMessage(s.ctx, tenant, "r", 3, chat.Condition{}))
+	wantError(s, "a reference to what was deleted", about("ann", 3, ""), chat.ErrNoRef)
+	s.must(about("ann", 3, "about")) // is stored already
 	list, err = s.store.Messages(s.ctx, tenant, "empty", 0, 9, 9)
 	s.must(err)
 	equal(s, "messages of a quiet room", len(list), 0)

@@ -59,12 +59,13 @@ type fact struct {
 	readSeq   *int64     // of a member, in the room itself; topics have none
 	name      string     // the author's
 	knownSeq  int64      // of the stored message with its key; 0 for none
+	refThere  bool       // what it is about is in the history, or it is about nothing
 }
 
 func scanFact(row rows) (f fact, err error) {
 	var role string
 	var permissions *string
-	err = row.Scan(&f.place, &f.lastSeq, &f.lastEvent, &f.in, &f.leftAt, &role, &permissions, &f.blockedAt, &f.readSeq, &f.name, &f.knownSeq)
+	err = row.Scan(&f.place, &f.lastSeq, &f.lastEvent, &f.in, &f.leftAt, &role, &permissions, &f.blockedAt, &f.readSeq, &f.name, &f.knownSeq, &f.refThere)
 	f.role = chat.StoredRole(role, permissions)
 	return f, err
 }
@@ -77,6 +78,8 @@ func (f fact) refusal(m chat.Message) error {
 		return chat.ErrForbidden
 	case !chat.MaySpeak(f.role, blocked):
 		return chat.ErrMuted
+	case !f.refThere: // strangers have not been told so much
+		return chat.ErrNoRef
 	}
 	return nil
 }
@@ -84,11 +87,12 @@ func (f fact) refusal(m chat.Message) error {
 // lockFacts locks the rooms of the messages that have no outcome yet and returns their facts, in the order of the
 // batch.
 func (s messageStore) lockFacts(ctx context.Context, t tx, tenant string, batch []chat.Message, outcomes []chat.Outcome) ([]fact, error) {
-	var places []int64
+	var places, refs []int64
 	var rooms, authors, keys, whoseMembers []string
 	for i, m := range batch {
 		if outcomes[i].Err == nil {
 			places, rooms, authors, keys = append(places, int64(i)), append(rooms, m.RoomID), append(authors, m.AuthorID), append(keys, m.Key)
+			refs = append(refs, m.Ref)
 			room, _ := chat.SplitTopic(m.RoomID)
 			whoseMembers = append(whoseMembers, room)
 		}
@@ -98,7 +102,7 @@ func (s messageStore) lockFacts(ctx context.Context, t tx, tenant string, batch 
 	}
 	t.send(`SELECT 1 FROM rooms WHERE tenant = $1 AND id {any $2} ORDER BY id {lock}`, tenant, rooms)
 	table, args := s.given(2, column{"place", "int", places}, column{"room_id", "text", rooms}, column{"author_id", "text", authors},
-		column{"key", "text", keys}, column{"whose_members", "text", whoseMembers})
+		column{"key", "text", keys}, column{"whose_members", "text", whoseMembers}, column{"ref", "bigint", refs})
 	// CROSS JOIN: SQLite keeps this order. A key is looked up as a range and in order, which only the index of keys has: a
 	// planner that does not know the tables yet would as well read the whole room.
 	return collect(ctx, t, scanFact, `
@@ -108,7 +112,9 @@ func (s messageStore) lockFacts(ctx context.Context, t tx, tenant string, batch 
 			m.read_seq,
 			coalesce((SELECT name FROM users WHERE tenant = $1 AND id = given.author_id), ''),
 			CASE given.key WHEN '' THEN 0 ELSE coalesce((SELECT seq FROM messages WHERE tenant = $1 AND room_id = given.room_id
-				AND author_id = given.author_id AND key >= given.key AND key <= given.key ORDER BY key LIMIT 1), 0) END
+				AND author_id = given.author_id AND key >= given.key AND key <= given.key ORDER BY key LIMIT 1), 0) END,
+			CASE given.ref WHEN 0 THEN true ELSE EXISTS (SELECT 1 FROM messages
+				WHERE tenant = $1 AND room_id = given.room_id AND seq = given.ref AND deleted_at IS NULL) END
 		FROM `+table+`
 		CROSS JOIN rooms c CROSS JOIN rooms r
 		LEFT JOIN members m ON m.tenant = $1 AND m.room_id = given.whose_members AND m.user_id = given.author_id

@@ -73,7 +73,10 @@ func (r *Rules) Say(ctx context.Context, a Actor, conversationID string, l Line)
 	}
 	m := chat.Message{RoomID: where, AuthorID: a.User.ID, Text: l.Text, Key: l.Key, Connection: l.Connection}
 	if l.About != "" {
-		if m.Ref, err = r.reference(ctx, where, l.About); err != nil {
+		if m.Ref, err = Sequence(l.About); err == nil && m.Ref == 0 { // which would mean nothing
+			err = errNoRef
+		}
+		if err != nil {
 			return m, false, err
 		}
 	}
@@ -104,24 +107,15 @@ func (r *Rules) say(ctx context.Context, m chat.Message, errNowhere error) (stor
 	switch {
 	case errors.Is(err, chat.ErrMuted):
 		return stored, false, Refuse(MayNot, "you may not write here: your role does not allow it, or one of you has blocked the other")
+	case errors.Is(err, chat.ErrNoRef):
+		return stored, false, errNoRef
 	case errors.Is(err, chat.ErrInvalid):
 		return stored, false, Refuse(NotStorable, "the message cannot be stored")
 	}
 	return stored, isNew, outcome{notFound: errNowhere, forbidden: errNotIn}.of(err)
 }
 
-// reference returns the sequence of a message that another is about.
-func (r *Rules) reference(ctx context.Context, roomID, id string) (int64, error) {
-	seq, err := Sequence(id)
-	if err != nil {
-		return 0, err
-	}
-	list, err := r.store.Messages(ctx, r.tenant, roomID, seq, seq, 1)
-	if err == nil && len(list) == 0 {
-		err = Refuse(NoMessage, "refMessageId names no message of this conversation")
-	}
-	return seq, err
-}
+var errNoRef = Refuse(NoMessage, "refMessageId names no message of this conversation")
 
 // talk returns the id of the room, or of its topic, that a conversation is in, if somebody may do there what needs the
 // permission.
