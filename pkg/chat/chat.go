@@ -62,6 +62,7 @@ type Presence struct {
 type Connection struct {
 	ID     string
 	UserID string
+	Ended  bool // its user has signed out or was removed since it came, so that it is to be closed; of Connections only
 }
 
 // Kind is what a room is.

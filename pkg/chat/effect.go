@@ -12,7 +12,7 @@ type EffectKind string
 const (
 	// EffectMember is owed for a room and a user: the user's connections hear, speak or are out, as Membership says now.
 	EffectMember EffectKind = "member"
-	// EffectUser is owed for a user who has signed out or was removed: connections from before are closed.
+	// EffectUser is owed for a user who has signed out or was removed: connections from before, which have Ended, are closed.
 	EffectUser EffectKind = "user"
 	// EffectRoom is owed for a room that was deleted: its live group is emptied. If the room is there again, nothing.
 	EffectRoom EffectKind = "room"

@@ -80,15 +80,18 @@ func (c *Client) CloseGroup(ctx context.Context, group, reason string) error {
 	return c.close(ctx, http.MethodPost, path("groups", group, ":closeConnections"), reason)
 }
 
-// CloseUser closes every connection of a user.
-func (c *Client) CloseUser(ctx context.Context, userID, reason string) error {
-	return c.close(ctx, http.MethodPost, path("users", userID, ":closeConnections"), reason)
+// CloseUser closes every connection of a user but for some.
+func (c *Client) CloseUser(ctx context.Context, userID, reason string, except ...string) error {
+	return c.close(ctx, http.MethodPost, path("users", userID, ":closeConnections"), reason, except...)
 }
 
-func (c *Client) close(ctx context.Context, method, path, reason string) error {
-	op := call{method: method, path: path}
+func (c *Client) close(ctx context.Context, method, path, reason string, except ...string) error {
+	op := call{method: method, path: path, query: url.Values{}}
 	if reason != "" {
-		op.query = url.Values{"reason": {reason}}
+		op.query.Set("reason", reason)
+	}
+	if len(except) > 0 {
+		op.query["excluded"] = except
 	}
 	_, err := c.do(ctx, op)
 	return err

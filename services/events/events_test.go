@@ -184,6 +184,11 @@ func TestRefusalsSayWhatWouldBeRight(t *testing.T) {
 		"no target":        {"createPrivateChat", object{"initiatorUserId": "guest_ada"}, 400, "targetUserId"},
 		"target no text":   {"createPrivateChat", object{"targetUserId": object{}}, 400, "targetUserId"},
 		"read without seq": {"markRead", object{"chatId": room1}, 400, "seq"},
+		"look at nothing":  {"lookAt", object{"looking": true}, 400, "1 to 128"},
+		"look away of it":  {"lookAt", object{"looking": false}, 400, "1 to 128"},
+		"look, too long":   {"lookAt", object{"chatId": strings.Repeat("x", 1100), "looking": false}, 400, "1 to 128"},
+		"look or not":      {"lookAt", object{"chatId": room1}, 400, "looking"},
+		"look, a stranger": {"lookAt", object{"chatId": room1, "looking": true}, 404, "no such chat"},
 		"block oneself":    {"blockUser", object{"userId": "guest_bob"}, 400, "this is you"},
 	} {
 		t.Run(name, func(t *testing.T) {

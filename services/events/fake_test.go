@@ -1,7 +1,9 @@
 package events
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -31,7 +33,8 @@ type gateway struct {
 
 	mu    sync.Mutex // guards the following
 	conns map[string]*conn
-	down  bool // answers 503 to everything
+	down  bool // answers 503 to everything, or with
+	says  int  // this status
 
 	allowed *int // calls that are answered before the rest is as if it were down; nil: all
 }
@@ -87,7 +90,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		*g.allowed--
 	}
 	if g.down || g.allowed != nil && *g.allowed < 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		w.WriteHeader(cmp.Or(g.says, http.StatusServiceUnavailable))
 		return
 	}
 	var p []string
@@ -100,7 +103,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p[len(p)-1] == ":closeConnections" && p[0] == "users":
 		for id, c := range g.conns {
-			if c.user == p[1] {
+			if c.user == p[1] && !slices.Contains(r.URL.Query()["excluded"], id) {
 				delete(g.conns, id)
 			}
 		}
@@ -190,10 +193,27 @@ func (c *conn) post(kind, name, contentType, body string) *httptest.ResponseReco
 }
 
 // open connects a client of a user, as the gateway does.
-func (g *gateway) open(id, user string) *conn {
+func (g *gateway) open(id, user string) *conn { return g.openSigned(id, user, time.Now()) }
+
+// openSigned is open with a token that was signed at a time.
+func (g *gateway) openSigned(id, user string, signed time.Time) *conn {
+	g.t.Helper()
+	c := g.connect(id, user, signed)
+	g.mu.Lock()
+	g.conns[id] = c
+	g.mu.Unlock()
+	if w := c.post(cloudevents.Connected, "connected", cloudevents.TypeSystem, `{}`); w.Code >= 300 {
+		g.t.Fatalf("connected of %s: got %d %s, want success", user, w.Code, w.Body)
+	}
+	return c
+}
+
+// connect asks whether a client of a user may connect, who must be let in, and is not there yet.
+func (g *gateway) connect(id, user string, signed time.Time) *conn {
 	g.t.Helper()
 	c := &conn{g: g, id: id, user: user, groups: map[string]bool{}, rights: map[string]bool{}}
-	w := c.post(cloudevents.Connect, "connect", cloudevents.TypeSystem, `{"claims":{},"query":{},"headers":{},"subprotocols":[],"clientCertificates":[]}`)
+	w := c.post(cloudevents.Connect, "connect", cloudevents.TypeSystem,
+		fmt.Sprintf(`{"claims":{"iat":["%d"]},"query":{},"headers":{},"subprotocols":[],"clientCertificates":[]}`, signed.Unix()))
 	if w.Code != http.StatusOK {
 		g.t.Fatalf("connect of %s: got %d %s, want 200", user, w.Code, w.Body)
 	}
@@ -212,12 +232,6 @@ func (g *gateway) open(id, user string) *conn {
 		c.rights[room] = true
 	}
 	c.state = w.Header().Get("ce-connectionState")
-	g.mu.Lock()
-	g.conns[id] = c
-	g.mu.Unlock()
-	if w := c.post(cloudevents.Connected, "connected", cloudevents.TypeSystem, `{}`); w.Code >= 300 {
-		g.t.Fatalf("connected of %s: got %d %s, want success", user, w.Code, w.Body)
-	}
 	return c
 }
 
@@ -338,5 +352,3 @@ func (c *conn) may(room string) (hear, speak bool) {
 	defer c.g.mu.Unlock()
 	return c.groups[room], c.rights[room]
 }
-
-// swap is a store that tests may put another in front of.

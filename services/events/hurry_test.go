@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
+	"github.com/chatr-dev/chatr/services/events/telling"
 )
 
 func TestRoomJoinedBetweenConnectAndConnected(t *testing.T) {
@@ -102,6 +103,20 @@ func TestNobodyGetsInByHurrying(t *testing.T) {
 			equal(t, "hears and speaks", []bool{hear, speak}, []bool{false, false})
 		})
 	}
+}
+
+// Whoever looks at a room and leaves it at the same moment, by another page, does not hear on who is typing there.
+func TestNobodyLooksOnByHurrying(t *testing.T) {
+	w := newWorld(t, Config{})
+	store := &hurried{Store: w.store, userID: "guest_eve"}
+	w.swap.Store = store
+	w.open("a", "guest_ada").must("createChat", object{"id": room1, "name": "Tea"})
+	eve, eve2 := w.open("e", "guest_eve"), w.open("e2", "guest_eve")
+	eve.must("joinChat", room1)
+	store.then.set(func() { eve2.must("leaveChat", room1) })
+	eve.event("lookAt", object{"chatId": room1, "looking": true})
+	hear, speak := eve.may(telling.TypingGroup(room1))
+	equal(t, "hears and says who is typing", []bool{hear, speak}, []bool{false, false})
 }
 
 func TestBlockedDoesNotGetInByHurrying(t *testing.T) {

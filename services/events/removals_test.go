@@ -3,6 +3,7 @@ package events
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 )
@@ -50,6 +51,50 @@ func TestUserRemovedByRESTWhileGatewaysAreAway(t *testing.T) {
 	}
 }
 
+// Whoever signs out, or is removed, and is back before that is paid, has other connections then, which stay.
+func TestWhoIsBackIsNotPutOff(t *testing.T) {
+	for how, leave := range map[string]func(w *world){
+		"signed out": func(w *world) {
+			if err := w.store.SignOut(w.t.Context(), "default", "bob"); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+		"removed": func(w *world) { w.mustRequest(http.StatusNoContent, "DELETE", "users/bob", nil) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			w, _, _, _ := chatWorld(t)
+			w.away(true)
+			leave(w)
+			w.away(false)
+			back := w.openSigned("bob2", "bob", time.Now().Add(2*time.Second))
+			w.payAll()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			equal(t, "the connections from before and from after", []bool{w.conns["bob1"] != nil, w.conns["bob2"] == back}, []bool{false, true})
+		})
+	}
+}
+
+// A connection that has been let in, and is not known yet when its user signs out, ends by that, too.
+func TestSignedOutBetweenConnectAndConnected(t *testing.T) {
+	w := newWorld(t, Config{})
+	late := w.connect("a1", "guest_ada", time.Now())
+	if err := w.store.SignOut(t.Context(), "default", "guest_ada"); err != nil {
+		t.Fatal(err)
+	}
+	w.payAll() // before the gateway has the connection
+	w.mu.Lock()
+	w.conns["a1"] = late
+	w.mu.Unlock()
+	late.post(cloudevents.Connected, "connected", cloudevents.TypeSystem, `{}`)
+	w.payAll()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conns["a1"] != nil {
+		t.Error("a connection is left whose user had signed out before it was there")
+	}
+}
+
 func TestMemberRemovedByInvocationWhileGatewaysAreAway(t *testing.T) {
 	w, ana, bob, _ := chatWorld(t)
 	ana.mustInvoke("chat.createRoom", object{"title": "Den", "roomId": "den", "members": []string{"bob"}})
@@ -91,4 +136,29 @@ func TestEffectPaidLateSeesHowItIsNow(t *testing.T) {
 	w.payAll()
 	hear, speak := bob.may(room1)
 	equal(t, "hears and speaks", []bool{hear, speak}, []bool{true, true})
+}
+
+// A gateway that does not know our key, our tenant or our address yet, or is asked too often, has refused nothing for good: what was
+// to be told is told, and nobody stays in a room, when it does. One that cannot take an event holds up no other.
+func TestGatewayThatDoesNotKnowUs(t *testing.T) {
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusRequestEntityTooLarge} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			w, ana, bob, eve := chatWorld(t)
+			ana.mustInvoke("chat.createRoom", object{"title": "Den", "roomId": "den", "members": []string{"bob", "eve"}})
+			w.says = status
+			w.away(true)
+			ana.send("den", "while it does not")
+			ana.mustInvoke("chat.manageRoomMember", object{"roomId": "den", "operation": "Delete", "userId": "eve"})
+			w.payOwed()
+			w.away(false)
+			ana.send("den", "when it does")
+			w.payAll()
+			w.goneFrom("den", eve)
+			want := []string{"1 while it does not", "2 when it does"}
+			if status == http.StatusRequestEntityTooLarge {
+				want = want[1:]
+			}
+			same(t, "told", texts(bob.notified("MessageCreated")), want)
+		})
+	}
 }

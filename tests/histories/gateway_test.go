@@ -124,7 +124,7 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request, body []byte) {
 	switch {
 	case p[len(p)-1] == ":closeConnections" && p[0] == "users":
 		for _, id := range slices.Sorted(maps.Keys(g.conns)) {
-			if c := g.conns[id]; c.d.user == p[1] {
+			if c := g.conns[id]; c.d.user == p[1] && !slices.Contains(r.URL.Query()["excluded"], id) {
 				g.close(c)
 			}
 		}

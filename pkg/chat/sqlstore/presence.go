@@ -163,8 +163,9 @@ func (s presenceStore) Connections(ctx context.Context, tenant, userID string) (
 	if err := chat.CheckIDs(tenant, userID); err != nil {
 		return nil, err
 	}
-	list, err := collect(ctx, s, scanConnection,
-		`SELECT id, user_id FROM connections WHERE tenant = $1 AND user_id = $2 ORDER BY id`, tenant, userID)
+	list, err := collect(ctx, s, func(row rows) (c chat.Connection, err error) {
+		return c, row.Scan(&c.ID, &c.UserID, &c.Ended)
+	}, `SELECT id, user_id, ended FROM connections WHERE tenant = $1 AND user_id = $2 ORDER BY id`, tenant, userID)
 	return list, annotate(err, "list the connections of user %q", userID)
 }
 

@@ -82,7 +82,7 @@ func (s profileStore) RemoveProfile(ctx context.Context, tenant, id string, c ch
 			return err
 		}
 		t.send(`UPDATE users SET removed = true, role = NULL, chat = false WHERE tenant = $1 AND id = $2`, tenant, id)
-		owe(t, tenant, chat.EffectUser, "", id)
+		endConnections(t, tenant, id)
 		// With the user locked, nobody puts the user into another.
 		rooms, err = collect(ctx, t, scanString, `
 			SELECT id FROM rooms WHERE tenant = $1 AND id IN (SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2)

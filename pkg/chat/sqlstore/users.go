@@ -99,10 +99,16 @@ func (s userStore) SignOut(ctx context.Context, tenant, id string) error {
 		if err == nil && changed == 0 {
 			err = chat.ErrNotFound
 		}
-		owe(t, tenant, chat.EffectUser, "", id)
+		endConnections(t, tenant, id)
 		return err
 	})
 	return annotate(err, "sign out user %q", id)
+}
+
+// endConnections owes the end of the connections that a locked user has by now, and of no later ones.
+func endConnections(t tx, tenant, userID string) {
+	t.send(`UPDATE connections SET ended = true WHERE tenant = $1 AND user_id = $2`, tenant, userID)
+	owe(t, tenant, chat.EffectUser, "", userID)
 }
 
 // lockUsers keeps other transactions from changing what depends on these different users, who is online where and

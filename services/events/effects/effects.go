@@ -169,7 +169,7 @@ func (e *Effects) one(ctx context.Context, owed chat.Effect, news News) error {
 	case chat.EffectMember:
 		return e.live.member(ctx, owed.RoomID, owed.UserID)
 	case chat.EffectUser:
-		return e.live.gateway.CloseUser(ctx, owed.UserID, "the user has signed out, or was removed from the chat")
+		return e.live.closeUser(ctx, owed.UserID)
 	case chat.EffectPresence:
 		err := e.tell.Presence(ctx, owed.UserID, news != OnlyIdleness || owed.Version > 1, news != Anything)
 		if errors.Is(err, chat.ErrNotFound) {

@@ -9,6 +9,7 @@ package effects
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"golang.org/x/sync/errgroup"
@@ -131,19 +132,37 @@ func (l *Live) connections(ctx context.Context, userID string) ([]string, error)
 	return ids, err
 }
 
+// closeUser closes the connections that a user had who has signed out or was removed, also those that the store does not
+// know, but not those that have come since.
+func (l *Live) closeUser(ctx context.Context, userID string) error {
+	conns, err := l.store.Connections(ctx, l.tenant, userID)
+	if err != nil {
+		return err
+	}
+	var later []string
+	for _, c := range conns {
+		if !c.Ended {
+			later = append(later, c.ID)
+		}
+	}
+	return l.gateway.CloseUser(ctx, userID, "the user has signed out, or was removed from the chat", later...)
+}
+
 // set gives a connection what a user who stands so to a room may have there, and takes the rest. One that has been in too
 // many rooms for one more has to connect again.
 func (l *Live) set(ctx context.Context, roomID, conn string, is standing) error {
-	right, group := l.gateway.Revoke, l.gateway.RemoveConnectionFromGroup
+	var err error
 	if is.speaks {
-		right = l.gateway.Grant
+		err = l.gateway.Grant(ctx, conn, webpubsub.SendToGroup, roomID)
+	} else {
+		err = taken(l.gateway.Revoke(ctx, conn, webpubsub.SendToGroup, roomID))
 	}
-	if is.hears {
-		group = l.gateway.AddConnectionToGroup
-	}
-	err := right(ctx, conn, webpubsub.SendToGroup, roomID)
-	if err == nil {
-		err = group(ctx, roomID, conn)
+	switch {
+	case err != nil:
+	case is.hears:
+		err = l.gateway.AddConnectionToGroup(ctx, roomID, conn)
+	default:
+		err = taken(l.gateway.RemoveConnectionFromGroup(ctx, roomID, conn))
 	}
 	if err == nil {
 		err = l.lookNoMore(ctx, roomID, conn, is)
@@ -151,6 +170,15 @@ func (l *Live) set(ctx context.Context, roomID, conn string, is standing) error 
 	var g *dataplane.Error
 	if errors.As(err, &g) && g.Status == http.StatusConflict { // webpubsub.MaxRules
 		return l.gateway.CloseConnection(ctx, conn, "this page has been in too many chats; connect again")
+	}
+	return err
+}
+
+// taken is the error of taking something from a connection. That succeeds also when the connection has gone: not found is then
+// the gateways, or our tenant, and nothing was taken.
+func taken(err error) error {
+	if errors.Is(err, dataplane.ErrNotFound) {
+		return fmt.Errorf("no gateway was reached: %s", err)
 	}
 	return err
 }

@@ -19,8 +19,9 @@ const ProviderToken = "token"
 
 // Access is what a user may do now.
 type Access struct {
-	Rooms []string        // that the user hears
-	Muted map[string]bool // those of them where the user may not speak
+	Rooms     []string        // that the user hears
+	Muted     map[string]bool // those of them where the user may not speak
+	SignedOut time.Time       // the last time; zero for never
 }
 
 // Speaks reports whether a user may speak in a room, and Hears whether the user may hear it.
@@ -39,7 +40,7 @@ func (r *Rules) Access(ctx context.Context, userID string) (Access, error) {
 }
 
 func accessOf(stored chat.Access) Access {
-	a := Access{Muted: map[string]bool{}}
+	a := Access{Muted: map[string]bool{}, SignedOut: stored.SignedOut}
 	for _, room := range stored.Rooms {
 		a.Rooms = append(a.Rooms, room.RoomID)
 		if !room.MaySpeak {

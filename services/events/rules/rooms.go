@@ -146,14 +146,11 @@ func (r *Rules) Rooms(ctx context.Context, a Actor, role chat.Role) (ids []strin
 	return ids, err
 }
 
-// Look reports whether somebody may speak in a room of any kind that somebody is in, and looks at now.
-func (r *Rules) Look(ctx context.Context, a Actor, roomID string) (speaks bool, err error) {
+// Look refuses to let somebody look at a room, of any kind, who is not in it.
+func (r *Rules) Look(ctx context.Context, a Actor, roomID string) error {
 	m, err := r.store.Membership(ctx, r.tenant, roomID, a.User.ID)
-	switch {
-	case err != nil:
-		return false, outcome{notFound: errNoRoom}.of(err)
-	case !m.In:
-		return false, errNoRoom
+	if err == nil && !m.In {
+		err = errNoRoom
 	}
-	return m.MaySpeak, nil
+	return outcome{notFound: errNoRoom}.of(err)
 }

@@ -109,7 +109,7 @@ func (t *Teller) run(roomID string, r *run) {
 	defer func() { <-t.slots }()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), runTime)
-		if err := t.tell(ctx, roomID); err != nil {
+		if err := t.tell(ctx, roomID); err != nil && t.logs.Allow() { // while no gateway answers, it is so for every room, several times a second
 			t.Logger.Warn("room not told; it will be tried again", "room", roomID, "error", err)
 		}
 		cancel()
@@ -219,10 +219,20 @@ func (t *Teller) next(ctx context.Context, roomID string, after int64) ([]chat.E
 func (t *Teller) tellOne(ctx context.Context, e chat.Event) error {
 	err := t.event(ctx, e)
 	var g *dataplane.Error
-	if errors.As(err, &g) && g.Status >= 400 && g.Status < 500 && g.Status != http.StatusTooManyRequests && g.Status != http.StatusRequestTimeout {
+	if errors.As(err, &g) && isForGood(g.Status) {
 		t.skipped.Inc()
 		t.Logger.Error("event of a room not told", "room", e.RoomID, "kind", e.Kind, "number", e.Number, "error", err)
 		return nil
 	}
 	return err
+}
+
+// isForGood reports whether a gateway that answers with a status will do so whenever it is asked the same. That it does not know
+// our key or our tenant lasts until it has read its settings again.
+func isForGood(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return status >= 400 && status < 500
 }

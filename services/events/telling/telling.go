@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
@@ -35,6 +36,7 @@ type Teller struct {
 	Align   func(ctx context.Context, roomID string) error // what is owed to members' connections, before their coming is told
 	owner   string                                         // of the leases that this process takes
 	skipped prometheus.Counter
+	logs    *rate.Limiter // of lines about rooms that could not be told
 	slots   chan struct{} // one for each room that may be told at a time
 	work    sync.WaitGroup
 	claims  together.Calls[string, chat.Telling]
@@ -51,7 +53,7 @@ func New(cfg Config) *Teller {
 		Help: "Events of rooms that no gateway would send. Clients find them when they catch up.",
 	})
 	cfg.Metrics.MustRegister(skipped)
-	t := &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, slots: make(chan struct{}, width), runs: map[string]*run{}}
+	t := &Teller{Config: cfg, owner: rand.Text(), skipped: skipped, logs: rate.NewLimiter(1, 5), slots: make(chan struct{}, width), runs: map[string]*run{}}
 	t.claims = together.Calls[string, chat.Telling]{Do: t.claim, Most: width, AtOnce: storeAtOnce, Time: storeTime}
 	t.marks = together.Calls[mark, chat.Telling]{Do: t.setMarks, Most: width, AtOnce: storeAtOnce, Time: storeTime}
 	return t

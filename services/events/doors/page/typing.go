@@ -2,11 +2,13 @@ package page
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/strictjson"
 	"github.com/chatr-dev/chatr/services/events/telling"
@@ -29,14 +31,16 @@ func (d *Door) lookAt(ctx context.Context, e event) error {
 	if in.Looking == nil {
 		return refuse(http.StatusBadRequest, `the data must be {"chatId": id, "looking": true or false}`)
 	}
-	if !*in.Looking {
-		return d.Live.Look(ctx, in.ChatID, e.Connection, false, false)
-	}
-	speaks, err := d.Rules.Look(ctx, e.Actor, in.ChatID)
-	if err != nil {
+	if err := chat.CheckIDs(in.ChatID); err != nil { // no rule sees that of a room that nobody looks at any more
 		return err
 	}
-	return d.Live.Look(ctx, in.ChatID, e.Connection, true, speaks)
+	if !*in.Looking {
+		return d.Live.LookAway(ctx, in.ChatID, e.Connection)
+	}
+	if err := d.Rules.Look(ctx, e.Actor, in.ChatID); err != nil {
+		return err
+	}
+	return d.Live.Look(ctx, in.ChatID, e.User.ID, e.Connection)
 }
 
 // typing takes what a page says to a room's typing group: {"typing": true} while somebody is typing, every few seconds, and
@@ -57,11 +61,15 @@ func (d *Door) typing(ctx context.Context, e cloudevents.Event, roomID string) e
 	return d.Tell.Typing(ctx, roomID, e.UserID, *in.Typing, e.ConnectionID)
 }
 
-// typists remembers who is typing, by room, as far as this process has told of it.
+// typists remembers who is typing, by room, as far as this process has told of it. Rooms that everybody has left without a
+// word are looked for when there are many.
 type typists struct {
 	mu    sync.Mutex // guards the following
 	rooms map[string]map[string]time.Time
+	many  int // so many rooms are worth looking
 }
+
+const manyRooms = 1_000 // at least
 
 const maxTypists = 3 // of a room, who are told of at a time: a page shows as many names
 
@@ -69,12 +77,12 @@ const maxTypists = 3 // of a room, who are told of at a time: a page shows as ma
 func (t *typists) set(roomID, userID string, typing bool, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	room := t.rooms[roomID]
-	for id, until := range room {
-		if now.After(until) {
-			delete(room, id)
-		}
+	if len(t.rooms) > max(t.many, manyRooms) {
+		maps.DeleteFunc(t.rooms, func(_ string, room map[string]time.Time) bool { return over(room, now) })
+		t.many = 2 * len(t.rooms)
 	}
+	room := t.rooms[roomID]
+	over(room, now)
 	_, known := room[userID]
 	switch {
 	case !typing:
@@ -91,4 +99,10 @@ func (t *typists) set(roomID, userID string, typing bool, now time.Time) bool {
 		delete(t.rooms, roomID)
 	}
 	return known
+}
+
+// over forgets those of a room whose time is over, and reports whether that is all.
+func over(room map[string]time.Time, now time.Time) bool {
+	maps.DeleteFunc(room, func(_ string, until time.Time) bool { return now.After(until) })
+	return len(room) == 0
 }

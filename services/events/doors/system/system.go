@@ -43,7 +43,7 @@ func (d *Door) Connect(ctx context.Context, e cloudevents.Event) (cloudevents.Re
 		}
 	}
 	body, err := json.Marshal(cloudevents.ConnectResponse{Groups: access.Rooms, Roles: roles})
-	state := strings.Join(marks(access), "")
+	state := strings.Join(marks(access), "") + signedOutMark(access)
 	return cloudevents.Response{Status: http.StatusOK, ContentType: "application/json", Body: body, State: &state}, err
 }
 
@@ -59,14 +59,24 @@ func signed(body []byte) time.Time {
 	return time.Time{}
 }
 
+// signedOutMark returns a mark of when the user has signed out last. It ends the connection's state, shorter than the marks of
+// rooms, so that the version before sees none in it.
+func signedOutMark(a rules.Access) string { return mark(a.SignedOut.UnixMicro())[:markSize-1] }
+
+const markSize = 8 // bytes
+
+func mark(of ...any) string {
+	h := fnv.New32a()
+	_, _ = fmt.Fprint(h, of...)
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
 // marks returns a short mark of each room and whether it is muted. They are the connection's state from connect to
 // connected: what the connection was given. Even chat.MaxMemberships of them fit.
 func marks(a rules.Access) []string {
 	list := make([]string, len(a.Rooms))
 	for i, room := range a.Rooms {
-		h := fnv.New32a()
-		_, _ = fmt.Fprintf(h, "%s %v", room, a.Muted[room])
-		list[i] = fmt.Sprintf("%08x", h.Sum32())
+		list[i] = mark(room, " ", a.Muted[room])
 	}
 	return list
 }
@@ -84,20 +94,24 @@ func (d *Door) Connected(ctx context.Context, e cloudevents.Event) error {
 }
 
 // catchUp puts right what has changed between connect and now, when no other event knew of the connection: it gets
-// the rooms that have come. If one has gone, or has been muted, the client has to connect again.
+// the rooms that have come. If one has gone, or has been muted, the client has to connect again, and so it has if the user
+// has signed out.
 func (d *Door) catchUp(ctx context.Context, e cloudevents.Event) error {
 	access, err := d.Rules.Access(ctx, e.UserID)
 	if err != nil {
 		return err
 	}
 	given, now := slices.Collect(chunks(e.State)), marks(access)
-	for _, mark := range given {
-		if !slices.Contains(now, mark) {
+	if was := e.State[len(given)*markSize:]; was != "" && was != signedOutMark(access) { // "": from the version before
+		return d.Gateway.CloseConnection(ctx, e.ConnectionID, "this user has signed out; sign in and connect again")
+	}
+	for _, was := range given {
+		if !slices.Contains(now, was) {
 			return d.Gateway.CloseConnection(ctx, e.ConnectionID, "the person's chats have changed; connect again")
 		}
 	}
-	for i, mark := range now {
-		if slices.Contains(given, mark) {
+	for i, is := range now {
+		if slices.Contains(given, is) {
 			continue
 		}
 		if err := d.Live.Bring(ctx, access.Rooms[i], e.UserID, []string{e.ConnectionID}); err != nil {
@@ -110,8 +124,8 @@ func (d *Door) catchUp(ctx context.Context, e cloudevents.Event) error {
 // chunks takes a connection state apart into its marks.
 func chunks(state string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for ; len(state) >= 8; state = state[8:] {
-			if !yield(state[:8]) {
+		for ; len(state) >= markSize; state = state[markSize:] {
+			if !yield(state[:markSize]) {
 				return
 			}
 		}
