@@ -152,7 +152,10 @@ func (t *Teller) joined(ctx context.Context, room chat.Room, e chat.Event) error
 	}
 	if room.Kind == chat.KindPrivate { // the user's pages cannot know it
 		whole, err := t.Store.Room(ctx, t.Tenant, room.ID)
-		if err != nil && !errors.Is(err, chat.ErrNotFound) {
+		if errors.Is(err, chat.ErrNotFound) { // deleted by now, which is told next
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		if err := t.User(ctx, user.ID, chatCreated(whole)); err != nil {
