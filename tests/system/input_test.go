@@ -531,6 +531,31 @@ func TestForgedEvents(t *testing.T) {
 	l.check()
 }
 
+// TestFailuresDoNotFillTheLog fails again and again, in each way that is worth a line: operators see that it happens, and their disk
+// stays empty.
+func TestFailuresDoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	const times = 200
+	l := newLab(t)
+	eve := people.Come(t, l.top.A, "Eve", people.Plain)
+	for range times {
+		if err := eve.Send("dance", "x"); !people.IsNack(err) {
+			t.Fatalf("an unknown event: got %v, want a nack", err)
+		}
+	}
+	address := clientURL(t, l.top.A, "lab", token.Options{Subject: "eve"})
+	for range times {
+		if got := l.answer(address, false, "no JSON"); got.code != 1007 {
+			t.Fatalf("no JSON: got %+v, want code 1007", got)
+		}
+	}
+	for _, what := range []string{`"msg":"user event"`, `"msg":"client broke the protocol"`} {
+		if n := strings.Count(l.top.Gateways[0].Log(), what); n == 0 || n > times/2 {
+			t.Errorf("%s is logged %d times for %d failures", what, n, times)
+		}
+	}
+}
+
 // TestSlowHeaders begins a hundred requests and does not end them.
 func TestSlowHeaders(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/audit"
@@ -54,6 +55,7 @@ type Clients struct {
 	node     *node.Node
 	audit    *audit.Log
 	log      *slog.Logger
+	failures *ratelimit.Limiter // of lines about what clients have asked for or done wrong, by tenant and what it was
 	metrics  metrics
 	sockets  *sync.WaitGroup
 	ended    func(tenant string)
@@ -69,7 +71,7 @@ type Clients struct {
 // NewClients returns what the clients of a node share. Stop ends it.
 func NewClients(d Deps) *Clients {
 	s := &Clients{tenants: d.Tenants, messages: d.Messages, bus: d.Bus, conns: d.Conns, node: d.Node, audit: d.Audit, log: d.Log,
-		metrics: newMetrics(d.Metrics), sockets: d.Sockets, ended: d.Ended, secret: make([]byte, 32)}
+		failures: ratelimit.New(1, 20), metrics: newMetrics(d.Metrics), sockets: d.Sockets, ended: d.Ended, secret: make([]byte, 32)}
 	_, _ = rand.Read(s.secret) // never fails
 	s.life, s.stop = context.WithCancel(context.Background())
 	return s
@@ -224,6 +226,18 @@ func (c *Client) end() {
 	c.hasEnded = true
 	if c.cancel != nil {
 		c.cancel()
+	}
+}
+
+// warn logs what has gone wrong with what the client asked for. Clients can ask as often as they like, and must not fill the log.
+func (c *Client) warn(what string, err error) {
+	c.logBounded(slog.LevelWarn, what, slog.Any("error", err))
+}
+
+func (c *Client) logBounded(level slog.Level, what string, more ...slog.Attr) {
+	if ok, _ := c.shared.failures.Allow(c.tenant + " " + what); ok {
+		of := []slog.Attr{slog.String("hub", c.conn.Hub.String()), slog.String("connection", c.conn.ID)}
+		c.shared.log.LogAttrs(context.Background(), level, what, append(of, more...)...)
 	}
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -23,7 +24,7 @@ func (r *reader) event() {
 			return
 		case ctx.Err() != nil: // the connection has ended
 		default:
-			c.shared.log.Warn("user event", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "event", name, "error", err)
+			c.logBounded(slog.LevelWarn, "user event", slog.String("event", name), slog.Any("error", err))
 		}
 		if c.conn.Codec.ID() == protocol.IDSimple {
 			c.shared.conns.Close(c.conn, hub.ReasonUpstream.Closing("The application could not handle the message."))

@@ -51,7 +51,7 @@ func (r *reader) groupState() {
 	case errors.Is(err, groupstate.ErrTooMany):
 		r.acknowledge(a, &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
 	default:
-		r.shared.log.Warn("group state", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.warn("group state", err)
 		r.acknowledge(a, internal("The group's state could not be reached; please try again."))
 	}
 }
@@ -102,7 +102,7 @@ func (c *Client) resumeStates() {
 		err = states.Resume(context.Background(), c.conn)
 	}
 	if err != nil {
-		c.shared.log.Warn("resume group state", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+		c.warn("resume group state", err)
 		c.shared.effects.Go(c.retryResumeStates)
 	}
 }

@@ -181,7 +181,7 @@ func (s *askedSend) apply(v upstream.Verdict) {
 // publish posts the message, as the client has sent it or as the handler has replaced it.
 func (s *askedSend) publish(v upstream.Verdict) {
 	if v.Err != nil {
-		s.shared.log.Warn("message published without asking", "hub", s.conn.Hub.String(), "connection", s.conn.ID, "error", v.Err)
+		s.warn("message published without asking", v.Err)
 	}
 	if v.Outcome == upstream.OutcomeReplaced {
 		s.req.SetData(v.Data)
@@ -212,7 +212,7 @@ func (s *askedSend) refuse(text string) {
 // be told.
 func (s *askedSend) fail(err error) {
 	if err != nil {
-		s.shared.log.Warn("ask before publishing", "hub", s.conn.Hub.String(), "connection", s.conn.ID, "error", err)
+		s.warn("ask before publishing", err)
 	}
 	if s.mode.Group != "" {
 		s.asked.stopped.Store(true)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -83,7 +84,7 @@ func (r *reader) socketEnded(err error) {
 	}
 	switch {
 	case !e.Remote:
-		r.shared.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", e.Code, "error", e.Reason)
+		r.logBounded(slog.LevelInfo, brokeProtocol, slog.Int("code", int(e.Code)), slog.String("error", e.Reason))
 		r.shared.conns.Close(r.conn, hub.Closing{Reason: hub.ReasonProtocol, Code: e.Code, Text: e.Reason})
 		r.sock.DiscardInput()
 	case e.Code == socket.CodeAbnormal:
@@ -152,7 +153,7 @@ func (r *reader) malformed(err error) hub.Closing {
 	if e := (*protocol.DecodeError)(nil); errors.As(err, &e) {
 		closing.Code = e.Code
 	}
-	r.shared.log.Info("client broke the protocol", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "code", closing.Code)
+	r.logBounded(slog.LevelInfo, brokeProtocol, slog.Int("code", int(closing.Code)))
 	return closing
 }
 
@@ -164,6 +165,8 @@ func (r *reader) awaitEvent() {
 	r.blocked(func() { <-r.eventAnswered })
 	r.eventAnswered = nil
 }
+
+const brokeProtocol = "client broke the protocol"
 
 // forbidden is the failure of a request for which the client has no permission.
 func forbidden(format string, args ...any) *protocol.Failure {
@@ -197,7 +200,7 @@ func (r *reader) changeMembership() {
 	case errors.Is(err, hub.ErrTooManyGroups):
 		r.acknowledge(r.ack(), &protocol.Failure{Name: protocol.BadRequest, Message: err.Error()})
 	default:
-		r.shared.log.Warn("change membership", "hub", r.conn.Hub.String(), "connection", r.conn.ID, "error", err)
+		r.warn("change membership", err)
 		r.acknowledge(r.ack(), internal("The membership could not be changed; please try again."))
 	}
 }

@@ -115,7 +115,7 @@ func (p *pendingSend) finish(_ int, err error) {
 	p.c = nil
 	pendingSends.Put(p)
 	if err != nil {
-		c.shared.log.Warn("send to group", "hub", c.conn.Hub.String(), "connection", c.conn.ID, "error", err)
+		c.warn("send to group", err)
 	}
 	c.answerPost(a, err)
 	c.inFlight.release(size)
