@@ -291,6 +291,9 @@ func (g *Page) Frame(text string) {
 	}
 }
 
+// Context is for what g is asked to do; it ends with the test.
+func (g *Page) Context() context.Context { return g.t.Context() }
+
 // Closed reports whether g's socket has ended.
 func (g *Page) Closed() bool {
 	select {
