@@ -15,9 +15,27 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
 
-// TestStoreThatTurnsReadOnly: after a switchover the running service says at every place where somebody looks that its
-// store only reads, answers what needs no writing, and takes writes again without a restart.
-func TestStoreThatTurnsReadOnly(t *testing.T) {
+// TestStoreThatTakesNoWrites: after a switchover, or when the disk is full, the running service says at every place where
+// somebody looks that its store does not take writes, and why, and takes them again without a restart.
+func TestStoreThatTakesNoWrites(t *testing.T) {
+	const full = `CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION full_disk()`
+	for reason, c := range map[string]struct{ begin, end []string }{
+		"read-only": {
+			[]string{`ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`},
+			[]string{`ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`},
+		},
+		"full": { // as the server says it when it cannot extend a file
+			[]string{`CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$`,
+				fmt.Sprintf(full, "users"), fmt.Sprintf(full, "chatr_schema")},
+			[]string{`DROP FUNCTION full_disk CASCADE`},
+		},
+	} {
+		t.Run(reason, func(t *testing.T) { takesNoWrites(t, reason, c.begin, c.end) })
+	}
+}
+
+func takesNoWrites(t *testing.T, reason string, begin, end []string) {
 	server := testkit.NewPostgresServer(t)
 	ops := fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	printed, _ := start(t, filepath.Join(t.TempDir(), "data"), "--postgres-url", server.URL, "--ops-listen", ops)
@@ -58,7 +76,7 @@ func TestStoreThatTurnsReadOnly(t *testing.T) {
 	}
 	metric := func(value int) bool {
 		_, text := ask("GET", "http://"+ops+"/metrics", "")
-		return strings.Contains(text, fmt.Sprintf("chatr_store_not_ready{reason=\"read-only\"} %d\n", value))
+		return strings.Contains(text, fmt.Sprintf("chatr_store_not_ready{reason=%q} %d\n", reason, value))
 	}
 	isReady := func() bool {
 		status, _ := ask("GET", "http://"+ops+"/readyz", "")
@@ -68,19 +86,19 @@ func TestStoreThatTurnsReadOnly(t *testing.T) {
 		t.Fatalf("before: sign-in answered %d, ready %v, metric 0 %v", got, isReady(), metric(0))
 	}
 
-	operate(`ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`)
+	operate(begin...)
 	testkit.Eventually(t, 10*time.Second, func() bool { return signIn() == http.StatusServiceUnavailable }, "writes to be refused")
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		status, text := ask("GET", "http://"+ops+"/readyz", "")
-		return status == http.StatusServiceUnavailable && strings.Contains(text, "events (read-only): ") && strings.Contains(text, "api (read-only): ")
-	}, "/readyz to say that the store is read-only, for both services")
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "events ("+reason+"): ") && strings.Contains(text, "api ("+reason+"): ")
+	}, "/readyz to say so, for both services")
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		status, text := ask("GET", front+"/api/health", "")
-		return status == http.StatusServiceUnavailable && strings.Contains(text, "api (read-only)") && !strings.Contains(text, "SQLSTATE")
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "api ("+reason+")") && !strings.Contains(text, "SQLSTATE")
 	}, "/api/health to say so to load balancers, and no more")
 	testkit.Eventually(t, 10*time.Second, func() bool { return metric(1) }, "the metric to say so")
 
-	operate(`ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`)
+	operate(end...)
 	testkit.Eventually(t, 10*time.Second, func() bool { return isReady() && metric(0) }, "the service to be ready again")
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		status, _ := ask("GET", front+"/api/health", "")

@@ -219,6 +219,10 @@ if (CHATR_KEY) chapter("what is edited or deleted elsewhere changes under everyb
     assert.equal(await person.line("Better not said").count(), 0);
   }
   await ada.picture("6-edited");
+  await service("PUT", `rooms/${id}`, { title: `${river}, renamed` });
+  for (const person of [ada, bob]) await person.page.getByLabel(`Message to ${river}, renamed`).waitFor();
+  await service("PUT", `rooms/${id}`, { title: river });
+  for (const person of [ada, bob]) await person.page.getByLabel(`Message to ${river}`, { exact: true }).waitFor();
   await ada.page.reload();
   await ada.hears("A wrong word");
   await ada.page.getByText("A message was deleted").waitFor();
