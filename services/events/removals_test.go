@@ -162,3 +162,16 @@ func TestGatewayThatDoesNotKnowUs(t *testing.T) {
 		})
 	}
 }
+
+// Whose room was deleted, and is there again without them before they could be told, is out of it.
+func TestRoomDeletedAndMadeAnewWhileGatewaysAreAway(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Den", "roomId": "den", "members": []string{"bob"}})
+	w.away(true)
+	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/den", nil)
+	w.away(false)
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/den", object{"title": "Den"})
+	w.payAll()
+	w.goneFrom("den", bob)
+	equal(t, "told to be out of it", len(bob.notified("RoomLeft")), 1)
+}

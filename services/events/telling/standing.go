@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
@@ -21,10 +22,13 @@ func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub
 	case err != nil:
 		return webpubsub.Data{}, err
 	}
-	if will, err := t.willTell(ctx, roomID); err != nil || will {
-		return webpubsub.Data{}, err
+	told, will, err := t.willTell(ctx, roomID)
+	if err == nil && will && !v.In {
+		will, err = t.willSayOut(ctx, roomID, userID, told)
 	}
 	switch {
+	case err != nil || will:
+		return webpubsub.Data{}, err
 	case !v.In:
 		return out(roomID, userID), nil
 	case !v.MayRead():
@@ -51,16 +55,26 @@ func out(roomID, userID string) webpubsub.Data {
 	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}
 }
 
-// willTell reports whether there are events of a room to tell, and nobody has begun to.
-func (t *Teller) willTell(ctx context.Context, roomID string) (bool, error) {
+// willTell reports whether there are events of a room to tell, after the one up to which it is told, and nobody has begun to.
+func (t *Teller) willTell(ctx context.Context, roomID string) (told int64, will bool, err error) {
 	t.mu.Lock()
 	telling := t.runs[roomID] != nil
 	t.mu.Unlock()
 	if telling {
-		return false, nil
+		return 0, false, nil
 	}
 	now, err := t.Store.TellingOf(ctx, t.Tenant, roomID)
-	return now.Told < now.Last && !now.Held, err
+	return now.Told, now.Told < now.Last && !now.Held, err
+}
+
+// willSayOut reports whether events of a room after a number say that a user has left it. Those of a room that was deleted, and is
+// there again without the user, do not.
+func (t *Teller) willSayOut(ctx context.Context, roomID, userID string, told int64) (bool, error) {
+	events, _, err := t.Store.Events(ctx, t.Tenant, roomID, told, chat.MaxEvents)
+	if errors.Is(err, chat.ErrGone) || errors.Is(err, chat.ErrNotFound) {
+		return false, nil
+	}
+	return slices.ContainsFunc(events, func(e chat.Event) bool { return e.Kind == chat.EventLeft && e.UserID == userID }), err
 }
 
 // ended is what those are told who were in a room that has been deleted.
