@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -171,7 +172,7 @@ func TestHistories(t *testing.T) {
 	var next, done, doubles, calls atomic.Int64
 	var mu sync.Mutex // guards the following
 	var smallest History
-	failures := 0
+	failures, struck := 0, strikes{}
 	late := func() bool {
 		end, limited := t.Deadline()
 		return limited && time.Until(end) < time.Minute
@@ -186,10 +187,12 @@ func TestHistories(t *testing.T) {
 					done.Add(1)
 					doubles.Add(int64(r.doubles))
 					calls.Add(int64(r.calls))
+					mu.Lock()
+					struck.addAll(r.struck)
 					if len(r.problems) == 0 {
+						mu.Unlock()
 						continue
 					}
-					mu.Lock()
 					if failures == 0 || len(h.Steps) < len(smallest.Steps) {
 						smallest = h
 					}
@@ -202,9 +205,31 @@ func TestHistories(t *testing.T) {
 	})
 	t.Logf("%d histories from seed %d, %d failed: %d calls, %d messages heard twice by clients without numbers",
 		done.Load(), seed, failures, calls.Load(), doubles.Load())
+	struck.report(t, done.Load() >= 10_000)
 	if failures > 0 {
 		report(t, smallest, open, unchanged)
 	}
+}
+
+// report says what has gone wrong with which calls, and, where all histories have happened, wants a process to have died at each
+// of those that are no rare ones.
+func (s strikes) report(t *testing.T, all bool) {
+	t.Helper()
+	total := map[FaultKind]int{}
+	for _, call := range slices.Sorted(maps.Keys(s)) {
+		made := 0
+		for kind, n := range s[call] {
+			total[kind] += n
+			made += n
+		}
+		died := s[call][DieBefore] > 0 && s[call][DieAfter] > 0
+		if t.Logf("%8d × %s: %d × %s, %d × %s, %d × %s, %d × %s", made, call, s[call][DieBefore], DieBefore, s[call][DieAfter], DieAfter,
+			s[call][FailBefore], FailBefore, s[call][FailAfter], FailAfter); all && made >= 2000 && !died {
+			t.Errorf("no process has died before and after %s, of %d times", call, made)
+		}
+	}
+	t.Logf("of %d kinds of calls: %d × %s, %d × %s, %d × %s, %d × %s", len(s), total[DieBefore], DieBefore, total[DieAfter], DieAfter,
+		total[FailBefore], FailBefore, total[FailAfter], FailAfter)
 }
 
 // report fails the test with a history as small as it can be made.

@@ -83,9 +83,10 @@ const (
 
 // Fault is what goes wrong with a call of a store or a gateway by any process.
 type Fault struct {
-	Call int // counted from 1, over all
+	Call int  // counted from 1, over all that are ticks, or are not
+	Tick bool // one that processes make from time to time by themselves
 	Kind FaultKind
-	For  int // how many calls after it fail as well
+	For  int // how many calls after it, of any sort, fail as well
 }
 
 // Who there is: two people with two pages each, one with a page of the original, one with a client of the chat protocol.
@@ -149,7 +150,7 @@ func draw(seed uint64) History {
 	}
 	faults := []int{0, 1, 1, 1, 2, 3}[r.IntN(6)]
 	for range faults {
-		f := Fault{Call: 1 + r.IntN(30*n), Kind: pick(r, DieBefore, DieAfter, DieBefore, DieAfter, FailBefore, FailAfter)}
+		f := Fault{Call: 1 + r.IntN(6*n), Tick: r.IntN(8) == 0, Kind: pick(r, DieBefore, DieAfter, DieBefore, DieAfter, FailBefore, FailAfter)}
 		if f.Kind == FailBefore || f.Kind == FailAfter {
 			f.For = []int{0, 0, 3, 30, 200}[r.IntN(5)]
 		}
@@ -222,6 +223,9 @@ func (h History) GoString() string {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "{Call: %d, Kind: %q", f.Call, string(f.Kind))
+		if f.Tick {
+			b.WriteString(", Tick: true")
+		}
 		if f.For > 0 {
 			fmt.Fprintf(&b, ", For: %d", f.For)
 		}

@@ -264,7 +264,7 @@ func (y *town) run(h History) result {
 	}
 	end()
 	w.work.Wait()
-	return result{w.problems, w.doubles, 0, w.trace}
+	return result{problems: w.problems, doubles: w.doubles, trace: w.trace}
 }
 
 // finishSteps waits until everybody has done what they had to do. Whoever waits for an answer gets one.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,11 +46,15 @@ type world struct {
 	work   sync.WaitGroup
 	people map[string]*device
 
-	mu        sync.Mutex // guards the following
-	calls     int        // since the history began
-	faulty    bool       // faults happen
-	processes []*process // by number; dead ones stay until they are replaced
-	direct    string     // id of the direct room of ada and bob
+	mu        sync.Mutex   // guards the following
+	calls     int          // since the history began
+	struck    strikes      // since then
+	faulty    bool         // faults happen
+	counted   map[bool]int // calls since they do: those that are ticks, and those that are not
+	failing   int          // how many calls more fail
+	fails     FaultKind    // how
+	processes []*process   // by number; dead ones stay until they are replaced
+	direct    string       // id of the direct room of ada and bob
 	acked     []said
 	last      map[string]said // of each user
 	problems  []string
@@ -168,7 +173,7 @@ func (p *process) call(what string, do func() error) error {
 		return errDead
 	}
 	p.w.tick()
-	switch p.w.fault() {
+	switch p.w.fault(what) {
 	case DieBefore:
 		p.w.note("process %d dies before %s", p.number, what)
 		p.die()
@@ -195,19 +200,65 @@ func (p *process) call(what string, do func() error) error {
 }
 
 // fault counts a call and says what goes wrong with it, if anything.
-func (w *world) fault() FaultKind {
+func (w *world) fault(what string) (kind FaultKind) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
 	if !w.faulty {
 		return ""
 	}
+	call := callOf(what)
+	tick := slices.Contains(ticks, call)
+	w.counted[tick]++
+	if w.failing > 0 {
+		w.failing--
+		kind = w.fails
+	}
 	for _, f := range w.h.Faults {
-		if w.calls >= f.Call && w.calls <= f.Call+f.For {
-			return f.Kind
+		if kind == "" && f.Tick == tick && f.Call == w.counted[tick] {
+			kind, w.fails, w.failing = f.Kind, f.Kind, f.For
 		}
 	}
-	return ""
+	w.struck.add(call, kind, 1)
+	return kind
+}
+
+// ticks are the calls that processes make from time to time, whether or not anybody does anything.
+var ticks = []string{"ClaimEffects", "Untold", "SweepOffline", "ClaimConnections", "EffectsOwed", "HEAD connections/*"}
+
+// strikes counts calls by which they are, and by what goes wrong with them: "" for nothing.
+type strikes map[string]map[FaultKind]int
+
+func (s strikes) add(call string, kind FaultKind, n int) {
+	if s[call] == nil {
+		s[call] = map[FaultKind]int{}
+	}
+	s[call][kind] += n
+}
+
+func (s strikes) addAll(more strikes) {
+	for call, kinds := range more {
+		for kind, n := range kinds {
+			s.add(call, kind, n)
+		}
+	}
+}
+
+// callOf returns which call of the store or of a gateway something is, without to whom and about what.
+func callOf(what string) string {
+	name, path, _ := strings.Cut(what, " ")
+	path, isGateway := strings.CutPrefix(path, "/api/hubs/chat/")
+	if !isGateway {
+		return name
+	}
+	path, _, _ = strings.Cut(path, "?")
+	parts := strings.Split(path, "/")
+	for i := 1; i < len(parts); i++ { // each kind of thing is followed by which one
+		if parts[i] != "connections" && !strings.HasPrefix(parts[i], ":") {
+			parts[i] = "*"
+		}
+	}
+	return name + " " + strings.Join(parts, "/")
 }
 
 // start starts the process of a number.
@@ -268,6 +319,7 @@ type result struct {
 	problems []string
 	doubles  int
 	calls    int
+	struck   strikes
 	trace    []string
 }
 
@@ -279,7 +331,7 @@ func run(t *testing.T, h History, open func() (chat.Store, func()), wrap func(w 
 		store, closeStore := open()
 		defer closeStore()
 		ctx, end := context.WithCancel(context.Background())
-		w := &world{h: h, ctx: ctx, store: store, wrap: wrap, people: map[string]*device{}, last: map[string]said{}}
+		w := &world{h: h, ctx: ctx, store: store, wrap: wrap, people: map[string]*device{}, last: map[string]said{}, struck: strikes{}, counted: map[bool]int{}}
 		w.g = &gateway{w: w, conns: map[string]*conn{}, browsers: map[*device]*browser{}}
 		w.api = newAPI(w)
 		w.net = w.g
@@ -291,7 +343,7 @@ func run(t *testing.T, h History, open func() (chat.Store, func()), wrap func(w 
 		w.happen()
 		end()
 		w.work.Wait()
-		r = result{w.problems, w.doubles, w.calls, w.trace}
+		r = result{w.problems, w.doubles, w.calls, w.struck, w.trace}
 	})
 	return r
 }
