@@ -329,10 +329,15 @@ func (p *page) hear(f frame) {
 		if _, there := p.online[in.Data]; there {
 			p.online[in.Data] = in.ChatEvent == "userIsIdle"
 		}
-	case "userBlocked":
-		p.blocked[in.Data] = true
-	case "userUnblocked":
-		delete(p.blocked, in.Data)
+	case "blocked":
+		var ids []string
+		if err := json.Unmarshal([]byte(in.Data), &ids); err != nil {
+			p.w.failed("blocked: %v", err)
+		}
+		clear(p.blocked)
+		for _, id := range ids {
+			p.blocked[id] = true
+		}
 	}
 }
 
