@@ -50,7 +50,7 @@ func crowded(h History) History {
 			s.Room = "den"
 		}
 	}
-	h.Processes, h.Faults = 1, []Fault{{Call: 20 + int(h.Seed*37%300), Kind: DieBefore}}
+	h.Processes, h.Faults = 1, []Fault{{Call: 10 + int(h.Seed*37%150), Kind: DieBefore}}
 	return h
 }
 
