@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -104,3 +105,26 @@ type readOnly struct{}
 
 func (readOnly) Error() string          { return "cannot execute UPDATE in a read-only transaction" }
 func (readOnly) NotReadyReason() string { return "read-only" }
+
+// TestBoundedLogger: what happens again and again is logged, and does not hide what happens besides.
+func TestBoundedLogger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		log := Bounded(slog.New(slog.NewTextHandler(&text, nil)))
+		lines := func(message string) int { return strings.Count(text.String(), fmt.Sprintf("msg=%q", message)) }
+		for range 1000 {
+			log.With("service", "events").Error("event not handled", "error", errors.New("disk full"))
+		}
+		log.Error("something else")
+		if got := lines("event not handled"); got != 20 || lines("something else") != 1 {
+			t.Errorf("got %d lines of a thousand and %d of one, want 20 and 1", got, lines("something else"))
+		}
+		time.Sleep(3 * time.Second)
+		for range 10 {
+			log.Error("event not handled")
+		}
+		if got := lines("event not handled"); got != 23 {
+			t.Errorf("three seconds later: got %d lines, want 3 more", got)
+		}
+	})
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/ratelimit"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
@@ -97,7 +98,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		store:   deps.Store,
 		gateway: deps.Gateway,
 		keys:    deps.Keys,
-		logger:  deps.Logger,
+		logger:  obs.Bounded(deps.Logger),
 		metrics: newMetrics(deps.Metrics),
 		guests:  ratelimit.New(float64(cfg.GuestsPerMin)/60, 2*cfg.GuestsPerMin),
 		limit:   ratelimit.New(float64(cfg.RequestsPerSecond), 10*cfg.RequestsPerSecond),

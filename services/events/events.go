@@ -27,6 +27,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
+	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/events/doors/invoke"
 	"github.com/chatr-dev/chatr/services/events/doors/page"
@@ -111,6 +112,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	deps.Logger = obs.Bounded(deps.Logger)
 	r := rules.New(deps.Store, cfg.Tenant, cfg.LegacyGuests)
 	tell := telling.New(telling.Config{
 		Store: deps.Store, Tenant: cfg.Tenant, Rules: r, Gateway: deps.Gateway, LegacyGuests: cfg.LegacyGuests, Logger: deps.Logger, Metrics: deps.Metrics,

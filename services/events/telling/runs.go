@@ -109,7 +109,7 @@ func (t *Teller) run(roomID string, r *run) {
 	defer func() { <-t.slots }()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), runTime)
-		if err := t.tell(ctx, roomID); err != nil && t.logs.Allow() { // while no gateway answers, it is so for every room, several times a second
+		if err := t.tell(ctx, roomID); err != nil {
 			t.Logger.Warn("room not told; it will be tried again", "room", roomID, "error", err)
 		}
 		cancel()
