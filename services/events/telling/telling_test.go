@@ -17,14 +17,14 @@ func TestFiltersQuoteNames(t *testing.T) {
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer gateway.Close()
-	teller := &Teller{Config: Config{Gateway: dataplane.New(gateway.URL, "a key for tests that is long enough, really", "chat", dataplane.Options{})}}
-	if err := teller.roomAnd(t.Context(), "ben's room", "g'y or true", webpubsub.Text("")); err != nil {
+	to := &sender{Config: Config{Gateway: dataplane.New(gateway.URL, "a key for tests that is long enough, really", "chat", dataplane.Options{})}}
+	if err := to.roomAnd(t.Context(), "ben's room", "g'y or true", webpubsub.Text("")); err != nil {
 		t.Fatal(err)
 	}
 	if want := "'ben''s room' in groups or userId eq 'g''y or true'"; got != want {
 		t.Errorf("room and user: got the filter %s, want %s", got, want)
 	}
-	if err := teller.members(t.Context(), "a'b''c", webpubsub.Text("")); err != nil {
+	if err := to.members(t.Context(), "a'b''c", webpubsub.Text("")); err != nil {
 		t.Fatal(err)
 	}
 	if want := "'a''b''''c' in groups"; got != want {
