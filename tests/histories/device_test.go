@@ -61,6 +61,23 @@ func (d *device) live() *conn {
 	return d.conn
 }
 
+// await waits for a connection, of a device that is to have one.
+func (d *device) await() *conn {
+	for d.w.ctx.Err() == nil {
+		d.mu.Lock()
+		c, wanted := d.conn, d.wanted
+		d.mu.Unlock()
+		if c != nil || !wanted {
+			return c
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-d.w.ctx.Done():
+		}
+	}
+	return nil
+}
+
 // connect makes a connection unless there is one, and keeps trying: whoever may not come signs in again.
 func (d *device) connect() {
 	d.mu.Lock()
@@ -192,7 +209,7 @@ func (d *device) do(number int, s Step) {
 		d.connect()
 		return
 	}
-	c := d.live()
+	c := d.await()
 	if c == nil {
 		return
 	}

@@ -46,8 +46,11 @@ func drawOnProcesses(seed uint64) History {
 	h.Faults, h.Processes = nil, 2
 	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool { return s.Do == Kill })
 	long := time.Duration(0)
-	for i := range h.Steps {
+	for i := range h.Steps { // more is said, where it can be heard
 		s := &h.Steps[i]
+		if s.By != "bot" && r.IntN(2) == 0 {
+			*s = Step{After: s.After, By: s.By, Do: Say, Room: pick(r, "den", "tea")}
+		}
 		s.After %= 300 * time.Millisecond
 		long += s.After
 		if s.Do == Reconnect && r.IntN(2) == 0 {
@@ -80,13 +83,15 @@ type town struct {
 	logs  string
 
 	processes map[string]*topology.Process
-	casts     cast // so far
+	casts     cast        // so far
+	busAway   []time.Time // when Redis went, and when everything was up again, in turn
 	seen      figures
 }
 
 // figures are what has been seen of all histories.
 type figures struct {
 	histories, steps, acked, doubles int
+	unheard                          int // by connections without sequence ids, while Redis was away
 	outages                          map[string]int
 	owed, settled                    []time.Duration // after everything was up
 }
@@ -110,6 +115,16 @@ func newTown(t *testing.T) *town {
 		"gateway 1": y.top.Gateways[0], "gateway 2": y.top.Gateways[1], "events": y.top.Events, "events 2": y.top.MoreEvents[0], "api": y.top.API,
 	}
 	return y
+}
+
+// busWasAway reports whether Redis, or a gateway's way to it, was away at a time.
+func (y *town) busWasAway(at time.Time) bool {
+	for i := 0; i+1 < len(y.busAway); i += 2 {
+		if at.After(y.busAway[i]) && at.Before(y.busAway[i+1]) {
+			return true
+		}
+	}
+	return false
 }
 
 // up waits until every process is ready.
@@ -164,6 +179,9 @@ func (y *town) suffer(w *world, outages []Outage) {
 			down[of] = e.o
 			y.seen.outages[fmt.Sprintf("%s %s", strings.TrimRight(of, " 12"), e.o.Kind)]++
 			w.note("%s is %s", of, e.o.Kind)
+			if of == "redis" && len(y.busAway)%2 == 0 {
+				y.busAway = append(y.busAway, time.Now())
+			}
 		} else {
 			if down[of] != e.o {
 				continue
@@ -215,7 +233,7 @@ func (y *town) run(h History) result {
 	y.casts++
 	ctx, end := context.WithCancel(context.Background())
 	w := &world{h: h, ctx: ctx, store: y.store, cast: y.casts, people: map[string]*device{}, last: map[string]said{}, tick: func() {}}
-	n := &wires{town: y, w: w, browsers: map[*device]*browser{}, wires: map[*conn]*wire{}}
+	n := &wires{town: y, w: w, browsers: map[*device]*browser{}, wires: map[*conn]*wire{}, unheard: map[string]bool{}}
 	w.net = n
 	if err := y.up(); err != nil {
 		y.t.Fatal(err)
@@ -244,6 +262,9 @@ func (y *town) run(h History) result {
 	if err := y.up(); err != nil {
 		w.failed("%v", err)
 	}
+	if len(y.busAway)%2 == 1 {
+		y.busAway = append(y.busAway, time.Now())
+	}
 	y.finishSteps(w)
 	y.settle(w, "those who stayed")
 	for _, name := range devices {
@@ -256,6 +277,7 @@ func (y *town) run(h History) result {
 	y.seen.steps += len(h.Steps)
 	y.seen.acked += len(w.acked)
 	y.seen.doubles += w.doubles
+	y.seen.unheard += len(n.unheard)
 	if slices.ContainsFunc(h.Steps, func(s Step) bool { return s.Do == ChangeRole }) { // it is everybody's
 		n.request(http.MethodDelete, "roles/"+chat.RoleMember, nil)
 	}
@@ -362,7 +384,8 @@ func (y *town) report(took time.Duration, failures int) {
 		}
 		return list[int(part*float64(len(list)-1))].Round(time.Millisecond)
 	}
-	y.t.Logf("%d histories in %v, %d failed: %d steps, %d messages acked, %d heard twice by clients without numbers", s.histories, took.Round(time.Second), failures, s.steps, s.acked, s.doubles)
+	y.t.Logf("%d histories in %v, %d failed: %d steps, %d messages acked", s.histories, took.Round(time.Second), failures, s.steps, s.acked)
+	y.t.Logf("%d heard twice by clients without numbers; %d not heard by clients without sequence ids, while Redis was away", s.doubles, s.unheard)
 	for _, what := range slices.Sorted(maps.Keys(s.outages)) {
 		y.t.Logf("%3d × %s", s.outages[what], what)
 	}

@@ -33,6 +33,7 @@ type wires struct {
 	mu       sync.Mutex // guards the following
 	browsers map[*device]*browser
 	wires    map[*conn]*wire
+	unheard  map[string]bool // what connections without sequence ids have not heard; see due
 }
 
 // wire is what carries a connection.
@@ -41,6 +42,7 @@ type wire struct {
 	c      *conn
 	client *wsclient.Client
 	opened time.Time
+	plain  bool            // without sequence ids
 	left   context.Context // ends when its device leaves it, or the history ends
 	leave  func()
 }
@@ -109,20 +111,20 @@ func (n *wires) open(d *device, _ string) *conn {
 		n.w.note("%s: no connection: %v", d.name, err)
 		return nil
 	}
-	wire := &wire{n: n, c: c, client: client, opened: time.Now()}
+	wire := &wire{n: n, c: c, client: client, opened: time.Now(), plain: subprotocol == people.Plain}
 	wire.left, wire.leave = context.WithCancel(n.w.ctx)
 	c.id, c.carry = client.Info().ConnectionID, wire.carry
 	n.mu.Lock()
 	n.wires[c] = wire
 	n.mu.Unlock()
 	n.w.note("%s: connection %s", d.name, c.id)
-	n.w.work.Go(func() { wire.keep(subprotocol == people.Reliable) })
+	n.w.work.Go(wire.keep)
 	n.w.work.Go(wire.ping)
 	return c
 }
 
 // keep takes the connection up again when its socket is lost, until that cannot be done.
-func (x *wire) keep(reliable bool) {
+func (x *wire) keep() {
 	defer close(x.c.closed)
 	for {
 		end, err := x.client.Wait(x.left)
@@ -131,7 +133,7 @@ func (x *wire) keep(reliable bool) {
 			return
 		}
 		x.n.w.note("%s: %v", x.c.id, end)
-		if !reliable || end.Code == 1008 || !x.recover() {
+		if x.plain || end.Code == 1008 || !x.recover() {
 			return
 		}
 		x.n.w.note("%s is taken up again", x.c.id)
@@ -316,9 +318,11 @@ func (n *wires) access(c *conn, rooms []string) (hears, speaks map[string]bool) 
 }
 
 // due says which events have happened while the connection was there and its user in the room: whoever comes is brought in before
-// that is told.
-func (n *wires) due(c *conn, _ string, events []chat.Event) func(number int64) bool {
-	opened := n.wire(c).opened
+// that is told. When Redis has been away, gateways come back one after the other, and what is told meanwhile is missed by those who are
+// not back yet. They close their reliable connections, whose clients begin anew; connections without sequence ids are promised
+// nothing and not closed (docs/decisions/0006-bus-loss.md), so that what they have missed is counted.
+func (n *wires) due(c *conn, room string, events []chat.Event) func(number int64) bool {
+	x := n.wire(c)
 	due := map[int64]bool{}
 	in := false
 	for _, e := range events {
@@ -331,7 +335,19 @@ func (n *wires) due(c *conn, _ string, events []chat.Event) func(number int64) b
 		case e.Kind == chat.EventLeft:
 			in = false
 		}
-		due[e.Number] = in && e.At.After(opened)
+		due[e.Number] = in && e.At.After(x.opened)
+		if !due[e.Number] || !x.plain || !n.town.busWasAway(e.At) || e.Kind != chat.EventMessage || e.Connection == c.id {
+			continue
+		}
+		due[e.Number] = false
+		n.w.mu.Lock()
+		heard := slices.Contains(c.heard[room], e.Number)
+		n.w.mu.Unlock()
+		if !heard {
+			n.mu.Lock()
+			n.unheard[fmt.Sprint(c.id, room, e.Number)] = true
+			n.mu.Unlock()
+		}
 	}
 	return func(number int64) bool { return due[number] }
 }

@@ -38,7 +38,7 @@ type Options struct {
 	// Events is how many events services there are beside each other; 0 means one.
 	Events int
 
-	// Logs is a folder that gets the logs as well, a file for each process; none when empty.
+	// Logs is a folder that gets the logs, a file for each process, instead of being shown; none when empty.
 	Logs string
 }
 
@@ -100,7 +100,7 @@ func Services(t testing.TB, o Options) *Topology {
 auth: {sessionKey: %q}
 redis: {url: %q}
 postgres: {url: %q}
-chat: {proxies: 1}
+chat: {trustedProxies: 1}
 gateway: {url: %q, drainTime: 2s}
 `, AccessKey, SessionKey, top.Redis.URL, top.Postgres.URL, top.Balanced)+tenants(o.Hubs, `
       - name: chat
@@ -205,6 +205,10 @@ func finish(t testing.TB, processes ...*Process) {
 		return
 	}
 	for _, p := range processes {
+		if p.file != "" {
+			t.Logf("log of chatr %s: %s", p.Name, p.file)
+			continue
+		}
 		t.Logf("log of chatr %s:\n%s", p.Name, tail(p.Log()))
 	}
 }
