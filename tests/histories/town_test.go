@@ -43,6 +43,7 @@ type Outage struct {
 func drawOnProcesses(seed uint64) History {
 	h := draw(seed)
 	r := rand.New(rand.NewPCG(seed, 11))
+	h.Steps = append(h.Steps, draw(^seed).Steps...)
 	h.Faults, h.Processes = nil, 2
 	h.Steps = slices.DeleteFunc(h.Steps, func(s Step) bool { return s.Do == Kill })
 	long := time.Duration(0)

@@ -240,6 +240,9 @@ func (x *wire) carry(e cloudevents.Event, _ []time.Duration) answer {
 	default:
 		got.Code = http.StatusForbidden
 	}
+	if refused != nil {
+		_ = json.NewEncoder(got.Body).Encode(map[string]string{"code": refused.Name, "message": refused.Message})
+	}
 	x.n.w.note("%s: %s %.60s: %d %.100s %v", x.c.id, e.Name, e.Body, got.Code, got.Body, err)
 	return got
 }
