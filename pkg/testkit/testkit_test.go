@@ -31,6 +31,12 @@ func TestRedisStopsAndStarts(t *testing.T) {
 	if got, want := ask(t, s.Addr, "STRLEN colour"), ":4"; got != want {
 		t.Fatalf("what was written is gone after a restart: got %q, want %q", got, want)
 	}
+	s.Stop()
+	s.Forget()
+	s.Start()
+	if got, want := ask(t, s.Addr, "STRLEN colour"), ":0"; got != want {
+		t.Fatalf("what a server was to forget is there after a restart: got %q, want %q", got, want)
+	}
 	s.Pause()
 	if err := pingRedis(s.Addr); err == nil {
 		t.Fatal("a paused server answers")
