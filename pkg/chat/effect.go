@@ -65,8 +65,7 @@ type Access struct {
 	Role        Role // everywhere
 	Removed     bool // by an application, and has not come back
 	SignedOut   time.Time
-	Connections int   // live ones
-	Revision    int64 // of the user's own list; moves with every change of what follows
+	Connections int // live ones
 	Rooms       []RoomAccess
 }
 

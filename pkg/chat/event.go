@@ -37,7 +37,8 @@ type Event struct {
 	Title      string    // of a created, title or closed event
 	Role       string    // of a role event
 	At         time.Time // of the server; of a message, its SentAt
-	Connection string    // that caused it and is told by its answer; empty: none. See CausedBy
+	Connection string    // that asked for it and is told by its answer; empty: none
+	Cause      string    // that Caused finds; of no message
 	Heard      bool      // clients of the version before have heard it in its way already: see Message.Heard
 }
 
@@ -73,6 +74,9 @@ type Events interface {
 	// it is above the newest: the caller has to begin again.
 	Events(ctx context.Context, tenant, roomID string, after int64, limit int) (events []Event, last int64, err error)
 
+	// Caused reports whether one of the newest MaxEvents events of a room has a cause (see CausedBy).
+	Caused(ctx context.Context, tenant, roomID, cause string) (bool, error)
+
 	// ClaimTelling takes, or renews, the lease of telling a room for an owner (any text of a process, at most MaxIDBytes
 	// bytes), for ttl from now by the database's clock, unless another has it or there is nothing to tell. The
 	// answer says how it is then. ErrNotFound for an unknown room.
@@ -96,17 +100,21 @@ type Events interface {
 
 type causeKey struct{}
 
-// CausedBy returns a context whose changes are noted as asked for by a connection: their events carry it as Connection,
-// so that who tells them can leave it out, since it has its answer.
-func CausedBy(ctx context.Context, connectionID string) context.Context {
-	return context.WithValue(ctx, causeKey{}, connectionID)
+// cause is what has asked for a change.
+type cause struct{ connection, event string }
+
+// CausedBy returns a context whose changes are noted as asked for by a connection, by an event of it, both texts that a store
+// can hold. Their events carry them as Connection and Cause: who tells them can leave the connection out, since it has its
+// answer, and who is asked for the same event again finds what it has done (Caused).
+func CausedBy(ctx context.Context, connectionID, event string) context.Context {
+	return context.WithValue(ctx, causeKey{}, cause{connectionID, event})
 }
 
-// Cause returns what CausedBy has noted; empty for nothing, and for what no store could hold.
-func Cause(ctx context.Context) string {
-	id, _ := ctx.Value(causeKey{}).(string)
-	if CheckIDs(id) != nil {
-		return ""
+// CauseOf returns what CausedBy has noted; empty for nothing, and for what no store could hold.
+func CauseOf(ctx context.Context) (connectionID, event string) {
+	c, _ := ctx.Value(causeKey{}).(cause)
+	if CheckIDs(c.connection, c.event) != nil {
+		return "", ""
 	}
-	return id
+	return c.connection, c.event
 }

@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -171,4 +172,24 @@ func TestChatBesidePagesOfTheOriginal(t *testing.T) {
 		}
 	}
 	same(t, "notified all the same", len(page.notified("RoomJoined")), 1)
+}
+
+// A room that was deleted and made anew does not begin with its first event.
+func TestChangesOfARoomMadeAnew(t *testing.T) {
+	w, ana, _, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1"})
+	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/r1", nil)
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/r1", object{"title": "Tea"})
+	for _, user := range []string{"ana", "bob"} {
+		w.mustRequest(http.StatusCreated, "PUT", "rooms/r1/members/"+user, object{"roleName": "room.operator"})
+	}
+	manage := func(operation, user string) string {
+		_, code := ana.invoke("chat.manageRoomMember", object{"roomId": "r1", "operation": operation, "userId": user})
+		return code
+	}
+	same(t, "adding whoever is there", manage("Add", "bob"), invoke.CodeAlreadyInRoom)
+	same(t, "removing", manage("Delete", "bob"), "")
+	same(t, "removing whoever is gone", manage("Delete", "bob"), invoke.CodeNotInRoom)
+	ana.nextID -= 2 // the gateway has not got the answer to the first
+	same(t, "the same event again", manage("Delete", "bob"), "")
 }

@@ -98,7 +98,7 @@ func benchmarkSay(b *testing.B, store *sqlstore.Store, filled func(), rooms, per
 		for j := range min(people, 10*people/rooms+10) {
 			room.Members = append(room.Members, chat.Member{UserID: fmt.Sprintf("u%d", (i+j)%people)})
 		}
-		if _, err := store.CreateRoom(chat.CausedBy(b.Context(), "setup"), "default", room); err != nil {
+		if _, err := store.CreateRoom(chat.CausedBy(b.Context(), "setup", "setup"), "default", room); err != nil {
 			b.Fatal(err)
 		}
 		<-s.tell.Changed(room.ID)

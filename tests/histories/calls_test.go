@@ -60,6 +60,11 @@ func (s *faultyStore) BlockedBy(a0 context.Context, a1 string, a2 string, a3 []s
 	return r0, err
 }
 
+func (s *faultyStore) Caused(a0 context.Context, a1 string, a2 string, a3 string) (r0 bool, err error) {
+	err = s.p.call(label("Caused", a2, a3), func() error { r0, err = s.Store.Caused(a0, a1, a2, a3); return err })
+	return r0, err
+}
+
 func (s *faultyStore) ChangedRooms(a0 context.Context, a1 string, a2 string, a3 int64, a4 int) (r0 chat.ChangedRooms, err error) {
 	err = s.p.call(label("ChangedRooms", a2, a3), func() error { r0, err = s.Store.ChangedRooms(a0, a1, a2, a3, a4); return err })
 	return r0, err

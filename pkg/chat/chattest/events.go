@@ -47,7 +47,7 @@ func events(s *suite) {
 	equal(s, "events", len(list)+int(last), 0)
 	s.room("r", "ann")
 	good := s.ctx
-	s.ctx = chat.CausedBy(good, "bobs-connection")
+	s.ctx = chat.CausedBy(good, "bobs-connection", "bobs-event")
 	_, err = s.store.Join(s.ctx, tenant, "r", "bob")
 	s.must(err)
 	s.ctx = good
@@ -69,7 +69,7 @@ func events(s *suite) {
 	equal(s, "events", kinds(list), "created ann, joined bob, message ann, message bob, edited ann, deleted bob")
 	for i, want := range []chat.Event{
 		{Title: "Room r", UserName: "ANN"},
-		{UserName: "BOB", Connection: "bobs-connection"},
+		{UserName: "BOB", Connection: "bobs-connection", Cause: "bobs-event"},
 		{UserName: "ANN", Seq: 1, Connection: "c", Heard: true, At: sent.SentAt},
 		{UserName: "BOB", Seq: 2},
 		{UserName: "ANN", Seq: 1},
@@ -97,6 +97,12 @@ func events(s *suite) {
 		if list[i].Message != nil {
 			s.Errorf("event %d has a message: %v", i+1, list[i].Message)
 		}
+	}
+	for where, want := range map[string]bool{"r bobs-event": true, "r another": false, "nowhere bobs-event": false} {
+		room, cause, _ := strings.Cut(where, " ")
+		caused, err := s.store.Caused(s.ctx, tenant, room, cause)
+		s.must(err)
+		equal(s, "caused in "+where, caused, want)
 	}
 	page, last, err := s.store.Events(s.ctx, tenant, "r", 2, 2)
 	s.must(err)

@@ -13,12 +13,13 @@ type eventStore struct{ driver }
 
 // record appends an event that is no message to a room, which is locked, or was made in this transaction.
 func record(ctx context.Context, t tx, tenant, roomID string, e chat.Event) {
+	connection, cause := chat.CauseOf(ctx)
 	t.send(`UPDATE rooms SET last_event = last_event + 1, untold = true WHERE tenant = $1 AND id = $2`, tenant, roomID)
 	t.send(`
-		INSERT INTO room_events (tenant, room_id, number, kind, user_id, seq, title, role, at, connection)
-		SELECT tenant, id, last_event, $3, $4, nullif($5, 0), nullif($6, ''), nullif($7, ''), $8, nullif($9, '')
+		INSERT INTO room_events (tenant, room_id, number, kind, user_id, seq, title, role, at, connection, cause)
+		SELECT tenant, id, last_event, $3, $4, nullif($5, 0), nullif($6, ''), nullif($7, ''), $8, nullif($9, ''), nullif($10, '')
 		FROM rooms WHERE tenant = $1 AND id = $2`,
-		tenant, roomID, e.Kind, e.UserID, e.Seq, e.Title, e.Role, orNow(time.Time{}), chat.Cause(ctx))
+		tenant, roomID, e.Kind, e.UserID, e.Seq, e.Title, e.Role, orNow(time.Time{}), connection, cause)
 }
 
 // Events returns what has happened in a room after an event.
@@ -39,18 +40,18 @@ func (s eventStore) Events(ctx context.Context, tenant, roomID string, after int
 		return scanEvent(row, roomID, &last, &keptAfter)
 	}, `
 		SELECT r.last_event, r.kept_after, r.kind, coalesce(e.number, 0), coalesce(e.kind, ''), coalesce(e.user_id, ''), coalesce(u.name, ''),
-			coalesce(e.seq, 0), coalesce(e.title, ''), coalesce(e.role, ''), e.at, coalesce(e.connection, ''), coalesce(e.heard, false),
+			coalesce(e.seq, 0), coalesce(e.title, ''), coalesce(e.role, ''), e.at, coalesce(e.connection, ''), coalesce(e.cause, ''), coalesce(e.heard, false),
 			coalesce(m.number, m.seq, 0), m.sent_at, coalesce(m.text, ''), coalesce(m.key, ''), coalesce(m.ref, 0), coalesce(m.binary_text, ''),
 			coalesce(m.connection, ''), coalesce(m.heard, false)
 		FROM rooms r
 		LEFT JOIN (
-			SELECT number, 'message' AS kind, author_id AS user_id, seq, NULL AS title, NULL AS role, sent_at AS at, connection, heard
+			SELECT number, 'message' AS kind, author_id AS user_id, seq, NULL AS title, NULL AS role, sent_at AS at, connection, NULL AS cause, heard
 			FROM messages WHERE tenant = $1 AND room_id = $2 AND number > $3 AND number <= $4
 			UNION ALL
-			SELECT seq, 'message', author_id, seq, NULL, NULL, sent_at, connection, heard
+			SELECT seq, 'message', author_id, seq, NULL, NULL, sent_at, connection, NULL, heard
 			FROM messages WHERE tenant = $1 AND room_id = $2 AND number IS NULL AND seq > $3 AND seq <= $4
 			UNION ALL
-			SELECT number, kind, user_id, seq, title, role, at, connection, heard
+			SELECT number, kind, user_id, seq, title, role, at, connection, cause, heard
 			FROM room_events WHERE tenant = $1 AND room_id = $2 AND number > $3 AND number <= $4) AS e ON true
 		LEFT JOIN users u ON u.tenant = $1 AND u.id = e.user_id
 		LEFT JOIN messages m ON m.tenant = $1 AND m.room_id = $2 AND m.seq = e.seq AND m.deleted_at IS NULL
@@ -74,7 +75,7 @@ func (s eventStore) Events(ctx context.Context, tenant, roomID string, after int
 func scanEvent(row rows, roomID string, last, keptAfter *int64) (e chat.Event, err error) {
 	var m chat.Message
 	var at, sentAt *time.Time
-	err = row.Scan(last, keptAfter, &e.RoomKind, &e.Number, &e.Kind, &e.UserID, &e.UserName, &e.Seq, &e.Title, &e.Role, &at, &e.Connection, &e.Heard,
+	err = row.Scan(last, keptAfter, &e.RoomKind, &e.Number, &e.Kind, &e.UserID, &e.UserName, &e.Seq, &e.Title, &e.Role, &at, &e.Connection, &e.Cause, &e.Heard,
 		&m.Number, &sentAt, &m.Text, &m.Key, &m.Ref, &m.Binary, &m.Connection, &m.Heard)
 	if err != nil || at == nil {
 		return e, err
@@ -85,6 +86,18 @@ func scanEvent(row rows, roomID string, last, keptAfter *int64) (e chat.Event, e
 		e.Message = &m
 	}
 	return e, nil
+}
+
+// Caused reports whether something has changed a room, of late.
+func (s eventStore) Caused(ctx context.Context, tenant, roomID, cause string) (caused bool, err error) {
+	if err := chat.CheckIDs(tenant, roomID, cause); err != nil {
+		return false, err
+	}
+	err = get(ctx, s, into{&caused}, `
+		SELECT EXISTS (SELECT 1 FROM room_events WHERE tenant = $1 AND room_id = $2 AND cause = $3
+			AND number > (SELECT last_event FROM rooms WHERE tenant = $1 AND id = $2) - $4)`,
+		tenant, roomID, cause, chat.MaxEvents)
+	return caused, annotate(err, "look for what has changed room %q", roomID)
 }
 
 // ClaimTelling takes or renews the lease of telling a room.

@@ -205,7 +205,7 @@ func (s userStore) Access(ctx context.Context, tenant, userID string) (a chat.Ac
 		var userRole, memberRole string
 		var userPermissions, memberPermissions *string
 		var blocked bool
-		err = row.Scan(&a.User.ID, &a.User.Name, &a.User.Provider, &userRole, &userPermissions, &a.Removed, &signedOut, &a.Revision,
+		err = row.Scan(&a.User.ID, &a.User.Name, &a.User.Provider, &userRole, &userPermissions, &a.Removed, &signedOut,
 			&a.Connections, &r.RoomID, &r.State, &memberRole, &memberPermissions, &blocked)
 		if signedOut != nil {
 			a.SignedOut = *signedOut
@@ -214,7 +214,7 @@ func (s userStore) Access(ctx context.Context, tenant, userID string) (a chat.Ac
 		r.MaySpeak = chat.MaySpeak(chat.StoredRole(memberRole, memberPermissions), blocked)
 		return r, err
 	}, `
-		SELECT u.id, u.name, u.provider, `+userRole+`, ur.permissions, u.removed, u.signed_out_at, u.list_revision,
+		SELECT u.id, u.name, u.provider, `+userRole+`, ur.permissions, u.removed, u.signed_out_at,
 			(SELECT count(*) FROM connections c WHERE c.tenant = u.tenant AND c.user_id = u.id),
 			coalesce(m.room_id, ''), coalesce(m.state, ''), `+memberRole+`, mr.permissions, coalesce(`+isBlocked+`, false)
 		FROM users u

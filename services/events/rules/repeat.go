@@ -3,7 +3,6 @@ package rules
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -15,25 +14,12 @@ import (
 
 // causing returns ctx for changes that are asked for by a's event.
 func (a Actor) causing(ctx context.Context) context.Context {
-	return chat.CausedBy(ctx, a.cause())
-}
-
-// cause names a's event and, before the space, the connection that it came from.
-func (a Actor) cause() string { return a.Connection + " " + a.Event }
-
-// caused reports whether a's event has changed a room, of late.
-func (r *Rules) caused(ctx context.Context, a Actor, roomID string) (bool, error) {
-	_, last, err := r.store.Events(ctx, r.tenant, roomID, 0, 1)
-	if err != nil && !errors.Is(err, chat.ErrGone) {
-		return false, err
-	}
-	events, _, err := r.store.Events(ctx, r.tenant, roomID, max(0, last-chat.MaxEvents), chat.MaxEvents)
-	return slices.ContainsFunc(events, func(e chat.Event) bool { return e.Connection == a.cause() }), err
+	return chat.CausedBy(ctx, a.Connection, a.Event)
 }
 
 // unlessRepeated returns a refusal, or nil if a's event has changed the room already.
 func (r *Rules) unlessRepeated(ctx context.Context, a Actor, roomID string, refusal error) error {
-	again, err := r.caused(ctx, a, roomID)
+	again, err := r.store.Caused(ctx, r.tenant, roomID, a.Event)
 	if err != nil || again {
 		return err
 	}

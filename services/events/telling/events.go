@@ -3,7 +3,6 @@ package telling
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -101,8 +100,7 @@ func (s *sender) created(ctx context.Context, room chat.Room, e chat.Event) erro
 	}
 	n := roomJoined(whole)
 	n.Event = wire(e)
-	connection, _, _ := strings.Cut(e.Connection, " ")
-	if err := s.room(ctx, room.ID, connection, n); err != nil {
+	if err := s.room(ctx, room.ID, e.Connection, n); err != nil {
 		return err
 	}
 	if room.Kind == chat.KindPublic {
@@ -179,14 +177,14 @@ func (s *sender) joined(ctx context.Context, room chat.Room, e chat.Event) error
 
 // isFounder reports whether somebody has joined a room by being named when it was created: the same has caused both.
 func (s *sender) isFounder(ctx context.Context, joined chat.Event) (bool, error) {
-	if joined.Connection == "" {
+	if joined.Cause == "" {
 		return false, nil
 	}
 	first, _, err := s.Store.Events(ctx, s.Tenant, joined.RoomID, 0, 1)
 	if err != nil && !errors.Is(err, chat.ErrGone) {
 		return false, err
 	}
-	return len(first) > 0 && first[0].Kind == chat.EventCreated && first[0].Connection == joined.Connection, nil
+	return len(first) > 0 && first[0].Kind == chat.EventCreated && first[0].Cause == joined.Cause, nil
 }
 
 // left tells everybody that a user is in a room no longer.
