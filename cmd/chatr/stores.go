@@ -19,6 +19,7 @@ type migrateSettings struct {
 	Postgres struct {
 		URL string `secret:"true" help:"postgres://user:password@host:5432/database"`
 	}
+	Restored bool `help:"a backup has just been put back: whoever knows the chat as it was later begins again"`
 }
 
 func runMigrate(ctx context.Context, args []string, out io.Writer) error {
@@ -38,6 +39,13 @@ func runMigrate(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, "the schema is up to date")
+	if !s.Restored {
+		return nil
+	}
+	if err := store.Restored(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "whoever knows the chat as it was after the backup begins again")
 	return nil
 }
 

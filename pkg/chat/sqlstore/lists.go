@@ -178,12 +178,12 @@ func (s listStore) ChangedRooms(ctx context.Context, tenant, userID string, sinc
 	if err := chat.CheckIDs(tenant, userID); err != nil {
 		return changed, err
 	}
-	var newest int64 // of the list
+	var newest, keptAfter int64 // of the list
 	known := false
 	_, err = collect(ctx, s, func(row rows) (v view, err error) {
 		known = true
 		var revision *int64 // null when nothing has changed
-		if err := row.Scan(append(into{&newest, &revision, &v.id}, v.columns()...)...); err != nil || revision == nil {
+		if err := row.Scan(append(into{&newest, &keptAfter, &revision, &v.id}, v.columns()...)...); err != nil || revision == nil {
 			return v, err
 		}
 		changed.Revision = *revision
@@ -202,7 +202,7 @@ func (s listStore) ChangedRooms(ctx context.Context, tenant, userID string, sinc
 		part AS (
 			SELECT room_id, revision FROM changed
 			WHERE revision <= coalesce((SELECT revision FROM changed ORDER BY revision LIMIT 1 OFFSET $4), (SELECT max(revision) FROM changed)))
-		SELECT me.list_revision, part.revision, part.room_id, `+viewColumns+`
+		SELECT me.list_revision, me.list_kept_after, part.revision, part.room_id, `+viewColumns+`
 		FROM users me
 		LEFT JOIN part ON true
 		LEFT JOIN rooms r ON r.tenant = me.tenant AND r.id = part.room_id AND r.deleted_at IS NULL`+viewTables+`
@@ -213,7 +213,7 @@ func (s listStore) ChangedRooms(ctx context.Context, tenant, userID string, sinc
 	case err != nil:
 	case !known:
 		err = chat.ErrNotFound
-	case since > newest || since < 0:
+	case since > newest || since < keptAfter || since < 0:
 		err = chat.ErrGone
 	}
 	if err != nil {

@@ -53,5 +53,22 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return annotate(err, "migrate the chat store")
 }
 
+// restoredGap is more than a store can have given between the backup that has been put back and its end.
+const restoredGap = 1 << 32
+
+// Restored has everybody begin again, after a backup was put back, who knows the chat as it was later: all events and
+// revisions that were given count as not kept any more, and those to come are above any that can have been given, so that
+// none is given twice. Messages keep their numbers.
+func (s *Store) Restored(ctx context.Context) error {
+	err := s.driver.write(ctx, func(t tx) error {
+		t.send(`UPDATE users SET list_revision = list_revision + $1, list_kept_after = list_revision + $1`, restoredGap)
+		t.send(`
+			UPDATE rooms SET last_event = last_event + $1, kept_after = last_event + $1, told_event = last_event + $1,
+				untold = false, teller = NULL, teller_until = NULL`, restoredGap)
+		return nil
+	})
+	return annotate(err, "have everybody begin again")
+}
+
 // Close waits for running calls and closes the connections.
 func (s *Store) Close() error { return s.driver.close() }
