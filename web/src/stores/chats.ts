@@ -470,13 +470,19 @@ export const useChats = defineStore("chats", () => {
   async function leave(id: string): Promise<void> {
     await useLink().event("leaveChat", { chatId: id }, "json");
     touch(id);
-    await reread(id); // somebody may have put us there again by now
+    await rereadIfThere(id);
   }
 
   async function remove(id: string): Promise<void> {
     await useLink().event("deleteChat", id, "text");
     touch(id);
-    await reread(id);
+    await rereadIfThere(id);
+  }
+
+  // Of being out of a room we hear before the ack, as a rule. If it is here all the same, we may have been put there again by now; and
+  // browsers complain about asking for what is not there.
+  async function rereadIfThere(id: string): Promise<void> {
+    if (rooms.has(id)) await reread(id);
   }
 
   /** Opens the private chat with somebody, and asks for it where there is none. */
