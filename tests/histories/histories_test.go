@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -169,6 +170,7 @@ func number(t *testing.T, name string, otherwise int) int {
 func TestHistories(t *testing.T) {
 	open := copies(t, template(t))
 	count, seed := number(t, "HISTORIES", 100), number(t, "SEED", 1)
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // each history leaves a world behind, and is small
 	var next, done, doubles, calls atomic.Int64
 	var mu sync.Mutex // guards the following
 	var smallest History
@@ -184,7 +186,9 @@ func TestHistories(t *testing.T) {
 				for n := int(next.Add(1)) - 1; n < count && !late(); n = int(next.Add(1)) - 1 {
 					h := draw(uint64(seed + n))
 					r := run(t, h, open, unchanged)
-					done.Add(1)
+					if d := done.Add(1); d%500 == 0 {
+						t.Logf("%d of %d", d, count)
+					}
 					doubles.Add(int64(r.doubles))
 					calls.Add(int64(r.calls))
 					mu.Lock()
