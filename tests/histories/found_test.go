@@ -33,6 +33,20 @@ var found = map[string]History{
 		{After: 15 * time.Millisecond, By: "sdk1", Do: Leave, Room: "den"},
 		{After: 14 * time.Millisecond, By: "bot", Do: Delete, Room: "den"},
 	}},
+	"a client of the chat protocol is put out of the room it creates, before it is answered": {Seed: 7, Processes: 1, Steps: []Step{
+		{After: 8 * time.Millisecond, By: "sdk1", Do: Create, Room: "lab"},
+		{After: 5 * time.Millisecond, By: "bot", Do: Remove, Room: "lab", User: "sdk"},
+	}},
+	"a client of the chat protocol is put into the room it leaves, before it is answered": {Seed: 1, Processes: 1, Steps: []Step{
+		{After: 8 * time.Millisecond, By: "sdk1", Do: Leave, Room: "den"},
+		{After: 5 * time.Millisecond, By: "bot", Do: Add, Room: "den", User: "sdk"},
+	}},
+	"a room is deleted and made anew before who was there has been put out": {Seed: 1, Processes: 2, Steps: []Step{
+		{After: 8 * time.Millisecond, By: "sdk1", Do: Add, Room: "den", User: "guest_bob"},
+		{After: 4 * time.Millisecond, By: "bob1", Do: Say, Room: "den"},
+		{After: 4 * time.Millisecond, By: "bot", Do: Delete, Room: "den"},
+		{After: 1 * time.Millisecond, By: "bot", Do: Title, Room: "den", N: 1},
+	}},
 }
 
 func TestFoundHistories(t *testing.T) {
