@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -221,4 +222,16 @@ func (c *conn) knows(e chat.Event) bool {
 		}
 	}
 	return false
+}
+
+// While a process ends, and waits for what it is telling, it is still asked, and has more to tell.
+func TestMoreIsToldWhileAProcessEnds(t *testing.T) {
+	w, ana, _, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1"})
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(w.s.tell.Wait)
+		all.Go(func() { <-w.s.tell.Changed("r1") })
+	}
+	all.Wait()
 }

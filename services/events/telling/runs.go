@@ -60,7 +60,7 @@ func (t *Teller) changed(roomID string, said *chat.Event) <-chan struct{} {
 		r.said = append(r.said, *said)
 	}
 	if first {
-		t.work.Go(func() { t.run(roomID, r) })
+		go t.run(roomID, r)
 		return r.done
 	}
 	if r.next == nil { // the run may be past the place where it would have seen the change
@@ -101,8 +101,22 @@ func (t *Teller) ToTheEnd(ctx context.Context, roomID string) error {
 	return err
 }
 
-// Wait returns when no room is being told.
-func (t *Teller) Wait() { t.work.Wait() }
+// Wait returns when no room is being told. While a process ends, what is asked of it still brings more to tell.
+func (t *Teller) Wait() {
+	for {
+		t.mu.Lock()
+		var done <-chan struct{}
+		for _, r := range t.runs {
+			done = r.done
+			break
+		}
+		t.mu.Unlock()
+		if done == nil {
+			return
+		}
+		<-done
+	}
+}
 
 func (t *Teller) run(roomID string, r *run) {
 	t.slots <- struct{}{}

@@ -33,7 +33,6 @@ type Teller struct {
 	owner   string // of the leases that this process takes
 	skipped prometheus.Counter
 	slots   chan struct{} // one for each room that may be told at a time
-	work    sync.WaitGroup
 	claims  together.Calls[string, chat.Telling]
 	marks   together.Calls[mark, chat.Telling]
 
