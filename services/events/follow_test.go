@@ -27,6 +27,11 @@ var verbs = map[string]func(w *world){
 	"page blockUser, of none": func(w *world) { w.conns["bob1"].event("blockUser", object{"userId": "guest_ada"}) },
 	"page unblockUser":        func(w *world) { w.conns["bob1"].event("unblockUser", object{"userId": "guest_eve"}) },
 	"page markRead":           func(w *world) { w.conns["bob1"].event("markRead", object{"chatId": "den", "seq": 1}) },
+	"page unblockUser, of a direct chat": func(w *world) {
+		w.must(w.store.Block(w.t.Context(), "default", "guest_bob", "guest_ada"))
+		w.conns["bobby1"].event("unblockUser", object{"userId": "guest_ada"})
+	},
+	"signing out": func(w *world) { w.must(w.store.SignOut(w.t.Context(), "default", "bob")) }, // as the API service does it
 	"page sendMessage": func(w *world) {
 		w.conns["eve1"].invokeAnyhow("sendMessage", object{"chatId": "den", "text": "x", "key": "k"})
 	},
@@ -56,6 +61,15 @@ var verbs = map[string]func(w *world){
 	"REST DELETE member":      func(w *world) { w.request("DELETE", "rooms/den/members/bob", nil) },
 	"REST DELETE user":        func(w *world) { w.request("DELETE", "users/bob", nil) },
 	"REST PUT role":           func(w *world) { w.request("PUT", "roles/room.member", object{"permissions": []string{"room.history"}}) },
+	"REST DELETE role": func(w *world) {
+		_, err := w.store.PutMember(w.t.Context(), "default", "den", "bob", "room.reader", chat.Condition{})
+		w.must(err)
+		w.request("DELETE", "roles/room.reader", nil)
+	},
+	"REST PUT user": func(w *world) {
+		w.request("PUT", "users/bob", object{"kind": "Human", "nickname": "Robert", "roleName": "user.normal"})
+	},
+	"REST PUT topic": func(w *world) { w.request("PUT", "rooms/den/topics/t1", object{"title": "T"}) },
 	"REST PATCH message": func(w *world) {
 		w.request("PATCH", "conversations/c.den/messages/1", object{"content": object{"text": "y"}})
 	},
@@ -67,6 +81,13 @@ var own = map[string]map[string]string{
 	"page blockUser, of none": {"blocked": `["guest_ada","guest_eve"]`},
 	"page unblockUser":        {"blocked": `[]`},
 	"page markRead":           {"chatRead": `{"chatId":"den","seq":1}`},
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (c *conn) invokeAnyhow(name string, data object) {
@@ -200,9 +221,12 @@ func (w *world) consistent(what string, before map[string]int64) {
 			}
 		}
 	}
-	p, _ := w.store.Profile(w.t.Context(), "default", "bob")
-	if p.User.ID == "" && conns["bob1"] != nil {
-		w.t.Errorf("%s: a user who was removed is connected", what)
+	ended, err := w.store.Connections(w.t.Context(), "default", "bob")
+	w.must(err)
+	for _, c := range ended {
+		if c.Ended && conns[c.ID] != nil {
+			w.t.Errorf("%s: %s of a user who was removed, or has signed out, is connected", what, c.ID)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import { after, before, test } from "node:test";
 import { OtherClient } from "./clients.mjs";
 import { launch, onPhone, Person, until } from "./person.mjs";
@@ -358,6 +359,33 @@ chapter("one conversation is the same, in the same order, behind all doors", asy
   await ada.hears(truth.at(-1));
   assert.deepEqual(said(await ada.lines()), truth.slice(-said(await ada.lines()).length), "Ada's page after a reload");
   for (const client of [original, official]) await client.context.close();
+});
+
+chapter("a page that is opened into a busy chat has its lines in order at every look", async () => {
+  const id = await roomId(ada, river);
+  const busy = await OtherClient.at(browser, CHATR_URL_B, `Otis ${run}`, "official");
+  await busy.join(id);
+  await ada.sees(`${busy.name} joined`);
+  const all = 80;
+  let said = 0;
+  const talking = (async () => {
+    for (let n = 1; n <= all; n++, said++) {
+      await busy.say(id, `Busy ${n}`);
+      await pause(100);
+    }
+  })();
+  for (let opened = 0; said < all; opened++) {
+    if (opened % 20 === 0 && said < all / 2) {
+      await ada.page.reload();
+      await ada.page.getByRole("log").waitFor();
+    }
+    const shown = (await ada.lines()).flatMap((text) => text.match(/^Busy (\d+)$/)?.slice(1).map(Number) ?? []);
+    assert.deepEqual(shown, shown.map((_, i) => shown[0] + i));
+  }
+  await talking;
+  await ada.hears(`Busy ${all}`);
+  await ada.chat(river).locator(".badge").waitFor({ state: "detached" });
+  await busy.context.close();
 });
 
 if (CHATR_HANG) chapter("a server that hangs is noticed, and what was written arrives when it is back", async () => {
