@@ -98,3 +98,43 @@ func TestBlockedAndUnblockedBeforeItIsSaid(t *testing.T) {
 	equal(t, "said to be blocked", len(ada.told("userBlocked")), 0)
 	equal(t, "said to be unblocked", len(ada.told("userUnblocked")), 1)
 }
+
+// What a gateway posts again has been done, whatever the rules say by now, and whatever others have changed since.
+func TestPostedAgainWhenItWouldBeRefused(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	again := func(name string, data object, meanwhile func()) (first, second string, code string) {
+		t.Helper()
+		w.mu.Lock()
+		before := ana.nextID
+		w.mu.Unlock()
+		first, _ = ana.mustInvoke(name, data)["roomId"].(string)
+		meanwhile()
+		ana.nextID = before
+		result, code := ana.invoke(name, data)
+		second, _ = result["roomId"].(string)
+		return first, second, code
+	}
+	_, _, code := again("chat.createRoom", object{"title": "Tea", "roomId": "r1"}, func() {
+		w.mustRequest(http.StatusCreated, "PUT", "roles/user.normal", object{"permissions": []string{}})
+	})
+	equal(t, "a room by who may not create any more", code, "")
+	w.mustRequest(http.StatusNoContent, "DELETE", "roles/user.normal", nil)
+
+	first, second, code := again("chat.createRoom", object{"title": "Tea", "members": []string{"eve"}}, func() {
+		w.mustRequest(http.StatusNoContent, "DELETE", "users/eve", nil)
+	})
+	equal(t, "a room without an id", []string{second, code}, []string{first, ""})
+
+	_, _, code = again("chat.manageRoomMember", object{"roomId": "r1", "operation": "Add", "userId": "bob"}, func() {
+		bob.mustInvoke("chat.manageRoomMember", object{"roomId": "r1", "operation": "Delete", "userId": "bob"})
+	})
+	equal(t, "who has left since", code, "")
+	equal(t, "members", w.members("r1"), []string{"ana"})
+
+	ana.mustInvoke("chat.manageRoomMember", object{"roomId": "r1", "operation": "Add", "userId": "bob"})
+	_, _, code = again("chat.manageRoomMember", object{"roomId": "r1", "operation": "Delete", "userId": "bob"}, func() {
+		w.mustRequest(http.StatusCreated, "PUT", "rooms/r1/members/bob", object{"roleName": "room.member"})
+	})
+	equal(t, "who has been added since", code, "")
+	equal(t, "members", w.members("r1"), []string{"ana", "bob"})
+}

@@ -47,6 +47,11 @@ var found = map[string]History{
 		{After: 4 * time.Millisecond, By: "bot", Do: Delete, Room: "den"},
 		{After: 1 * time.Millisecond, By: "bot", Do: Title, Room: "den", N: 1},
 	}},
+	"who creates a room gets no answer, and when it is asked for again somebody in it blocks the creator": {Seed: 7938, Processes: 1, Steps: []Step{
+		{After: 311 * time.Millisecond, By: "ada1", Do: Say, Room: "tea"},
+		{After: 416 * time.Millisecond, By: "sdk1", Do: Create, Room: "lab"},
+		{After: 360 * time.Millisecond, By: "ada1", Do: Block, User: "sdk"},
+	}, Faults: []Fault{{Call: 14, Kind: FailAfter}}},
 }
 
 func TestFoundHistories(t *testing.T) {

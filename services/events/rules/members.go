@@ -32,6 +32,9 @@ func (r *Rules) AddMember(ctx context.Context, a Actor, roomID, userID string) e
 	if err != nil {
 		return err
 	}
+	if again, err := r.repeated(ctx, a, roomID); err != nil || again {
+		return err
+	}
 	already := Refuse(AlreadyIn, "%.100q is a member already", userID)
 	self := userID == a.User.ID
 	switch {
@@ -62,6 +65,9 @@ func (r *Rules) RemoveMember(ctx context.Context, a Actor, roomID, userID string
 	}
 	m, err := r.Membership(ctx, a, roomID)
 	if err != nil {
+		return err
+	}
+	if again, err := r.repeated(ctx, a, roomID); err != nil || again {
 		return err
 	}
 	none := Refuse(NoMember, "%.100q is not a member of this room", userID)

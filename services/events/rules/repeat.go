@@ -2,7 +2,10 @@ package rules
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
+	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -17,9 +20,22 @@ func (a Actor) causing(ctx context.Context) context.Context {
 	return chat.CausedBy(ctx, a.Connection, a.Event)
 }
 
+// newID returns an id for what a's event creates: nobody guesses it who does not know the connection's, and the event has the same
+// when it is posted again.
+func (a Actor) newID() string {
+	sum := sha256.Sum256([]byte(a.Event))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:])[:26])
+}
+
+// repeated reports whether a's event has changed the room already. Then what the rules say by now does not matter: somebody may have
+// undone the change since, or have seen to it that it could not be made again.
+func (r *Rules) repeated(ctx context.Context, a Actor, roomID string) (bool, error) {
+	return r.store.Caused(ctx, r.tenant, roomID, a.Event)
+}
+
 // unlessRepeated returns a refusal, or nil if a's event has changed the room already.
 func (r *Rules) unlessRepeated(ctx context.Context, a Actor, roomID string, refusal error) error {
-	again, err := r.store.Caused(ctx, r.tenant, roomID, a.Event)
+	again, err := r.repeated(ctx, a, roomID)
 	if err != nil || again {
 		return err
 	}

@@ -2,10 +2,8 @@ package rules
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"regexp"
-	"strings"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 )
@@ -52,15 +50,18 @@ func (r *Rules) CreatePublic(ctx context.Context, a Actor, id, name string) (cha
 // CreatePrivate creates a private room and puts people into it, who need not be known yet. An empty id means one that
 // nobody guesses.
 func (r *Rules) CreatePrivate(ctx context.Context, a Actor, id, name string, members []string) (chat.Room, error) {
-	if err := r.mayCreate(ctx, a.User.ID); err != nil {
-		return chat.Room{}, err
-	}
 	room := chat.Room{ID: id, Kind: chat.KindPrivate, OwnerID: a.User.ID}
 	if id == "" {
-		room.ID = strings.ToLower(rand.Text())
+		room.ID = a.newID()
 	}
 	if !chat.IsRoomID(room.ID) {
 		return room, Refuse(Invalid, "a room id has 1 to 64 letters, digits, - and _, and does not start with %s", chat.DirectPrefix)
+	}
+	if again, err := r.repeated(ctx, a, room.ID); err != nil || again {
+		return r.created(ctx, room.ID, err)
+	}
+	if err := r.mayCreate(ctx, a.User.ID); err != nil {
+		return chat.Room{}, err
 	}
 	var err error
 	if room.Title, err = title(name); err != nil {
@@ -79,10 +80,15 @@ func (r *Rules) CreatePrivate(ctx context.Context, a Actor, id, name string, mem
 	if !errors.Is(err, chat.ErrExists) {
 		return found, outcome{limit: errRoomLimit}.of(err)
 	}
-	if err := r.unlessRepeated(ctx, a, room.ID, Refuse(RoomExists, "there is or was a room with this id; choose another")); err != nil {
-		return room, err
+	return r.created(ctx, room.ID, r.unlessRepeated(ctx, a, room.ID, Refuse(RoomExists, "there is or was a room with this id; choose another")))
+}
+
+// created returns a room that was created before, unless there is an error.
+func (r *Rules) created(ctx context.Context, id string, err error) (chat.Room, error) {
+	if err != nil {
+		return chat.Room{}, err
 	}
-	found, err = r.store.Room(ctx, r.tenant, room.ID)
+	found, err := r.store.Room(ctx, r.tenant, id)
 	return found, outcome{notFound: errNoRoom}.of(err) // it was deleted since
 }
 
