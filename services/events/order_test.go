@@ -138,3 +138,31 @@ func TestPostedAgainWhenItWouldBeRefused(t *testing.T) {
 	equal(t, "who has been added since", code, "")
 	equal(t, "members", w.members("r1"), []string{"ana", "bob"})
 }
+
+// The same for what a page does.
+func TestPageEventPostedAgain(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada, bob := w.open("a", "guest_ada"), w.open("b", "guest_bob")
+	ada.must("createChat", object{"id": room1, "name": "Tea"})
+	again := func(c *conn, name string, data any, meanwhile func()) {
+		t.Helper()
+		w.mu.Lock()
+		before := c.nextID
+		w.mu.Unlock()
+		c.must(name, data)
+		meanwhile()
+		c.nextID = before
+		c.must(name, data)
+	}
+	again(bob, "joinChat", room1, func() {
+		w.mustRequest(http.StatusNoContent, "DELETE", "rooms/"+room1+"/members/guest_bob", nil)
+	})
+	equal(t, "members when who has joined was put out", w.members(room1), []string{"guest_ada"})
+	bob.must("joinChat", room1)
+	again(bob, "leaveChat", object{"chatId": room1}, func() {
+		w.mustRequest(http.StatusCreated, "PUT", "rooms/"+room1+"/members/guest_bob", object{"roleName": "room.member"})
+	})
+	equal(t, "members when who has left was put back", w.members(room1), []string{"guest_ada", "guest_bob"})
+	again(ada, "deleteChat", room1, func() {})
+	equal(t, "told once", len(bob.told("chatDeleted")), 1)
+}

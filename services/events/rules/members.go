@@ -9,14 +9,20 @@ import (
 
 // Join makes somebody a member of a public room, or accepts the invitation to a direct one.
 func (r *Rules) Join(ctx context.Context, a Actor, roomID string) error {
-	_, err := r.store.Join(ctx, r.tenant, roomID, a.User.ID)
+	if again, err := r.repeated(ctx, a, roomID); err != nil || again {
+		return err
+	}
+	_, err := r.store.Join(a.causing(ctx), r.tenant, roomID, a.User.ID)
 	return outcome{notFound: errNoRoom, forbidden: errNoRoom, limit: errMemberLimit}.of(err)
 }
 
 // Leave ends somebody's own membership. Pages of the original leave a chat that has just been deleted, so having nothing
 // to leave is fine.
 func (r *Rules) Leave(ctx context.Context, a Actor, roomID string) error {
-	_, err := r.store.Leave(ctx, r.tenant, roomID, a.User.ID)
+	if again, err := r.repeated(ctx, a, roomID); err != nil || again {
+		return err
+	}
+	_, err := r.store.Leave(a.causing(ctx), r.tenant, roomID, a.User.ID)
 	if errors.Is(err, chat.ErrNotFound) {
 		return nil
 	}

@@ -94,7 +94,10 @@ func (r *Rules) created(ctx context.Context, id string, err error) (chat.Room, e
 
 // DeleteRoom deletes a room for its owner.
 func (r *Rules) DeleteRoom(ctx context.Context, a Actor, id string) error {
-	_, err := r.store.DeleteRoom(ctx, r.tenant, id, a.User.ID)
+	if again, err := r.repeated(ctx, a, id); err != nil || again {
+		return err
+	}
+	_, err := r.store.DeleteRoom(a.causing(ctx), r.tenant, id, a.User.ID)
 	return outcome{notFound: errNoRoom, forbidden: Refuse(MayNot, "only the owner of a chat may delete it")}.of(err)
 }
 
