@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +48,23 @@ func TestRoomLostBetweenConnectAndConnected(t *testing.T) {
 	if w.conns["a2"] != nil {
 		t.Error("the connection is left in a room that its user has left")
 	}
+}
+
+func TestRoomThatComesAndGoesBetweenConnectAndConnected(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.open("ana0", "ana")
+	late := &conn{g: w.gateway, id: "ana1", user: "ana", groups: map[string]bool{}, rights: map[string]bool{}}
+	answer := late.post("azure.webpubsub.sys.connect", "connect", "application/json", `{}`)
+	late.state = answer.Header().Get("ce-connectionState")
+	w.mu.Lock()
+	w.conns["ana1"] = late
+	w.mu.Unlock()
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/den", object{"title": "Den"})
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/den/members/ana", object{"roleName": "room.member"})
+	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/den", nil)
+	w.payAll()
+	late.post("azure.webpubsub.sys.connected", "connected", "application/json", `{}`)
+	equal(t, "told", []int{len(late.notified("RoomJoined")), len(late.notified("RoomClosed"))}, []int{1, 1})
 }
 
 // hurried is a store in which something happens right after it was read how a user stands to a room.

@@ -50,25 +50,52 @@ func (l *Live) standing(ctx context.Context, roomID, userID string) (standing, e
 	return standing{hears: m.In, speaks: m.In && m.MaySpeak}, err
 }
 
-// member brings the connections that a user has now in line with how the user stands to a room. A connection that the
-// store does not know yet finds out by itself when it is connected.
+// member brings the connections that a user has now in line with how the user stands to a room, and tells them. A connection that the
+// store does not know yet finds out by itself, when it is connected, what it hears. It may have been told already that the user is
+// in a room, as all connections of the user are, so these are told of being out of it, too.
 func (l *Live) member(ctx context.Context, roomID, userID string) error {
 	conns, err := l.connections(ctx, userID)
-	if err != nil || len(conns) == 0 {
+	if err == nil && len(conns) == 0 {
+		var is standing
+		if is, err = l.standing(ctx, roomID, userID); is.hears {
+			return err
+		}
+	}
+	if err != nil {
 		return err
 	}
-	return l.Bring(ctx, roomID, userID, conns)
+	is, news, err := l.bring(ctx, roomID, userID, conns)
+	switch {
+	case err != nil || news.Bytes == nil:
+		return err
+	case !is.hears:
+		return l.tell.User(ctx, userID, news)
+	}
+	return l.send(ctx, conns, news)
 }
 
 // Bring brings connections of a user in line with how the user stands to a room, and tells them.
 func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string) error {
+	_, news, err := l.bring(ctx, roomID, userID, conns)
+	if err != nil || news.Bytes == nil {
+		return err
+	}
+	return l.send(ctx, conns, news)
+}
+
+func (l *Live) send(ctx context.Context, conns []string, d webpubsub.Data) error {
+	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.gateway.SendToConnection(ctx, conn, d) })
+}
+
+// bring brings connections in line, and returns how the user stands to the room, and what they are to be told of that, if anything.
+func (l *Live) bring(ctx context.Context, roomID, userID string, conns []string) (standing, webpubsub.Data, error) {
 	is, err := l.align(ctx, roomID, userID, conns)
 	for err == nil && is.deleted {
 		if err := l.tell.ToTheEnd(ctx, roomID); err != nil { // who has heard the room hears it to its end
-			return err
+			return is, webpubsub.Data{}, err
 		}
 		if err := l.setAll(ctx, roomID, conns, is); err != nil {
-			return err
+			return is, webpubsub.Data{}, err
 		}
 		was := is
 		if is, err = l.standing(ctx, roomID, userID); is == was {
@@ -77,13 +104,10 @@ func (l *Live) Bring(ctx context.Context, roomID, userID string, conns []string)
 		is, err = l.align(ctx, roomID, userID, conns)
 	}
 	if err != nil {
-		return err
+		return is, webpubsub.Data{}, err
 	}
 	news, err := l.tell.Standing(ctx, roomID, userID)
-	if err != nil || news.Bytes == nil {
-		return err
-	}
-	return each(ctx, conns, func(ctx context.Context, conn string) error { return l.gateway.SendToConnection(ctx, conn, news) })
+	return is, news, err
 }
 
 // align gives connections of a user what the user may have in a room, unless that is deleted, and returns how the user stands to
