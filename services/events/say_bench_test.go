@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -105,6 +106,16 @@ func benchmarkSay(b *testing.B, store *sqlstore.Store, filled func(), rooms, per
 		if _, _, err := store.AddMessage(b.Context(), "default", chat.Message{RoomID: room.ID, AuthorID: room.OwnerID, Text: "first", Key: "first"}); err != nil {
 			b.Fatal(err)
 		}
+	}
+	for owed := 1; owed > 0; { // that the members hear the rooms, and what was said first
+		errPay, errTell := s.effects.Work(b.Context()), s.tell.Work(b.Context())
+		s.tell.Wait()
+		n, _, err := store.EffectsOwed(b.Context(), "default")
+		untold, errUntold := store.Untold(b.Context(), "default", 1)
+		if err := errors.Join(errPay, errTell, err, errUntold); err != nil {
+			b.Fatal(err)
+		}
+		owed = n + len(untold)
 	}
 	filled()
 
