@@ -3,6 +3,7 @@
 //   CHATR_HTTP   connection string
 //   PAIRS        how many reliable and how many plain clients there are (default 20)
 //   PACE         milliseconds from a client's ack to its next message (default 100)
+//   SPEAKERS     how many pages of the version before and how many clients of the chat protocol talk in a room (default 3)
 //
 // Everybody sends numbered messages to everybody. Prints "ready" when all are connected and have been heard; a line on
 // standard input ends the talk. Then prints, as one JSON object, what was sent, acknowledged, delivered, lost, doubled and out of
@@ -10,11 +11,12 @@
 // client has had no ack for when its connection ends, the client library sends again: it is counted as repeated, not as doubled,
 // since the service has nothing to know it by.
 // Exits with 1 if a reliable client has missed an acknowledged message, got one twice or out of order, or a connection of
-// one was replaced.
+// one was replaced; or if what was said in the chat is not in its history, once, or was not heard by everybody there.
 
 import { createInterface } from "node:readline";
 import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "web-pubsub-client-1.1";
 import { eventually, endpoints, serviceClient, within } from "./lib.mjs";
+import { talk } from "./rollout-chat.mjs";
 
 const pairs = Number(process.env.PAIRS ?? 20);
 const pace = Number(process.env.PACE ?? 100);
@@ -98,14 +100,16 @@ talking.push((async () => {
   }
 })());
 await eventually(() => talkers.every((to) => talkers.every((from) => to.got.has(from.name))), "everybody is heard by everybody", 60_000);
+const endOfChat = await talk(serviceClient(endpoints.http, "chat"), Number(process.env.SPEAKERS ?? 3), pace);
 console.log("ready");
 await new Promise((resolve) => createInterface({ input: process.stdin }).once("line", resolve));
 over = true;
+const chat = await endOfChat();
 await within(Promise.all(talking), "the last messages are acknowledged", 60_000);
 const complete = (to) => talkers.every((from) => to.got.get(from.name)?.at(-1) === from.sent - 1);
 await eventually(() => talkers.every(complete), "the last messages are everywhere", 20_000).catch(() => {}); // they are lost, then
 
-const tally = { rest };
+const tally = { rest, chat: chat.tally };
 const wrong = new Map(); // what reliable clients missed or got twice: how many of them, by kind, sender and number
 const note = (kind, from, n) => wrong.set(`${kind}: ${from.name} ${n}`, (wrong.get(`${kind}: ${from.name} ${n}`) ?? 0) + 1);
 for (const reliable of [true, false]) {
@@ -132,6 +136,7 @@ for (const reliable of [true, false]) {
 }
 console.log(JSON.stringify(tally));
 for (const [what, receivers] of [...wrong].slice(0, 20)) console.error(`${what}, by ${receivers} reliable clients`);
+for (const what of chat.wrong.slice(0, 20)) console.error(what);
 for (const { client } of talkers) client.stop();
 const { lost, doubled, disordered, replaced } = tally.reliable;
-process.exit(lost + doubled + disordered + replaced > 0 ? 1 : 0);
+process.exit(lost + doubled + disordered + replaced + chat.wrong.length > 0 ? 1 : 0);
