@@ -42,6 +42,10 @@ type Event struct {
 	Heard      bool      // clients of the version before have heard it in its way already: see Message.Heard
 }
 
+// ToldBefore reports whether a process of the version before has made the event, and told everybody of it in its way: nothing
+// but its number is news then.
+func (e Event) ToldBefore() bool { return e.Heard && e.Connection == "" }
+
 // MaxEvents is how many events one call returns.
 const MaxEvents = 256
 

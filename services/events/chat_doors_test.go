@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/events/doors/invoke"
@@ -137,6 +138,26 @@ func TestChatPagesAreToldThePlaceOfWhatTheyHeard(t *testing.T) {
 	event, _ := last["event"].(map[string]any)
 	same(t, "the event", []any{event["number"], event["kind"], event["seq"], event["text"]}, []any{3, "message", 1, "hi"})
 	same(t, "a line to draw", last["message"], nil)
+}
+
+// What a process of the version before has stored, it has told everybody itself: they are told its place, and nothing that a
+// client of the chat protocol or an older page would take for a second message.
+func TestChatOfTheVersionBeforeIsToldOnce(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Tea", "roomId": "r1", "members": []string{"bob"}})
+	before := len(bob.frames())
+	if _, _, err := w.store.AddMessage(t.Context(), "default", chat.Message{RoomID: "r1", AuthorID: "ana", Text: "hi", Heard: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.payAll()
+	frames := bob.frames()[before:]
+	if len(frames) != 1 {
+		t.Fatalf("got %d frames, want one", len(frames))
+	}
+	got := in[object](t, frames[0].body)
+	event, _ := got["event"].(map[string]any)
+	same(t, "the event", []any{event["kind"], event["seq"], event["text"]}, []any{"message", 1, "hi"})
+	same(t, "anything else", len(got), 1)
 }
 
 // A client that comes back under another connection id does not log in again, and misses nothing.

@@ -11,6 +11,12 @@ import (
 // Connection names it.
 func (s *sender) event(ctx context.Context, e chat.Event) error {
 	roomID, topicID := chat.SplitTopic(e.RoomID)
+	if e.ToldBefore() {
+		if n := (notification{Event: wire(e)}); n.Event != nil {
+			return s.room(ctx, roomID, "", n)
+		}
+		return nil
+	}
 	switch e.Kind {
 	case chat.EventMessage:
 		return s.message(ctx, e)

@@ -100,10 +100,10 @@ type (
 )
 
 // notification is one of these for clients of the chat protocol, and with said also a line for our own page and the
-// original's, which know it by its members: one frame for all of them.
+// original's, which know it by its members: one frame for all of them. Without a Type it is for our own page alone.
 type notification struct {
-	Type  string          `json:"notificationType"`
-	Body  any             `json:"body"`
+	Type  string          `json:"notificationType,omitempty"`
+	Body  any             `json:"body,omitempty"`
 	Event *chat.WireEvent `json:"event,omitempty"` // for our own page: what it is in the room's sequence
 	*said
 }

@@ -38,10 +38,7 @@ func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub
 	if err != nil || e == nil {
 		return webpubsub.Data{}, err
 	}
-	body, _ := json.Marshal(struct {
-		Event *chat.WireEvent `json:"event"`
-	}{e}) // structs of strings and numbers
-	return webpubsub.Data{Type: webpubsub.DataJSON, Bytes: body}, nil
+	return notification{Event: e}.data(), nil
 }
 
 // out tells a user, whose pages and clients of the chat protocol know it by different members, to be out of a room. The room's
