@@ -102,7 +102,8 @@ type Rooms interface {
 	// Room returns a room with its members, or ErrNotFound, also when it has been deleted.
 	Room(ctx context.Context, tenant, id string) (Room, error)
 	// Rooms returns what a user may see: the newest MaxListed public rooms and all rooms the user is in, oldest
-	// first. An empty userID sees public rooms only.
+	// first. Members are in no order and without Role, and only the user's own has its ReadSeq. An empty userID sees public
+	// rooms only.
 	Rooms(ctx context.Context, tenant, userID string) ([]Room, error)
 	// Memberships returns the ids of the rooms a user is in, in either state.
 	Memberships(ctx context.Context, tenant, userID string) ([]string, error)

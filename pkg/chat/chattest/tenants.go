@@ -236,6 +236,9 @@ func (s *suite) snapshot() string {
 		s.must(err)
 		rooms, err := s.store.Rooms(s.ctx, tenant, user)
 		s.must(err)
+		for _, r := range rooms {
+			byUser(r)
+		}
 		all += fmt.Sprintln(u, connections, blocked, rooms)
 	}
 	page, err := s.store.History(s.ctx, tenant, "r", "bob", 0, 10)

@@ -161,21 +161,53 @@ func (s roomStore) Rooms(ctx context.Context, tenant, userID string) ([]chat.Roo
 			return nil, err
 		}
 	}
-	rooms, err := collectRooms(ctx, s, `
+	own := map[string]int64{} // how far the user has read, by room
+	rooms, err := collect(ctx, s, func(row rows) (r chat.Room, err error) {
+		var readSeq *int64 // null for a room that the user is not in
+		err = row.Scan(&r.ID, &r.Title, &r.Kind, &r.OwnerID, &r.CreatedAt, &r.LastSeq, &readSeq)
+		if readSeq != nil {
+			own[r.ID] = *readSeq
+		}
+		return r, err
+	}, `
 		WITH visible AS (
 			SELECT id FROM (
 				SELECT id FROM rooms WHERE tenant = $1 AND kind = 'public' AND deleted_at IS NULL
 				ORDER BY created_at DESC LIMIT $3) AS newest
 			UNION
 			SELECT room_id FROM members WHERE tenant = $1 AND user_id = $2)
-		SELECT `+roomColumns+`
+		SELECT r.id, r.title, r.kind, r.owner_id, r.created_at, r.last_seq, m.read_seq
 		FROM visible v
 		JOIN rooms r ON r.tenant = $1 AND r.id = v.id
-		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id
-		LEFT JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id
-		ORDER BY r.created_at, r.id, m.joined_at, m.user_id`,
+		LEFT JOIN members m ON m.tenant = r.tenant AND m.room_id = r.id AND m.user_id = $2
+		ORDER BY r.created_at, r.id`,
 		tenant, userID, chat.MaxListed)
-	return rooms, annotate(err, "list the rooms of user %q", userID)
+	if err != nil {
+		return nil, annotate(err, "list the rooms of user %q", userID)
+	}
+	// There are many members, so each has as few columns as can be, and nobody sorts them.
+	ids, places := make([]string, len(rooms)), map[string]int{}
+	for i, r := range rooms {
+		ids[i], places[r.ID] = r.ID, i
+	}
+	_, err = collect(ctx, s, func(row rows) (none struct{}, err error) {
+		var roomID string
+		var m chat.Member
+		err = row.Scan(&roomID, &m.UserID, &m.Name, &m.State)
+		if m.UserID == userID {
+			m.ReadSeq = own[roomID]
+		}
+		r := &rooms[places[roomID]]
+		r.Members = append(r.Members, m)
+		return none, err
+	}, `
+		SELECT m.room_id, m.user_id, u.name, m.state
+		FROM members m JOIN users u ON u.tenant = m.tenant AND u.id = m.user_id
+		WHERE m.tenant = $1 AND m.room_id {any $2}`, tenant, ids)
+	if err != nil {
+		return nil, annotate(err, "list the members of the rooms of user %q", userID)
+	}
+	return rooms, nil
 }
 
 // collectRooms reads rows of a room and one of its members each; the rows of a room follow one another.
