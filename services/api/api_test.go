@@ -289,6 +289,9 @@ func TestNegotiate(t *testing.T) {
 
 func TestGetToken(t *testing.T) {
 	closed, open := newWorld(t, Config{}), newWorld(t, Config{LegacyGuests: true})
+	if err := open.store.AddUsers(t.Context(), "default", chat.User{ID: "otto", Name: "Otto", Provider: "token"}, chat.User{ID: "123", Name: "Grace", Provider: "guest"}); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		b    *browser
 		id   string
@@ -299,6 +302,8 @@ func TestGetToken(t *testing.T) {
 		"legacy guest":                         {open.browser(), "8437591842", 200},
 		"legacy guest with the id of a user":   {open.browser(), open.guest("Bob").id, 401},
 		"legacy guest with an id out of bound": {open.browser(), "a b", 401},
+		"legacy guest who was here before":     {open.browser(), "123", 200},
+		"an application's user":                {open.browser(), "otto", 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, body, res := c.b.do("GET", "/api/getToken?userId="+url.QueryEscape(c.id), nil)

@@ -58,6 +58,17 @@ func (s *Service) getToken(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if err != nil { // a stranger, who may be somebody that nobody else is: not one whom an application vouches for
+		known, err := s.store.User(r.Context(), s.cfg.Tenant, userID)
+		switch {
+		case err == nil && known.Provider != "guest":
+			http.Error(w, "this user is not a guest; sign in first", http.StatusUnauthorized)
+			return
+		case err != nil && !errors.Is(err, chat.ErrNotFound):
+			s.fail(w, r, err)
+			return
+		}
+	}
 	endpoint, signed, err := s.clientToken(r, userID)
 	if err != nil {
 		s.fail(w, r, err)
