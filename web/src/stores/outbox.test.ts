@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { me, settle, World } from "../test/world";
 import { useDrafts } from "./drafts";
 import { useMessages } from "./messages";
-import { useOutbox } from "./outbox";
+import { sendable, useOutbox } from "./outbox";
 import { useSession } from "./session";
 
 let world: World;
@@ -105,4 +105,8 @@ it("keeps what is being written in each room, until it is sent or somebody signs
   world.kept.set(`chatr.drafts.${me.userId}`, "{");
   await reload();
   expect(useDrafts().of("river")).toBe("");
+});
+
+it("sends what cannot be kept as the character that stands for it", () => {
+  expect(sendable("a\ud800b\0c\udc00 😀")).toBe("a\uFFFDb\uFFFDc\uFFFD 😀");
 });

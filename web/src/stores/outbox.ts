@@ -16,6 +16,11 @@ import { useMessages } from "./messages";
 import { textOf } from "./notices";
 import { useSession } from "./session";
 
+// What no store can keep, half of a surrogate pair or NUL, comes with what is pasted: the server would refuse all of the message.
+export function sendable(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\uFFFD").replaceAll("\0", "\uFFFD");
+}
+
 interface Stored extends Omit<Pending, "state" | "reason"> {
   id: string;
 }
@@ -34,10 +39,10 @@ export const useOutbox = defineStore("outbox", () => {
     const me = useSession().me;
     if (!me || !text.trim()) return;
     const after = (entries.value.at(-1)?.at ?? 0) + 1; // so that it is after the others also when it comes back from the database
-    const pending: Pending = { roomId, userId: me.userId, key: uuid(), text, at: Math.max(deps().clock.now(), after), state: "sending" };
+    const pending: Pending = { roomId, userId: me.userId, key: uuid(), text: sendable(text), at: Math.max(deps().clock.now(), after), state: "sending" };
     entries.value.push(pending);
     const { userId, key, at } = pending;
-    void shelf?.put({ id: messageId(userId, key), roomId, userId, key, text, at });
+    void shelf?.put({ id: messageId(userId, key), roomId, userId, key, text: pending.text, at });
     void transmit(find(key));
   }
 
