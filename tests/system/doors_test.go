@@ -440,3 +440,67 @@ func TestOwnWordsAreNotUnread(t *testing.T) {
 		unread("back", bob, 0)
 	})
 }
+
+// TestListsArePackedAndTagged: what the page reads first is small, in parts, and of no length when nothing has changed, whoever has read
+// it before in the same browser.
+func TestListsArePackedAndTagged(t *testing.T) {
+	t.Parallel()
+	eachTopology(t, func(t *testing.T, top *topology.Topology) {
+		ada, bob := people.Come(t, top.A, "Ada", people.Plain), people.Come(t, top.B, "Bob", people.Plain)
+		const rooms = 30
+		for i := range rooms {
+			ada.Do("createChat", people.Object{"id": people.UUID(i), "name": fmt.Sprint("Tea ", i)})
+			if err := ada.Say(people.UUID(i), "the last word"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask := func(p *people.Person, path, tag string) (res *http.Response, body string) {
+			t.Helper()
+			r, err := http.NewRequestWithContext(t.Context(), "GET", p.Front+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Accept-Encoding", "gzip") // as it is sent
+			r.Header.Set("If-None-Match", tag)
+			if res, err = p.HTTP.Do(r); err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			text, err := io.ReadAll(res.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res, string(text)
+		}
+		for _, path := range []string{"/api/rooms", "/api/rooms?since=0", "/api/chats"} {
+			res, body := ask(ada, path, "")
+			tag := res.Header.Get("Etag")
+			if res.Header.Get("Content-Encoding") != "gzip" || len(body) > 4000 || tag == "" {
+				t.Errorf("%s: got %d bytes of %q with the tag %q, want them packed and tagged", path, len(body), res.Header.Get("Content-Encoding"), tag)
+			}
+			if res, body := ask(ada, path, tag); res.StatusCode != http.StatusNotModified || body != "" {
+				t.Errorf("%s again: got %d and %d bytes, want 304 and none", path, res.StatusCode, len(body))
+			}
+			if res, _ := ask(bob, path, tag); res.StatusCode != http.StatusOK {
+				t.Errorf("%s by somebody else with the same browser: got %d, want 200", path, res.StatusCode)
+			}
+		}
+		var ids []string
+		for after := ""; ; {
+			_, page := ada.Call("GET", "/api/rooms?limit=7&after="+after, nil)
+			for _, room := range page["rooms"].([]any) {
+				ids = append(ids, room.(people.Object)["id"].(string))
+			}
+			if after, _ = page["next"].(string); after == "" {
+				break
+			}
+		}
+		var want []string
+		for i := range rooms {
+			want = append(want, people.UUID(rooms-1-i))
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("in parts: got %q, want the most recent first", ids)
+		}
+	})
+}
