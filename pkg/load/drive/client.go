@@ -89,7 +89,7 @@ const ackAfter = 256
 const (
 	firstWait = 100 * time.Millisecond // before a connection is tried again
 	maxWait   = 5 * time.Second
-	dialTime  = 30 * time.Second
+	dialTime  = 30 * time.Second // for a handshake, or a call: what takes longer is an error, and no latency
 
 	slowBuffer = 2 << 10 // bytes that the kernel keeps for a client that reads slowly
 )

@@ -130,7 +130,7 @@ func Run(ctx context.Context, s *scenario.Scenario, o Options) (*result.Result, 
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a token is good for one path
 	}
 	for _, e := range s.Endpoints() {
-		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{HTTP: calls, Retries: -1})
+		r.rest[e] = dataplane.New(e, o.Key, s.Hub, dataplane.Options{HTTP: calls, Retries: -1, Timeout: dialTime})
 	}
 	r.makeClients()
 	if s.Chat.Journeys && r.share.Index == 0 {
