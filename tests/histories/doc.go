@@ -6,4 +6,7 @@
 // a time that comes from the seed, so that the same history runs in the same order. Calls are counted, and a Fault says
 // what happens at which: the process dies before or after it, or the call fails. What does not hold is shrunk to as few
 // steps as possible and printed as it is written in Go.
+//
+// The same people meet in a town, too: on real processes, over WebSockets and HTTP, one history after the other. There an
+// Outage says which process is killed, or hangs, and when; what happens at which moment is different each time.
 package histories

@@ -266,7 +266,9 @@ func (y *town) run(h History) result {
 	if len(y.busAway)%2 == 1 {
 		y.busAway = append(y.busAway, time.Now())
 	}
+	watched := y.watchOwed(w)
 	y.finishSteps(w)
+	watched()
 	y.settle(w, "those who stayed")
 	for _, name := range devices {
 		coming.Go(w.people[name].connect)
@@ -288,6 +290,30 @@ func (y *town) run(h History) result {
 	end()
 	w.work.Wait()
 	return result{problems: w.problems, doubles: w.doubles, trace: w.trace}
+}
+
+// watchOwed has the test fail if anything is owed for too long from now on, until the function that it returns is called.
+func (y *town) watchOwed(w *world) (end func()) {
+	up, ended := time.Now(), make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+			n, since, err := w.store.EffectsOwed(w.ctx, tenantID)
+			if since.Before(up) {
+				since = up
+			}
+			if err == nil && n > 0 && time.Since(since) > settled {
+				w.failed("%d effects are owed, one of them for %v since everything is up", n, time.Since(since))
+				return
+			}
+		}
+	})
+	return func() { close(ended); watching.Wait() }
 }
 
 // finishSteps waits until everybody has done what they had to do. Whoever waits for an answer gets one.
@@ -349,6 +375,9 @@ func TestHistoriesOnProcesses(t *testing.T) {
 		}
 		h := drawOnProcesses(uint64(seed + n))
 		r := y.run(h)
+		if (n+1)%10 == 0 {
+			t.Logf("%d of %d", n+1, count)
+		}
 		if len(r.problems) == 0 {
 			continue
 		}

@@ -335,8 +335,9 @@ func (n *wires) due(c *conn, room string, events []chat.Event) func(number int64
 		case e.UserID != c.d.user:
 		case e.Kind == chat.EventCreated, e.Kind == chat.EventJoined, e.Kind == chat.EventInvited:
 			in = true
-		case e.Kind == chat.EventLeft:
+		case e.Kind == chat.EventLeft: // by then what was said before may not have been told
 			in = false
+			clear(due)
 		}
 		due[e.Number] = in && e.At.After(x.opened)
 		if !due[e.Number] || !x.plain || !n.town.busWasAway(e.At) || e.Kind != chat.EventMessage || e.Connection == c.id {
