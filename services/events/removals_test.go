@@ -175,3 +175,22 @@ func TestRoomDeletedAndMadeAnewWhileGatewaysAreAway(t *testing.T) {
 	w.goneFrom("den", bob)
 	equal(t, "told to be out of it", len(bob.notified("RoomLeft")), 1)
 }
+
+// Of a room that is made anew nobody can be told what had not been told before; what happens in it from then on is.
+func TestRoomMadeAnewIsTold(t *testing.T) {
+	w, ana, bob, _ := chatWorld(t)
+	ana.mustInvoke("chat.createRoom", object{"title": "Den", "roomId": "den", "members": []string{"bob"}})
+	w.away(true)
+	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/den", nil)
+	if held, err := w.store.ClaimTelling(t.Context(), "default", "den", "a process that dies", 300*time.Millisecond); err != nil || !held.Held {
+		t.Fatal(held, err)
+	}
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/den", object{"title": "Den"})
+	w.mustRequest(http.StatusCreated, "PUT", "rooms/den/members/bob", object{"roleName": "room.member"})
+	joined := len(bob.notified("RoomJoined"))
+	w.away(false)
+	w.payAll()
+	if len(bob.notified("RoomJoined")) == joined {
+		t.Error("who was put into it is not told")
+	}
+}

@@ -52,6 +52,16 @@ var found = map[string]History{
 		{After: 416 * time.Millisecond, By: "sdk1", Do: Create, Room: "lab"},
 		{After: 360 * time.Millisecond, By: "ada1", Do: Block, User: "sdk"},
 	}, Faults: []Fault{{Call: 14, Kind: FailAfter}}},
+	"a room that somebody is being put out of is deleted and made anew": {Seed: 2425, Processes: 1, Steps: []Step{
+		{After: 11 * time.Millisecond, By: "ada1", Do: Say, Room: "den"},
+		{After: 3 * time.Millisecond, By: "eve1", Do: Drop},
+		{After: 0 * time.Millisecond, By: "sdk1", Do: Drop},
+		{After: 3 * time.Millisecond, By: "bot", Do: Add, Room: "den", User: "guest_ada"},
+		{After: 5 * time.Millisecond, By: "bot", Do: RemoveUser, User: "guest_ada"},
+		{After: 10 * time.Millisecond, By: "bot", Do: Delete, Room: "den"},
+		{After: 9 * time.Millisecond, By: "bob1", Do: Leave, Room: "den"},
+		{After: 38 * time.Millisecond, By: "bot", Do: Title, Room: "den"},
+	}, Faults: []Fault{{Call: 9, Kind: DieBefore}}},
 }
 
 func TestFoundHistories(t *testing.T) {

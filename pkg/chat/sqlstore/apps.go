@@ -48,7 +48,7 @@ func (s appStore) PutRoom(ctx context.Context, tenant string, r chat.Room, c cha
 }
 
 // insertServiceRoom creates a room that is not there, or is deleted; then nothing of what it was stays, but its events go
-// on counting, so that who knew it begins again. That somebody was in it is kept, for who has not heard of its end.
+// on counting, so that who knew it begins again, and nobody can be told any more of those that have not been. That somebody was in it is kept, for who has not heard of its end.
 func insertServiceRoom(t tx, tenant string, r chat.Room) {
 	topics := chat.TopicRoom(r.ID, "")
 	t.send(`INSERT INTO users (tenant, id, name, provider) VALUES ($1, $2, 'Service', 'service') ON CONFLICT (tenant, id) DO NOTHING`,
@@ -63,7 +63,7 @@ func insertServiceRoom(t tx, tenant string, r chat.Room) {
 	t.send(`
 		INSERT INTO rooms (tenant, id, title, kind, owner_id, created_at) VALUES ($1, $2, $3, 'private', $4, $5)
 		ON CONFLICT (tenant, id) DO UPDATE SET title = $3, kind = 'private', owner_id = $4, created_at = $5, last_seq = 0,
-			kept_after = rooms.last_event, deleted_at = NULL, deleted_by = NULL`,
+			kept_after = rooms.last_event, told_event = rooms.last_event, deleted_at = NULL, deleted_by = NULL`,
 		tenant, r.ID, r.Title, chat.ServiceUser, time.Now())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -15,13 +16,23 @@ import (
 // hears it now gets its newest event, by whose number a page sees whether it lacks some; who does not is told to be out
 // of it. To whom that is known already it says nothing new.
 func (t *Teller) Standing(ctx context.Context, roomID, userID string) (webpubsub.Data, error) {
-	v, err := t.Store.RoomView(ctx, t.Tenant, userID, roomID)
-	switch {
-	case errors.Is(err, chat.ErrNotFound):
-		return t.ended(ctx, roomID)
-	case err != nil:
-		return webpubsub.Data{}, err
+	for range 3 {
+		v, err := t.Store.RoomView(ctx, t.Tenant, userID, roomID)
+		if err == nil {
+			return t.standing(ctx, roomID, userID, v)
+		}
+		if !errors.Is(err, chat.ErrNotFound) {
+			return webpubsub.Data{}, err
+		}
+		if news, has, err := t.ended(ctx, roomID); err != nil || has {
+			return news, err
+		}
 	}
+	return webpubsub.Data{}, fmt.Errorf("room %q comes and goes", roomID) // it will be tried again
+}
+
+// standing is Standing for a room that is there.
+func (t *Teller) standing(ctx context.Context, roomID, userID string, v chat.RoomView) (webpubsub.Data, error) {
 	told, will, err := t.willTell(ctx, roomID)
 	if err == nil && will && !v.In {
 		will, err = t.willSayOut(ctx, roomID, userID, told)
@@ -74,20 +85,20 @@ func (t *Teller) willSayOut(ctx context.Context, roomID, userID string, told int
 	return slices.ContainsFunc(events, func(e chat.Event) bool { return e.Kind == chat.EventLeft && e.UserID == userID }), err
 }
 
-// ended is what those are told who were in a room that has been deleted.
-func (t *Teller) ended(ctx context.Context, roomID string) (webpubsub.Data, error) {
+// ended is what those are told who were in a room that has been deleted, if it has an end and is not there again by now.
+func (t *Teller) ended(ctx context.Context, roomID string) (news webpubsub.Data, has bool, err error) {
 	now, err := t.Store.TellingOf(ctx, t.Tenant, roomID)
-	if errors.Is(err, chat.ErrNotFound) {
-		return webpubsub.Data{}, nil
+	if errors.Is(err, chat.ErrNotFound) || err == nil && now.Last == 0 { // it never was, or not since rooms have events
+		return webpubsub.Data{}, true, nil
 	}
 	if err != nil {
-		return webpubsub.Data{}, err
+		return webpubsub.Data{}, false, err
 	}
 	e, err := t.newest(ctx, roomID, now.Last)
 	if err != nil || e == nil || e.Kind != chat.EventClosed {
-		return webpubsub.Data{}, err
+		return webpubsub.Data{}, false, err
 	}
-	return notification{Type: "RoomClosed", Body: roomNamed{roomID, e.Title}, Event: e}.data(), nil
+	return notification{Type: "RoomClosed", Body: roomNamed{roomID, e.Title}, Event: e}.data(), true, nil
 }
 
 // newest returns the event of a room that has a number, which is its newest; nil when it is kept no longer, or is none.
