@@ -15,3 +15,6 @@ func (h *Handoffs) Released() []string {
 	defer h.mu.Unlock()
 	return slices.Collect(maps.Keys(h.released))
 }
+
+// ReturnTimeOver has the bus have come back long ago.
+func (h *Handoffs) ReturnTimeOver() { h.healedAt.Store(0) }

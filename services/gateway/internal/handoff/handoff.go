@@ -62,8 +62,9 @@ const (
 	takeOverTimeout = 10 * time.Second // a destination gives up after that
 	askTimeout      = 5 * time.Second  // bounds a question to another node
 	answerTimeout   = askTimeout * 3 / 4
-	releasedKept    = time.Minute // how long a source remembers that it has let a connection go
-	chunkSize       = 256 << 10   // bytes of one answer
+	returnTime      = 5 * time.Second // until every node that can is back on the bus: its pauses of up to 2 s, and its subscriptions
+	releasedKept    = time.Minute     // how long a source remembers that it has let a connection go
+	chunkSize       = 256 << 10       // bytes of one answer
 )
 
 // Handoffs are the connections of this node that are on their way to or from another. Methods are safe for concurrent
@@ -76,10 +77,11 @@ type Handoffs struct {
 	log    *slog.Logger
 	inbox  string
 
-	silence time.Duration  // silenceLimit, but for tests
-	adopted atomic.Int64   // connections here that have been on another node
-	healed  atomic.Uint64  // see Healed
-	work    sync.WaitGroup // goroutines
+	silence  time.Duration  // silenceLimit, but for tests
+	adopted  atomic.Int64   // connections here that have been on another node
+	healed   atomic.Uint64  // see Healed
+	healedAt atomic.Int64   // when that was last, in milliseconds since 1970; 0: never
+	work     sync.WaitGroup // goroutines
 
 	pending  atomic.Int64 // how many there are; most often none, and then the lock is not needed
 	mu       sync.Mutex   // guards the following
@@ -101,10 +103,19 @@ func (h *Handoffs) Wait() { h.work.Wait() }
 
 // Healed says that what the bus has lost, up to that number, has been dealt with: no connection that is left may have
 // missed a message unawares.
-func (h *Handoffs) Healed(lost uint64) { h.healed.Store(lost) }
+func (h *Handoffs) Healed(lost uint64) {
+	h.healedAt.Store(time.Now().UnixMilli())
+	h.healed.Store(lost)
+}
 
 // unhealed reports whether connections here may have missed messages unawares.
 func (h *Handoffs) unhealed() bool { return h.peer.LossCount() != h.healed.Load() }
+
+// OthersMayReturn reports whether the bus was lost and has come back so lately that other nodes may still be on their way back to it.
+// Until they are, what a node is asked about its connections reaches nobody, as if it were gone.
+func (h *Handoffs) OthersMayReturn() bool {
+	return h.unhealed() || time.Now().UnixMilli()-h.healedAt.Load() < returnTime.Milliseconds()
+}
 
 // Pending reports whether any connection is on its way to or from this node.
 func (h *Handoffs) Pending() bool { return h.pending.Load() > 0 }

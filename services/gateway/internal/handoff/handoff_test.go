@@ -312,6 +312,47 @@ func TestNothingMovesThatMayHaveMissedMessages(t *testing.T) {
 	}
 }
 
+// TestWhoMayReturnIsNotGone asks about a connection of a node that is not there, before and after the bus was lost: as that node may
+// come back and have the connection still, what was asked for is not done.
+func TestWhoMayReturnIsNotGone(t *testing.T) {
+	t.Parallel()
+	var lost atomic.Uint64
+	bus := memory()
+	a, away := newMachine(t, fickle{bus(), &lost}), newMachine(t, bus())
+	id := away.NewConnectionID()
+	away.stop()
+	there := a.leave(t)
+	ask := func(when string, want error) {
+		t.Helper()
+		conn := webpubsub.Audience{Hub: testHub, Scope: webpubsub.ScopeConnection, Name: id}
+		_, errExists := a.Exists(t.Context(), conn)
+		for what, err := range map[string]error{
+			"revoke": a.Revoke(t.Context(), testHub, id, webpubsub.SendToGroup, "g"),
+			"leave":  a.Leave(t.Context(), conn, "g"),
+			"close":  a.Close(t.Context(), conn, "enough"),
+			"send":   a.Send(t.Context(), conn, webpubsub.Message{Data: webpubsub.Text("hi")}),
+			"exists": errExists,
+		} {
+			if want == nil && errors.Is(err, handoff.ErrNotFound) {
+				err = nil
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("%s, %s: got %v, want %v", when, what, err, want)
+			}
+		}
+		if err := a.Leave(t.Context(), webpubsub.Audience{Hub: testHub, Scope: webpubsub.ScopeConnection, Name: there.ID}, "g"); err != nil {
+			t.Errorf("%s: got %v for one that is there", when, err)
+		}
+	}
+	ask("before", nil)
+	lost.Add(1)
+	ask("when the bus is back", cluster.ErrUnavailable)
+	a.Handoffs.Healed(1)
+	ask("a moment later", cluster.ErrUnavailable)
+	a.Handoffs.ReturnTimeOver()
+	ask("when everybody is back who can", nil)
+}
+
 // TestMembersAreNotDoubledDuringAHandoff lists the members of a group while one of them is on two nodes.
 //
 // checklist:C18 O06

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/chatr-dev/chatr/pkg/protocol"
@@ -51,7 +52,16 @@ func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) e
 	}
 	nodes, err := n.post(ctx, topic, payload)
 	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // the node that made the connection is gone
-		_, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload)
+		nodes, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload)
+		return n.unlessMissing(nodes, err)
+	}
+	return err
+}
+
+// unlessMissing returns an error if nobody has heard what is for one connection, and nobody knows that it is gone.
+func (n *Node) unlessMissing(heard int, err error) error {
+	if heard == 0 && err == nil && n.Handoffs.OthersMayReturn() {
+		return fmt.Errorf("%w: it has just come back, and the connection's node perhaps not yet", ErrUnavailable)
 	}
 	return err
 }
@@ -85,7 +95,8 @@ func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v wire.Verb, args 
 	o := orderTo(a, v)
 	o.Args = args
 	if a.Scope == webpubsub.ScopeConnection {
-		return n.Handoffs.AskConn(ctx, &o)
+		answers, err := n.Handoffs.AskConn(ctx, &o)
+		return answers, n.unlessMissing(len(answers), err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
