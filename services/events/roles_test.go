@@ -13,6 +13,7 @@ import (
 
 // Whoever joins while a role is changed may do what the store says afterwards, in whichever order the two are committed.
 func TestRoleChangedWhileSomebodyJoins(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		role string // that is changed
 		join func(w *world)
@@ -31,6 +32,7 @@ func TestRoleChangedWhileSomebodyJoins(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			url := testkit.Postgres(t, nil)
 			store, err := sqlstore.OpenPostgres(t.Context(), url)
 			if err != nil {
@@ -120,7 +122,8 @@ func (g gates) await(want int) {
 	g.t.Helper()
 	testkit.Eventually(g.t, 0, func() bool {
 		var waiting int
-		err := g.keeper.QueryRow(g.t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting)
+		err := g.keeper.QueryRow(g.t.Context(), `SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+			WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted`).Scan(&waiting)
 		if err != nil {
 			g.t.Fatal(err)
 		}
