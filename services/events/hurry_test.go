@@ -222,12 +222,31 @@ func TestWhoComesBackMeanwhileIsNotSaidToBeGone(t *testing.T) {
 	store.then.set(func() { w.open("a2", "guest_ada") })
 	w.keepPresence()
 	equal(t, "online", w.online(), []string{"guest_ada", "guest_bob"})
-	w.mu.Lock()
-	last := bob.got[len(bob.got)-1].body
-	w.mu.Unlock()
-	if !strings.Contains(last, "userOnline") || !strings.Contains(last, "guest_ada") {
-		t.Errorf("what Bob is told last: got %s, want that Ada is online", last)
+	last := ""
+	for _, f := range bob.frames() {
+		if strings.Contains(f.body, "guest_ada") && (strings.Contains(f.body, "userOnline") || strings.Contains(f.body, "userOffline")) {
+			last = f.body
+		}
 	}
+	if !strings.Contains(last, "userOnline") {
+		t.Errorf("what Bob is told last of Ada: got %s, want that she is online", last)
+	}
+}
+
+// TestWhoIsIdleIsToldByWhoeverPays has a worker pay what an idle person's own event owes, before that event comes to it: pages of
+// the original know of idleness by a message of its own.
+func TestWhoIsIdleIsToldByWhoeverPays(t *testing.T) {
+	w := newWorld(t, Config{})
+	bob := w.open("b", "guest_bob")
+	w.open("a", "guest_ada")
+	for _, idle := range []bool{true, false} {
+		if _, _, err := w.store.SetIdle(t.Context(), "default", chat.Connection{ID: "a", UserID: "guest_ada"}, idle); err != nil {
+			t.Fatal(err)
+		}
+		w.payAll()
+	}
+	equal(t, "told to be idle", len(bob.told("userIsIdle")), 1)
+	equal(t, "told to be in use again", len(bob.told("userNotIdle")), 1)
 }
 
 // elsewhere is a store whose effects another process has always claimed, and has not come to yet.

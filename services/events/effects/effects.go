@@ -67,7 +67,7 @@ func (e *Effects) Measure(ctx context.Context) error {
 func (e *Effects) Follow(ctx context.Context, rooms, users []string) {
 	ctx, cancel := context.WithTimeout(ctx, followTime)
 	defer cancel()
-	e.payOf(ctx, rooms, users, Anything)
+	e.payOf(ctx, rooms, users, Everything)
 	var told []<-chan struct{}
 	for _, id := range rooms {
 		told = append(told, e.tell.Changed(id))
@@ -86,9 +86,9 @@ type News int
 
 // What there may be to tell.
 const (
-	Anything     News = iota // whether the user is here, too
-	Idleness                 // whether the user is idle; there may be more that others have changed meanwhile
-	OnlyIdleness             // the same, by a change of the caller's own
+	Everything   News = iota // whether the user is here, and idle: what others have changed
+	OnlyComing               // whether the user is here, by a change of the caller's own
+	OnlyIdleness             // whether the user is idle, by a change of the caller's own
 )
 
 // Presence pays what is owed for a user whose presence may have changed.
@@ -114,7 +114,7 @@ func (e *Effects) Work(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
-		if err := e.pay(ctx, list, Anything); err != nil {
+		if err := e.pay(ctx, list, Everything); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,8 @@ func (e *Effects) one(ctx context.Context, owed chat.Effect, news News) error {
 	case chat.EffectUser:
 		return e.live.closeUser(ctx, owed.UserID)
 	case chat.EffectPresence:
-		err := e.tell.Presence(ctx, owed.UserID, news != OnlyIdleness || owed.Version > 1, news != Anything)
+		more := owed.Version > 1 // others have changed something meanwhile
+		err := e.tell.Presence(ctx, owed.UserID, news != OnlyIdleness || more, news != OnlyComing || more)
 		if errors.Is(err, chat.ErrNotFound) {
 			return nil
 		}

@@ -11,7 +11,7 @@ import (
 func (p *Presence) Sweep(ctx context.Context) error {
 	users, err := p.Store.SweepOffline(ctx, p.Tenant, time.Now().Add(-p.OfflineGrace))
 	for _, u := range users {
-		p.Effects.Presence(ctx, u.ID, effects.Anything)
+		p.Effects.Presence(ctx, u.ID, effects.OnlyComing)
 	}
 	return err
 }

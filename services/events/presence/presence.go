@@ -63,9 +63,9 @@ func (p *Presence) Came(ctx context.Context, user chat.User, conn string) error 
 	if err != nil {
 		return err
 	}
-	news := effects.Idleness // in use again, if not here again
+	news := effects.Everything // in use again, if not here again
 	if cameOnline {
-		news = effects.Anything
+		news = effects.OnlyComing
 	}
 	p.Effects.Presence(ctx, user.ID, news)
 	if p.Rules.IsUnnamed(user) { // its page, which is about to tell a name, waits for that
@@ -96,7 +96,7 @@ func (p *Presence) Name(ctx context.Context, user chat.User, name string) error 
 	if err := p.Store.SaveUser(ctx, p.Tenant, named); err != nil {
 		return err
 	}
-	p.Effects.Presence(ctx, user.ID, effects.Anything)
+	p.Effects.Presence(ctx, user.ID, effects.OnlyComing)
 	return nil
 }
 
@@ -109,7 +109,7 @@ func (p *Presence) Gone(ctx context.Context, c chat.Connection) error {
 	if err := p.Store.Disconnect(ctx, p.Tenant, c.ID); err != nil || c.UserID == "" {
 		return err
 	}
-	p.Effects.Presence(ctx, c.UserID, effects.Idleness)
+	p.Effects.Presence(ctx, c.UserID, effects.Everything)
 	return nil
 }
 
