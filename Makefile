@@ -5,6 +5,7 @@
 # make test-busy     the same tests on a machine whose cores are all busy, ROUNDS (3) times, and then those of packages
 #                    that deal in time (PACKAGES) COUNT (50) times; a check before something is called done, takes hours
 # make up, make down   docker compose with keys made in .env, or a new image on what runs, one gateway at a time; stop it (data stays)
+# make test-stories  the story of two people in a browser four times: by one process and by separate services, on a desktop and a phone
 # make test-compose  two people in a browser on docker-compose.yml; needs a Docker engine; with IMAGE=binary no registry
 # make test-cluster  the same on the chart; needs a Kubernetes cluster, kubectl and Helm (see scripts/test-cluster)
 # make test-rollout  helm upgrade from an older version and back, under load (see scripts/test-rollout)
@@ -23,7 +24,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-busy test-compose test-cluster test-rollout bench bench-peers fuzz histories histories-processes lint docs compatibility release setup clean
+.PHONY: all build run up down test test-busy test-stories test-compose test-cluster test-rollout bench bench-peers fuzz histories histories-processes lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -62,6 +63,10 @@ test: setup
 
 test-busy:
 	scripts/test-busy
+
+test-stories: build
+	scripts/setup
+	STORIES=all CHATR_BIN=$(CURDIR)/bin/chatr go test -count=1 -v -timeout 45m ./tests/browser
 
 test-compose:
 	scripts/test-compose

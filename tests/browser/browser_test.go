@@ -5,6 +5,7 @@ package browser_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -18,13 +19,19 @@ import (
 // idleAfter is how long the people of the story have to sit still.
 const idleAfter = 3 * time.Second
 
+// TestStory is told on a desktop by separate services, and on a phone by one process: each takes a minute, and make test has twelve.
+// With STORIES=all (make test-stories) it is told the other way round, too.
 func TestStory(t *testing.T) {
 	nodetest.Install(t)
 	makePage(t)
+	viewports := map[string][]string{"services": {"desktop"}, "standalone": {"phone"}}
+	if os.Getenv("STORIES") == "all" {
+		viewports = map[string][]string{"services": {"desktop", "phone"}, "standalone": {"desktop", "phone"}}
+	}
 	for name, start := range map[string]func(testing.TB, topology.Options) *topology.Topology{
 		"standalone": topology.Standalone, "services": topology.Services,
 	} {
-		for _, viewport := range []string{"desktop", "phone"} {
+		for _, viewport := range viewports[name] {
 			t.Run(name+"/"+viewport, func(t *testing.T) {
 				top := start(t, topology.Options{Env: []string{"CHATR_CHAT_IDLE_AFTER=" + idleAfter.String()}})
 				tell(t, top, viewport, name)
