@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -165,4 +166,22 @@ func TestPageEventPostedAgain(t *testing.T) {
 	equal(t, "members when who has left was put back", w.members(room1), []string{"guest_ada", "guest_bob"})
 	again(ada, "deleteChat", room1, func() {})
 	equal(t, "told once", len(bob.told("chatDeleted")), 1)
+}
+
+// Pages of the original draw a line only where they have a tab: both have the chat before they are told that one wants it.
+func TestBothHaveAPrivateChatBeforeItsNotice(t *testing.T) {
+	w := newWorld(t, Config{})
+	ada, bob := w.open("a", "guest_ada"), w.open("b", "guest_bob")
+	ada.must("createPrivateChat", object{"targetUserId": "guest_bob"})
+	for _, c := range []*conn{ada, bob} {
+		var got []string
+		for _, f := range c.frames() {
+			for _, what := range []string{"joinPrivateChat", "wants to chat"} {
+				if strings.Contains(f.body, what) {
+					got = append(got, what)
+				}
+			}
+		}
+		equal(t, c.id+" is told", got, []string{"joinPrivateChat", "wants to chat"})
+	}
 }

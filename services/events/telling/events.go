@@ -135,6 +135,10 @@ func (s *sender) invited(ctx context.Context, room chat.Room, e chat.Event) erro
 		return err
 	}
 	there, _ := whole.Member(e.UserID)
+	// Both have the chat before the notice: pages of the original draw a line only where they have a tab.
+	if err := s.User(ctx, from.ID, invitation(room.ID, chat.User{ID: e.UserID, Name: there.Name}, true, chat.StateJoined)); err != nil {
+		return err
+	}
 	if err := s.User(ctx, e.UserID, invitation(room.ID, from, false, there.State)); err != nil {
 		return err
 	}
@@ -230,14 +234,14 @@ func (s *sender) closed(ctx context.Context, e chat.Event) error {
 	return s.members(ctx, e.RoomID, deleted)
 }
 
-// Invited shows a direct room to somebody who has asked for it, and, if it was there already, to the other one, unless the one who
+// Invited shows a direct room that was there already to somebody who has asked for it, and to the other one, unless the one who
 // asked has left it by now and been told so.
-func (s *sender) Invited(ctx context.Context, roomID string, from, to chat.User, created bool) error {
+func (s *sender) Invited(ctx context.Context, roomID string, from, to chat.User) error {
 	room, err := s.Store.Room(ctx, s.Tenant, roomID)
 	if _, in := room.Member(from.ID); err != nil || !in {
 		return err
 	}
-	if err := s.User(ctx, from.ID, invitation(room.ID, to, true, chat.StateJoined)); err != nil || created {
+	if err := s.User(ctx, from.ID, invitation(room.ID, to, true, chat.StateJoined)); err != nil {
 		return err
 	}
 	there, _ := room.Member(to.ID)

@@ -69,7 +69,10 @@ func (d *Door) createPrivateChat(ctx context.Context, e event) error {
 		return err
 	}
 	d.Effects.Follow(ctx, []string{direct.Room.ID}, []string{e.User.ID, id})
-	return d.Tell.Invited(ctx, direct.Room.ID, e.User, direct.Other, direct.Created)
+	if direct.Created { // which both have been told
+		return nil
+	}
+	return d.Tell.Invited(ctx, direct.Room.ID, e.User, direct.Other)
 }
 
 func (d *Door) blockUser(ctx context.Context, e event) error {
