@@ -49,8 +49,8 @@ type driver interface {
 	tryWrite(ctx context.Context, version int) error
 	// failures counts what has gone wrong so far in a way that makes the database's being ready doubtful.
 	failures() int64
-	// reason says why the database could not do something, of the reasons of chat.NotReady.
-	reason(err error) string
+	// said reports whether an error is one that the database itself has answered with.
+	said(err error) bool
 	close() error
 }
 
@@ -226,15 +226,18 @@ func annotate(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	if reason := cmp.Or(postgresReason(err), sqliteReason(err), slowReason(err)); reason != "" {
+	if reason := notReadyReason(err); reason != "" {
 		err = &chat.NotReady{Reason: reason, Err: err}
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-// slowReason returns chat.ReasonSlow if the time for what was asked was over.
-func slowReason(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
+// notReadyReason returns why the store cannot be used, if err says that it cannot.
+func notReadyReason(err error) string {
+	switch reason := cmp.Or(postgresReason(err), sqliteReason(err)); {
+	case reason != "":
+		return reason
+	case errors.Is(err, context.DeadlineExceeded):
 		return chat.ReasonSlow
 	}
 	return ""

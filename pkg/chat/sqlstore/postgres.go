@@ -415,15 +415,7 @@ func (db *postgresDB) tryWrite(ctx context.Context, version int) error {
 	return err
 }
 
-func (*postgresDB) reason(err error) string {
-	switch reason := postgresReason(err); {
-	case reason != "":
-		return reason
-	case stateOf(err) != "":
-		return chat.ReasonFailing
-	}
-	return chat.ReasonUnreachable
-}
+func (*postgresDB) said(err error) bool { return stateOf(err) != "" }
 
 // postgresReason returns why the server cannot be used, if err says that it cannot: there is no connection, it was lost, or it
 // cannot write.

@@ -37,7 +37,7 @@ func (s *Store) check(ctx context.Context) error {
 	version, err := s.driver.schema(ctx)
 	switch {
 	case err != nil:
-		return &chat.NotReady{Reason: s.driver.reason(err), Err: fmt.Errorf("reach the chat store: %w", err)}
+		return &chat.NotReady{Reason: s.reason(err), Err: fmt.Errorf("reach the chat store: %w", err)}
 	case version < known:
 		return &chat.NotReady{Reason: chat.ReasonSchema,
 			Err: fmt.Errorf("the chat store has schema %d and needs %d; run chatr migrate", version, known)}
@@ -45,7 +45,18 @@ func (s *Store) check(ctx context.Context) error {
 		return &chat.NotReady{Reason: chat.ReasonSchema, Err: newerError(version, known)}
 	}
 	if err := s.driver.tryWrite(ctx, version); err != nil {
-		return &chat.NotReady{Reason: s.driver.reason(err), Err: fmt.Errorf("write to the chat store: %w", err)}
+		return &chat.NotReady{Reason: s.reason(err), Err: fmt.Errorf("write to the chat store: %w", err)}
 	}
 	return nil
+}
+
+// reason says why a check has failed.
+func (s *Store) reason(err error) string {
+	switch reason := notReadyReason(err); {
+	case reason != "":
+		return reason
+	case s.driver.said(err):
+		return chat.ReasonFailing
+	}
+	return chat.ReasonUnreachable
 }

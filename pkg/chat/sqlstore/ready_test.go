@@ -12,29 +12,38 @@ import (
 )
 
 // TestSlowSaysNotReady has somebody else hold what a call waits for until its time is over: that is no error of the program's,
-// and may be tried again.
+// and may be tried again. The store itself says so, too.
 func TestSlowSaysNotReady(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T) *Store{
-		"postgres": func(t *testing.T) *Store { return openPostgres(t, testkit.Postgres(t, MigratePostgres)) },
-		"sqlite":   func(t *testing.T) *Store { return openSQLite(t, filepath.Join(t.TempDir(), "chat.db")) },
+	for name, c := range map[string]struct {
+		open func(t *testing.T) *Store
+		hold string // what Ready writes, besides
+	}{
+		"postgres": {func(t *testing.T) *Store { return openPostgres(t, testkit.Postgres(t, MigratePostgres)) }, `LOCK TABLE chatr_schema IN EXCLUSIVE MODE`},
+		"sqlite":   {func(t *testing.T) *Store { return openSQLite(t, filepath.Join(t.TempDir(), "chat.db")) }, `SELECT 1`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := open(t)
+			s := c.open(t)
 			ann := chat.User{ID: "ann", Name: "Ann"}
 			if err := s.SaveUser(t.Context(), "tenant", ann); err != nil {
 				t.Fatal(err)
 			}
 			err := s.driver.write(t.Context(), func(tx tx) error {
+				tx.send(c.hold)
 				if _, err := collect(t.Context(), tx, scanString, `UPDATE users SET name = name WHERE tenant = $1 RETURNING id`, "tenant"); err != nil {
 					return err
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-				defer cancel()
-				err := s.SaveUser(ctx, "tenant", ann)
-				var not *chat.NotReady
-				if !errors.As(err, &not) || not.Reason != chat.ReasonSlow {
-					t.Errorf("error of a call whose time is over: got %v, want one that says that the store is slow", err)
+				for what, call := range map[string]func(context.Context) error{
+					"a call": func(ctx context.Context) error { return s.SaveUser(ctx, "tenant", ann) },
+					"Ready":  s.Ready,
+				} {
+					ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+					err := call(ctx)
+					cancel()
+					var not *chat.NotReady
+					if !errors.As(err, &not) || not.Reason != chat.ReasonSlow {
+						t.Errorf("error of %s whose time is over: got %v, want one that says that the store is slow", what, err)
+					}
 				}
 				return nil
 			})

@@ -349,15 +349,9 @@ func (db *sqliteDB) tryWrite(ctx context.Context, version int) error {
 
 func (db *sqliteDB) failures() int64 { return db.failed.Load() }
 
-func (*sqliteDB) reason(err error) string {
+func (*sqliteDB) said(err error) bool {
 	var e *sqlite.Error
-	switch reason := sqliteReason(err); {
-	case reason != "":
-		return reason
-	case errors.As(err, &e):
-		return chat.ReasonFailing
-	}
-	return chat.ReasonUnreachable
+	return errors.As(err, &e)
 }
 
 // sqliteReason returns why the file cannot be used, if err says that it cannot.
