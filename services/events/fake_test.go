@@ -59,7 +59,9 @@ type received struct {
 
 func newGateway(t testing.TB) *gateway {
 	g := &gateway{t: t, quiet: func() {}, conns: map[string]*conn{}}
-	g.server = httptest.NewServer(g)
+	g.server = httptest.NewUnstartedServer(g)
+	g.server.Config.MaxHeaderBytes = 64 << 10 // as gateways read
+	g.server.Start()
 	t.Cleanup(g.server.Close)
 	return g
 }

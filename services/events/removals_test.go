@@ -1,10 +1,12 @@
 package events
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/cloudevents"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 )
@@ -74,6 +76,25 @@ func TestWhoIsBackIsNotPutOff(t *testing.T) {
 			equal(t, "the connections from before and from after", []bool{w.conns["bob1"] != nil, w.conns["bob2"] == back}, []bool{false, true})
 		})
 	}
+}
+
+// Whoever is back with more connections than one call to a gateway can name does not keep those from before by that.
+func TestSignedOutIsOutHoweverManyHaveComeSince(t *testing.T) {
+	w, _, _, _ := chatWorld(t)
+	w.away(true)
+	if err := w.store.SignOut(t.Context(), "default", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2000 {
+		if _, err := w.store.Connect(t.Context(), "default", chat.Connection{ID: fmt.Sprintf("a-connection-of-bobs-%d", n), UserID: "bob"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.away(false)
+	w.payAll()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	equal(t, "the connection from before", w.conns["bob1"] == nil, true)
 }
 
 // A connection that has been let in, and is not known yet when its user signs out, ends by that, too.

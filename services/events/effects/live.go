@@ -156,8 +156,11 @@ func (l *Live) connections(ctx context.Context, userID string) ([]string, error)
 	return ids, err
 }
 
+// mostSpared is how many connections one call can leave out: their ids are in its address, and a gateway reads 64 KiB of that.
+const mostSpared = 500
+
 // closeUser closes the connections that a user had who has signed out or was removed, also those that the store does not
-// know, but not those that have come since.
+// know, but not those that have come since, unless that are more than mostSpared: then some have to come again.
 func (l *Live) closeUser(ctx context.Context, userID string) error {
 	conns, err := l.store.Connections(ctx, l.tenant, userID)
 	if err != nil {
@@ -169,7 +172,7 @@ func (l *Live) closeUser(ctx context.Context, userID string) error {
 			later = append(later, c.ID)
 		}
 	}
-	return l.gateway.CloseUser(ctx, userID, "the user has signed out, or was removed from the chat", later...)
+	return l.gateway.CloseUser(ctx, userID, "the user has signed out, or was removed from the chat", later[:min(len(later), mostSpared)]...)
 }
 
 // set gives a connection what a user who stands so to a room may have there, and takes the rest. One that has been in too
