@@ -55,10 +55,11 @@ const MaxEvents = 256
 // One process at a time tells a room: it claims the telling, reads the events after Told, tells them, and calls Told,
 // until the answer says that the telling is no longer its own.
 //
-//	for t, err := s.ClaimTelling(…); err == nil && t.Held; {
-//		events, _, err := s.Events(ctx, tenant, roomID, t.Told, chat.MaxEvents)
+//	held, err := s.ClaimTellings(ctx, tenant, []string{roomID}, owner, ttl)
+//	for err == nil && held[roomID].Held {
+//		events, _, err := s.Events(ctx, tenant, roomID, held[roomID].Told, chat.MaxEvents)
 //		… tell them in their order …
-//		t, err = s.Told(ctx, tenant, roomID, owner, upTo, ttl)
+//		held, err = s.Told(ctx, tenant, owner, map[string]int64{roomID: upTo}, ttl)
 //	}
 //
 // Nobody needs to be woken: who stores an event and finds the telling with another process is done, since that one
@@ -81,23 +82,17 @@ type Events interface {
 	// Caused reports whether one of the newest MaxEvents events of a room has a cause (see CausedBy).
 	Caused(ctx context.Context, tenant, roomID, cause string) (bool, error)
 
-	// ClaimTelling takes, or renews, the lease of telling a room for an owner (any text of a process, at most MaxIDBytes
-	// bytes), for ttl from now by the database's clock, unless another has it or there is nothing to tell. The
-	// answer says how it is then. ErrNotFound for an unknown room.
-	ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (Telling, error)
-	// ClaimTellings is ClaimTelling for several rooms in one transaction, at most MaxListed. Those that the owner has the
-	// lease of are in the answer; the others, unknown ones too, are not.
+	// ClaimTellings takes, or renews, the leases of telling some rooms, at most MaxListed, for an owner (any text of a process, at
+	// most MaxIDBytes bytes), for ttl from now by the database's clock. Those that the owner has the lease of are in the
+	// answer; those that another tells, that there is nothing to tell of, or that are unknown, are not.
 	ClaimTellings(ctx context.Context, tenant string, roomIDs []string, owner string, ttl time.Duration) (map[string]Telling, error)
-	// Told notes that the room's listeners have been told up to an event, and renews the owner's lease, or gives it back
-	// when there is nothing more to tell. It does nothing when the owner has lost the lease: then Held is false, too. The
-	// mark never falls, and a lost Told costs at most that events are told twice.
-	Told(ctx context.Context, tenant, roomID, owner string, upTo int64, ttl time.Duration) (Telling, error)
+	// Told notes how far the listeners of some rooms have been told, and renews the owner's leases, or gives them back where
+	// there is nothing more to tell. It does nothing where the owner has lost the lease. Those that the owner still has
+	// the lease of are in the answer. A mark never falls, and a lost Told costs at most that events are told twice.
+	Told(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]Telling, error)
 	// TellingOf says how it is, and changes nothing: Held is whether somebody has the lease now. ErrNotFound for an unknown
 	// room.
 	TellingOf(ctx context.Context, tenant, roomID string) (Telling, error)
-	// AllTold is Told for several rooms, by how far each has been told. Rooms that the owner still has the lease of are in
-	// the answer.
-	AllTold(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]Telling, error)
 	// Untold returns up to limit rooms (at most MaxListed) with events to tell that nobody has the lease of.
 	Untold(ctx context.Context, tenant string, limit int) ([]string, error)
 }

@@ -205,8 +205,8 @@ func TestRoomMadeAnewIsTold(t *testing.T) {
 	w.away(true)
 	w.mustRequest(http.StatusNoContent, "DELETE", "rooms/den", nil)
 	testkit.Eventually(t, 0, func() bool { // as soon as the service, which reaches no gateway, has given it back
-		held, err := w.store.ClaimTelling(t.Context(), "default", "den", "a process that dies", 300*time.Millisecond)
-		return err == nil && held.Held
+		held, err := w.store.ClaimTellings(t.Context(), "default", []string{"den"}, "a process that dies", 300*time.Millisecond)
+		return err == nil && held["den"].Held
 	}, "the telling is claimed")
 	w.mustRequest(http.StatusCreated, "PUT", "rooms/den", object{"title": "Den"})
 	w.mustRequest(http.StatusCreated, "PUT", "rooms/den/members/bob", object{"roleName": "room.member"})

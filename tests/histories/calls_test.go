@@ -40,11 +40,6 @@ func (s *faultyStore) AddUsers(a0 context.Context, a1 string, a2 ...chat.User) (
 	return err
 }
 
-func (s *faultyStore) AllTold(a0 context.Context, a1 string, a2 string, a3 map[string]int64, a4 time.Duration) (r0 map[string]chat.Telling, err error) {
-	err = s.p.call(label("AllTold", a2, a4), func() error { r0, err = s.Store.AllTold(a0, a1, a2, a3, a4); return err })
-	return r0, err
-}
-
 func (s *faultyStore) Block(a0 context.Context, a1 string, a2 string, a3 string) (err error) {
 	err = s.p.call(label("Block", a2, a3), func() error { err = s.Store.Block(a0, a1, a2, a3); return err })
 	return err
@@ -82,11 +77,6 @@ func (s *faultyStore) ClaimEffects(a0 context.Context, a1 string, a2 int, a3 tim
 
 func (s *faultyStore) ClaimEffectsOf(a0 context.Context, a1 string, a2 []string, a3 []string, a4 time.Duration) (r0 []chat.Effect, err error) {
 	err = s.p.call(label("ClaimEffectsOf", a2, a3, a4), func() error { r0, err = s.Store.ClaimEffectsOf(a0, a1, a2, a3, a4); return err })
-	return r0, err
-}
-
-func (s *faultyStore) ClaimTelling(a0 context.Context, a1 string, a2 string, a3 string, a4 time.Duration) (r0 chat.Telling, err error) {
-	err = s.p.call(label("ClaimTelling", a2, a3, a4), func() error { r0, err = s.Store.ClaimTelling(a0, a1, a2, a3, a4); return err })
 	return r0, err
 }
 
@@ -335,8 +325,8 @@ func (s *faultyStore) TellingOf(a0 context.Context, a1 string, a2 string) (r0 ch
 	return r0, err
 }
 
-func (s *faultyStore) Told(a0 context.Context, a1 string, a2 string, a3 string, a4 int64, a5 time.Duration) (r0 chat.Telling, err error) {
-	err = s.p.call(label("Told", a2, a3, a4, a5), func() error { r0, err = s.Store.Told(a0, a1, a2, a3, a4, a5); return err })
+func (s *faultyStore) Told(a0 context.Context, a1 string, a2 string, a3 map[string]int64, a4 time.Duration) (r0 map[string]chat.Telling, err error) {
+	err = s.p.call(label("Told", a2, a4), func() error { r0, err = s.Store.Told(a0, a1, a2, a3, a4); return err })
 	return r0, err
 }
 

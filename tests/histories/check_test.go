@@ -62,7 +62,7 @@ func (w *world) checkOwed() {
 	}
 	for _, name := range rooms {
 		if id := w.room(name); id != "" {
-			if t, err := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0); err == nil && t.Told < t.Last {
+			if t, err := w.store.TellingOf(w.ctx, tenantID, id); err == nil && t.Told < t.Last {
 				w.differ("%s is told up to %d of %d", id, t.Told, t.Last)
 			}
 		}
@@ -71,7 +71,7 @@ func (w *world) checkOwed() {
 
 // newest returns the number of a room's newest event.
 func (w *world) newest(id string) (int64, error) {
-	t, err := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0) // changes nothing: nobody has no lease
+	t, err := w.store.TellingOf(w.ctx, tenantID, id)
 	return t.Last, err
 }
 
@@ -300,7 +300,7 @@ func (w *world) checkProtocolClient(c *conn, s *protocolClient) {
 
 // enters notes that a connection is in a group from now on, and leaves that it no longer is; the gateway's mutex is held.
 func (w *world) enters(c *conn, group string) {
-	t, err := w.store.ClaimTelling(w.ctx, tenantID, group, "nobody", 0)
+	t, err := w.store.TellingOf(w.ctx, tenantID, group)
 	if err == nil {
 		c.since[group] = t.Last
 	}

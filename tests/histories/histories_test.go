@@ -91,9 +91,9 @@ func told(t *testing.T, s chat.Store) {
 	ctx := context.Background()
 	must := func(err error) { t.Helper(); must(t, err) }
 	for _, id := range []string{"den", idOf["tea"]} {
-		telling, err := s.ClaimTelling(ctx, tenantID, id, "test", time.Second)
+		held, err := s.ClaimTellings(ctx, tenantID, []string{id}, "test", time.Second)
 		must(err)
-		_, err = s.Told(ctx, tenantID, id, "test", telling.Last, time.Second)
+		_, err = s.Told(ctx, tenantID, "test", map[string]int64{id: held[id].Last}, time.Second)
 		must(err)
 	}
 	owed, err := s.ClaimEffects(ctx, tenantID, 1000, time.Second)

@@ -133,7 +133,7 @@ func (s *boastful) Events(ctx context.Context, tenant, roomID string, after int6
 		s.mu.Lock()
 		owner := s.owners[roomID]
 		s.mu.Unlock()
-		_, err = s.Told(ctx, tenant, roomID, owner, events[len(events)-1].Number, time.Second)
+		_, err = s.Told(ctx, tenant, owner, map[string]int64{roomID: events[len(events)-1].Number}, time.Second)
 		if p := s.w.anyProcess("boast"); p != nil && s.w.dice("boast")%8 == 0 {
 			p.die()
 		}

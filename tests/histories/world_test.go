@@ -412,7 +412,7 @@ func (w *world) owes() bool {
 	n, _, err := w.store.EffectsOwed(w.ctx, tenantID)
 	for _, name := range rooms {
 		if id := w.room(name); id != "" {
-			t, _ := w.store.Told(w.ctx, tenantID, id, "nobody", 0, 0) // of one that is not there nothing is to be told
+			t, _ := w.store.TellingOf(w.ctx, tenantID, id) // of one that is not there nothing is to be told
 			n += int(t.Last - t.Told)
 		}
 	}

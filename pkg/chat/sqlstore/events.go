@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
@@ -100,25 +99,7 @@ func (s eventStore) Caused(ctx context.Context, tenant, roomID, cause string) (c
 	return caused, annotate(err, "look for what has changed room %q", roomID)
 }
 
-// ClaimTelling takes or renews the lease of telling a room.
-func (s eventStore) ClaimTelling(ctx context.Context, tenant, roomID, owner string, ttl time.Duration) (t chat.Telling, err error) {
-	if err := chat.CheckIDs(tenant, roomID, owner); err != nil {
-		return t, err
-	}
-	err = get(ctx, changing{s.driver}, into{&t.Told, &t.Last}, `
-		UPDATE rooms SET teller = $3, teller_until = {now+$4}
-		WHERE tenant = $1 AND id = $2 AND told_event < last_event
-		AND (teller = $3 OR teller_until IS NULL OR teller_until <= {now}){lazy}
-		RETURNING told_event, last_event`,
-		tenant, roomID, owner, ttl.Microseconds())
-	t.Held = err == nil
-	if errors.Is(err, errNone) {
-		t, err = s.told(ctx, tenant, roomID)
-	}
-	return t, annotate(err, "claim the telling of room %q", roomID)
-}
-
-// ClaimTellings does so for several rooms.
+// ClaimTellings takes or renews the leases of telling some rooms.
 func (s eventStore) ClaimTellings(ctx context.Context, tenant string, roomIDs []string, owner string, ttl time.Duration) (map[string]chat.Telling, error) {
 	if err := chat.CheckIDs(append([]string{tenant, owner}, roomIDs...)...); err != nil {
 		return nil, err
@@ -157,8 +138,8 @@ func heldOf(list []roomTelling) map[string]chat.Telling {
 	return held
 }
 
-// AllTold notes how far the listeners of several rooms have been told.
-func (s eventStore) AllTold(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]chat.Telling, error) {
+// Told notes how far the listeners of some rooms have been told.
+func (s eventStore) Told(ctx context.Context, tenant, owner string, upTo map[string]int64, ttl time.Duration) (map[string]chat.Telling, error) {
 	var roomIDs []string
 	var marks []int64
 	for id, mark := range upTo {
@@ -182,29 +163,6 @@ func (s eventStore) AllTold(ctx context.Context, tenant, owner string, upTo map[
 		return err
 	})
 	return heldOf(told), annotate(err, "note that %d rooms are told", len(upTo))
-}
-
-// Told notes how far a room's listeners have been told.
-func (s eventStore) Told(ctx context.Context, tenant, roomID, owner string, upTo int64, ttl time.Duration) (t chat.Telling, err error) {
-	if err := chat.CheckIDs(tenant, roomID, owner); err != nil {
-		return t, err
-	}
-	err = get(ctx, changing{s.driver}, into{&t.Told, &t.Last, &t.Held}, `
-		UPDATE rooms SET told_event = {greatest}(told_event, {least}($4, last_event)),
-			untold = {greatest}(told_event, $4) < last_event,
-			teller = CASE WHEN {greatest}(told_event, $4) < last_event THEN teller END,
-			teller_until = CASE WHEN {greatest}(told_event, $4) < last_event THEN {now+$5} END
-		WHERE tenant = $1 AND id = $2 AND teller = $3{lazy}
-		RETURNING told_event, last_event, teller IS NOT NULL`,
-		tenant, roomID, owner, upTo, ttl.Microseconds())
-	if errors.Is(err, errNone) {
-		t, err = s.told(ctx, tenant, roomID)
-	}
-	return t, annotate(err, "note that room %q is told", roomID)
-}
-
-func (s eventStore) told(ctx context.Context, tenant, roomID string) (t chat.Telling, err error) {
-	return t, find(ctx, s, into{&t.Told, &t.Last}, `SELECT told_event, last_event FROM rooms WHERE tenant = $1 AND id = $2`, tenant, roomID)
 }
 
 // TellingOf says how far a room is told, and whether somebody is at it.

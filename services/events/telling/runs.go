@@ -170,7 +170,7 @@ func (t *Teller) setMarks(ctx context.Context, list []mark) ([]chat.Telling, err
 	for _, m := range list {
 		upTo[m.roomID] = m.upTo
 	}
-	held, err := t.Store.AllTold(ctx, t.Tenant, t.owner, upTo, leaseTime)
+	held, err := t.Store.Told(ctx, t.Tenant, t.owner, upTo, leaseTime)
 	leases := make([]chat.Telling, len(list))
 	for i, m := range list {
 		leases[i] = held[m.roomID]
@@ -196,7 +196,7 @@ func (t *Teller) tellSome(ctx context.Context, roomID string, lease chat.Telling
 			renewed = time.Now()
 		}
 		if err := t.tellOne(ctx, e); err != nil {
-			_, errBack := t.Store.Told(ctx, t.Tenant, roomID, t.owner, upTo, noLease)
+			_, errBack := t.Store.Told(ctx, t.Tenant, t.owner, map[string]int64{roomID: upTo}, noLease)
 			return chat.Telling{}, errors.Join(err, errBack)
 		}
 		upTo = e.Number
