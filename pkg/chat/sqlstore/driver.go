@@ -80,13 +80,6 @@ type tx interface {
 	shareName(kind, tenant, name string)
 }
 
-// changing reads rows that statements return which change something.
-type changing struct{ db driver }
-
-func (c changing) query(ctx context.Context, query string, args ...any) rows {
-	return c.db.alter(ctx, query, args...)
-}
-
 // column is one of the columns of given.
 type column struct {
 	name   string

@@ -123,3 +123,24 @@ func storeForever(t *testing.T, path string) {
 		fmt.Println("stored", m.Seq)
 	}
 }
+
+// TestSQLiteLooksUpWhatIsGiven: what a statement changes of the rooms that it is given takes no longer for there being others.
+func TestSQLiteLooksUpWhatIsGiven(t *testing.T) {
+	s := openSQLite(t, filepath.Join(t.TempDir(), "chat.db"))
+	table, args := s.driver.given(2, column{"room_id", "text", []string{"r"}}, column{"number", "bigint", []int64{1}})
+	var plan []string
+	err := s.driver.write(t.Context(), func(tx tx) (err error) {
+		plan, err = collect(t.Context(), tx, func(row rows) (detail string, err error) {
+			var id, parent, unused int
+			return detail, row.Scan(&id, &parent, &unused, &detail)
+		}, `EXPLAIN QUERY PLAN UPDATE rooms SET last_event = given.number FROM `+table+` WHERE tenant = $1 AND id = given.room_id`,
+			append([]any{"tenant"}, args...)...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(plan, "\n"); !strings.Contains(got, "SEARCH rooms USING PRIMARY KEY (tenant=? AND id=?)") {
+		t.Errorf("got the plan\n%s\nwant that rooms are looked up by their ids", got)
+	}
+}
