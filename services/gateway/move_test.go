@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,13 +14,11 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/protocol"
-	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
-	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 )
 
@@ -503,119 +498,4 @@ func TestHandshakesComeInOrder(t *testing.T) {
 		_, err := s.tryDial(s.clientURL("ana", nil), protocol.NameJSON)
 		return err == nil
 	})
-}
-
-// TestSurvivorSpeaksForTheDead cuts a node off from Redis for good, which is all that others see of one that has died. Each
-// of its connections is told the end of once, but for one that has moved away before; and the node itself, when it
-// comes to, ends what others have ended.
-//
-// checklist:O06
-func TestSurvivorSpeaksForTheDead(t *testing.T) {
-	t.Parallel()
-	redis := testkit.Redis(t)
-	var mu sync.Mutex
-	ended := map[string]int{}
-	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/disconnected" {
-			mu.Lock()
-			defer mu.Unlock()
-			ended[r.Header.Get("Ce-Connectionid")]++
-		}
-	}))
-	link := newLink(t, redis.URL)
-	s.config = Config{Lease: 6 * time.Second, Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
-	b, c := start(t, s), start(t, s)
-	s.config.Redis.URL = link.url
-	a := start(t, s)
-	s.config.Redis.URL = redis.URL
-	const codec = protocol.NameReliableJSON
-	moved, cleanly := a.join(codec, "ana"), a.join(protocol.NameJSON, "cleo")
-	want := map[string]int{cleanly.Info().ConnectionID: 1}
-	clients := []*wsclient.Client{}
-	for i := range 20 {
-		clients = append(clients, a.join([]string{codec, protocol.NameJSON}[i%2], "ben"))
-		want[clients[i].Info().ConnectionID] = 1
-	}
-	b.recoverAt(t, moved)
-	must(t, cleanly.Close(1000, ""))
-	client, err := redisconn.Open(s.config.Redis)
-	must(t, err)
-	defer client.Close()
-	eventually(t, "the list says what there is", func() bool {
-		held, err := client.HKeys(context.Background(), "{test:roster}:held:"+a.node.ID()).Result()
-		return err == nil && len(held) == len(clients) && // as many there may be on the way, of others
-			!slices.ContainsFunc(clients, func(c *wsclient.Client) bool { return !slices.Contains(held, c.Info().ConnectionID) })
-	})
-	link.cut(true)
-	eventually(t, "all are told", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(ended) >= len(want)
-	})
-	link.cut(false)
-	for _, client := range clients {
-		wantClose(t, client, 1008)
-	}
-	must(t, moved.Ping(within(t)))
-	must(t, c.join(codec, "dan").Ping(within(t)))
-	mu.Lock()
-	defer mu.Unlock()
-	if !maps.Equal(ended, want) {
-		t.Errorf("got %v ends told, want %v", ended, want)
-	}
-}
-
-// link is a way to Redis that can be cut.
-type link struct {
-	url string
-
-	mu    sync.Mutex // guards the following
-	down  bool
-	conns []net.Conn
-}
-
-func newLink(t *testing.T, url string) *link {
-	address := strings.TrimPrefix(strings.TrimSuffix(url, "/0"), "redis://")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	l := &link{url: "redis://" + listener.Addr().String() + "/0"}
-	t.Cleanup(func() {
-		_ = listener.Close()
-		l.cut(true)
-	})
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", address)
-			if err != nil || !l.add(near, far) {
-				_ = near.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(near, far); _ = near.Close() }()
-			go func() { _, _ = io.Copy(far, near); _ = far.Close() }()
-		}
-	}()
-	return l
-}
-
-func (l *link) add(conns ...net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.down {
-		l.conns = append(l.conns, conns...)
-	}
-	return !l.down
-}
-
-func (l *link) cut(down bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = down
-	for _, c := range l.conns {
-		_ = c.Close()
-	}
-	l.conns = nil
 }

@@ -39,7 +39,8 @@ const NodeIDSize = 8
 // the number of the question, and for a namedAnswer the id of the node that answers; then the body.
 type Peer struct {
 	Bus
-	id string
+	id   string
+	dead func() []string
 
 	mu      sync.Mutex // guards the following
 	next    uint64
@@ -55,11 +56,15 @@ type question struct {
 	done    chan struct{} // closed once, by closeIfComplete
 }
 
-// NewPeer returns a peer with a new random id.
-func NewPeer(bus Bus) *Peer {
+// NewPeer returns a peer with a new random id. dead returns the ids of nodes that are known to be dead and may still be subscribed, as
+// when their machines have vanished and the server does not let others end their connections; nil: none ever are. It must not block.
+func NewPeer(bus Bus, dead func() []string) *Peer {
 	id := make([]byte, NodeIDSize*3/4)
 	_, _ = rand.Read(id) // never fails
-	p := &Peer{Bus: bus, id: base64.RawURLEncoding.EncodeToString(id), waiting: map[uint64]*question{}}
+	if dead == nil {
+		dead = func() []string { return nil }
+	}
+	p := &Peer{Bus: bus, id: base64.RawURLEncoding.EncodeToString(id), dead: dead, waiting: map[uint64]*question{}}
 	bus.Identify(p.id)
 	return p
 }
@@ -80,13 +85,15 @@ func (p *Peer) Post(topic string, payload []byte, done func(nodes int, err error
 }
 
 // Ask publishes body to a topic and returns the answer of each node that heard it, in no order. That no node heard it is no
-// error. When ctx ends first it returns the answers so far and ErrPartial. How many answers there will be is known only when the
-// publish has been confirmed, and some answers may come before that.
+// error. Nodes that are dead, or have ended since, are not waited for. When ctx ends first it returns the answers so far and
+// ErrPartial. How many answers there will be is known only when the publish has been confirmed, and some answers may come before
+// that.
 func (p *Peer) Ask(ctx context.Context, topic string, body []byte) ([][]byte, error) {
-	return p.ask(ctx, topic, body, 0, nil)
+	dead := func(context.Context) ([]string, error) { return p.dead(), nil }
+	return p.ask(ctx, topic, body, func(q *question) { p.awaitResponsive(ctx, topic, q, dead) })
 }
 
-// How long AskResponsive waits before it looks who can still answer, and how often it looks then.
+// How long Ask and AskResponsive wait before they look who can still answer, and how often they look then.
 const (
 	lateAfter    = 2 * time.Second // a node that is merely slow should have answered by then
 	lookInterval = 250 * time.Millisecond
@@ -98,17 +105,16 @@ const (
 func (p *Peer) AskResponsive(
 	ctx context.Context, topic string, body []byte, unresponsive func(context.Context) (nodes []string, err error),
 ) (answers [][]byte, silent []string, err error) {
-	answers, err = p.ask(ctx, topic, body, named, func(q *question) { silent = p.awaitResponsive(ctx, topic, q, unresponsive) })
+	answers, err = p.ask(ctx, topic, body, func(q *question) { silent = p.awaitResponsive(ctx, topic, q, unresponsive) })
 	return answers, silent, err
 }
 
-// ask asks, with flags in the number of the question. await, unless nil, waits for the answers in its own way; what is missing then is
-// waited for until ctx ends.
-func (p *Peer) ask(ctx context.Context, topic string, body []byte, flags uint64, await func(*question)) ([][]byte, error) {
+// ask asks; await returns when no more answers are to be waited for, or ctx has ended.
+func (p *Peer) ask(ctx context.Context, topic string, body []byte, await func(*question)) ([][]byte, error) {
 	q := &question{want: -1, done: make(chan struct{})}
 	p.mu.Lock()
 	p.next++
-	id := p.next | flags
+	id := p.next | named
 	p.waiting[id] = q
 	p.mu.Unlock()
 
@@ -122,13 +128,7 @@ func (p *Peer) ask(ctx context.Context, topic string, body []byte, flags uint64,
 		q.closeIfComplete()
 	})
 
-	if await != nil {
-		await(q)
-	}
-	select {
-	case <-q.done:
-	case <-ctx.Done():
-	}
+	await(q)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.waiting, id)
@@ -145,14 +145,14 @@ func (p *Peer) ask(ctx context.Context, topic string, body []byte, flags uint64,
 func (p *Peer) awaitResponsive(
 	ctx context.Context, topic string, q *question, unresponsive func(context.Context) ([]string, error),
 ) (silent []string) {
-	for wait := time.NewTimer(lateAfter); ; wait.Reset(lookInterval) {
+	wait := time.NewTimer(lateAfter)
+	defer wait.Stop()
+	for ; ; wait.Reset(lookInterval) {
 		select {
 		case <-wait.C:
 		case <-q.done:
-			wait.Stop()
 			return nil
 		case <-ctx.Done():
-			wait.Stop()
 			return nil
 		}
 		// Who is not subscribed any more has ended since it was asked; what it had is gone with it.

@@ -20,7 +20,13 @@ import (
 // peer starts a node that answers each question with its answer, or not at all if that is empty.
 func peer(t *testing.T, net *membus.Network, answer string, topics ...string) *cluster.Peer {
 	t.Helper()
-	p := cluster.NewPeer(net.Bus())
+	return peerThatKnows(t, net, nil, answer, topics...)
+}
+
+// peerThatKnows is peer of a node that knows who is dead.
+func peerThatKnows(t *testing.T, net *membus.Network, dead func() []string, answer string, topics ...string) *cluster.Peer {
+	t.Helper()
+	p := cluster.NewPeer(net.Bus(), dead)
 	ctx, stop := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -72,14 +78,14 @@ func TestAskGathersAsManyAnswersAsNodesHear(t *testing.T) {
 }
 
 func TestAskWithoutBus(t *testing.T) {
-	p := cluster.NewPeer(membus.New()) // does not run
+	p := cluster.NewPeer(membus.New(), nil) // does not run
 	if _, err := p.Ask(context.Background(), "all", nil); !errors.Is(err, cluster.ErrUnavailable) {
 		t.Errorf("got %v, want unavailable", err)
 	}
 }
 
 func TestOpenSurvivesAnything(t *testing.T) {
-	p := cluster.NewPeer(membus.New())
+	p := cluster.NewPeer(membus.New(), nil)
 	for _, payload := range [][]byte{nil, {0}, {2}, {2, 1}, {2, 0xff}, {3}, {3, 1, 2}, {4}, {4, 1}, {4, 1, 2}, {9, 9, 9}} {
 		if _, ok := p.Parse(payload); ok {
 			t.Errorf("payload %v: got that it means something", payload)
@@ -134,6 +140,29 @@ func TestUnresponsiveNodesAreNotWaitedFor(t *testing.T) {
 			}
 			if took := time.Since(began); test.want == nil && took > 2*time.Second {
 				t.Errorf("%+v: took %v", test, took)
+			}
+		}
+	})
+}
+
+// TestDeadNodesAreNotWaitedFor asks for what must be in effect on every node that lives: one that is dead is left out, though the
+// server still has its subscription.
+func TestDeadNodesAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := membus.NewNetwork()
+		var dead []string
+		asker := peerThatKnows(t, net, func() []string { return dead }, "a", "some")
+		mute := peer(t, net, "", "some").ID()
+		for _, test := range []struct {
+			dead []string
+			want error
+		}{{nil, cluster.ErrPartial}, {[]string{asker.ID()}, cluster.ErrPartial}, {[]string{mute}, nil}} {
+			dead = test.dead
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			answers, err := asker.Ask(ctx, "some", []byte("q"))
+			cancel()
+			if len(answers) != 1 || !errors.Is(err, test.want) {
+				t.Errorf("dead %q: got %q, %v; want one answer and %v", test.dead, answers, err, test.want)
 			}
 		}
 	})

@@ -131,7 +131,7 @@ func newDestination(t *testing.T, bus cluster.Bus, conn, token string) *destinat
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	var work sync.WaitGroup
-	d := &destination{cluster.NewPeer(bus), conn, token, func() { stop(); work.Wait() }}
+	d := &destination{cluster.NewPeer(bus, nil), conn, token, func() { stop(); work.Wait() }}
 	work.Go(func() { _ = d.peer.Run(ctx, func(_ string, payload []byte) { d.peer.Parse(payload) }, func() {}) })
 	t.Cleanup(d.stop)
 	testkit.Eventually(t, 10*time.Second, func() bool { return d.peer.Ready() == nil }, "the destination's bus is ready")

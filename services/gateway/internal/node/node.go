@@ -74,11 +74,13 @@ type Options struct {
 	Traced func(tenant string, frame []byte)
 	// Unresponsive returns the ids of nodes that show no sign of life, though they may still be subscribed. nil: none.
 	Unresponsive func(ctx context.Context) (nodes []string, err error)
+	// Dead is what cluster.NewPeer wants to know.
+	Dead func() (nodes []string)
 }
 
 // New returns a node that reaches other nodes over bus and holds its connections in conns. Run must run for it to work.
 func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg prometheus.Registerer) *Node {
-	peer, held := cluster.NewPeer(bus), topics.New(bus, log)
+	peer, held := cluster.NewPeer(bus, o.Dead), topics.New(bus, log)
 	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()), unresponsive: o.Unresponsive,
 		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held)}
 	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced}

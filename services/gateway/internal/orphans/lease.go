@@ -26,6 +26,7 @@ type list struct {
 	prefix string        // of keys
 	lease  time.Duration // how long the node lives without a sign of life
 
+	links    *links        // of dead nodes, that are to be ended at Redis
 	orphans  chan Orphan   // claimed, on their way to Next
 	renewNow chan struct{} // asks for a renewal
 
@@ -51,7 +52,7 @@ type Orphan struct {
 }
 
 func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
-	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, orphans: make(chan Orphan), renewNow: make(chan struct{}),
+	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, links: newLinks(), orphans: make(chan Orphan), renewNow: make(chan struct{}),
 		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, lastCallOK: true}
 }
 
@@ -80,9 +81,16 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 if until_ and tonumber(until_) >= now then return 0 end
 return 1 + redis.call('DEL', KEYS[2])`)
 
-	// lapsed answers with the nodes whose leases have lapsed.
+	// lapsed answers with two lists: the nodes whose leases have lapsed, and those whose leases have been ended by others because of
+	// that, lately, and that have not been heard of since.
 	lapsed = redis.NewScript(now + `
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)`)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local gone = {}
+for _, node in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+	local until_ = redis.call('ZSCORE', KEYS[1], node)
+	if until_ and tonumber(until_) >= now then redis.call('ZREM', KEYS[2], node) else gone[#gone + 1] = node end
+end
+return {redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now), gone}`)
 
 	// claim moves those of some connections that a dead node still has to another one, and answers with them and their entries.
 	claim = redis.NewScript(now + `
@@ -99,7 +107,10 @@ for i = 2, #ARGV do
 	end
 end
 if #some > 0 then redis.call('SET', KEYS[4], 1, 'PX', 3600000) end
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+	redis.call('ZREM', KEYS[1], ARGV[1])
+	redis.call('ZADD', KEYS[5], now + 900000, ARGV[1])
+end
 return some`)
 
 	// leave ends a lease if nothing is left.
@@ -209,17 +220,12 @@ func (l *list) claimOnce(ctx context.Context) error {
 	if allWellSince.IsZero() || time.Since(allWellSince) < l.lease+l.lease/3 {
 		return nil
 	}
-	dead, err := l.call(ctx, lapsed, []string{l.key("leases")}).StringSlice()
+	dead, gone, err := l.findDead(ctx)
 	if err != nil {
-		return fmt.Errorf("look for lapsed leases: %w", err)
+		return err
 	}
+	l.endAllLinks(ctx, append(gone, dead...))
 	for _, node := range dead {
-		if node == l.node { // about to renew
-			continue
-		}
-		if err := l.endLinks(ctx, node); err != nil {
-			l.log.Warn("end the connections of a dead node at Redis", "node", node, "error", err)
-		}
 		n, err := l.claimFrom(ctx, node)
 		if err != nil {
 			return fmt.Errorf("claim from a lapsed lease: %w", err)
@@ -227,6 +233,23 @@ func (l *list) claimOnce(ctx context.Context) error {
 		l.log.Warn("a node is gone", "node", node, "connections", n)
 	}
 	return nil
+}
+
+// findDead returns the nodes whose leases have lapsed, and those whose leases have been ended because of that.
+func (l *list) findDead(ctx context.Context) (dead, gone []string, err error) {
+	lists, err := l.call(ctx, lapsed, []string{l.key("leases"), l.key("dead")}).Slice()
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for lapsed leases: %w", err)
+	}
+	for i, to := range []*[]string{&dead, &gone} {
+		nodes, _ := lists[i].([]any)
+		for _, node := range nodes {
+			if id, ok := node.(string); ok && id != l.node { // this one is about to renew
+				*to = append(*to, id)
+			}
+		}
+	}
+	return dead, gone, nil
 }
 
 // claimFrom claims what a dead node has held, as much as this node gets of it, and returns how many connections that were.
@@ -289,7 +312,7 @@ func (l *list) claimWanted(ctx context.Context, node string) (wanted []redis.Key
 	for _, pair := range wanted {
 		args = append(args, pair.Key)
 	}
-	keys := []string{l.key("leases"), l.heldKey(node), l.heldKey(l.node), l.key("claimed:" + node)}
+	keys := []string{l.key("leases"), l.heldKey(node), l.heldKey(l.node), l.key("claimed:" + node), l.key("dead")}
 	some, err = l.call(ctx, claim, keys, args...).StringSlice()
 	return wanted, some, err
 }

@@ -71,3 +71,38 @@ func TestUnresponsive(t *testing.T) {
 		t.Errorf("without Redis: got unresponsive nodes %q, %v; want none", nodes, err)
 	}
 }
+
+// TestAllLearnWhoIsDead: a node that looks only after another one has claimed everything ends the dead node's connections too, and
+// until that is done it counts as one that may be subscribed. A node that lives after all is none of those.
+func TestAllLearnWhoIsDead(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	a, b := idle(t, server.URL, "a"), idle(t, server.URL, "b")
+	for _, l := range []*list{a, b} {
+		l.steadySince(time.Now().Add(-3 * time.Hour))
+	}
+	a.leave(t, "dead", "conn", 1)
+	mustDo(t, a.claimOnce)
+	if len(a.orphans) != 1 || a.client.ZScore(t.Context(), a.key("leases"), "dead").Err() == nil {
+		t.Fatalf("got %d claimed and the lease still there, want all claimed and the lease ended", len(a.orphans))
+	}
+	if err := b.client.Do(t.Context(), "ACL", "SETUSER", "default", "-client|list").Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantUnended := func(when string, want ...string) {
+		t.Helper()
+		mustDo(t, b.claimOnce)
+		if got := b.links.unended(); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q unended, want %q", when, got, want)
+		}
+	}
+	wantUnended("while Redis lets nobody end connections", "dead")
+	b.leave(t, "dead", "another", float64(time.Now().Add(time.Hour).UnixMilli()))
+	wantUnended("when the node lives after all")
+	b.leave(t, "dead", "another", 1)
+	wantUnended("when it is dead again", "dead")
+	if err := b.client.Do(t.Context(), "ACL", "SETUSER", "default", "+client|list").Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantUnended("when Redis lets us end them")
+}

@@ -64,6 +64,7 @@ func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 		return nil, fmt.Errorf("open the list of connections: %w", err)
 	}
 	o.list = newList(client, d.Log, d.Node.ID(), cfg.Prefix, lease)
+	d.Metrics.MustRegister(o.list.links.ended)
 	o.heldChanges = d.Upstream.TrackHeld()
 	return o, nil
 }

@@ -13,7 +13,8 @@ var overdue = redis.NewScript(now + `
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now + ARGV[1]))`)
 
 // Unresponsive returns the ids of nodes that show no sign of life: their leases, which are renewed three times in their time, should have
-// been renewed a while ago. Such a node may be dead, hang, or be cut off; it is taken for dead when its lease is over.
+// been renewed a while ago. Such a node may be dead, hang, or be cut off; it is taken for dead when its lease is over,
+// and is still one of these then.
 func (o *Orphans) Unresponsive(ctx context.Context) (nodes []string, err error) {
 	if o.list == nil {
 		return nil, nil
@@ -23,8 +24,17 @@ func (o *Orphans) Unresponsive(ctx context.Context) (nodes []string, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("look for overdue leases: %w", err)
 	}
-	return nodes, nil
+	return append(nodes, o.Dead()...), nil
 }
 
 // overdueWithin is how much of a lease is left when its renewal is late by a twelfth of its time.
 func (l *list) overdueWithin() time.Duration { return l.lease - l.lease/3 - l.lease/12 }
+
+// Dead returns the ids of nodes that are dead and may still be subscribed: their leases are over, and Redis does not let others end
+// their connections. It does not block.
+func (o *Orphans) Dead() []string {
+	if o.list == nil {
+		return nil
+	}
+	return o.list.links.unended()
+}

@@ -1,0 +1,238 @@
+package gateway
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/pkg/webpubsub"
+	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
+)
+
+// TestSurvivorSpeaksForTheDead cuts a node off from Redis for good, which is all that others see of one that has died. Each
+// of its connections is told the end of once, but for one that has moved away before; and the node itself, when it
+// comes to, ends what others have ended.
+//
+// checklist:O06
+func TestSurvivorSpeaksForTheDead(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	var mu sync.Mutex
+	ended := map[string]int{}
+	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/disconnected" {
+			mu.Lock()
+			defer mu.Unlock()
+			ended[r.Header.Get("Ce-Connectionid")]++
+		}
+	}))
+	link := newLink(t, redis.URL)
+	s.config = Config{Lease: 6 * time.Second, Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
+	b, c := start(t, s), start(t, s)
+	s.config.Redis.URL = link.url
+	a := start(t, s)
+	s.config.Redis.URL = redis.URL
+	const codec = protocol.NameReliableJSON
+	moved, cleanly := a.join(codec, "ana"), a.join(protocol.NameJSON, "cleo")
+	want := map[string]int{cleanly.Info().ConnectionID: 1}
+	clients := []*wsclient.Client{}
+	for i := range 20 {
+		clients = append(clients, a.join([]string{codec, protocol.NameJSON}[i%2], "ben"))
+		want[clients[i].Info().ConnectionID] = 1
+	}
+	b.recoverAt(t, moved)
+	must(t, cleanly.Close(1000, ""))
+	client, err := redisconn.Open(s.config.Redis)
+	must(t, err)
+	defer client.Close()
+	eventually(t, "the list says what there is", func() bool {
+		held, err := client.HKeys(context.Background(), "{test:roster}:held:"+a.node.ID()).Result()
+		return err == nil && len(held) == len(clients) && // as many there may be on the way, of others
+			!slices.ContainsFunc(clients, func(c *wsclient.Client) bool { return !slices.Contains(held, c.Info().ConnectionID) })
+	})
+	link.cut(true)
+	eventually(t, "all are told", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(ended) >= len(want)
+	})
+	link.cut(false)
+	for _, client := range clients {
+		wantClose(t, client, 1008)
+	}
+	must(t, moved.Ping(within(t)))
+	must(t, c.join(codec, "dan").Ping(within(t)))
+	mu.Lock()
+	defer mu.Unlock()
+	if !maps.Equal(ended, want) {
+		t.Errorf("got %v ends told, want %v", ended, want)
+	}
+}
+
+// TestVanishedNode has a node's way to Redis swallow everything, the ends of its connections included, as when a machine loses its
+// power: nobody waits for it once its lease is over, and its subscriptions are gone, or not waited for where Redis does not let
+// others end them.
+//
+// checklist:O06
+func TestVanishedNode(t *testing.T) {
+	t.Parallel()
+	for name, rights := range map[string]string{"links can be ended": "+@all", "links cannot be ended": "-client|kill"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			redis := testkit.Redis(t)
+			admin, err := redisconn.Open(redisconn.Config{URL: redis.URL, Prefix: "test"})
+			must(t, err)
+			defer admin.Close()
+			must(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", rights).Err())
+			told := &ends{}
+			link := newLink(t, redis.URL)
+			a, b := told.start(t, link.url), told.start(t, redis.URL)
+			reliable, plain := a.join(protocol.NameReliableJSON, "ana", "room"), a.join(protocol.NameJSON, "ana", "room")
+			b.join(protocol.NameJSON, "ben", "room")
+			eventually(t, "the list says what there is", func() bool {
+				return admin.HLen(context.Background(), "{test:roster}:held:"+a.node.ID()).Val() == 2
+			})
+			link.hang(true)
+			eventually(t, "both ends are told", func() bool { return told.of(reliable) == 1 && told.of(plain) == 1 })
+			room := webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeGroup, Name: "room"}
+			must(t, b.node.Join(within(t), room, "another"))
+			must(t, b.node.Leave(within(t), room, "another"))
+			members, err := b.node.Members(within(t), chat, "room", "", 10)
+			if err != nil || len(members) != 1 {
+				t.Errorf("got members %v, %v; want the one that is left", members, err)
+			}
+			exists, err := b.node.Exists(within(t), webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeConnection, Name: plain.Info().ConnectionID})
+			if err != nil || exists {
+				t.Errorf("got exists %v, %v for a connection that has vanished; want false", exists, err)
+			}
+			if err := reliable.RecoverAt(within(t), b.clientURL("nobody", nil)); !isClosed(err, 1008) {
+				t.Errorf("got %v from a recovery, want a close with 1008", err)
+			}
+		})
+	}
+}
+
+// ends counts the ends of connections that a handler is told.
+type ends struct {
+	mu    sync.Mutex // guards the following
+	times map[string]int
+}
+
+// start starts a node with a short lease, whose way to Redis is the URL.
+func (e *ends) start(t *testing.T, url string) *server {
+	t.Helper()
+	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/disconnected" {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.times == nil {
+				e.times = map[string]int{}
+			}
+			e.times[r.Header.Get("Ce-Connectionid")]++
+		}
+	}))
+	s.config = Config{Lease: 2 * time.Second, Redis: redisbus.Config{URL: url, Prefix: "test"}}
+	return start(t, s)
+}
+
+// of is how often the end of a client's connection has been told.
+func (e *ends) of(c *wsclient.Client) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.times[c.Info().ConnectionID]
+}
+
+// link is a way to Redis that can be cut, or hang.
+type link struct {
+	url string
+
+	mu      sync.Mutex // guards the following
+	resumed *sync.Cond // the link does not hang any more
+	hangs   bool
+	down    bool
+	conns   []net.Conn
+}
+
+func newLink(t *testing.T, url string) *link {
+	address := strings.TrimPrefix(strings.TrimSuffix(url, "/0"), "redis://")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	l := &link{url: "redis://" + listener.Addr().String() + "/0"}
+	l.resumed = sync.NewCond(&l.mu)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		l.cut(true)
+		l.hang(false)
+	})
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", address)
+			if err != nil || !l.add(near, far) {
+				_ = near.Close()
+				continue
+			}
+			go l.copy(near, far)
+			go l.copy(far, near)
+		}
+	}()
+	return l
+}
+
+func (l *link) add(conns ...net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.down {
+		l.conns = append(l.conns, conns...)
+	}
+	return !l.down
+}
+
+// copy brings what comes from one side to the other, its end as well; what hangs comes later.
+func (l *link) copy(to, from net.Conn) {
+	defer to.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		l.mu.Lock()
+		for l.hangs {
+			l.resumed.Wait()
+		}
+		l.mu.Unlock()
+		if _, failed := to.Write(b[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+// hang keeps back whatever comes from either side until it is called with false.
+func (l *link) hang(hangs bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hangs = hangs
+	l.resumed.Broadcast()
+}
+
+// cut ends the connections, and refuses others until it is called with false.
+func (l *link) cut(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+	l.conns = nil
+}
