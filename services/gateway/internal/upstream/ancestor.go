@@ -44,7 +44,7 @@ func (u *Upstream) ancestorTarget(hub webpubsub.HubKey, k eventKind) (target, bo
 		return target{}, false
 	}
 	return target{
-		hub: hub, category: category, event: event, host: u.host(template.Host()), keys: t.Keys.All(), auth: template.Auth, trusted: true,
+		hub: hub, category: category, event: event, host: u.host(hub.Tenant, template.Host()), keys: t.Keys.All(), auth: template.Auth, trusted: true,
 		urlFor: func(event string) (string, error) { return template.URLFor(hub.Hub, category, event) },
 	}, true
 }

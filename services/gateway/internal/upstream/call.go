@@ -82,16 +82,10 @@ func (u *Upstream) send(ctx context.Context, s *Session, to target, k eventKind,
 	if failure := u.consents.consented(ctx, to); failure != nil {
 		return answer{}, failure
 	}
-	select {
-	case to.host.slots <- struct{}{}:
-		defer func() { <-to.host.slots }()
-	case <-ctx.Done():
-		failure := interrupted(ctx)
-		if failure.Reason == ReasonTimeout {
-			failure.Reason = ReasonBusy
-		}
+	if failure := u.awaitSlot(ctx, to.host, k); failure != nil {
 		return answer{}, failure
 	}
+	defer u.slots.release(to.host)
 	r, failure := u.newRequest(ctx, s, to, e)
 	if failure != nil {
 		return answer{}, failure
@@ -101,7 +95,7 @@ func (u *Upstream) send(ctx context.Context, s *Session, to target, k eventKind,
 	u.metrics.inFlight.Inc()
 	defer u.metrics.inFlight.Dec()
 	began := time.Now()
-	resp, err := u.client.Do(r)
+	resp, err := to.host.client.Do(r)
 	if err != nil {
 		return answer{}, requestFailure(ctx, err)
 	}
@@ -115,6 +109,20 @@ func (u *Upstream) send(ctx context.Context, s *Session, to target, k eventKind,
 		u.tokens.drop(to.auth, r)
 	}
 	return a, failure
+}
+
+// awaitSlot waits until there is a slot for a request to h, which the caller is to release unless it fails.
+func (u *Upstream) awaitSlot(ctx context.Context, h *host, k eventKind) *Failure {
+	u.metrics.slotsAwaited.Inc()
+	defer u.metrics.slotsAwaited.Dec()
+	if u.slots.acquire(ctx, h, k.isLifecycle()) == nil {
+		return nil
+	}
+	failure := interrupted(ctx)
+	if failure.Reason == ReasonTimeout {
+		failure.Reason = ReasonBusy
+	}
+	return failure
 }
 
 // newRequest returns the request that brings e to its handler.

@@ -157,7 +157,7 @@ func (cs *consents) request(ctx context.Context, to target, address, method stri
 	if err != nil {
 		return 0, &Failure{Reason: ReasonNetwork, detail: withoutURL(err)}
 	}
-	resp, err := cs.u.client.Do(r)
+	resp, err := to.host.client.Do(r)
 	if err != nil {
 		return 0, requestFailure(ctx, err)
 	}

@@ -1,19 +1,23 @@
 package upstream
 
 import (
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/backoff"
 )
 
-// host is one authority (host and port) that serves handlers. Lifecycle events wait in its queue for workers. While the host fails
+// host is one authority (host and port) that serves handlers of one tenant. Another tenant's at the same authority is another host, so
+// that neither waits for what the other asks it to do. Lifecycle events wait in its queue for workers. While the host fails
 // a single worker tries one event at a time, so that its return is noticed without all events being sent to it at once; then all
 // workers catch up.
 type host struct {
-	u     *Upstream
-	name  string
-	slots chan struct{} // a token for each request under way
+	u      *Upstream
+	tenant string
+	name   string
+	client *http.Client // whose TCP connections no other host uses: requests of several tenants on one could hold each other up
+	slots  hostSlots    // guarded by the mutex of Upstream.slots
 
 	mu         sync.Mutex // guards the following
 	failures   int        // attempts in a row that found no working handler
@@ -34,14 +38,22 @@ const (
 	maxPause = 10 * time.Second
 )
 
-// host returns the host of that name. Hosts are kept for good: there are as many as the settings have had.
-func (u *Upstream) host(name string) *host {
+// hostKey says which host is meant.
+type hostKey struct{ tenant, name string }
+
+// host returns the host of that name that serves a tenant. Hosts are kept for good: there are as many as the settings have had.
+func (u *Upstream) host(tenant, name string) *host {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	h := u.hosts[name]
+	key := hostKey{tenant, name}
+	h := u.hosts[key]
 	if h == nil {
-		h = &host{u: u, name: name, slots: make(chan struct{}, u.cfg.InFlight)}
-		u.hosts[name] = h
+		client := *u.client
+		if t, ok := client.Transport.(*http.Transport); ok {
+			client.Transport = t.Clone()
+		}
+		h = &host{u: u, tenant: tenant, name: name, client: &client}
+		u.hosts[key] = h
 	}
 	return h
 }
@@ -63,10 +75,10 @@ func (h *host) recordOutcome(failure *Failure) {
 
 	switch {
 	case before >= downAfter && after == 0:
-		h.u.log.Info("event handler works again", "handler", h.name)
+		h.u.log.Info("event handler works again", "handler", h.name, "tenant", h.tenant)
 		h.startWorkers() // the only one that is left may be pausing
 	case before < downAfter && after >= downAfter:
-		h.u.log.Warn("event handler is failing", "handler", h.name, "reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
+		h.u.log.Warn("event handler is failing", "handler", h.name, "tenant", h.tenant, "reason", failure.Reason, "status", failure.Status, "detail", failure.detail)
 	}
 }
 
@@ -148,13 +160,33 @@ func (h *host) backOff() {
 	}
 }
 
-// reserve counts a lifecycle event against the limit of waiting ones and reports whether it may wait. The second
-// half of the limit is for disconnected: a user who seems to be there but is gone is worse than one who
+// reserve counts a lifecycle event against the limits of waiting ones, h's own and that of all hosts, and reports whether it may wait.
+// The second half of each limit is for disconnected: a user who seems to be there but is gone is worse than one who
 // is not seen yet.
-func (h *host) reserve(k eventKind, limit int) bool {
+func (h *host) reserve(k eventKind) bool {
+	limit, total := h.u.cfg.LifecycleQueue, h.u.cfg.TotalLifecycleQueue
 	if k != kindDisconnected {
-		limit = (limit + 1) / 2
+		limit, total = (limit+1)/2, (total+1)/2
 	}
+	if !h.countReserved(limit) {
+		return false
+	}
+	if !h.u.shares.add(h.tenant, total) {
+		h.countOut()
+		return false
+	}
+	h.u.addWaiting(1)
+	return true
+}
+
+// unreserve counts out an event that reserve has counted.
+func (h *host) unreserve() {
+	h.countOut()
+	h.u.shares.remove(h.tenant)
+	h.u.addWaiting(-1)
+}
+
+func (h *host) countReserved(limit int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.reserved >= limit {
@@ -164,8 +196,7 @@ func (h *host) reserve(k eventKind, limit int) bool {
 	return true
 }
 
-// unreserve counts out an event that reserve has counted.
-func (h *host) unreserve() {
+func (h *host) countOut() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reserved--

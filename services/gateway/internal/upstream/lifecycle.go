@@ -14,7 +14,7 @@ import (
 // to the host's queue.
 func (s *Session) queueLifecycle(p lifecycle) {
 	to, ok := s.lifecycleTarget(p)
-	if !ok || !to.host.reserve(p.kind, s.up.cfg.LifecycleQueue) {
+	if !ok || !to.host.reserve(p.kind) {
 		if ok {
 			s.up.giveUp(to.host, s, p.kind, reasonOverflow)
 		}
@@ -23,11 +23,9 @@ func (s *Session) queueLifecycle(p lifecycle) {
 		}
 		return
 	}
-	s.up.addWaiting(1)
 	p.reservedAt = to.host
 	if !s.appendPending(p) {
 		to.host.unreserve()
-		s.up.addWaiting(-1)
 		return
 	}
 	s.submit()
@@ -155,7 +153,6 @@ func (u *Upstream) retryLater(s *Session) {
 // finishLifecycle ends the session's next lifecycle event, delivered (no reason) or given up, and goes on to the one
 // after it.
 func (u *Upstream) finishLifecycle(s *Session, p lifecycle, lost Reason) {
-	p.reservedAt.unreserve()
 	if lost != "" {
 		u.giveUp(p.reservedAt, s, p.kind, lost)
 	}
@@ -163,7 +160,7 @@ func (u *Upstream) finishLifecycle(s *Session, p lifecycle, lost Reason) {
 		s.release()
 	}
 	s.removeFirst()
-	u.addWaiting(-1)
+	p.reservedAt.unreserve()
 	s.submit()
 }
 

@@ -30,13 +30,19 @@ func (k eventKind) eventType() string {
 	return cloudevents.SystemPrefix + string(k)
 }
 
+// isLifecycle reports whether events of that kind are delivered by workers, while no client waits.
+func (k eventKind) isLifecycle() bool {
+	return k == kindConnected || k == kindDisconnected || k == kindJoined || k == kindLeft
+}
+
 type metrics struct {
-	duration  *prometheus.HistogramVec
-	failures  *prometheus.CounterVec
-	dropped   *prometheus.CounterVec
-	waiting   prometheus.Gauge
-	inFlight  prometheus.Gauge
-	durations map[eventKind]prometheus.Observer // of duration, looked up once
+	duration     *prometheus.HistogramVec
+	failures     *prometheus.CounterVec
+	dropped      *prometheus.CounterVec
+	waiting      prometheus.Gauge
+	inFlight     prometheus.Gauge
+	slotsAwaited prometheus.Gauge
+	durations    map[eventKind]prometheus.Observer // of duration, looked up once
 
 	asked       map[Outcome]prometheus.Counter
 	askDuration prometheus.Histogram
@@ -63,6 +69,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_upstream_requests_in_flight", Help: "Requests to event handlers under way.",
+		}),
+		slotsAwaited: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_upstream_requests_waiting", Help: "Requests to event handlers that wait because as many as may are under way.",
 		}),
 		durations: map[eventKind]prometheus.Observer{},
 
@@ -92,7 +101,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, o := range []Outcome{OutcomePassed, OutcomeReplaced, OutcomeTaken, OutcomeRefused, OutcomeFailed, OutcomeUnchecked} {
 		m.asked[o] = asked.WithLabelValues(string(o))
 	}
-	reg.MustRegister(asked, m.askDuration, m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.copies, m.webhooks)
+	reg.MustRegister(asked, m.askDuration, m.duration, m.failures, m.dropped, m.waiting, m.inFlight, m.slotsAwaited, m.copies, m.webhooks)
 	return m
 }
 

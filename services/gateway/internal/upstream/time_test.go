@@ -534,7 +534,7 @@ func TestLifecycleEventsThatAreGivenUp(t *testing.T) {
 			}
 			wantSeen(t, s, "0 connected/1", "0 disconnected/2")
 			wantDropped(t, u, ReasonClientError, 1)
-			if u.host("app.example").lossLogged {
+			if u.host("default", "app.example").lossLogged {
 				t.Error("the next loss would not be logged, though the host worked in between")
 			}
 		})

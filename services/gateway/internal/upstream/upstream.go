@@ -5,7 +5,8 @@
 // caller, for a limited time. Connected, disconnected, joined and left do not: they are kept and retried while the handler is
 // down, within limits, and each one given up is counted under a reason. Event listeners get copies in message logs, which
 // webhooks get in batches from there. A slow or dead handler delays only
-// the connections whose events go to it: the requests to one handler host at a time are bounded.
+// the connections of its tenant whose events go to it: the requests to one handler host at a time are bounded for each tenant, and those
+// to all hosts are shared out among the tenants.
 package upstream
 
 import (
@@ -34,8 +35,11 @@ type Config struct {
 	EventTimeout     time.Duration `default:"100s" min:"100ms" max:"1h" help:"how long a user event may wait for its answer, retries included"`
 	LifecycleTimeout time.Duration `default:"30s" min:"100ms" max:"10m" help:"how long one attempt to deliver connected, disconnected, joined or left may take"`
 	LifecycleKeep    time.Duration `default:"1h" min:"1s" max:"168h" help:"how long connected, disconnected, joined and left are kept and retried while their handler is down"`
-	LifecycleQueue   int           `default:"100000" min:"1" max:"10000000" help:"how many connected, disconnected, joined and left events may wait for one handler host"`
-	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time"`
+	LifecycleQueue   int           `default:"100000" min:"1" max:"10000000" help:"how many connected, disconnected, joined and left events may wait for one handler host of a tenant"`
+	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time, for each tenant"`
+
+	TotalLifecycleQueue int `default:"300000" min:"1" max:"100000000" help:"how many connected, disconnected, joined and left events may wait for all handlers together; beyond that only those of tenants that have less than their share of them"`
+	TotalInFlight       int `default:"1024" min:"1" max:"100000" help:"requests to all handlers at a time; beyond that each tenant may have as many as a sixteenth of inFlight, so that none waits until another's handlers answer"`
 }
 
 // Upstream calls the handlers of all hubs. It is safe for concurrent use.
@@ -51,12 +55,14 @@ type Upstream struct {
 
 	consents consents
 	tokens   tokens
+	slots    *slots
+	shares   shares
 
 	life context.Context // ends with Run; the context of requests that no caller waits for
 	stop context.CancelFunc
 
 	mu         sync.Mutex // guards the following
-	hosts      map[string]*host
+	hosts      map[hostKey]*host
 	copies     map[string]*copies // by log
 	stopped    bool
 	goroutines sync.WaitGroup
@@ -71,14 +77,16 @@ func New(cfg Config, tenants tenant.Source, messages messagelog.Log, log *slog.L
 	u := &Upstream{
 		cfg: cfg, tenants: tenants, messages: messages, log: log, metrics: newMetrics(reg), client: newClient(cfg),
 		life: life, stop: stop,
-		hosts: map[string]*host{}, copies: map[string]*copies{},
+		slots: newSlots(cfg), shares: shares{of: map[string]int{}},
+		hosts: map[hostKey]*host{}, copies: map[string]*copies{},
 	}
 	u.consents = consents{u: u, byKey: map[consentKey]*consent{}}
 	u.tokens = tokens{u: u, bearers: map[tenant.HandlerAuth]*bearer{}}
 	return u
 }
 
-// newClient returns the client for all requests to handlers. It keeps as many idle connections to a host as there may be requests.
+// newClient returns the client for requests to those who give out tokens, of which each host has a twin for requests to its handlers. It
+// keeps as many idle connections to a host as there may be requests.
 func newClient(cfg Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -110,12 +118,22 @@ func (u *Upstream) Run(ctx context.Context) error {
 	u.mu.Unlock()
 	u.stop()
 	u.goroutines.Wait()
-	u.client.CloseIdleConnections()
+	u.closeIdleConnections()
 	if lost > 0 {
 		u.metrics.addDropped(reasonStopped, lost)
 		u.log.Warn("lifecycle events were not delivered before the end", "events", lost)
 	}
 	return nil
+}
+
+// closeIdleConnections closes the TCP connections that are kept for the next request.
+func (u *Upstream) closeIdleConnections() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.client.CloseIdleConnections()
+	for _, h := range u.hosts {
+		h.client.CloseIdleConnections()
+	}
 }
 
 // Drain returns when no lifecycle event waits any more, or ctx's error when it ends before.
@@ -215,7 +233,7 @@ func (u *Upstream) choose(hub webpubsub.HubKey, event string, wants func(*tenant
 // targetOf returns the target that sends an event of hub to h.
 func (u *Upstream) targetOf(hub webpubsub.HubKey, event string, t *tenant.Tenant, h *tenant.Handler) target {
 	return target{
-		hub: hub, event: event, host: u.host(h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,
+		hub: hub, event: event, host: u.host(t.Name, h.Host()), origin: u.origin(t), keys: t.Keys.All(), auth: h.Auth, trusted: h.SkipValidation,
 		urlFor: func(event string) (string, error) { return h.URLFor(hub.Hub, event) },
 	}
 }

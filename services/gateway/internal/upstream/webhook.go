@@ -201,7 +201,7 @@ func (d *delivery) post(ctx context.Context, entries []messagelog.Entry) *Failur
 
 // send posts a request, and drops the token if the webhook does not accept it.
 func (d *delivery) send(ctx context.Context, to target, r *http.Request) *Failure {
-	resp, err := d.u.client.Do(r)
+	resp, err := to.host.client.Do(r)
 	if err != nil {
 		return requestFailure(ctx, err)
 	}
@@ -229,7 +229,7 @@ func (d *delivery) target() (target, *Failure) {
 
 // targetOf returns the target that sends the events to w.
 func (d *delivery) targetOf(t *tenant.Tenant, w tenant.Webhook) target {
-	return target{hub: d.hub, host: d.u.host(w.Host()), origin: d.u.origin(t), keys: t.Keys.All(), auth: w.Auth, trusted: w.SkipValidation,
+	return target{hub: d.hub, host: d.u.host(t.Name, w.Host()), origin: d.u.origin(t), keys: t.Keys.All(), auth: w.Auth, trusted: w.SkipValidation,
 		urlFor: func(string) (string, error) { return w.URLFor(d.hub.Hub) }}
 }
 
