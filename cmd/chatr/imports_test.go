@@ -65,7 +65,7 @@ func TestGatewayImportsPointDown(t *testing.T) {
 		{"/internal/handoff", "/internal/groupstate"},
 		{"/internal/wire", "/internal/topics"},
 		{"/internal/hub", "/internal/upstream"},
-		{"/internal/audit/livetrace", "/internal/asrs"},
+		{"/internal/audit/livetrace", "/internal/asrs", "/internal/repeat"},
 		{"/internal/cluster", "/internal/socket", "/internal/filter", "/internal/stream"},
 	}
 	storey := func(pkg string) int { // of the room that the package is or is in, the innermost

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chatr-dev/chatr/pkg/config"
@@ -35,6 +36,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/orphans"
+	"github.com/chatr-dev/chatr/services/gateway/internal/repeat"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
 	"github.com/chatr-dev/chatr/services/gateway/internal/session"
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
@@ -68,6 +70,7 @@ type Gateway struct {
 	orphans   *orphans.Orphans
 	rest      http.Handler
 
+	store      redis.UniversalClient // nil: without Redis
 	userGroups *asrs.UserGroups
 
 	// Moments of the drain, counted from its beginning. Tests that do not want to wait have them early, which leaves
@@ -110,31 +113,32 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		Log: d.Logger, Metrics: d.Metrics}); err != nil {
 		return nil, err
 	}
-	if g.userGroups, err = openUserGroups(cfg.Redis); err != nil {
+	if g.store, err = openStore(cfg.Redis); err != nil {
 		return nil, err
 	}
+	g.userGroups = asrs.NewUserGroups(g.store, cfg.Redis.Prefix)
 	g.admission = front.NewAdmission(d.Tenants, cfg.Handshakes, cfg.HandshakeRate)
 	g.clients = session.NewClients(session.Deps{Tenants: d.Tenants, Messages: d.Log, Bus: bus, Conns: g.conns, Node: g.node, Audit: g.audit,
 		Log: d.Logger, Metrics: d.Metrics, Sockets: &g.sockets, Ended: g.admission.RemoveConnection})
 	g.front = front.New(front.Deps{Tenants: d.Tenants, Node: g.node, Conns: g.conns, Upstream: g.upstream, UserGroups: g.userGroups,
 		Admission: g.admission, Clients: g.clients, Audit: g.audit, Log: d.Logger, Metrics: d.Metrics,
 		AcceptedHosts: cfg.AcceptedHosts, TrustedProxies: cfg.TrustedProxies, Sockets: &g.sockets})
-	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups,
+	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups, Repeats: repeat.New(g.store, cfg.Redis.Prefix),
 		AcceptedHosts: cfg.AcceptedHosts, PublicURL: cfg.PublicURL, TrustedProxies: cfg.TrustedProxies,
 		OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
 	return g, nil
 }
 
-// openUserGroups returns the groups of the ancestor protocol's users, which all nodes share.
-func openUserGroups(cfg redisbus.Config) (*asrs.UserGroups, error) {
+// openStore returns a client of Redis for what nodes share besides the bus; nil without Redis.
+func openStore(cfg redisbus.Config) (redis.UniversalClient, error) {
 	if cfg.URL == "" {
-		return asrs.NewUserGroups(nil, ""), nil
+		return nil, nil
 	}
 	client, err := redisconn.Open(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open the users' groups: %w", err)
+		return nil, fmt.Errorf("open what nodes share: %w", err)
 	}
-	return asrs.NewUserGroups(client, cfg.Prefix), nil
+	return client, nil
 }
 
 // Handler serves /client…, /clients…, /ws/…, /livetrace, /api/hubs/… and the health routes. It must get the raw path, so it
@@ -181,7 +185,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.clients.Stop()
 	g.sockets.Wait()
 	g.clients.Wait()
-	_ = g.userGroups.Close() // nothing waits in it
+	_ = g.userGroups.Close() // closes the store with it; nothing waits in it
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

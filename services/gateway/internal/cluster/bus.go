@@ -8,11 +8,15 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // ErrUnavailable says that the bus cannot carry payloads now. The bus makes no second attempt by itself. Whether a payload that
 // was under way when a connection broke has been heard is unknown.
 var ErrUnavailable = errors.New("the message bus is unavailable")
+
+// ErrUncertain is an ErrUnavailable of a payload that may have been heard.
+var ErrUncertain = fmt.Errorf("%w: what was under way may have been heard", ErrUnavailable)
 
 // Bus carries payloads between nodes: at most once, in order per topic and publisher, and in one order per
 // topic for all receivers of a node. Methods are safe for concurrent use.

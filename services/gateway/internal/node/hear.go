@@ -28,6 +28,8 @@ type receiver struct {
 	inbox    string
 	traced   func(tenant string, frame []byte) // see Options
 
+	repeats repeats // of messages that may come twice
+
 	asked     sync.WaitGroup // questions being answered
 	answering atomic.Int64   // the same, until the answer is out
 }
@@ -112,6 +114,8 @@ func (rcv *receiver) deliverMessage(topic string, payload []byte, o *wire.Order)
 	switch {
 	case err != nil:
 		return err
+	case isRepeatable(o) && rcv.repeats.heard(o.Except[len(o.Except)-1], time.Now()):
+		return nil
 	case rcv.byID(topic, o):
 		rcv.withConn(o, payload, func(c *hub.Conn) { rcv.conns.Send(c, m) })
 	default:

@@ -38,6 +38,8 @@ var (
 	ErrPartial = cluster.ErrPartial
 	// ErrUnavailable says that the bus cannot be reached now.
 	ErrUnavailable = cluster.ErrUnavailable
+	// ErrUncertain is an ErrUnavailable of something that may have happened all the same.
+	ErrUncertain = cluster.ErrUncertain
 )
 
 // askTimeout bounds a question to other nodes, and busTimeout a change of subscriptions.

@@ -37,6 +37,14 @@ func (n *Node) Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Messa
 	return n.tell(ctx, a, b)
 }
 
+// SendRepeatable is Send of a message that may be sent again because nobody knows whether it was heard: again says that it is. id
+// is the message's, of at most 64 bytes, the same each time. A node that has heard it lately does not deliver it again; one of the
+// version before does.
+func (n *Node) SendRepeatable(ctx context.Context, a webpubsub.Audience, m webpubsub.Message, id string, again bool) error {
+	a.Except = append(slices.Clip(a.Except), repeatMark(id, again))
+	return n.Send(ctx, a, m)
+}
+
 // Close closes the audience's connections for good, telling them the reason.
 func (n *Node) Close(ctx context.Context, a webpubsub.Audience, reason string) error {
 	o := orderTo(a, wire.VerbClose)
@@ -77,7 +85,7 @@ func (n *Node) post(ctx context.Context, topic string, payload []byte) (nodes in
 	case r := <-posted:
 		return r.nodes, r.err
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, fmt.Errorf("%w: %w", cluster.ErrUncertain, ctx.Err())
 	}
 }
 

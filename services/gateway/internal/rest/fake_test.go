@@ -59,6 +59,10 @@ func (n *recorder) Send(_ context.Context, a webpubsub.Audience, m webpubsub.Mes
 	return n.note("send %s group=%q %s %q ttl=%s%s", text(a), m.Group, m.Data.Type, m.Data.Bytes, m.TTL, metadata)
 }
 
+func (n *recorder) SendRepeatable(_ context.Context, a webpubsub.Audience, m webpubsub.Message, id string, again bool) error {
+	return n.note("send %s %q again=%v", text(a), m.Data.Bytes, again)
+}
+
 func (n *recorder) Close(_ context.Context, a webpubsub.Audience, reason string) error {
 	return n.note("close %s %q", text(a), reason)
 }

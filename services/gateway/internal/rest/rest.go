@@ -24,6 +24,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/asrs"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
+	"github.com/chatr-dev/chatr/services/gateway/internal/repeat"
 )
 
 const (
@@ -35,6 +36,7 @@ const (
 // node.ErrUnavailable, which have statuses of their own (rest-api.md section 1.4); others are internal.
 type Verbs interface {
 	Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Message) error
+	SendRepeatable(ctx context.Context, a webpubsub.Audience, m webpubsub.Message, id string, again bool) error
 	Close(ctx context.Context, a webpubsub.Audience, reason string) error
 	Exists(ctx context.Context, a webpubsub.Audience) (bool, error)
 	Join(ctx context.Context, a webpubsub.Audience, groups ...string) error
@@ -56,6 +58,8 @@ type Options struct {
 	TrustedProxies httpx.TrustedProxies
 	// UserGroups are the groups of users in the ancestor protocol.
 	UserGroups *asrs.UserGroups
+	// Repeats remembers the sends that may come twice. Default: in this process.
+	Repeats *repeat.Requests
 	// OnAnswered is called with each request that has been answered, by the goroutine that has answered it. It may be nil.
 	OnAnswered func(AnsweredRequest)
 	// MaxTokenLife is how long a generated client token may be valid. Default: 365 days.
@@ -71,6 +75,7 @@ type Handler struct {
 	log         *slog.Logger
 	refusalLogs *ratelimit.Limiter // by host: limits the log lines about callers without a right
 	duration    *prometheus.HistogramVec
+	repeats     *prometheus.CounterVec
 	chat        *httputil.ReverseProxy
 }
 
@@ -78,6 +83,9 @@ type Handler struct {
 func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics prometheus.Registerer) *Handler {
 	if o.UserGroups == nil {
 		o.UserGroups = asrs.NewUserGroups(nil, "")
+	}
+	if o.Repeats == nil {
+		o.Repeats = repeat.New(nil, "")
 	}
 	if o.MaxTokenLife <= 0 {
 		o.MaxTokenLife = 365 * 24 * time.Hour
@@ -88,8 +96,9 @@ func New(n Verbs, tenants tenant.Source, o Options, log *slog.Logger, metrics pr
 			Name: "gateway_rest_request_duration_seconds",
 			Help: "Time to answer a data-plane REST request, by operation and status class.",
 		}, []string{"category", "status"}),
+		repeats: newRepeatMetric(),
 	}
-	metrics.MustRegister(h.duration)
+	metrics.MustRegister(h.duration, h.repeats)
 	return h
 }
 

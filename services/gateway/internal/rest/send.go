@@ -40,6 +40,15 @@ func (h *Handler) send(ctx context.Context, q *request) (any, error) {
 	if a.Scope == group {
 		m.Group = a.Name // seen as from the group, not from the server
 	}
+	r, err := q.repeatable(time.Now())
+	switch {
+	case err != nil:
+		h.repeats.WithLabelValues("rejected").Inc()
+		q.w.Header().Set(repeatResult, "rejected")
+		return nil, err
+	case r != nil:
+		return nil, h.sendOnce(ctx, q, r, a, m)
+	}
 	return nil, h.node.Send(ctx, a, m)
 }
 

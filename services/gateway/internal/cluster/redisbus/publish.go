@@ -201,7 +201,7 @@ func (s *session) send(pipe redis.Pipeliner, list []post) error {
 	for i, p := range list {
 		answer := answers[i].(*redis.IntCmd)
 		if answer.Err() != nil {
-			s.bus.failPosts(list[i:i+1], asUnavailable(answer.Err()))
+			s.bus.failPosts(list[i:i+1], publishError(answer.Err()))
 			continue
 		}
 		s.bus.metrics.published.Inc()
@@ -210,6 +210,16 @@ func (s *session) send(pipe redis.Pipeliner, list []post) error {
 		}
 	}
 	return err
+}
+
+// publishError is the error of a payload that was sent to Redis: a refusal says that it was not published, anything else that
+// nobody knows.
+func publishError(err error) error {
+	var refusal redis.Error
+	if errors.As(err, &refusal) {
+		return asUnavailable(err)
+	}
+	return fmt.Errorf("%w: %w", cluster.ErrUncertain, err)
 }
 
 // asUnavailable makes err a cluster.ErrUnavailable, if it is none.

@@ -1,8 +1,14 @@
 package redisbus
 
 import (
+	"errors"
+	"io"
 	"testing"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/redisconn"
+	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 )
 
 func TestBatching(t *testing.T) {
@@ -39,5 +45,21 @@ func TestBatching(t *testing.T) {
 	p.observe(2, 0)
 	if p.delay(1, now) == 0 {
 		t.Error("two posts at once do not start batching")
+	}
+}
+
+// TestPublishError: what Redis refuses was not published; of what it does not answer nobody knows.
+func TestPublishError(t *testing.T) {
+	client, err := redisconn.Open(Config{URL: testkit.Redis(t).URL, Prefix: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	refused := publishError(client.Do(t.Context(), "PUBLISH", "too few").Err())
+	if !errors.Is(refused, cluster.ErrUnavailable) || errors.Is(refused, cluster.ErrUncertain) {
+		t.Errorf("a refusal: got %v, want ErrUnavailable and not ErrUncertain", refused)
+	}
+	if broken := publishError(io.EOF); !errors.Is(broken, cluster.ErrUncertain) || !errors.Is(broken, cluster.ErrUnavailable) {
+		t.Errorf("a broken connection: got %v, want ErrUncertain", broken)
 	}
 }
