@@ -1,4 +1,5 @@
-// Package testkit gives tests real servers of their own: Redis, Postgres, free ports, and waiting.
+// Package testkit gives tests real servers of their own: Redis, Postgres, links to them that can be cut, free ports, and
+// waiting.
 //
 // Servers listen on 127.0.0.1 and end with the test that asked for them, or with the test process, however that
 // ends. Nothing is skipped: a missing server program fails the test and names the package that has it.

@@ -1,12 +1,6 @@
 package redisbus_test
 
 import (
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,18 +13,8 @@ import (
 // A master that Sentinel replaces is an outage of seconds, after which both nodes meet on the new one.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
-	master := testkit.Redis(t)
-	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := testkit.Redis(t, "--replicaof", host+" "+port)
-	sentinel := startSentinel(t, host, port)
-	admin := redis.NewSentinelClient(&redis.Options{Addr: sentinel})
-	defer admin.Close()
-	testkit.Eventually(t, time.Minute, func() bool {
-		known, err := admin.Replicas(t.Context(), "main").Result()
-		return err == nil && len(known) == 1 && known[0]["master-link-status"] == "ok"
-	}, "Sentinel knows the replica")
-
-	url := "redis://" + sentinel + "/0?master_name=main"
+	sentinel := testkit.NewRedisSentinel(t)
+	master, replica, url := sentinel.Master, sentinel.Replica, sentinel.URL
 	a, b := bustest.Start(t, newBus(t, url, "chatr")), bustest.Start(t, newBus(t, url, "chatr"))
 	b.MustSubscribe(t, "room")
 	a.MustPublish(t, "room", "before", 1)
@@ -48,26 +32,4 @@ func TestSentinelFailover(t *testing.T) {
 	if got := direct.PubSubNumSub(t.Context(), "chatr:room").Val()["chatr:room"]; got != 1 {
 		t.Errorf("the new master knows %d subscribers, want 1", got)
 	}
-}
-
-// startSentinel watches a master under the name main and returns the Sentinel's address.
-func startSentinel(t *testing.T, host, port string) string {
-	t.Helper()
-	addr := fmt.Sprint("127.0.0.1:", testkit.FreePort(t))
-	_, own, _ := net.SplitHostPort(addr)
-	conf := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := fmt.Sprintf("bind 127.0.0.1\nport %s\nsentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 10000\n", own, host, port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("redis-server", conf, "--sentinel")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return addr
 }
