@@ -46,8 +46,18 @@ func (c *Client) SendEvent(ctx context.Context, event string, d webpubsub.Data) 
 // Do sends r and, if it wants an ack, waits for that. A zero AckID is replaced by the next free one. It is for
 // requests that the other methods cannot make, such as one with an ackId used before.
 func (c *Client) Do(ctx context.Context, r *protocol.Request) error {
+	answer, err := c.Start(ctx, r)
+	if err != nil {
+		return err
+	}
+	return answer(ctx)
+}
+
+// Start is the first half of Do: it sends r and returns what waits for the ack, so that several requests can be on their way,
+// in the order in which they were started. Every answer has to be waited for, by one caller.
+func (c *Client) Start(ctx context.Context, r *protocol.Request) (answer func(context.Context) error, err error) {
 	if !r.HasAck {
-		return c.send(ctx, r)
+		return func(context.Context) error { return nil }, c.send(ctx, r)
 	}
 	ack := make(chan error, 1)
 	c.mu.Lock()
@@ -56,14 +66,17 @@ func (c *Client) Do(ctx context.Context, r *protocol.Request) error {
 		r.AckID = c.nextAck
 	}
 	c.nextAck = max(c.nextAck, r.AckID)
-	l := c.link
-	c.acks[r.AckID] = ack
+	l, id := c.link, r.AckID
+	c.acks[id] = ack
 	c.mu.Unlock()
-	defer c.forget(r.AckID, ack)
 	if err := c.send(ctx, r); err != nil {
-		return err
+		c.forget(id, ack)
+		return nil, err
 	}
-	return wait(ctx, l, ack)
+	return func(ctx context.Context) error {
+		defer c.forget(id, ack)
+		return wait(ctx, l, ack)
+	}, nil
 }
 
 func (c *Client) forget(id uint64, ack chan error) {
