@@ -128,10 +128,16 @@ gateway: {url: %q, drainTime: 2s}
 		finish(t, top.Gateways...)
 		finish(t, others...)
 	})
-	all := append(top.Gateways[:2:2], others...)
+	start(t, append(top.Gateways[:2:2], others...))
+	return top
+}
+
+// start starts processes together.
+func start(t testing.TB, processes []*Process) {
+	t.Helper()
 	var starting sync.WaitGroup
-	failures := make([]error, len(all))
-	for i, p := range all {
+	failures := make([]error, len(processes))
+	for i, p := range processes {
 		starting.Go(func() { failures[i] = p.start() })
 	}
 	starting.Wait()
@@ -140,25 +146,34 @@ gateway: {url: %q, drainTime: 2s}
 			t.Fatal(err)
 		}
 	}
-	return top
 }
 
 // Gateways starts two gateways on a Redis of their own, and no chat. A and B are their own addresses; the balanced front
 // goes by their readiness, as those of Kubernetes do.
 func Gateways(t testing.TB, o Options) *Topology {
 	t.Helper()
-	top := &Topology{Redis: testkit.Redis(t)}
-	file := writeSettings(t, t.TempDir(), fmt.Sprintf("accessKey: %q\nredis: {url: %q}\ngateway: {drainTime: 2s}\n", AccessKey, top.Redis.URL)+tenants(o.Hubs))
-	top.Settings = file
-	a, b := freeAddress(t), freeAddress(t)
-	for i, address := range []string{a, b} {
-		top.Gateways = append(top.Gateways, newProcess(t, o, fmt.Sprintf("gateway %d", i+1), address, "gateway", "--config", file))
+	redis := testkit.Redis(t)
+	top := GatewaysOn(t, o, redis.URL, redis.URL)
+	top.Redis = redis
+	return top
+}
+
+// GatewaysOn is Gateways for any number of them on a Redis that is there: one for each URL by which it is reached, such as
+// that of a link which a test cuts.
+func GatewaysOn(t testing.TB, o Options, redis ...string) *Topology {
+	t.Helper()
+	top := &Topology{Settings: writeSettings(t, t.TempDir(), fmt.Sprintf("accessKey: %q\ngateway: {drainTime: 2s}\n", AccessKey)+tenants(o.Hubs))}
+	var addresses []string
+	for i, url := range redis {
+		own := o
+		own.Env = append(o.Env[:len(o.Env):len(o.Env)], "CHATR_REDIS_URL="+url)
+		addresses = append(addresses, freeAddress(t))
+		top.Gateways = append(top.Gateways, newProcess(t, own, fmt.Sprintf("gateway %d", i+1), addresses[i], "gateway", "--config", top.Settings))
 	}
-	top.A, top.B, top.Balanced = top.Gateways[0].URL, top.Gateways[1].URL, serve(t, proxy(func(i int) bool { return top.Gateways[i].Ready() == "" }, a, b))
+	top.A, top.B = top.Gateways[0].URL, top.Gateways[min(1, len(redis)-1)].URL
+	top.Balanced = serve(t, proxy(func(i int) bool { return top.Gateways[i].Ready() == "" }, addresses...))
 	t.Cleanup(func() { finish(t, top.Gateways...) })
-	for _, p := range top.Gateways {
-		p.Start()
-	}
+	start(t, top.Gateways)
 	return top
 }
 
