@@ -13,6 +13,7 @@
 # make bench-peers   the product beside others, as ratios (PEERS, SCENARIOS, ROUNDS; see docs/performance.md)
 # make histories     random histories of a chat whose processes die and whose calls fail: HISTORIES (10000) of them from SEED (1)
 # make histories-processes  the same on real processes, Redis and Postgres that are killed and hang: HISTORIES (100), SEED (1)
+# make fault         incidents under load on real processes, as a table of what was lost; FAULTS (all) names them, PARALLEL (3) happen at a time
 # make fuzz          every decoder for FUZZTIME each (1m), JOBS (2) at a time
 # make lint          vet, staticcheck, gofmt, ESLint and vue-tsc
 # make docs          rewrite the generated documents
@@ -24,7 +25,7 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(V
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 
-.PHONY: all build run up down test test-busy test-stories test-compose test-cluster test-rollout bench bench-peers fuzz histories histories-processes lint docs compatibility release setup clean
+.PHONY: all build run up down test test-busy test-stories test-compose test-cluster test-rollout bench bench-peers fault fuzz histories histories-processes lint docs compatibility release setup clean
 all: build
 
 build: bin/chatr
@@ -92,6 +93,12 @@ histories:
 
 histories-processes:
 	HISTORIES=$(HISTORIES) SEED=$(SEED) go test -count=1 -timeout 6h -v -run '^TestHistoriesOnProcesses$$' ./tests/histories
+
+FAULTS ?= all
+PARALLEL ?= 3
+
+fault:
+	FAULTS="$(FAULTS)" go test -count=1 -v -timeout 30m -parallel $(PARALLEL) -run '^TestFaults$$' ./tests/fault
 
 NATS := github.com/nats-io/nats-server/v2@v2.15.2
 PEERS ?=
