@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
+	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
 )
 
@@ -99,9 +101,7 @@ func TestVanishedNode(t *testing.T) {
 			a, b := told.start(t, link.url), told.start(t, redis.URL)
 			reliable, plain := a.join(protocol.NameReliableJSON, "ana", "room"), a.join(protocol.NameJSON, "ana", "room")
 			b.join(protocol.NameJSON, "ben", "room")
-			eventually(t, "the list says what there is", func() bool {
-				return admin.HLen(context.Background(), "{test:roster}:held:"+a.node.ID()).Val() == 2
-			})
+			awaitHeld(t, redis.URL, a, 2)
 			link.hang(true)
 			eventually(t, "both ends are told", func() bool { return told.of(reliable) == 1 && told.of(plain) == 1 })
 			room := webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeGroup, Name: "room"}
@@ -118,14 +118,116 @@ func TestVanishedNode(t *testing.T) {
 			if err := reliable.RecoverAt(within(t), b.clientURL("nobody", nil)); !isClosed(err, 1008) {
 				t.Errorf("got %v from a recovery, want a close with 1008", err)
 			}
+			link.hang(false) // so that the node need not wait for Redis when it ends
 		})
 	}
 }
 
-// ends counts the ends of connections that a handler is told.
+// TestEndsAreToldOnce hangs a node's link to Redis for longer than its lease. Meanwhile some of its clients leave, which it can tell its
+// handler itself, and then it comes back: each end is told once, whoever does it.
+//
+// checklist:O06
+func TestEndsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	told := &ends{}
+	link := newLink(t, redis.URL)
+	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	b.join(protocol.NameJSON, "ben")
+	var clients []*wsclient.Client
+	for i := range 40 {
+		clients = append(clients, a.join([]string{protocol.NameReliableJSON, protocol.NameJSON}[i%2], "ana"))
+	}
+	awaitHeld(t, redis.URL, a, len(clients))
+	link.hang(true)
+	for _, c := range clients[:20] {
+		must(t, c.Close(1000, ""))
+	}
+	eventually(t, "the other node tells all ends", func() bool { return told.total() >= len(clients) })
+	link.hang(false)
+	for _, c := range clients[20:] {
+		_, err := c.Wait(within(t))
+		must(t, err)
+	}
+	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil && a.conns.Len() == 0 })
+	must(t, a.upstream.Drain(within(t)))
+	must(t, b.upstream.Drain(within(t)))
+	for _, c := range clients {
+		if n := told.of(c); n != 1 {
+			t.Errorf("the end of %s was told %d times, want once", c.Info().ConnectionID, n)
+		}
+	}
+}
+
+// TestEndToldAgain has a node cut off from Redis between its handler's answer to disconnected and its note of that: the end is told once
+// more, as the same event.
+//
+// checklist:O06
+func TestEndToldAgain(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	told := &ends{}
+	link := newLink(t, redis.URL)
+	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	c := a.join(protocol.NameJSON, "ana")
+	awaitHeld(t, redis.URL, a, 1)
+	told.onFirst(func() { link.hang(true) })
+	must(t, c.Close(1000, ""))
+	eventually(t, "it is told again", func() bool { return told.of(c) == 2 })
+	link.hang(false)
+	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil })
+	must(t, a.upstream.Drain(within(t)))
+	must(t, b.upstream.Drain(within(t)))
+	if ids := told.events(c); len(ids) != 2 || ids[0] != ids[1] {
+		t.Errorf("got events %q, want one event twice", ids)
+	}
+}
+
+// TestConnectedIsToldOnceItIsHeld looks whether another node could tell the end at the moment when the handler hears of the beginning.
+//
+// checklist:O06
+func TestConnectedIsToldOnceItIsHeld(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	client, err := redisconn.Open(redisconn.Config{URL: redis.URL, Prefix: "test"})
+	must(t, err)
+	defer client.Close()
+	var connected, held atomic.Int64
+	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+		if id := r.Header.Get("Ce-Connectionid"); r.URL.Path == "/connected" {
+			connected.Add(1)
+			if client.HExists(r.Context(), "{test:roster}:held:"+id[:cluster.NodeIDSize], id).Val() {
+				held.Add(1)
+			}
+		}
+	}))
+	s.config = Config{Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
+	a := start(t, s)
+	for range 20 {
+		a.join(protocol.NameJSON, "ana")
+	}
+	eventually(t, "all are told", func() bool { return connected.Load() == 20 })
+	if n := held.Load(); n != 20 {
+		t.Errorf("got %d of 20 connections told before they were held, want none", 20-n)
+	}
+}
+
+// awaitHeld waits until a node's list has so many connections.
+func awaitHeld(t *testing.T, url string, s *server, n int) {
+	t.Helper()
+	client, err := redisconn.Open(redisconn.Config{URL: url, Prefix: "test"})
+	must(t, err)
+	defer client.Close()
+	eventually(t, "the list says what there is", func() bool {
+		return client.HLen(context.Background(), "{test:roster}:held:"+s.node.ID()).Val() == int64(n)
+	})
+}
+
+// ends are the disconnected events that a handler gets.
 type ends struct {
 	mu    sync.Mutex // guards the following
-	times map[string]int
+	ids   map[string][]string
+	first func()
 }
 
 // start starts a node with a short lease, whose way to Redis is the URL.
@@ -133,23 +235,48 @@ func (e *ends) start(t *testing.T, url string) *server {
 	t.Helper()
 	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/disconnected" {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			if e.times == nil {
-				e.times = map[string]int{}
-			}
-			e.times[r.Header.Get("Ce-Connectionid")]++
+			e.add(r.Header.Get("Ce-Connectionid"), r.Header.Get("Ce-Id"))
 		}
 	}))
 	s.config = Config{Lease: 2 * time.Second, Redis: redisbus.Config{URL: url, Prefix: "test"}}
 	return start(t, s)
 }
 
-// of is how often the end of a client's connection has been told.
-func (e *ends) of(c *wsclient.Client) int {
+func (e *ends) add(connID, id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.times[c.Info().ConnectionID]
+	if e.ids == nil {
+		e.ids = map[string][]string{}
+	}
+	e.ids[connID] = append(e.ids[connID], id)
+	if e.first != nil {
+		e.first()
+		e.first = nil
+	}
+}
+
+// onFirst has something done while the next event is being answered.
+func (e *ends) onFirst(do func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.first = do
+}
+
+// events are the ids of the events about a client's connection.
+func (e *ends) events(c *wsclient.Client) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.ids[c.Info().ConnectionID])
+}
+
+// of is how often the end of a client's connection has been told.
+func (e *ends) of(c *wsclient.Client) int { return len(e.events(c)) }
+
+// total is of how many connections the end has been told.
+func (e *ends) total() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.ids)
 }
 
 // link is a way to Redis that can be cut, or hang.

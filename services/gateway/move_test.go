@@ -242,7 +242,7 @@ func TestRecoveryOnAnotherNodeWhileTheOldSocketIsOpen(t *testing.T) {
 				t.Error("nobody has recovered the connection")
 			}
 			wantClose(t, c, 1006)
-			b.recoverAt(t, c)
+			b.returnTo(t, c)
 			must(t, a.rest().SendToGroup(within(t), "room", text("once")))
 			wantMessage(t, c, "once")
 			if n := a.conns.Len() + b.conns.Len(); n != 1 {

@@ -6,53 +6,47 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// write brings out what has changed about the node's connections, or all of them if what Redis has may differ: live yields
-// those that are here, with what is to be held of each. It returns the connections whose ends others have reported, also
-// beside an error; refresh waits until those are dealt with and endWrite says so.
-func (l *list) write(ctx context.Context, changes map[string][]byte, live iter.Seq2[string, []byte]) (ended []string, err error) {
+// write brings out what has changed about the node's connections, or all of them if what Redis has may differ: own yields those whose
+// ends this node is to report, with what is to be held of each. It returns the connections that others have claimed, also beside an
+// error; refresh waits until those are dealt with and endWrite says so.
+func (l *list) write(ctx context.Context, changes map[string][]byte, own iter.Seq2[string, []byte]) (taken []string, err error) {
 	l.mu.Lock()
 	for id := range changes {
 		delete(l.orphansHeld, id) // it is the node's own, or over
 		delete(l.unsure, id)
 	}
-	writesAll, othersClaimed := l.mustRewrite && !l.claimRunning, l.othersClaimed
+	writesAll := l.mustRewrite && !l.claimRunning
 	if writesAll {
-		l.mustRewrite, l.othersClaimed, l.rewriteRunning = false, false, true
+		l.mustRewrite, l.rewriteRunning = false, true
 	}
 	claimed, unsure := maps.Clone(l.orphansHeld), maps.Clone(l.unsure)
-	reporting := l.reporting
-	l.reporting = map[string][]any{}
 	l.mu.Unlock()
 	var found []Orphan
-	err = l.writeReports(ctx, reporting)
-	switch {
-	case err != nil:
-	case writesAll:
-		ended, found, err = l.writeAll(ctx, claimed, live, unsure, othersClaimed)
-	default:
-		return nil, l.apply(ctx, changes) // the reports are out; should the changes fail, every has all written again
+	if writesAll {
+		taken, found, err = l.writeAll(ctx, claimed, own, unsure)
+	} else {
+		taken, err = l.apply(ctx, changes) // should it fail, every has all written again
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, id := range taken {
+		delete(l.orphansHeld, id)
+	}
+	l.taken.Add(float64(len(taken)))
 	if err != nil {
 		l.mustRewrite = true
-		l.othersClaimed = l.othersClaimed || othersClaimed
-		for node, ids := range reporting {
-			l.reporting[node] = append(l.reporting[node], ids...)
-		}
-		return ended, err
+		return taken, err
 	}
 	for _, o := range found {
 		l.orphansHeld[o.ConnID] = o.Entry
 	}
 	l.found = append(l.found, found...)
-	clear(l.unsure) // what is not in the list has not been claimed
-	return ended, nil
+	if writesAll {
+		clear(l.unsure) // what is not in the list has not been claimed
+	}
+	return taken, nil
 }
 
 // endWrite says that write, and what was to be done about what it has returned, is over.
@@ -62,50 +56,26 @@ func (l *list) endWrite() {
 	l.rewriteRunning = false
 }
 
-// writeReports brings out whose ends are reported for nodes that are or seem dead.
-func (l *list) writeReports(ctx context.Context, reporting map[string][]any) error {
-	if len(reporting) == 0 {
-		return nil
-	}
-	_, err := l.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for node, ids := range reporting {
-			for part := range slices.Chunk(ids, batch) {
-				pipe.SAdd(ctx, l.key("told:"+node), part...)
-			}
-			pipe.Expire(ctx, l.key("told:"+node), time.Hour)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("write whose end is reported: %w", err)
-	}
-	return nil
+// holds reports whether an orphan is still this node's.
+func (l *list) holds(o Orphan) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.orphansHeld[o.ConnID]
+	return ok
 }
 
-// writeAll makes the list in Redis what it should be: the live connections, and the claimed orphans, a map that it may change. If others
-// may have claimed connections of this node, those whose ends they have reported are returned as ended, and not in the list any more.
-// What is unsure and in the list has been claimed: it stays there, and is returned as found.
-func (l *list) writeAll(ctx context.Context, claimed map[string][]byte, live iter.Seq2[string, []byte],
-	unsure map[string]Orphan, othersClaimed bool) (ended []string, found []Orphan, err error) {
+// writeAll makes the list in Redis what it should be: the node's own connections, and the claimed orphans, a map that it may change. It
+// returns those that others have claimed, which are not in the list any more. What is unsure and in the list has been claimed: it stays
+// there, and is returned as found.
+func (l *list) writeAll(ctx context.Context, claimed map[string][]byte, own iter.Seq2[string, []byte],
+	unsure map[string]Orphan) (taken []string, found []Orphan, err error) {
 	want := claimed
-	for id, entry := range live {
+	for id, entry := range own {
 		want[id] = entry
 	}
 	listed, err := l.client.HKeys(ctx, l.heldKey(l.node)).Result()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the list: %w", err)
-	}
-	if othersClaimed {
-		reported, err := l.client.SMembers(ctx, l.key("told:"+l.node)).Result()
-		if err != nil {
-			return nil, nil, fmt.Errorf("read whose end is reported: %w", err)
-		}
-		for _, id := range reported {
-			if _, ok := want[id]; ok {
-				delete(want, id)
-				ended = append(ended, id)
-			}
-		}
 	}
 	for _, id := range listed {
 		if _, ok := want[id]; ok {
@@ -117,12 +87,14 @@ func (l *list) writeAll(ctx context.Context, claimed map[string][]byte, live ite
 		}
 		want[id] = orphan.Entry // nil, so that it is removed, unless it has been claimed
 	}
-	return ended, found, l.apply(ctx, want)
+	taken, err = l.apply(ctx, want)
+	return taken, found, err
 }
 
-func (l *list) apply(ctx context.Context, changes map[string][]byte) error {
+// apply writes changes, nil for what is to be removed, and returns those that others have claimed.
+func (l *list) apply(ctx context.Context, changes map[string][]byte) (taken []string, err error) {
 	if len(changes) == 0 {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -135,18 +107,42 @@ func (l *list) apply(ctx context.Context, changes map[string][]byte) error {
 			set = append(set, id, entry)
 		}
 	}
-	key := l.heldKey(l.node)
-	_, err := l.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for part := range slices.Chunk(set, 2*batch) {
-			pipe.HSet(ctx, key, part...)
+	keys := []string{l.key("leases"), l.heldKey(l.node), l.key("told:" + l.node)}
+	for part := range slices.Chunk(set, 2*batch) {
+		some, err := hold.Run(ctx, l.client, keys, append([]any{l.node}, part...)...).StringSlice()
+		if err != nil {
+			l.askRenewal() // it may be for want of a lease
+			return taken, fmt.Errorf("write the list: %w", err)
 		}
-		for part := range slices.Chunk(del, batch) {
-			pipe.HDel(ctx, key, part...)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("write the list: %w", err)
+		taken = append(taken, some...)
 	}
-	return nil
+	for part := range slices.Chunk(del, batch) {
+		if err := l.client.HDel(ctx, l.heldKey(l.node), part...).Err(); err != nil {
+			return taken, fmt.Errorf("write the list: %w", err)
+		}
+	}
+	return taken, nil
+}
+
+// heldElsewhere reports whether a connection is in the list of another node than those given, as when it has moved there.
+func (l *list) heldElsewhere(ctx context.Context, connID string, but ...string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	nodes, err := l.client.ZRange(ctx, l.key("leases"), 0, -1).Result()
+	for _, node := range nodes {
+		if slices.Contains(but, node) {
+			continue
+		}
+		if held, err := l.client.HExists(ctx, l.heldKey(node), connID).Result(); held || err != nil {
+			return held, err
+		}
+	}
+	return false, err
+}
+
+// giveBack says that a claimed connection lives, on another node than the one it was claimed from, to which it may come back.
+func (l *list) giveBack(ctx context.Context, o Orphan) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return l.client.SRem(ctx, l.key("told:"+o.Node), o.ConnID).Err()
 }

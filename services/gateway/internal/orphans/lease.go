@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -16,6 +17,9 @@ const (
 	writeWait = 200 * time.Millisecond
 	callTime  = 3 * time.Second
 )
+
+// started is what sinceBoot counts from where the system has nothing better.
+var started = time.Now()
 
 // list is what one node has in Redis: its lease, and what is held of its connections, beside those of the other nodes.
 // Its keys, scripts and entries are shared with nodes of the version before. Its methods are safe for concurrent use.
@@ -26,6 +30,7 @@ type list struct {
 	prefix string        // of keys
 	lease  time.Duration // how long the node lives without a sign of life
 
+	taken    prometheus.Counter
 	links    *links        // of dead nodes, that are to be ended at Redis
 	orphans  chan Orphan   // claimed, on their way to Next
 	renewNow chan struct{} // asks for a renewal
@@ -34,12 +39,11 @@ type list struct {
 	orphansHeld    map[string][]byte // by connection: orphans that this node holds until their ends are reported
 	unsure         map[string]Orphan // by connection: claimed, or not, in a call that has not been answered
 	found          []Orphan          // of those, what has been claimed, to be handed out
-	reporting      map[string][]any  // by node: its connections whose ends are reported for it, to be written
 	mustRewrite    bool              // everything is to be written again, as what Redis has may differ
-	othersClaimed  bool              // other nodes may have claimed connections of this one
 	rewriteRunning bool              // everything is being written; no claim may run meanwhile (beginClaim)
 	claimRunning   bool              // a claim is on its way to Redis or back
 	renewed        time.Time         // when the lease was renewed last
+	until          time.Duration     // on the clock of sinceBoot, when the lease is over if it is not renewed: not later than Redis thinks
 	allWellSince   time.Time         // since when the lease is renewed and every call succeeds; zero: a call has failed since
 	lastCallOK     bool              // so that only the first failure is logged
 }
@@ -53,7 +57,9 @@ type Orphan struct {
 
 func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
 	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, links: newLinks(), orphans: make(chan Orphan), renewNow: make(chan struct{}),
-		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, reporting: map[string][]any{}, lastCallOK: true}
+		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, lastCallOK: true,
+		taken: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_connections_taken_for_dead_total",
+			Help: "Connections of this gateway whose disconnected event another one has sent, since the lease of this one was over."})}
 }
 
 // key returns a key, in the one slot of a cluster that all of them have. Its first part is older than this package's name.
@@ -61,12 +67,8 @@ func (l *list) key(name string) string { return "{" + l.prefix + ":roster}:" + n
 
 func (l *list) heldKey(node string) string { return l.key("held:" + node) }
 
-// What renew answers. The script has the numbers too.
-const (
-	leaseKept    = 0 // it had not lapsed
-	leaseNew     = 1 // it had lapsed, or there was none
-	leaseClaimed = 2 // the same, and others have claimed something meanwhile
-)
+// leaseKept is what renew answers when the lease had not lapsed. The script has the number too.
+const leaseKept = 0
 
 // Each script reads the one clock that counts, that of Redis, as milliseconds.
 const now = `local t = redis.call('TIME')
@@ -74,7 +76,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
 var (
-	// renew answers leaseKept, leaseNew or leaseClaimed.
+	// renew answers leaseKept, or more if the lease had lapsed or there was none. KEYS[2] is for nodes of the version before, which
+	// do not look at what others have claimed without it.
 	renew = redis.NewScript(now + `
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -92,7 +95,24 @@ for _, node in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
 end
 return {redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now), gone}`)
 
-	// claim moves those of some connections that a dead node still has to another one, and answers with them and their entries.
+	// hold writes entries into a node's list, but for those that others have claimed, with which it answers. Without a lease it fails:
+	// others might claim at once what it writes. So whoever has an entry written knows that nobody else has it, as long as the lease is
+	// not over.
+	hold = redis.NewScript(now + `
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not until_ or tonumber(until_) < now then return redis.error_reply('the lease is over') end
+local any, taken = redis.call('EXISTS', KEYS[3]) == 1, {}
+for i = 2, #ARGV, 2 do
+	if any and redis.call('SISMEMBER', KEYS[3], ARGV[i]) == 1 then
+		taken[#taken + 1] = ARGV[i]
+	else
+		redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+	end
+end
+return taken`)
+
+	// claim moves those of some connections that a dead node still has to another one, and answers with them and their entries. From
+	// then on it is the other one that reports their ends.
 	claim = redis.NewScript(now + `
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not until_ or tonumber(until_) >= now then return {} end
@@ -102,11 +122,15 @@ for i = 2, #ARGV do
 	if entry then
 		redis.call('HSET', KEYS[3], ARGV[i], entry)
 		redis.call('HDEL', KEYS[2], ARGV[i])
+		redis.call('SADD', KEYS[6], ARGV[i])
 		some[#some + 1] = ARGV[i]
 		some[#some + 1] = entry
 	end
 end
-if #some > 0 then redis.call('SET', KEYS[4], 1, 'PX', 3600000) end
+if #some > 0 then
+	redis.call('SET', KEYS[4], 1, 'PX', 3600000)
+	redis.call('PEXPIRE', KEYS[6], 3600000)
+end
 if redis.call('EXISTS', KEYS[2]) == 0 then
 	redis.call('ZREM', KEYS[1], ARGV[1])
 	redis.call('ZADD', KEYS[5], now + 900000, ARGV[1])
@@ -157,18 +181,35 @@ func (l *list) every(ctx context.Context, pause time.Duration, asked <-chan stru
 func (l *list) renewLease(ctx context.Context) { l.every(ctx, l.lease/3, l.renewNow, l.renewOnce) }
 
 func (l *list) renewOnce(ctx context.Context) error {
+	asked := sinceBoot()
 	answer, err := l.call(ctx, renew, []string{l.key("leases"), l.key("claimed:" + l.node)}, l.node, l.lease.Milliseconds()).Int()
 	if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.renewed = time.Now()
+	l.renewed, l.until = time.Now(), asked+l.lease
 	if l.allWellSince.IsZero() {
 		l.allWellSince = l.renewed
 	}
-	l.mustRewrite, l.othersClaimed = l.mustRewrite || answer != leaseKept, l.othersClaimed || answer == leaseClaimed
+	l.mustRewrite = l.mustRewrite || answer != leaseKept
 	return nil
+}
+
+// mayReport reports whether the lease lasts for a while yet, so that nobody can have claimed, nor can claim soon, what this node has
+// written.
+func (l *list) mayReport() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return sinceBoot() < l.until-l.lease/3
+}
+
+// askRenewal has the lease renewed at once, unless that is under way.
+func (l *list) askRenewal() {
+	select {
+	case l.renewNow <- struct{}{}:
+	default:
+	}
 }
 
 // refresh renews the lease at once and returns when it is known whether others have reported the end of any of this node's
@@ -312,7 +353,7 @@ func (l *list) claimWanted(ctx context.Context, node string) (wanted []redis.Key
 	for _, pair := range wanted {
 		args = append(args, pair.Key)
 	}
-	keys := []string{l.key("leases"), l.heldKey(node), l.heldKey(l.node), l.key("claimed:" + node), l.key("dead")}
+	keys := []string{l.key("leases"), l.heldKey(node), l.heldKey(l.node), l.key("claimed:" + node), l.key("dead"), l.key("told:" + node)}
 	some, err = l.call(ctx, claim, keys, args...).StringSlice()
 	return wanted, some, err
 }
@@ -346,11 +387,4 @@ func (l *list) Next(ctx context.Context) (o Orphan, ok bool) {
 	case <-ctx.Done():
 		return o, false
 	}
-}
-
-// markReported notes that the end of an orphan is being reported, so that its node knows if it is not dead.
-func (l *list) markReported(o Orphan) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.reporting[o.Node] = append(l.reporting[o.Node], o.ConnID)
 }

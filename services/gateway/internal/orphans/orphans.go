@@ -2,11 +2,12 @@
 //
 // Each node has a lease in Redis, and beside it what is held of its connections: those whose end an application wants to
 // hear of, with what it takes to tell it. When a node's lease has lapsed the others claim what it has held, each connection
-// exactly once among them. A claimed connection that lives nowhere is an orphan, and its end is reported to the application.
+// exactly once among them. A claimed connection that lives nowhere else is an orphan, and its end is reported to the application.
 //
-// All is written behind, in batches: nothing waits for it. What is held says at least what its node had a moment before it
-// died. A node that was taken for dead and is not learns which of its connections' ends others have reported, and closes
-// those.
+// All is written in batches. The application's events of a connection's beginning and end wait for that, nothing else does. Who reports
+// an end is decided in Redis, by the script that claims and the one that writes: a node reports the end of a connection of its own once
+// that has been written into its list, which is refused if another one has claimed it. A node that was taken for dead and is not learns
+// so which of its connections others have claimed, and closes those.
 package orphans
 
 import (
@@ -64,8 +65,8 @@ func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 		return nil, fmt.Errorf("open the list of connections: %w", err)
 	}
 	o.list = newList(client, d.Log, d.Node.ID(), cfg.Prefix, lease)
-	d.Metrics.MustRegister(o.list.links.ended)
-	o.heldChanges = d.Upstream.TrackHeld()
+	d.Metrics.MustRegister(o.list.links.ended, o.list.taken)
+	o.heldChanges = d.Upstream.TrackHeld(o.list.mayReport)
 	return o, nil
 }
 
@@ -76,9 +77,10 @@ func (o *Orphans) Run(ctx context.Context) error {
 		return nil
 	}
 	defer o.list.client.Close()
+	_ = o.list.renewOnce(ctx) // nothing can be written without a lease; renewLease logs a failure
 	var work sync.WaitGroup
 	work.Go(func() { o.list.renewLease(ctx) })
-	work.Go(func() { o.list.every(ctx, writeWait, nil, o.writeHeld) })
+	work.Go(func() { o.list.every(ctx, writeWait, o.heldChanges.Waiting(), o.writeHeld) })
 	work.Go(func() { o.list.claimOrphans(ctx) })
 	work.Go(func() { o.reportOrphans(ctx) })
 	work.Wait()
@@ -112,7 +114,7 @@ func (o *Orphans) reportOrphan(ctx context.Context, orphan Orphan) {
 		o.heldChanges.Release(orphan.ConnID)
 		return
 	}
-	alive, err := o.isAlive(ctx, events.Hub(), orphan.ConnID)
+	alive, err := o.isAlive(ctx, events.Hub(), orphan)
 	switch {
 	case err != nil: // this node holds it still, and leaves it to others
 	case alive:
@@ -122,41 +124,66 @@ func (o *Orphans) reportOrphan(ctx context.Context, orphan Orphan) {
 				o.heldChanges.Hold(orphan.ConnID, entry)
 			}
 		}
-	default:
-		o.list.markReported(orphan)
+	case o.list.holds(orphan): // else this node was away itself, and another one has claimed it
 		events.Closed("The gateway that had the connection is gone.")
 		o.reported.Inc()
 	}
 }
 
-// isAlive reports whether a connection is on any node. While the bus is away it cannot be known, and is asked again; the
-// error is that ctx has ended before.
-func (o *Orphans) isAlive(ctx context.Context, h webpubsub.HubKey, connID string) (bool, error) {
-	for ctx.Err() == nil {
+// isAlive reports whether an orphan is on any node but the one that it was claimed from: that one ends it when it comes back. While the
+// bus is away it cannot be known, and is asked again; the error is that ctx has ended before.
+func (o *Orphans) isAlive(ctx context.Context, h webpubsub.HubKey, orphan Orphan) (alive bool, err error) {
+	const looks = 5 // a node that a connection has moved to writes that down within a moment
+	for look := 0; ctx.Err() == nil; _ = backoff.Sleep(ctx, time.Second) {
 		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
-		exists, err := o.Node.Exists(ask, webpubsub.Audience{Hub: h, Scope: webpubsub.ScopeConnection, Name: connID})
+		exists, err := o.Node.Exists(ask, webpubsub.Audience{Hub: h, Scope: webpubsub.ScopeConnection, Name: orphan.ConnID})
 		cancel()
-		if err == nil {
-			return exists, nil
+		if err != nil {
+			continue
 		}
-		_ = backoff.Sleep(ctx, time.Second)
+		if !exists {
+			return false, nil
+		}
+		if alive = o.Conns.Conn(orphan.ConnID) != nil; !alive {
+			alive, err = o.list.heldElsewhere(ctx, orphan.ConnID, o.list.node, orphan.Node)
+		}
+		if alive && err == nil {
+			err = o.list.giveBack(ctx, orphan)
+		}
+		if err != nil {
+			continue
+		}
+		if look++; alive || look == looks {
+			return alive, nil
+		}
 	}
 	return false, ctx.Err()
 }
 
-// writeHeld brings out what has changed about what is held, and ends the connections whose ends others have reported.
+// batchDelay is how long changes for which an event waits are collected.
+const batchDelay = 5 * time.Millisecond
+
+// writeHeld brings out what has changed about what is held, and ends the connections that others have claimed.
 func (o *Orphans) writeHeld(ctx context.Context) error {
+	_ = backoff.Sleep(ctx, batchDelay)
 	defer o.list.endWrite()
-	reported, err := o.list.write(ctx, o.heldChanges.TakeChanges(), o.ownEntries())
-	for _, id := range reported {
-		o.endReported(id)
+	taken, err := o.list.write(ctx, o.heldChanges.TakeChanges(), o.ownEntries())
+	for _, id := range taken {
+		o.endTaken(id)
 	}
+	o.heldChanges.Written(err == nil)
 	return err
 }
 
-// ownEntries yields the node's connections whose end an application wants to hear of, with what is to be held of each.
+// ownEntries yields the node's connections whose end an application wants to hear of, or has not heard of yet, with what is to be held
+// of each.
 func (o *Orphans) ownEntries() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
+		for id, s := range o.heldChanges.Ending() {
+			if entry, ok := s.HeldEntry(); ok && !yield(id, entry) {
+				return
+			}
+		}
 		for _, c := range o.Conns.Conns() {
 			if entry, ok := eventsOf(c).HeldEntry(); ok && !yield(c.ID, entry) {
 				return
@@ -165,8 +192,11 @@ func (o *Orphans) ownEntries() iter.Seq2[string, []byte] {
 	}
 }
 
-// endReported ends a connection whose end others have reported, while this node was asleep or cut off.
-func (o *Orphans) endReported(connID string) {
+// endTaken ends a connection that others have claimed while this node was asleep or cut off: they report its end.
+func (o *Orphans) endTaken(connID string) {
+	if o.heldChanges.StopReporting(connID) {
+		return
+	}
 	if c := o.Conns.Conn(connID); c != nil {
 		eventsOf(c).StopReporting()
 		o.Conns.Close(c, hub.ReasonMessagesMissed.Closing("The service could not be reached for too long; please reconnect."))

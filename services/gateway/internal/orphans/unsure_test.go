@@ -43,6 +43,8 @@ func (s *scriptsLost) ProcessHook(next redisclient.ProcessHook) redisclient.Proc
 func TestClaimWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	l := idle(t, testkit.Redis(t).URL, "a")
+	mustDo(t, l.renewOnce)
+	l.mustRewrite = false
 	lost := &scriptsLost{}
 	l.client.AddHook(lost)
 	rewrite := func() {

@@ -154,7 +154,7 @@ func (s *Session) setState(a answer) *Failure {
 	s.state = values[0]
 	s.mu.Unlock()
 	if again {
-		s.hold()
+		s.hold(false)
 	}
 	return nil
 }

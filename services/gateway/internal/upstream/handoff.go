@@ -33,6 +33,11 @@ type pendingEvent struct {
 	Body  []byte    `json:"body"`
 }
 
+// export returns p for another process.
+func (p *lifecycle) export() *pendingEvent {
+	return &pendingEvent{p.kind, []byte(p.group), p.id, p.time, p.body}
+}
+
 // Export returns the session for another process, which goes on with it if this one fails before HandOver.
 func (s *Session) Export() []byte {
 	urls := s.up.handlerURLs(s.hub)
@@ -74,7 +79,6 @@ func (s *Session) Resume(b []byte) error {
 		return err
 	}
 	s.restore(e)
-	s.hold()
 	s.reportMissedClose()
 	return nil
 }
@@ -86,6 +90,9 @@ func (s *Session) restore(e exportedSession) {
 	s.userID, s.subprotocol, s.state, s.lastID = e.UserID, e.Subprotocol, string(e.State), e.LastID
 	s.mu.Unlock()
 	s.cookies.restore(e.Cookies)
+	if !s.claimed {
+		s.hold(true)
+	}
 	for _, o := range e.Pending {
 		s.queueLifecycle(lifecycle{kind: o.Kind, group: string(o.Group), id: o.ID, time: o.Time, body: o.Body})
 	}
@@ -107,7 +114,7 @@ func (s *Session) makeSnapshot(urls []*url.URL, withPending bool) []byte {
 	e := exportedSession{UserID: s.userID, Subprotocol: s.subprotocol, State: []byte(s.state), LastID: s.lastID, Cookies: s.cookies.of(urls)}
 	for _, p := range s.pending {
 		if withPending && p.kind != kindDisconnected {
-			e.Pending = append(e.Pending, pendingEvent{p.kind, []byte(p.group), p.id, p.time, p.body})
+			e.Pending = append(e.Pending, *p.export())
 		}
 	}
 	b, err := json.Marshal(e)

@@ -21,12 +21,16 @@ func (s *Session) queueLifecycle(p lifecycle) {
 		if p.kind == kindDisconnected {
 			s.release()
 		}
+		s.copyToLogs(p)
 		return
 	}
 	p.reservedAt = to.host
 	if !s.appendPending(p) {
 		to.host.unreserve()
 		return
+	}
+	if p.kind == kindDisconnected {
+		s.holdEnd()
 	}
 	s.submit()
 }
@@ -55,6 +59,9 @@ func (s *Session) appendPending(p lifecycle) bool {
 		p.id = s.lastID
 	}
 	s.pending = append(s.pending, p)
+	if p.kind == kindDisconnected && s.held && !s.claimed { // see holdEnd
+		s.unwritten = true
+	}
 	return true
 }
 
@@ -62,10 +69,10 @@ func (s *Session) appendPending(p lifecycle) bool {
 func (s *Session) tooLate(k eventKind) bool { return k != kindDisconnected && s.closed || s.handedOver }
 
 // submit puts the session into the queue of the host of its next lifecycle event, unless it is in one already. Disconnected
-// waits for user events that are still under way.
+// waits for user events that are still under way, and what Held says waits until that is written.
 func (s *Session) submit() {
 	s.mu.Lock()
-	if s.submitted || len(s.pending) == 0 || s.pending[0].kind == kindDisconnected && s.userEvents > 0 {
+	if s.submitted || s.unwritten || len(s.pending) == 0 || s.pending[0].kind == kindDisconnected && s.userEvents > 0 {
 		s.mu.Unlock()
 		return
 	}
@@ -84,6 +91,9 @@ func (u *Upstream) routeToHost(s *Session, p lifecycle) {
 	}
 	to.host.push(s)
 }
+
+// reportPause is how long a disconnected event waits that may not be sent now.
+const reportPause = 200 * time.Millisecond
 
 // deliverNext makes one attempt at the session's next lifecycle event. h is the host whose worker calls it.
 func (u *Upstream) deliverNext(h *host, s *Session) {
@@ -104,6 +114,11 @@ func (u *Upstream) deliverNext(h *host, s *Session) {
 	}
 	if !s.setPosting(true) {
 		u.finishLifecycle(s, p, "")
+		return
+	}
+	if p.kind == kindDisconnected && s.isHeld() && !u.held.mayReport() {
+		s.setPosting(false)
+		time.AfterFunc(reportPause, func() { u.routeToHost(s, p) })
 		return
 	}
 	failure := u.postLifecycle(s, to, p)

@@ -82,11 +82,20 @@ func (s *Session) reportLifecycle(p lifecycle) {
 	if len(logs) > 0 && !s.assignID(&p) {
 		return
 	}
-	for _, name := range logs {
+	p.copyTo = logs
+	if p.kind != kindDisconnected || !s.isHeld() || s.claimed { // else another process may have told this end
+		s.copyToLogs(p)
+		p.copyTo = nil
+	}
+	s.queueLifecycle(p)
+}
+
+// copyToLogs copies a lifecycle event to the logs that are to get it.
+func (s *Session) copyToLogs(p lifecycle) {
+	for _, name := range p.copyTo {
 		e := s.event(p.kind.eventType(), string(p.kind), p.id, p.time)
 		s.up.copiesOf(name).append(logEntry(s.hub, e, webpubsub.Data{Type: webpubsub.DataJSON, Bytes: p.body}))
 	}
-	s.queueLifecycle(p)
 }
 
 // assignID gives p its id before it is queued, so that handler and listeners get it with the same one. It reports false when p
@@ -97,8 +106,10 @@ func (s *Session) assignID(p *lifecycle) bool {
 	if s.tooLate(p.kind) {
 		return false
 	}
-	s.lastID++
-	p.id = s.lastID
+	if p.id == 0 { // else another process was about to send it with that id
+		s.lastID++
+		p.id = s.lastID
+	}
 	return true
 }
 

@@ -48,6 +48,9 @@ type Session struct {
 	submitted       bool               // a host has the session in its queue, for the first of pending
 	connected       chan struct{}      // closed when the connected event is no longer pending; nil: no user event waits for that
 	held            bool               // another process can report its end if this one dies
+	claimed         bool               // this process reports the end for another one, from whose entry it is
+	end             *pendingEvent      // the disconnected event that the other one was about to send, if it was
+	unwritten       bool               // the next event waits until what is held is written
 	posting         bool               // the first of pending is being posted
 	handedOver      bool               // another process goes on with the session
 	closeUnreported bool               // closed while it was handed over, or before it was resumed
@@ -69,6 +72,7 @@ type lifecycle struct {
 	body       []byte
 	pause      time.Duration // before the last retry
 	reservedAt *host         // against whose limit it counts
+	copyTo     []string      // logs that get it once it is sure that it is this process that sends it
 }
 
 // Open returns the Session of a new connection.
@@ -159,7 +163,7 @@ func (s *Session) Established(userID, subprotocol string, groups ...string) {
 	s.mu.Lock()
 	s.userID, s.subprotocol = userID, subprotocol
 	s.mu.Unlock()
-	s.hold()
+	s.hold(true)
 	s.reportLifecycle(lifecycle{kind: kindConnected, time: time.Now(), body: []byte("{}")})
 	for _, group := range groups {
 		s.queueLifecycle(membershipEvent(membershipChange{kindJoined, group}))
@@ -227,8 +231,12 @@ func (s *Session) Closed(reason string) {
 		s.closeUnreported, s.closeReason = true, reason
 	}
 	s.closed, s.earlyChanges = true, nil
+	end := s.end
 	s.mu.Unlock()
-	if report {
+	switch {
+	case report && end != nil:
+		s.reportLifecycle(lifecycle{kind: kindDisconnected, id: end.ID, time: end.Time, body: end.Body})
+	case report:
 		s.reportLifecycle(disconnected(reason))
 	}
 }
