@@ -16,6 +16,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
+	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 	"github.com/chatr-dev/chatr/services/api"
@@ -104,6 +105,7 @@ func TestDocsMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	reg.MustRegister(&obs.Health{})
 	newReloadMetrics(reg)
 	newStoreMetrics(reg, store)
 	slices.Sort(reg.rows)

@@ -43,7 +43,7 @@ func newProcess(s *settings, loaded *config.Loaded, name string) (*process, erro
 		ConstLabels: prometheus.Labels{"version": buildVersion()},
 	})
 	version.Set(1)
-	p.metrics.MustRegister(version)
+	p.metrics.MustRegister(version, p.health)
 	return p, nil
 }
 

@@ -107,6 +107,7 @@ func (p *process) openLog(s *settings) (closingLog, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.needRedis(client, s.Redis.Prefix)
 	return redislog.New(client, redislog.Options{Prefix: s.Redis.Prefix, MaxAge: s.Chat.LogAge, MaxLen: s.Chat.LogLength, Logger: p.log, Metrics: p.metrics}), nil
 }
 
@@ -118,7 +119,7 @@ func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.
 	if err != nil {
 		return nil, err
 	}
-	p.health.Add("gateway", g.Ready)
+	p.health.Add("gateway", g.Ready, gateway.NotReadyReasons()...)
 	return g, nil
 }
 
@@ -135,9 +136,11 @@ func (p *process) newClient(s *settings, tenants tenant.Source, endpoint string)
 	if err := s.checkChatTenant(tenants); err != nil {
 		return nil, err
 	}
-	return dataplane.New(endpoint, "", s.Chat.Hub, dataplane.Options{
+	client := dataplane.New(endpoint, "", s.Chat.Hub, dataplane.Options{
 		Key: func() string { return currentKeys(tenants, s.Chat.Tenant).Own() },
-	}), nil
+	})
+	p.needGateways(s, tenants, client, endpoint)
+	return client, nil
 }
 
 // origins are the gateways that may attach to the events service, by the host they announce: those that are
@@ -170,7 +173,7 @@ func (p *process) newEvents(s *settings, tenants tenant.Source, store chat.Store
 	if err != nil {
 		return nil, err
 	}
-	p.health.Add("events", e.Ready)
+	p.health.Add("events", e.Ready, chat.NotReadyReasons()...)
 	return e, nil
 }
 
@@ -185,7 +188,7 @@ func (p *process) newAPI(s *settings, tenants tenant.Source, store chat.Store, c
 	if err != nil {
 		return nil, err
 	}
-	p.health.Add("api", a.Ready)
+	p.health.Add("api", a.Ready, chat.NotReadyReasons()...)
 	return a, nil
 }
 

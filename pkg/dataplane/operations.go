@@ -120,6 +120,13 @@ func (c *Client) exists(ctx context.Context, path string) (bool, error) {
 	return err == nil, err
 }
 
+// Check asks, once, for something that changes nothing, and returns nil if the service has answered it. An *Error of status 401 or
+// 403 says that it does not let this client in; 404 that it has no tenant by the endpoint's host.
+func (c *Client) Check(ctx context.Context) error {
+	_, _, err := c.attempt(ctx, call{method: http.MethodGet, path: path("groups", "chatr readiness check", "connections")})
+	return err
+}
+
 // AddConnectionToGroup makes a connection a member of a group; a send to the group that follows reaches it. It
 // returns ErrNotFound when the connection is gone.
 func (c *Client) AddConnectionToGroup(ctx context.Context, group, connectionID string) error {

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,30 +51,61 @@ func NewRegistry() *prometheus.Registry {
 // checkTime bounds one readiness check, so that a probe gets an answer while a dependency hangs.
 const checkTime = 2 * time.Second
 
+// NotReady says why something cannot be used now. Reason is a word of a closed set, for metrics and strangers.
+type NotReady struct {
+	Reason string
+	Err    error // for operators
+}
+
+func (e *NotReady) Error() string { return e.Err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *NotReady) Unwrap() error { return e.Err }
+
+// NotReadyReason returns the reason.
+func (e *NotReady) NotReadyReason() string { return e.Reason }
+
 // Health answers whether a process is ready, and why not. The zero value is ready. It is safe for concurrent use.
 type Health struct {
 	mu     sync.Mutex // guards checks
 	checks []check
+
+	asking   sync.Mutex // guards the following, and is held while checks run: those who ask meanwhile share the answer
+	asked    time.Time
+	problems []problem
 }
 
 type check struct {
-	name  string
-	ready func(context.Context) error
+	name    string
+	ready   func(context.Context) error
+	reasons []string
 }
 
-// Add makes readiness depend on ready, which returns nil or a reason that operators may read.
-func (h *Health) Add(name string, ready func(context.Context) error) {
+// problem is a check that has failed.
+type problem struct {
+	name string
+	err  error
+}
+
+// Add makes readiness depend on ready, which returns nil or a reason that operators may read. reasons are the words that its
+// errors' NotReadyReason may return; what has another or none counts as "other" among the metrics.
+func (h *Health) Add(name string, ready func(context.Context) error, reasons ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.checks = append(h.checks, check{name, ready})
+	h.checks = append(h.checks, check{name, ready, append(slices.Clone(reasons), otherReason)})
 }
 
-// problems runs all checks at once and yields the name and the reason of each that is not ready, in the order in which
-// they were added.
-func (h *Health) problems(ctx context.Context) iter.Seq2[string, error] {
+const otherReason = "other"
+
+func (h *Health) list() []check {
 	h.mu.Lock()
-	checks := h.checks
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	return h.checks
+}
+
+// check runs all checks at once and returns those that have failed, in the order in which they were added.
+func (h *Health) check(ctx context.Context) (failed []problem) {
+	checks := h.list()
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	reasons := make([]error, len(checks))
@@ -83,11 +114,56 @@ func (h *Health) problems(ctx context.Context) iter.Seq2[string, error] {
 		wg.Go(func() { reasons[i] = c.ready(ctx) })
 	}
 	wg.Wait()
-	return func(yield func(string, error) bool) {
-		for i, err := range reasons {
-			if err != nil && !yield(checks[i].name, err) {
-				return
+	for i, err := range reasons {
+		if err != nil {
+			failed = append(failed, problem{checks[i].name, err})
+		}
+	}
+	return failed
+}
+
+// recent returns what check has found within recentTime.
+func (h *Health) recent(ctx context.Context) []problem {
+	h.asking.Lock()
+	defer h.asking.Unlock()
+	if time.Since(h.asked) >= recentTime {
+		h.problems = h.check(context.WithoutCancel(ctx)) // shared, so it may not end with one of those who ask
+		h.asked = time.Now()
+	}
+	return h.problems
+}
+
+// recentTime is how long what has been found out counts for those who may ask often, so that they do not make work for the stores.
+const recentTime = time.Second
+
+var notReady = prometheus.NewDesc("chatr_not_ready",
+	"1 for the reason why that part of the process cannot do what it is for now, 0 for all others. While one is 1 the process is not ready.",
+	[]string{"part", "reason"}, nil)
+
+// Describe implements prometheus.Collector.
+func (h *Health) Describe(descs chan<- *prometheus.Desc) { descs <- notReady }
+
+// Collect implements prometheus.Collector. What it says may be a second old.
+func (h *Health) Collect(metrics chan<- prometheus.Metric) {
+	failed := map[string]string{}
+	checks := h.list()
+	for _, p := range h.recent(context.Background()) {
+		failed[p.name] = otherReason
+		var named interface{ NotReadyReason() string }
+		if errors.As(p.err, &named) {
+			i := slices.IndexFunc(checks, func(c check) bool { return c.name == p.name })
+			if slices.Contains(checks[i].reasons, named.NotReadyReason()) {
+				failed[p.name] = named.NotReadyReason()
 			}
+		}
+	}
+	for _, c := range checks {
+		for _, reason := range c.reasons {
+			value := 0.0
+			if failed[c.name] == reason {
+				value = 1
+			}
+			metrics <- prometheus.MustNewConstMetric(notReady, prometheus.GaugeValue, value, c.name, reason)
 		}
 	}
 }
@@ -105,8 +181,8 @@ func reason(err error) string {
 // ServeHTTP answers 200 "ready", or 503 with a line for each thing that is not.
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text := ""
-	for name, err := range h.problems(r.Context()) {
-		text += fmt.Sprintf("%s%s: %v\n", name, reason(err), err)
+	for _, p := range h.check(r.Context()) {
+		text += fmt.Sprintf("%s%s: %v\n", p.name, reason(p.err), p.err)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -118,38 +194,21 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// frontTime is how long Front keeps what it found out, so that strangers who ask often do not make work for the stores.
-const frontTime = time.Second
-
 // Front puts the health path of the serving port, /api/health and /api/v1/health, before a service: 503 while the
 // process is not ready, else next answers. Load balancers that check the port they send requests to need it.
 //
 // The serving port is open to strangers, so the answer names what is not ready and, as one word, what kind of reason it has
 // if the error has a NotReadyReason. All of it is said by ServeHTTP, on the operations listener. An answer may be a second old.
 func (h *Health) Front(next http.Handler) http.Handler {
-	var (
-		mu      sync.Mutex // guards the following, and is held while checks run: those who ask meanwhile share the answer
-		checked time.Time
-		waiting []string // names of checks that failed, with their reasons
-	)
-	notReady := func(ctx context.Context) []string {
-		mu.Lock()
-		defer mu.Unlock()
-		if time.Since(checked) >= frontTime {
-			waiting = nil
-			for name, err := range h.problems(context.WithoutCancel(ctx)) { // shared, so it may not end with one of those who ask
-				waiting = append(waiting, name+reason(err))
-			}
-			checked = time.Now()
-		}
-		return waiting
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if path := r.URL.EscapedPath(); (path != "/api/health" && path != "/api/v1/health") || (r.Method != http.MethodGet && r.Method != http.MethodHead) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		names := notReady(r.Context())
+		var names []string
+		for _, p := range h.recent(r.Context()) {
+			names = append(names, p.name+reason(p.err))
+		}
 		if len(names) == 0 {
 			next.ServeHTTP(w, r)
 			return

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestReadinessSaysWhyNot(t *testing.T) {
@@ -58,7 +60,7 @@ func TestFrontSaysWhoIsNotReady(t *testing.T) {
 			{nil, 200, ""},
 		} {
 			redis, asked = c.redis, 0
-			time.Sleep(frontTime)
+			time.Sleep(recentTime)
 			for _, request := range []string{"GET /api/health", "HEAD /api/health", "GET /api/v1/health?api-version=1", "HEAD /api/v1/health"} {
 				method, path, _ := strings.Cut(request, " ")
 				w := httptest.NewRecorder()
@@ -125,6 +127,49 @@ func TestBoundedLogger(t *testing.T) {
 		}
 		if got := lines("event not handled"); got != 23 {
 			t.Errorf("three seconds later: got %d lines, want 3 more", got)
+		}
+	})
+}
+
+// TestNotReadyIsAMetric: each reason is one, and one at a time.
+func TestNotReadyIsAMetric(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h Health
+		var err error
+		h.Add("redis", func(context.Context) error { return err }, "full", "read-only")
+		h.Add("api", func(context.Context) error { return nil }, "slow")
+		for _, c := range []struct {
+			err  error
+			want string // the reason
+		}{
+			{nil, ""},
+			{fmt.Errorf("write: %w", readOnly{}), "read-only"},
+			{&NotReady{Reason: "full", Err: errors.New("OOM")}, "full"},
+			{&NotReady{Reason: "a new one", Err: errors.New("what")}, "other"},
+			{errors.New("what"), "other"},
+			{nil, ""},
+		} {
+			err = c.err
+			time.Sleep(recentTime)
+			reg := prometheus.NewPedanticRegistry()
+			reg.MustRegister(&h)
+			families, gathered := reg.Gather()
+			if gathered != nil || len(families) != 1 {
+				t.Fatalf("got %v, %v; want one metric", families, gathered)
+			}
+			got := ""
+			for _, m := range families[0].Metric {
+				part, reason := m.Label[0].GetValue(), m.Label[1].GetValue()
+				if m.Gauge.GetValue() == 1 {
+					got += part + " " + reason
+				}
+			}
+			if want := strings.TrimSpace("redis " + c.want); got != want && (got != "" || c.want != "") {
+				t.Errorf("%v: got %q, want %q", c.err, got, want)
+			}
+			if n := len(families[0].Metric); n != 5 {
+				t.Errorf("got %d rows, want one for each reason", n)
+			}
 		}
 	})
 }

@@ -250,19 +250,3 @@ func (g *Gateway) watchTenants(ctx context.Context) error {
 		}
 	}
 }
-
-// Ready returns nil, or why the gateway should get no new clients now.
-func (g *Gateway) Ready(ctx context.Context) error {
-	if g.front.Draining() {
-		return errors.New("draining")
-	}
-	if err := g.node.Ready(); err != nil {
-		return fmt.Errorf("bus: %w", err)
-	}
-	if g.messages != nil {
-		if err := g.messages.Ready(ctx); err != nil {
-			return fmt.Errorf("message log: %w", err)
-		}
-	}
-	return nil
-}

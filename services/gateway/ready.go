@@ -1,0 +1,37 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/chatr-dev/chatr/pkg/obs"
+)
+
+// Reasons why a gateway should get no new clients.
+const (
+	notReadyDraining = "draining" // it stops
+	notReadyBus      = "bus"      // it does not reach the other gateways
+	notReadyLog      = "log"      // the message log takes nothing
+)
+
+// NotReadyReasons are all reasons that errors of Gateway.Ready have.
+func NotReadyReasons() []string {
+	return []string{notReadyDraining, notReadyBus, notReadyLog}
+}
+
+// Ready returns nil, or an *obs.NotReady that says why the gateway should get no new clients now.
+func (g *Gateway) Ready(ctx context.Context) error {
+	if g.front.Draining() {
+		return &obs.NotReady{Reason: notReadyDraining, Err: errors.New("draining")}
+	}
+	if err := g.node.Ready(); err != nil {
+		return &obs.NotReady{Reason: notReadyBus, Err: fmt.Errorf("bus: %w", err)}
+	}
+	if g.messages != nil {
+		if err := g.messages.Ready(ctx); err != nil {
+			return &obs.NotReady{Reason: notReadyLog, Err: fmt.Errorf("message log: %w", err)}
+		}
+	}
+	return nil
+}
