@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/chatr-dev/chatr/pkg/testkit"
+	"github.com/chatr-dev/chatr/tests/fault/facts"
 )
 
 // rows is the table. A new one needs a name, what happens, and an event that lets it happen; want says what it may cost. Once a row
@@ -24,21 +25,21 @@ var rows = []row{
 			}
 			w.start(n)
 		},
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
 	{name: "sigkill", what: "a gateway is killed",
 		event: func(w *world) {
 			w.kill(w.nodes[2])
 			w.wait(5 * time.Second)
 			w.start(w.nodes[2])
 		},
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
 	{name: "cut-3s", what: "a gateway is cut off from Redis for 3 s", event: cut(3 * time.Second)},
 	{name: "cut-20s", what: "a gateway is cut off from Redis for 20 s", event: cut(20 * time.Second),
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
 	{name: "hang-20s", what: "a gateway's link to Redis hangs for 20 s", event: hang(testkit.Both, 20*time.Second),
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
 	{name: "hang-up-20s", what: "what a gateway sends to Redis hangs for 20 s", event: hang(testkit.Up, 20*time.Second),
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
 	{name: "subscribe-hang", what: "a gateway's connection that subscribes hangs", event: hang(testkit.Subscribed, 20*time.Second)},
 	{name: "client-kill", what: "Redis ends the connections of all subscribers",
 		event: func(w *world) {
@@ -65,28 +66,81 @@ var rows = []row{
 			w.mends(w.nodes...)
 			w.wait(5 * time.Second)
 		}},
+	{name: "sentinel-planned", what: "Sentinel puts the replica in the master's place, as it was asked to", setup: setup{redis: sentinel},
+		event: func(w *world) {
+			w.watched.Failover()
+			w.wait(8 * time.Second)
+		},
+		want: want{plainEnds: all, reliableEnds: all}},
+	{name: "sentinel-killed", what: "the master that Sentinel watches is killed", setup: setup{redis: sentinel},
+		event: func(w *world) {
+			w.watched.Master.Stop()
+			w.wait(12 * time.Second)
+		},
+		want: want{plainEnds: all, reliableEnds: all}},
+	{name: "cluster-killed", what: "a master of a Redis Cluster is killed", setup: setup{redis: cluster},
+		event: func(w *world) {
+			w.sharded.Masters[0].Stop()
+			w.wait(12 * time.Second)
+		},
+		want: want{plainEnds: all, reliableEnds: all}},
+	{name: "reshard", what: "2,000 slots of a Redis Cluster move to another master", setup: setup{redis: cluster}, event: reshard},
+	{name: "output-limit", what: "somebody fills a subscriber's output limit at Redis",
+		setup: setup{hubs: func(*world) string { return "\n      - name: flood\n" }}, event: outputLimit},
+	{name: "redis-empty", what: "Redis comes back empty while a gateway dies",
+		event: func(w *world) {
+			w.redis.Stop()
+			w.kill(w.nodes[2])
+			w.redis.Forget()
+			w.redis.Start()
+			w.wait(8 * time.Second)
+			w.start(w.nodes[2])
+		},
+		want: want{plainEnds: all, reliableEnds: all}},
+	{name: "role-swap", what: "two servers swap their roles behind one name, and connections stay", setup: setup{redis: pair}, event: roleSwap,
+		want: want{plainEnds: all, reliableEnds: all}},
 	{name: "webhook-hang", what: "the application hangs, and some plain clients leave meanwhile",
 		event: func(w *world) {
 			w.hook.hang()
 			w.wait(w.lasting(5*time.Second, time.Second))
-			w.leave(10)
+			w.leave()
 			w.wait(w.lasting(35*time.Second, 7*time.Second))
 			w.hook.resume()
 		},
-		want: want{plainEnds: true, eventsWait: true, told: time.Minute}},
+		want: want{plainEnds: leavers, eventsWait: true, told: time.Minute}},
 	{name: "sigstop", what: "a gateway hangs for a minute",
 		event: func(w *world) {
 			n := w.nodes[2]
-			n.signal(syscall.SIGSTOP)
+			w.stops(n)
+			n.process.Signal(syscall.SIGSTOP)
 			w.wait(w.lasting(time.Minute, 15*time.Second))
-			n.signal(syscall.SIGCONT)
+			n.process.Signal(syscall.SIGCONT)
+			w.mends(n)
 			w.wait(5 * time.Second)
 		},
-		want: want{plainEnds: true}},
+		want: want{plainEnds: ofGateway}},
+	{name: "vanish", what: "a gateway's machine vanishes without a word", setup: setup{fronts: true}, event: vanish,
+		want: want{plainEnds: ofGateway}},
+	{name: "resend", holds: true, what: "a reliable client sends an event again that is still with its handler", event: resend},
+	{name: "slow-tenant", what: "350 connections of another tenant wait for a slow handler at the same address",
+		setup: setup{tail: slowTenant}, event: slowHandler, want: want{plainEnds: leavers},
+		also: func(w *world, v *facts.Verdict) {
+			if v.EventTime > handlerTime/2 {
+				w.wrong("events waited for %v", v.EventTime.Round(time.Millisecond))
+			}
+		}},
+	{name: "descriptors", holds: true, what: "a gateway has no file descriptors left", event: descriptors},
+	{name: "redis-oom", what: "Redis has no memory left", event: config("maxmemory", "1", "0")},
+	{name: "redis-readonly", what: "Redis takes no writes", event: config("min-replicas-to-write", "1", "0")},
+	{name: "throttled", what: "a connection that is limited leaves what it has sent behind",
+		setup: setup{hubs: func(*world) string { return "\n      - name: throttled\n        messagesPerSecond: 10\n" }}, event: throttled},
 }
 
-// leave has so many plain clients lose their sockets. They come again.
-func (w *world) leave(n int) {
+// leavers are plain clients that lose their sockets, and come again.
+const leavers = 8
+
+func (w *world) leave() {
+	n := leavers
 	for _, c := range w.clients {
 		c.mu.Lock()
 		s := c.current

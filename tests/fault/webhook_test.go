@@ -23,7 +23,7 @@ type webhook struct {
 	mu    sync.Mutex
 	hung  chan struct{} // closed by resume; nil while it does not hang
 	told  map[string]bool
-	event func(context.Context, cloudevents.Event) // of rows that have events of their own
+	event func(cloudevents.Event) // what rows do with events of their own
 }
 
 // handlingTime is how long the application thinks about an event.
@@ -31,8 +31,11 @@ const handlingTime = 10 * time.Millisecond
 
 func newWebhook(w *world) *webhook {
 	h := &webhook{w: w, told: map[string]bool{}}
-	receiver := &cloudevents.Receiver{Keys: func() []string { return []string{topology.AccessKey} }, Hub: hub, Origins: []string{"*"}}
-	h.server = httptest.NewServer(receiver.Handler(h.handle))
+	h.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		of, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		receiver := &cloudevents.Receiver{Keys: func() []string { return []string{topology.AccessKey} }, Hub: of, Origins: []string{"*"}}
+		receiver.Handler(h.handle).ServeHTTP(rw, r)
+	}))
 	w.t.Cleanup(func() {
 		h.resume()
 		h.server.CloseClientConnections()
@@ -46,7 +49,7 @@ func (h *webhook) hub(name string) string {
 	return fmt.Sprintf(`
       - name: %s
         handlers:
-          - {url: "%s/{event}", userEvents: "*", systemEvents: [connected, disconnected]}
+          - {url: "%s/{hub}/{event}", userEvents: "*", systemEvents: [connected, disconnected]}
 `, name, h.server.URL)
 }
 
@@ -74,10 +77,17 @@ func (h *webhook) handle(ctx context.Context, e cloudevents.Event) cloudevents.R
 		if n, err := strconv.Atoi(number); err == nil {
 			h.w.log.Add(facts.Fact{Kind: facts.Handled, Client: from, Number: n})
 		} else if event != nil {
-			event(ctx, e)
+			event(e)
 		}
 	}
 	return cloudevents.Response{}
+}
+
+// on has events whose text is not the load's handled by f.
+func (h *webhook) on(f func(cloudevents.Event)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.event = f
 }
 
 // hang makes every event wait, and those that come, until resume.

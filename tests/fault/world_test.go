@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,11 +41,18 @@ type world struct {
 	t       *testing.T
 	long    bool // the incident lasts as long as it did when it was measured first
 	log     *facts.Log
-	redis   *testkit.RedisServer // nil: a Sentinel's or a cluster's
+	redis   *testkit.RedisServer // the one, or the first of two; nil: a Sentinel's or a cluster's
+	second  *testkit.RedisServer
+	watched *testkit.RedisSentinel
+	sharded *testkit.RedisCluster
 	nodes   []*node
 	hook    *webhook
 	clients []*client
-	folder  string // of what is kept when the row fails
+	visited atomic.Int64 // messages that visitors have heard
+	folder  string       // of what is kept when the row fails
+
+	mu    sync.Mutex // guards the following
+	found []string   // what else is wrong
 
 	sending context.Context // ends when nothing more is to be sent
 	quiet   context.CancelFunc
@@ -72,8 +78,8 @@ type setup struct {
 	redis  func(w *world) (urls []string) // instead of one single server behind a link for each gateway
 	fronts bool                           // clients connect through links, too
 	env    []string
-	hubs   string // items of a YAML list beside the hub of the load
-	ofHub  string // further settings of the hub of the load, as YAML
+	hubs   func(w *world) string // items of a YAML list beside the hub of the load
+	tail   func(w *world) string // what follows in the YAML: further items of the list of tenants
 }
 
 // newWorld starts everything, and returns when all clients are in their groups.
@@ -81,6 +87,13 @@ func newWorld(t *testing.T, long bool, s setup) *world {
 	w := &world{t: t, long: long, log: facts.NewLog()}
 	w.folder = keptFolder(t)
 	w.hook = newWebhook(w)
+	hubs, tail := "", ""
+	if s.hubs != nil {
+		hubs = s.hubs(w)
+	}
+	if s.tail != nil {
+		tail = s.tail(w)
+	}
 	urls := w.single
 	if s.redis != nil {
 		urls = func() []string { return s.redis(w) }
@@ -89,7 +102,7 @@ func newWorld(t *testing.T, long bool, s setup) *world {
 	for i := range w.nodes {
 		w.nodes[i] = &node{name: fmt.Sprintf("gateway %d", i+1)}
 	}
-	top := topology.GatewaysOn(t, topology.Options{Env: append([]string{"CHATR_LOG_LEVEL=info"}, s.env...), Hubs: s.hubs + w.hook.hub(hub) + s.ofHub, Logs: w.folder}, urls()...)
+	top := topology.GatewaysOn(t, topology.Options{Env: append([]string{"CHATR_LOG_LEVEL=info"}, s.env...), Hubs: hubs + w.hook.hub(hub) + tail, Logs: w.folder}, urls()...)
 	for i, n := range w.nodes {
 		n.process = top.Gateways[i]
 		n.url = n.process.URL
@@ -160,6 +173,13 @@ func (w *world) mark(format string, args ...any) {
 	w.log.Add(facts.Fact{Kind: facts.Mark, Reason: fmt.Sprintf(format, args...)})
 }
 
+// wrong notes something that no fact of others shows.
+func (w *world) wrong(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.found = append(w.found, fmt.Sprintf(format, args...))
+}
+
 // wait lets the load go on for a time.
 func (w *world) wait(d time.Duration) { time.Sleep(d) }
 
@@ -218,8 +238,6 @@ func (w *world) start(n *node) {
 	n.setDown(false)
 }
 
-func (n *node) signal(s syscall.Signal) { n.process.Signal(s) }
-
 func (n *node) setDown(down bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -237,6 +255,11 @@ func (w *world) breaks(nodes ...*node) {
 	for _, n := range nodes {
 		w.log.Add(facts.Fact{Kind: facts.Broken, Node: n.name})
 	}
+}
+
+// stops says that a gateway does nothing any more, not even refuse, until it is mended.
+func (w *world) stops(n *node) {
+	w.log.Add(facts.Fact{Kind: facts.Stopped, Node: n.name})
 }
 
 func (w *world) mends(nodes ...*node) {

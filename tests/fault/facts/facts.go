@@ -44,9 +44,10 @@ const (
 	Asked Kind = "asked" // whether the user of Client is connected, and the answer, Yes or not: Client, Node that was asked, Since when
 
 	// Of a node.
-	Ready  Kind = "ready"  // what its readiness says, Yes or not: Node, Reason
-	Broken Kind = "broken" // from now on it cannot do its work: Node
-	Mended Kind = "mended" // it can again: Node
+	Ready   Kind = "ready"   // what its readiness says, Yes or not: Node, Reason
+	Broken  Kind = "broken"  // from now on it cannot do its work: Node
+	Stopped Kind = "stopped" // from now on it does nothing at all, without a word, so that nobody can expect an answer of it: Node
+	Mended  Kind = "mended"  // it can again: Node
 
 	Mark Kind = "mark" // what the test does, for people: Reason
 )

@@ -57,6 +57,8 @@ type Verdict struct {
 
 	Events, EventsAcked, EventsNacked, EventsUnanswered, EventsAgain int // for the application; the last: handled beyond the first time
 
+	EventTime time.Duration // until the ack, of the slowest but a hundredth of the events that got one
+
 	Examples []string // of everything that should not be, in words
 }
 
@@ -66,11 +68,14 @@ func (v *Verdict) P50() time.Duration { return v.part(0.5) }
 // Max is the longest of Recovery; zero without any.
 func (v *Verdict) Max() time.Duration { return v.part(1) }
 
-func (v *Verdict) part(p float64) time.Duration {
-	if len(v.Recovery) == 0 {
+func (v *Verdict) part(p float64) time.Duration { return part(v.Recovery, p) }
+
+// part is what a part of the times, which rise, does not exceed.
+func part(times []time.Duration, p float64) time.Duration {
+	if len(times) == 0 {
 		return 0
 	}
-	return v.Recovery[int(p*float64(len(v.Recovery)-1))]
+	return times[int(p*float64(len(times)-1))]
 }
 
 const maxExamples = 8 // of each kind
@@ -122,6 +127,7 @@ type judge struct {
 	said     map[string]int                     // examples, by kind
 	dueAt    map[string][]time.Duration         // by node: when something was sent that its connections should hear
 	heardAt  map[string][]time.Duration         // by node
+	stopped  map[string][]span                  // by node
 	v        Verdict
 }
 
@@ -129,7 +135,7 @@ type judge struct {
 func Judge(list []Fact, limits Limits) Verdict {
 	limits.fill()
 	j := &judge{limits: limits, conns: map[string]*conn{}, messages: map[messageKey]*message{}, members: map[string]map[string][]membership{},
-		heard: map[messageKey]map[string]int{}, said: map[string]int{}, dueAt: map[string][]time.Duration{}, heardAt: map[string][]time.Duration{}}
+		heard: map[messageKey]map[string]int{}, said: map[string]int{}, dueAt: map[string][]time.Duration{}, heardAt: map[string][]time.Duration{}, stopped: map[string][]span{}}
 	if len(list) > 0 {
 		j.end = list[len(list)-1].At
 	}
@@ -207,6 +213,12 @@ func (j *judge) connections(list []Fact) {
 			}
 		case Told:
 			j.conn(f).told = append(j.conn(f).told, f.At)
+		case Stopped:
+			j.stopped[f.Node] = append(j.stopped[f.Node], span{f.At, never})
+		case Mended:
+			if n := len(j.stopped[f.Node]); n > 0 {
+				j.stopped[f.Node][n-1].until = f.At
+			}
 		}
 		if f.Conn != "" {
 			switch f.Kind {
@@ -376,12 +388,18 @@ func present(memberships []membership, at time.Duration) *conn {
 
 // answers looks for what was neither acked nor nacked. A connection whose socket ends may take an answer along.
 func (j *judge) answers() {
+	var events []time.Duration
+	defer func() {
+		slices.Sort(events)
+		j.v.EventTime = part(events, 0.99)
+	}()
 	for _, m := range j.ordered {
 		if m.group == "" {
 			j.v.Events++
 			switch {
 			case m.acked:
 				j.v.EventsAcked++
+				events = append(events, m.answered-m.sent)
 			case m.nacked:
 				j.v.EventsNacked++
 			}
@@ -394,6 +412,9 @@ func (j *judge) answers() {
 			continue // it has not waited for long, or was refused at once
 		}
 		if c := j.conns[m.conn]; c != nil && !c.kept(m.sent, m.sent+j.limits.Answer) {
+			continue
+		}
+		if slices.ContainsFunc(j.stopped[m.node], func(s span) bool { return s.from <= m.sent+j.limits.Answer && s.until >= m.sent }) {
 			continue
 		}
 		if m.group == "" {

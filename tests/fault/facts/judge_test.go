@@ -82,7 +82,7 @@ func later(n int) time.Duration { return begins + time.Duration(n)*each - 10*ms 
 
 // Each row spoils the peace in one way, and says all that must be found.
 func TestJudge(t *testing.T) {
-	quiet := Verdict{Sent: sends, Acked: sends, Delivered: 4 * sends, Events: sends, EventsAcked: sends}
+	quiet := Verdict{Sent: sends, Acked: sends, Delivered: 4 * sends, Events: sends, EventsAcked: sends, EventTime: 2 * ms}
 	with := func(change func(*Verdict)) Verdict {
 		v := quiet
 		change(&v)
@@ -112,7 +112,7 @@ func TestJudge(t *testing.T) {
 	}
 	// cem has sent every fourth message and event, and heard 180 of 200; 25 of those that he would have sent are not there.
 	ended := func(change func(*Verdict)) Verdict {
-		v := Verdict{Sent: 175, Acked: 175, Delivered: 4*175 - 15, Gap: 15, Events: 175, EventsAcked: 175, EndedPlain: 1, Recovery: []time.Duration{20 * each}}
+		v := Verdict{Sent: 175, Acked: 175, Delivered: 4*175 - 15, Gap: 15, Events: 175, EventsAcked: 175, EventTime: 2 * ms, EndedPlain: 1, Recovery: []time.Duration{20 * each}}
 		if change != nil {
 			change(&v)
 		}
@@ -151,9 +151,25 @@ func TestJudge(t *testing.T) {
 			l[at(t, l, func(f Fact) bool { return f.Kind == Acked && f.Group == "g" && f.Number == 7 })].At += 12 * time.Second
 			return in(l)
 		}, with(func(v *Verdict) { v.Unanswered = 1 }), "unanswered: number 7"},
+		{"one has no answer of a node that has stopped", func(t *testing.T, l []Fact) []Fact {
+			l = drop(t, l, func(f Fact) bool { return f.Kind == Acked && f.Group == "g" && f.Number == 7 })
+			return in(l, Fact{At: later(6), Kind: Stopped, Node: "n2"}, Fact{At: later(9), Kind: Mended, Node: "n2"})
+		}, with(func(v *Verdict) { v.Acked = sends - 1 }), ""},
+		{"one has no answer of a node that had stopped before", func(t *testing.T, l []Fact) []Fact {
+			l = drop(t, l, func(f Fact) bool { return f.Kind == Acked && f.Group == "g" && f.Number == 7 })
+			return in(l, Fact{At: later(3), Kind: Stopped, Node: "n2"}, Fact{At: later(5), Kind: Mended, Node: "n2"})
+		}, with(func(v *Verdict) { v.Acked, v.Unanswered = sends-1, 1 }), "unanswered: number 7"},
 		{"an event has no answer", func(t *testing.T, l []Fact) []Fact {
 			return drop(t, l, func(f Fact) bool { return f.Kind == Acked && f.Group == "" && f.Number == 7 })
 		}, with(func(v *Verdict) { v.EventsAcked, v.EventsUnanswered = sends-1, 1 }), ""},
+		{"three events are slow", func(_ *testing.T, l []Fact) []Fact {
+			for i, f := range l {
+				if f.Kind == Acked && f.Group == "" && f.Number < 3 {
+					l[i].At += 9 * time.Second
+				}
+			}
+			return in(l)
+		}, with(func(v *Verdict) { v.EventTime = 9*time.Second + 2*ms }), ""},
 		{"an event is handled twice", func(_ *testing.T, l []Fact) []Fact {
 			return in(l, Fact{At: later(100), Kind: Handled, Client: "ana", Number: 4})
 		}, with(func(v *Verdict) { v.EventsAgain = 1 }), "event handled again: ana's number 4"},
