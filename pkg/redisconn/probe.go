@@ -115,7 +115,10 @@ func (p *Probe) keys(ctx context.Context) ([]string, error) {
 // notReadyReason returns the reason that an error stands for.
 func notReadyReason(err error) string {
 	var refusal redis.Error
-	if !errors.As(err, &refusal) {
+	switch {
+	case errors.Is(err, errReplica):
+		return ReasonReadOnly
+	case !errors.As(err, &refusal):
 		return ReasonUnreachable
 	}
 	switch word, _, _ := strings.Cut(refusal.Error(), " "); word {

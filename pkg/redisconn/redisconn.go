@@ -4,6 +4,7 @@
 package redisconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,9 @@ type Config struct {
 	URL    string `secret:"true" help:"redis://user:password@host:6379/0, rediss:// for TLS; ?master_name=NAME&addr=HOST:PORT&password=… for Sentinel; ?cluster=true&addr=HOST:PORT for a Redis Cluster"`
 	Prefix string `default:"chatr" max:"64" help:"first part of every key and channel, so that deployments can share a server"`
 
-	// Name is what the server calls the connections, where it allows that, so that others can find them (CLIENT LIST). Empty: they
-	// have none.
+	// Name is what the server calls the connections, where it allows that, so that others can find them (CLIENT LIST). It is for the
+	// bus, which watches the role of its servers by itself. Empty: they have none, and those to a server that has lost its role are
+	// thrown away.
 	Name string `config:"-"`
 }
 
@@ -63,18 +65,23 @@ func Open(c Config) (redis.UniversalClient, error) {
 		return nil, config.Errorf("redis.url", "%w", err)
 	}
 	logging.Disable() // go-redis prints lines of its own to stderr; what matters of them comes back as errors
-	return o.open(c.onConnect()), nil
+	if c.Name != "" { // its owner sees to it that its connections lead to the same master, and ends them together
+		return o.open(c.setName, 0), nil
+	}
+	if o.cluster != nil { // a replica sends those who write to the master, but says to all where that is
+		client := o.open(nil, lifetime).(*redis.ClusterClient)
+		client.OnNewNode(func(node *redis.Client) { node.AddHook(&roleHook{}) })
+		return client, nil
+	}
+	client := o.open(refuseReplica, lifetime)
+	client.AddHook(&roleHook{})
+	return client, nil
 }
 
-// onConnect returns what is done with each new connection; nil for nothing.
-func (c Config) onConnect() func(context.Context, *redis.Conn) error {
-	if c.Name == "" {
-		return nil
-	}
-	return func(ctx context.Context, conn *redis.Conn) error {
-		_ = conn.ClientSetName(ctx, c.Name).Err() // not every user of a server may
-		return nil
-	}
+// setName gives a new connection its name.
+func (c Config) setName(ctx context.Context, conn *redis.Conn) error {
+	_ = conn.ClientSetName(ctx, c.Name).Err() // not every user of a server may
+	return nil
 }
 
 // options are those of a single server, those of Sentinel, or those of a cluster.
@@ -128,15 +135,20 @@ func OpenServer(c Config, addr string) (*redis.Client, error) {
 		return nil, errors.New("redis.url names no cluster")
 	}
 	logging.Disable()
-	return openServer(&redis.Options{Addr: addr, Username: o.cluster.Username, Password: o.cluster.Password, TLSConfig: o.cluster.TLSConfig,
-		OnConnect: c.onConnect()}), nil
+	server := &redis.Options{Addr: addr, Username: o.cluster.Username, Password: o.cluster.Password, TLSConfig: o.cluster.TLSConfig}
+	if c.Name != "" {
+		server.OnConnect = c.setName
+	}
+	return openServer(server), nil
 }
 
-func (o options) open(onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
+// open returns a client whose connections begin with onConnect, unless that is nil, and are used for about so long; 0: for ever.
+func (o options) open(onConnect func(context.Context, *redis.Conn) error, lifetime time.Duration) redis.UniversalClient {
 	switch {
 	case o.sentinel != nil:
 		s := o.sentinel
 		s.OnConnect = onConnect
+		s.ConnMaxLifetime, s.ConnMaxLifetimeJitter = cmp.Or(s.ConnMaxLifetime, lifetime), cmp.Or(s.ConnMaxLifetimeJitter, lifetimeJitter)
 		s.Protocol = 2
 		s.MaxRetries, s.DialerRetries = -1, 1
 		s.DialTimeout, s.ReadTimeout, s.WriteTimeout = timeout, timeout, timeout
@@ -145,6 +157,7 @@ func (o options) open(onConnect func(context.Context, *redis.Conn) error) redis.
 	case o.cluster != nil:
 		s := o.cluster
 		s.OnConnect = onConnect
+		s.ConnMaxLifetime, s.ConnMaxLifetimeJitter = cmp.Or(s.ConnMaxLifetime, lifetime), cmp.Or(s.ConnMaxLifetimeJitter, lifetimeJitter)
 		s.Protocol = 2
 		// A redirect is an attempt of the same loop that sends again after an error, so there is none: what meets slots that
 		// have moved fails once, and the next command knows better.
@@ -156,6 +169,8 @@ func (o options) open(onConnect func(context.Context, *redis.Conn) error) redis.
 		return redis.NewClusterClient(s)
 	}
 	o.server.OnConnect = onConnect
+	o.server.ConnMaxLifetime = cmp.Or(o.server.ConnMaxLifetime, lifetime)
+	o.server.ConnMaxLifetimeJitter = cmp.Or(o.server.ConnMaxLifetimeJitter, lifetimeJitter)
 	return openServer(o.server)
 }
 

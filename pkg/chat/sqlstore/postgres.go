@@ -33,6 +33,12 @@ type postgresDB struct {
 	analyzing sync.WaitGroup // of Close
 }
 
+// How long a connection is used: some minutes, each another number.
+const (
+	connLifetime       = 5 * time.Minute
+	connLifetimeJitter = 2 * time.Minute
+)
+
 // OpenPostgres prepares a store at a URL such as "postgres://user:password@host/database", with pgx's parameters such as
 // pool_max_conns and connect_timeout (here 5 s unless given). With several hosts, target_session_attrs=read-write finds
 // the one that can write. It does not connect: the database may come later, and Ready tells. The schema is made by
@@ -44,6 +50,9 @@ func OpenPostgres(ctx context.Context, url string) (*Store, error) {
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	if !strings.Contains(url, "pool_max_conn_lifetime") { // one that is kept leads to where its server was found, wherever it has gone since
+		cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = connLifetime, connLifetimeJitter
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		// A process that vanishes without a word must not keep its locks.

@@ -56,3 +56,20 @@ func TestSlowSaysNotReady(t *testing.T) {
 		})
 	}
 }
+
+// TestConnectionsToPostgresDoNotLast: one that is kept for ever leads to where its server was found first.
+func TestConnectionsToPostgresDoNotLast(t *testing.T) {
+	for url, want := range map[string]time.Duration{
+		"postgres://u:p@127.0.0.1:1/db":                           connLifetime,
+		"postgres://u:p@127.0.0.1:1/db?pool_max_conn_lifetime=2h": 2 * time.Hour,
+	} {
+		s, err := OpenPostgres(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.driver.(*postgresDB).pool.Config().MaxConnLifetime; got != want {
+			t.Errorf("%s: got %v, want %v", url, got, want)
+		}
+		_ = s.Close()
+	}
+}
