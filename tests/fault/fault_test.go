@@ -67,6 +67,7 @@ func (r *row) problems(w *world, v *facts.Verdict) (found []string) {
 	count(v.ToldAgain, "disconnected again")
 	count(v.FalseOff, "falsely offline")
 	count(v.ReadyLies, "times ready and not able")
+	count(v.ListsRefused, "lists refused because of a gateway that is gone")
 	count(len(v.Unready), "gateways not ready again")
 	if v.Acked == 0 {
 		found = append(found, "nothing was acked")

@@ -19,7 +19,7 @@ var rows = []row{
 	{name: "rolling", what: "a gateway is asked to end, and started again", holds: true,
 		event: func(w *world) {
 			n := w.nodes[2]
-			n.setDown(true)
+			w.down(n)
 			if code := n.process.Stop(); code != 0 {
 				w.t.Errorf("%s ended with status %d after SIGTERM, want 0", n.name, code)
 			}
@@ -130,8 +130,8 @@ var rows = []row{
 			}
 		}},
 	{name: "descriptors", holds: true, what: "a gateway has no file descriptors left", event: descriptors},
-	{name: "redis-oom", what: "Redis has no memory left", event: config("maxmemory", "1", "0")},
-	{name: "redis-readonly", what: "Redis takes no writes", event: config("min-replicas-to-write", "1", "0")},
+	{name: "redis-oom", holds: true, what: "Redis has no memory left", event: config("maxmemory", "1", "0")},
+	{name: "redis-readonly", holds: true, what: "Redis takes no writes", event: config("min-replicas-to-write", "1", "0")},
 	{name: "throttled", what: "a connection that is limited leaves what it has sent behind",
 		setup: setup{hubs: func(*world) string { return "\n      - name: throttled\n        messagesPerSecond: 10\n" }}, event: throttled},
 }

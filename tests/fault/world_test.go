@@ -33,6 +33,7 @@ const (
 	eventEach  = 12 // of so many things that a client sends one is an event
 	readyEach  = 250 * time.Millisecond
 	askEach    = 100 * time.Millisecond
+	listEach   = 500 * time.Millisecond
 	answerTime = 12 * time.Second // for a request by REST
 )
 
@@ -69,8 +70,8 @@ type node struct {
 	url     string        // for clients
 	api     *dataplane.Client
 
-	mu   sync.Mutex
-	down bool // killed, and not yet started again
+	mu     sync.Mutex // guards the following
+	isDown bool       // and not yet started again
 }
 
 // setup is what a row's world has that is not as in others. The zero value is a single Redis.
@@ -133,6 +134,7 @@ func newWorld(t *testing.T, long bool, s setup) *world {
 	}
 	for i, n := range w.nodes {
 		w.parts.Go(func() { n.watch(living, w) })
+		w.parts.Go(func() { w.list(w.sending, n) })
 		w.parts.Go(func() { w.publish(w.sending, n, fmt.Sprintf("rest %d", i+1)) })
 	}
 	w.parts.Go(func() { w.ask(w.sending) })
@@ -215,19 +217,22 @@ func (w *world) everybodyBack() bool {
 	return true
 }
 
-func (w *world) allReady() bool {
+func (w *world) allReady() bool  { return w.readyNodes() == len(w.nodes) }
+func (w *world) noneReady() bool { return w.readyNodes() == 0 }
+
+func (w *world) readyNodes() (ready int) {
 	for _, n := range w.nodes {
-		if n.process.Ready() != "" {
-			return false
+		if n.process.Ready() == "" {
+			ready++
 		}
 	}
-	return true
+	return ready
 }
 
 // kill ends a gateway without a warning.
 func (w *world) kill(n *node) {
 	w.mark("%s is killed", n.name)
-	n.setDown(true)
+	w.down(n)
 	n.process.Kill()
 }
 
@@ -235,19 +240,17 @@ func (w *world) kill(n *node) {
 func (w *world) start(n *node) {
 	w.mark("%s is started", n.name)
 	n.process.Start()
-	n.setDown(false)
-}
-
-func (n *node) setDown(down bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.down = down
+	n.isDown = false
 }
 
-func (n *node) isDown() bool {
+// down says that a gateway is not there until it is started. What it says of itself afterwards has nothing to do with before.
+func (w *world) down(n *node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.down
+	n.isDown = true
+	w.log.Add(facts.Fact{Kind: facts.Ready, Node: n.name, Reason: "it is down"})
 }
 
 // breaks says that gateways cannot do their work from now on, and readiness should say so; mends, that they can again.
@@ -277,13 +280,27 @@ func (n *node) watch(ctx context.Context, w *world) {
 			return
 		case <-tick.C:
 		}
-		if n.isDown() {
-			continue
-		}
 		reason := n.process.Ready()
-		if !n.isDown() {
+		n.mu.Lock()
+		if !n.isDown {
 			w.log.Add(facts.Fact{Kind: facts.Ready, Node: n.name, Yes: reason == "", Reason: reason})
 		}
+		n.mu.Unlock()
+	}
+}
+
+// list asks a gateway who is in groups, which it can say only when all others have answered.
+func (w *world) list(ctx context.Context, n *node) {
+	for g := 0; ; g = (g + 1) % groups {
+		sleep(ctx, listEach)
+		if ctx.Err() != nil {
+			return
+		}
+		f := facts.Fact{Kind: facts.Listed, Node: n.name, Since: w.log.Now(), Yes: true}
+		if _, err := n.api.ListConnections(context.WithoutCancel(ctx), groupName(g)); err != nil {
+			f.Yes, f.Reason = false, err.Error()
+		}
+		w.log.Add(f)
 	}
 }
 

@@ -43,6 +43,8 @@ const (
 	Told  Kind = "told"  // the application got disconnected: Conn
 	Asked Kind = "asked" // whether the user of Client is connected, and the answer, Yes or not: Client, Node that was asked, Since when
 
+	Listed Kind = "listed" // who is in a group, which takes an answer of every node, and whether it was said, Yes or not: Node that was asked, Since when, Reason
+
 	// Of a node.
 	Ready   Kind = "ready"   // what its readiness says, Yes or not: Node, Reason
 	Broken  Kind = "broken"  // from now on it cannot do its work: Node

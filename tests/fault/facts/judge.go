@@ -48,12 +48,13 @@ type Verdict struct {
 	Recovery                  []time.Duration // from the end of a socket until the client was back, in order
 	NotBack                   []string        // clients that were not
 
-	Untold    int // connections that ended without disconnected
-	ToldLate  int
-	ToldAgain int      // disconnected, beyond the first
-	FalseOff  int      // connections that were called offline, by an answer or by disconnected, and went on
-	ReadyLies int      // times that a node was ready although it could not do its work
-	Unready   []string // nodes that are not ready in the end
+	Untold       int // connections that ended without disconnected
+	ToldLate     int
+	ToldAgain    int      // disconnected, beyond the first
+	FalseOff     int      // connections that were called offline, by an answer or by disconnected, and went on
+	ReadyLies    int      // times that a node was ready although it could not do its work
+	ListsRefused int      // by nodes that had been without another one, which had stopped, for so long that they need not wait for it any more
+	Unready      []string // nodes that are not ready in the end
 
 	Events, EventsAcked, EventsNacked, EventsUnanswered, EventsAgain int // for the application; the last: handled beyond the first time
 
@@ -147,6 +148,7 @@ func Judge(list []Fact, limits Limits) Verdict {
 	j.disconnected()
 	j.presence(list)
 	j.readiness(list)
+	j.lists(list)
 	return j.v
 }
 
@@ -460,111 +462,4 @@ func (j *judge) disconnected() {
 			j.example("disconnected late", "%s, last alive at %v, told at %v", c, round(c.lastAlive(c.ended)), round(c.told[0]))
 		}
 	}
-}
-
-// presence looks for connections that were called offline and went on.
-func (j *judge) presence(list []Fact) {
-	off := map[string]bool{}
-	current := map[string]*conn{} // by client
-	for _, f := range list {
-		switch f.Kind {
-		case Opened:
-			current[f.Client] = j.conns[f.Conn]
-		case Asked:
-			c := current[f.Client]
-			if f.Yes || c == nil || c.opened > f.Since || !c.kept(f.Since, f.At) || c.lastAlive(never) <= f.At || off[c.id] {
-				continue
-			}
-			off[c.id] = true
-			j.example("false offline", "%s, asked at %v of %s", c, round(f.Since), f.Node)
-		case Told:
-			c := j.conns[f.Conn]
-			if len(c.sockets) == 0 || c.lastAlive(never) <= f.At+j.limits.Linger || off[c.id] {
-				continue
-			}
-			off[c.id] = true
-			j.example("false offline", "%s, disconnected told at %v, last alive at %v", c, round(f.At), round(c.lastAlive(never)))
-		}
-	}
-	j.v.FalseOff = len(off)
-}
-
-// few is how little says nothing about a node.
-const few = 5
-
-// readiness compares what nodes say with what they do. A node cannot do its work when the test has broken it, when of what was
-// sent to it nothing is acked, or when its connections hear nothing of what they should.
-func (j *judge) readiness(list []Fact) {
-	type work struct{ sent, acked []time.Duration }
-	nodes := map[string]*work{}
-	for _, m := range j.ordered {
-		if m.group == "" || m.node == "" {
-			continue
-		}
-		w := nodes[m.node]
-		if w == nil {
-			w = &work{}
-			nodes[m.node] = w
-		}
-		w.sent = append(w.sent, m.sent)
-		if m.acked {
-			w.acked = append(w.acked, m.answered)
-		}
-	}
-	for _, w := range nodes {
-		slices.Sort(w.sent)
-		slices.Sort(w.acked)
-	}
-	for _, times := range j.dueAt {
-		slices.Sort(times)
-	}
-	broken := map[string]time.Duration{}
-	last := map[string]Fact{}
-	since := map[string]time.Duration{} // ready without a break
-	for _, f := range list {
-		switch f.Kind {
-		case Broken:
-			broken[f.Node] = f.At
-		case Mended:
-			delete(broken, f.Node)
-		case Ready:
-			if before, known := last[f.Node]; f.Yes && (!known || !before.Yes) {
-				since[f.Node] = f.At
-			}
-			last[f.Node] = f
-			if !f.Yes {
-				continue
-			}
-			at, isBroken := broken[f.Node]
-			// What was sent in the window but for its last second should have been answered, and heard, in it.
-			from, until := f.At-j.limits.Notice-time.Second, f.At-time.Second
-			w := nodes[f.Node]
-			switch {
-			case isBroken && f.At-at > j.limits.Notice:
-				j.lie(f, "it cannot do its work")
-			case since[f.Node] > from: // what is old happened when it was not ready
-			case w != nil && count(w.sent, from, until) >= few && count(w.acked, from, f.At) == 0:
-				j.lie(f, "it acks nothing")
-			case count(j.dueAt[f.Node], from, until) >= few && count(j.heardAt[f.Node], from, f.At) == 0:
-				j.lie(f, "its connections hear nothing")
-			}
-		}
-	}
-	for _, node := range slices.Sorted(maps.Keys(last)) {
-		if f := last[node]; !f.Yes {
-			j.v.Unready = append(j.v.Unready, node)
-			j.example("not ready in the end", "%s: %s", node, f.Reason)
-		}
-	}
-}
-
-func (j *judge) lie(f Fact, why string) {
-	j.v.ReadyLies++
-	j.example("ready", "%s at %v, although %s", f.Node, round(f.At), why)
-}
-
-// count is how many of the times, which rise, lie in a span.
-func count(times []time.Duration, from, until time.Duration) int {
-	at := func(t time.Duration) int { return sort.Search(len(times), func(i int) bool { return times[i] >= t }) }
-	return max(0, at(until)-at(from))
 }

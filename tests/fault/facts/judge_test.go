@@ -298,6 +298,14 @@ func TestJudge(t *testing.T) {
 			}
 			return l
 		}, with(func(v *Verdict) { v.Delivered -= 160; v.Lost, v.LostPlain = 160, 80 }), "lost"},
+		{"a list waits for a node that has stopped", func(_ *testing.T, l []Fact) []Fact {
+			return in(l, Fact{At: later(20), Kind: Stopped, Node: "n2"}, Fact{At: later(190), Kind: Mended, Node: "n2"},
+				Fact{At: later(30), Kind: Listed, Node: "n1", Since: later(29), Reason: "it has just stopped"},
+				Fact{At: later(180), Kind: Listed, Node: "n1", Since: later(179), Reason: "no answer"},
+				Fact{At: later(180), Kind: Listed, Node: "n2", Since: later(179), Reason: "it has stopped itself"},
+				Fact{At: later(180), Kind: Listed, Node: "n1", Since: later(179), Yes: true},
+				Fact{At: later(198), Kind: Listed, Node: "n1", Since: later(197), Reason: "for some other reason"})
+		}, with(func(v *Verdict) { v.ListsRefused = 1 }), "list: n1 asked at 18.39s, while n2 had stopped: no answer"},
 		{"a node does not get ready again", func(t *testing.T, l []Fact) []Fact {
 			return in(l, Fact{At: later(sends), Kind: Ready, Node: "n2", Reason: "bus"})
 		}, with(func(v *Verdict) { v.Unready = []string{"n2"} }), "not ready in the end: n2: bus"},
