@@ -20,6 +20,7 @@ const (
 	ReasonUpstream       Reason = "upstream"    // the event handler failed a simple client
 	ReasonHandshake      Reason = "handshake"   // accepted, but the upgrade failed
 	ReasonUnavailable    Reason = "unavailable" // a simple client's message could not be sent
+	ReasonThrottled      Reason = "throttled"   // the client left while it was slowed down, as it had sent faster than it may
 	ReasonRecovery       Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
 )
 
@@ -38,6 +39,8 @@ func (r Reason) Category() string {
 		return "ServiceReload"
 	case ReasonProtocol:
 		return "BadRequest"
+	case ReasonThrottled:
+		return "Throttled"
 	case ReasonForbidden:
 		return "Unauthorized"
 	case ReasonUpstream:
@@ -71,7 +74,7 @@ func (r Reason) Closing(text string) Closing {
 		c.Code = CodeGoingAway
 	case ReasonUpstream, ReasonUnavailable:
 		c.Code = CodeInternal
-	case ReasonPing, ReasonLost, ReasonHandshake:
+	case ReasonPing, ReasonLost, ReasonThrottled, ReasonHandshake:
 		c.Code = 0
 	}
 	return c

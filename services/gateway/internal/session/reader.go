@@ -24,6 +24,7 @@ type reader struct {
 	settings settings
 	address  node.Address // of the group that was sent to last
 	throttle throttle
+	leftAt   time.Time // when it was seen that the client has left while it is slowed down
 
 	allAnswered   chan struct{} // closed when the application has answered all that was asked; nil: nothing was
 	eventAnswered chan struct{} // closed when the application has answered the last event; nil: it has, or there was none
@@ -52,20 +53,15 @@ func (r *reader) run() {
 			continue
 		}
 		r.shared.metrics.bytesIn.Add(float64(len(payload)))
-		r.limitRate()
+		if !r.limitRate() {
+			r.leftThrottled()
+			return
+		}
 		if closing, ok := r.handle(op == socket.Binary, payload); !ok {
 			r.shared.conns.Close(r.conn, closing)
 			r.sock.DiscardInput()
 			return
 		}
-	}
-}
-
-// limitRate waits as long as the client sends faster than it may.
-func (r *reader) limitRate() {
-	r.renewSettings()
-	if limit := r.settings.rate; limit > 0 {
-		r.blocked(func() { r.throttle.wait(limit) })
 	}
 }
 

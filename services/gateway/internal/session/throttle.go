@@ -1,9 +1,13 @@
 package session
 
 import (
+	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
 
 // throttle bounds how many messages of a connection come a second: a limit's worth may come at once, then as many a
@@ -13,8 +17,8 @@ type throttle struct {
 	perSecond int           // of bucket
 }
 
-// wait returns when the next message may come.
-func (t *throttle) wait(perSecond int) {
+// reserve takes the next message in and returns how long it has to wait.
+func (t *throttle) reserve(perSecond int) time.Duration {
 	switch {
 	case t.bucket == nil:
 		t.bucket = rate.NewLimiter(rate.Limit(perSecond), perSecond)
@@ -23,5 +27,38 @@ func (t *throttle) wait(perSecond int) {
 		t.bucket.SetBurst(perSecond)
 	}
 	t.perSecond = perSecond
-	time.Sleep(t.bucket.Reserve().Delay())
+	return t.bucket.Reserve().Delay()
+}
+
+// leaveGrace is how long a client that has sent faster than it may, and left, is still heard.
+const leaveGrace = time.Second
+
+// limitRate waits as long as the client sends faster than it may. It is false when the client has left meanwhile: what waits of it to be
+// read could otherwise be sent in its name for minutes, from a connection that has long ended.
+func (r *reader) limitRate() bool {
+	r.renewSettings()
+	if r.settings.rate <= 0 {
+		return true
+	}
+	delay := r.throttle.reserve(r.settings.rate)
+	if delay <= 0 {
+		return true
+	}
+	r.shared.metrics.throttled.Inc()
+	r.logBounded(slog.LevelInfo, "client sends faster than it may, and is slowed down", slog.Int("messagesPerSecond", r.settings.rate))
+	if r.sock != nil && r.sock.ClientGone() {
+		if r.leftAt.IsZero() {
+			r.leftAt = time.Now()
+		} else if time.Since(r.leftAt) >= leaveGrace {
+			return false
+		}
+	}
+	r.blocked(func() { time.Sleep(delay) })
+	return true
+}
+
+// leftThrottled tells the connection that the client has left while it was slowed down.
+func (r *reader) leftThrottled() {
+	r.shared.conns.Detach(r.conn, r.sock, false, hub.ReasonThrottled.Closing(fmt.Sprintf(
+		"The client has left while it was slowed down to %d messages a second; what it had sent last was not handled.", r.settings.rate)))
 }
