@@ -112,6 +112,7 @@ type Hub struct {
 	Anonymous         bool      `yaml:"anonymous" help:"whether clients without a token may connect"`
 	KeepAliveSeconds  int       `yaml:"keepAliveSeconds" min:"0" max:"120" example:"20" help:"seconds between pings, 1 to 120; 0: 20"`
 	MessagesPerSecond int       `yaml:"messagesPerSecond" min:"0" help:"as the tenant's limit, which it wins over; 0: the tenant's"`
+	Recovery          string    `yaml:"recovery" oneof:"none node" example:"node" help:"what becomes of messages while a gateway has lost Redis: node keeps them there for a while (gateway.backlog), so that the gateway reads them up and nobody misses any; with none they are lost, and reliable clients are told so by closing them; empty: node"`
 	Compression       bool      `yaml:"compression" help:"permessage-deflate for new sockets of clients that offer it; when to, says deploying.md"`
 	Handlers          []Handler `yaml:"handlers" help:"the first that matches an event gets it"`
 	Listeners         []string  `yaml:"listeners" example:"[history]" help:"message logs that get a copy of what clients send to groups"`
@@ -171,6 +172,22 @@ func (t *Tenant) Rate(hub string) int {
 		}
 	}
 	return t.Limits.MessagesPerSecond
+}
+
+// Values of Hub.Recovery.
+const (
+	RecoveryNone = "none"
+	RecoveryNode = "node"
+)
+
+// Keeps reports whether messages in the hub are kept for gateways that have lost Redis meanwhile. It does not allocate.
+func (t *Tenant) Keeps(hub string) bool {
+	for i := range t.Hubs {
+		if h := &t.Hubs[i]; h.Recovery == RecoveryNone && strings.EqualFold(h.Name, hub) {
+			return false
+		}
+	}
+	return true
 }
 
 // Source knows the tenants now in force. It is safe for concurrent use.

@@ -40,6 +40,12 @@ func (b *heldBus) LossCount() uint64 {
 	return b.losses.Load()
 }
 
+func (b *heldBus) GapCount() uint64 { return b.losses.Load() }
+
+func (b *heldBus) PostKept(topic string, payload, _ []byte, done func(int, error)) {
+	b.Post(topic, payload, done)
+}
+
 func (b *heldBus) Post(topic string, payload []byte, done func(int, error)) {
 	b.mu.Lock()
 	if b.hold {

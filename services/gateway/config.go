@@ -22,7 +22,8 @@ type Config struct {
 	PublicURL      string               `old:"gateway.publicEndpoint" help:"public address of the gateways, such as https://chat.example.com: what generated client tokens are for, and where the page finds the gateways; empty: what each request says"`
 	TrustedProxies httpx.TrustedProxies `old:"gateway.proxies" help:"reverse proxies in front, whose X-Forwarded-For says where clients are, for rules about networks: their addresses and ranges, or one whole number: how many of them append to it; none: nobody is believed"`
 	Records        []string             `oneof:"connectivity http messaging" help:"resource logs to write beside the log, as JSON lines in the form of the cloud service's: connectivity, http, messaging"`
-	Redis          redisbus.Config      `config:"-"` // set for the whole process; an empty URL: this node is the only one
+	Backlog        redisbus.Backlog
+	Redis          redisbus.Config `config:"-"` // set for the whole process; an empty URL: this node is the only one
 	Upstream       upstream.Config
 }
 

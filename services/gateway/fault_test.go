@@ -238,7 +238,21 @@ func TestBusStopsAndReturns(t *testing.T) {
 	must(t, b.rest().SendToGroup(within(t), "new", text("to the new group")))
 	wantMessage(t, ana, "back")
 	wantMessage(t, ana, "to the new group")
+	wantMessage(t, reliable, "back") // Redis has kept what it had: nothing was missed
+}
+
+// TestWhoHasMissedMessagesIsTold: Redis comes back empty, so that nobody knows what was said while it was away.
+func TestWhoHasMissedMessagesIsTold(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	s := start(t, setup{bus: redisBus(t, redis.URL)})
+	plain, reliable := s.join(protocol.NameJSON, "ana", "room"), s.join(protocol.NameReliableJSON, "ben", "room")
+	redis.Stop()
+	eventually(t, "the node says that the bus is away", func() bool { return s.Ready(within(t)) != nil })
+	redis.Forget()
+	redis.Start()
 	wantClose(t, reliable, 1008)
+	wantClose(t, plain, 1001)
 }
 
 func TestFloodOfRequestsWithoutReading(t *testing.T) {

@@ -79,6 +79,7 @@ type Gateway struct {
 	giveUpAfter time.Duration // reliable connections that no other node has taken over are closed
 
 	sockets sync.WaitGroup // goroutines that have a socket in their hands
+	work    sync.WaitGroup // others, which end with Run
 }
 
 // New returns a gateway. Run must run for it to work.
@@ -94,14 +95,14 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	case cfg.Redis.URL == "":
 		bus = membus.New()
 	default:
-		if bus, err = redisbus.New(cfg.Redis, d.Logger, d.Metrics); err != nil {
+		if bus, err = redisbus.New(cfg.Redis, cfg.Backlog, d.Logger, d.Metrics); err != nil {
 			return nil, fmt.Errorf("open the bus: %w", err)
 		}
 	}
 	g := &Gateway{cfg: cfg, tenants: d.Tenants, messages: d.Log, log: d.Logger, bus: bus, watchers: livetrace.NewHub(),
 		leaveSpan: cfg.DrainTime / 2, giveUpAfter: cfg.DrainTime * 4 / 5}
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
-	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver,
+	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver, Keeps: g.keeps,
 		Unresponsive: func(ctx context.Context) ([]string, error) { return g.orphans.Unresponsive(ctx) },
 		Dead:         func() []string { return g.orphans.Dead() }}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
@@ -183,6 +184,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	err := group.Wait()
 	g.front.Drain()
 	g.clients.Stop()
+	g.work.Wait()
 	g.sockets.Wait()
 	g.clients.Wait()
 	_ = g.userGroups.Close() // closes the store with it; nothing waits in it
@@ -190,37 +192,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// watchBus ends the reliable connections that may have missed messages while the bus was away, once it is back: they
-// would go on with numbers that show no gap. The close code makes SDKs start anew, and applications heal from
-// history (docs/decisions/0006-bus-loss.md).
-func (g *Gateway) watchBus(ctx context.Context) error {
-	known := g.bus.LossCount()
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-		lost := g.bus.LossCount()
-		if lost == known || g.bus.Ready() != nil {
-			continue
-		}
-		known = lost
-		g.orphans.Refresh(ctx)
-		ended := 0
-		for _, c := range g.conns.Conns() {
-			if c.Codec.Reliable() {
-				ended++
-				g.conns.Close(c, hub.ReasonMessagesMissed.Closing("Messages may have been missed while the message bus was away."))
-			}
-		}
-		g.node.Handoffs.Healed(lost)
-		g.log.Warn("messages may have been missed while the bus was away", "ended", ended)
-	}
 }
 
 // watchTenants ends the connections of tenants that are not served any more: their keys and limits are gone, and nobody

@@ -3,11 +3,14 @@ package gateway
 import (
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/dataplane"
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/tenant"
+	"github.com/chatr-dev/chatr/pkg/token"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
@@ -233,29 +236,37 @@ func TestSecondsToLive(t *testing.T) {
 	})
 }
 
-// lossyBus is a bus that says it has lost payloads.
+// lossyBus is a bus that says it has lost payloads, and perhaps that those that it keeps are among them.
 type lossyBus struct {
 	*membus.Bus
-	lost chan struct{}
+	lost, gaps atomic.Uint64
 }
 
-func (b *lossyBus) LossCount() uint64 {
-	select {
-	case <-b.lost:
-		return 1
-	default:
-		return 0
-	}
-}
+func (b *lossyBus) LossCount() uint64 { return b.lost.Load() }
+func (b *lossyBus) GapCount() uint64  { return b.gaps.Load() }
 
-func TestReliableConnectionsEndWhenTheBusHasLostMessages(t *testing.T) {
+// TestConnectionsThatHaveMissedMessagesEnd, and no others: which those are, the hub's recovery says.
+func TestConnectionsThatHaveMissedMessagesEnd(t *testing.T) {
 	t.Parallel()
 	eachReliable(t, func(t *testing.T, codec string) {
-		bus := &lossyBus{membus.New(), make(chan struct{})}
-		s := start(t, setup{bus: bus})
-		reliable, plain := s.join(codec, "ana"), s.join(protocol.NameJSON, "ben")
-		close(bus.lost)
+		bus := &lossyBus{Bus: membus.New()}
+		s := start(t, setup{bus: bus, tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "careless", Recovery: tenant.RecoveryNone}}}})
+		careless := func(codec string) *wsclient.Client {
+			raw, err := token.Sign(key, s.url+"/client/hubs/careless", time.Hour, token.Options{Subject: "ana"})
+			must(t, err)
+			return s.dial(s.url+"/client/hubs/careless?access_token="+url.QueryEscape(raw), codec)
+		}
+		keptReliable, keptPlain := s.join(codec, "ana"), s.join(protocol.NameJSON, "ben")
+		reliable, plain := careless(codec), careless(protocol.NameJSON)
+		bus.lost.Add(1) // all that was kept could be read up
 		wantClose(t, reliable, 1008)
+		for _, stays := range []*wsclient.Client{keptReliable, keptPlain, plain} {
+			must(t, stays.Ping(within(t)))
+		}
+		bus.gaps.Add(1)
+		bus.lost.Add(1)
+		wantClose(t, keptReliable, 1008)
+		wantClose(t, keptPlain, 1001)
 		must(t, plain.Ping(within(t)))
 		must(t, s.join(codec, "ana").Ping(within(t)))
 	})

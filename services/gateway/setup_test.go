@@ -152,7 +152,7 @@ func pairsInEachPubSub(t *testing.T, test func(t *testing.T, a, b *server, codec
 
 func redisBus(t testing.TB, url string) cluster.Bus {
 	t.Helper()
-	bus, err := redisbus.New(redisbus.Config{URL: url, Prefix: "test"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	bus, err := redisbus.New(redisbus.Config{URL: url, Prefix: "test"}, redisbus.Backlog{Window: time.Minute, Bytes: 64 << 20}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,13 @@ type Bus interface {
 	// Post may call done, and on memory also deliver, before it returns: hold no lock that these take.
 	Post(topic string, payload []byte, done func(nodes int, err error))
 
+	// PostKept is Post of a payload that the bus keeps for a while, so that a node which was not connected when it was published gets it
+	// later, in its order. So done with nil means that all who are to hear it do, how ever many have yet. number is eight bytes of the
+	// payload, into which the bus writes what number this payload has among all that it has taken from this node's PostKept, 1 for the
+	// first, big endian: a receiver for whom it is not greater than the last of that node has got the payload before. A bus that cannot keep
+	// payloads leaves number as it is; with nil for it PostKept is Post.
+	PostKept(topic string, payload, number []byte, done func(nodes int, err error))
+
 	// Subscribe and Unsubscribe return when their change is in effect everywhere. To subscribe to a topic that this node
 	// has already does nothing. A subscription outlives a lost connection: the bus makes it again when it is back.
 	// While the bus is not ready Subscribe fails with ErrUnavailable. After an error of Subscribe this node has none of the
@@ -54,8 +61,11 @@ type Bus interface {
 	// once while it does not.
 	Ready() error
 
-	// LossCount returns a number that grows each time payloads may have been missed because a connection to the
-	// server was lost, so that reliable connections can be closed for it. It grows when the subscriptions are in effect
-	// again, before Ready returns nil: from then on nothing more is missed.
+	// LossCount returns a number that grows each time payloads of Post may have been missed because a connection to the
+	// server was lost. It grows when the subscriptions are in effect again, before Ready returns nil: from then on nothing more is
+	// missed.
 	LossCount() uint64
+
+	// GapCount is LossCount for payloads of PostKept: it grows only if what was missed could not all be read up.
+	GapCount() uint64
 }

@@ -31,6 +31,10 @@ func Topic(hub webpubsub.HubKey, scope webpubsub.Scope, name string) string {
 // not open any more. That is why the topic is the one of that version, and not a new one beside it.
 const OpenNodesTopic = "nodes"
 
+// KeepingTopic is a topic that every node subscribes to that publishes by PostKept, as long as it runs; nothing is published to it.
+// Nodes of version 0.1 do not: what they publish is not kept.
+const KeepingTopic = "keeping"
+
 // HandedOverTopic returns the topic by which a connection is reached that the node that made it has handed over to another one.
 // Only the node that has it subscribes to it.
 func HandedOverTopic(hub webpubsub.HubKey, connID string) string {

@@ -144,9 +144,10 @@ func (s *States) put(c *hub.Conn, topic, group string, state []byte) (item proto
 
 // tell tells subscribers on all nodes, and returns when the bus has it.
 func (s *States) tell(ctx context.Context, topic string, item protocol.GroupStateItem) error {
-	o := wire.Order{Verb: wire.VerbState, Args: appendItem(nil, item)}
+	o := wire.Order{Verb: wire.VerbState, Origin: wire.NewOrigin(s.peer.ID()), Args: appendItem(nil, item)}
 	posted := make(chan error, 1)
-	s.peer.Post(topic, o.Append(cluster.NewTell(len(o.Args)+16)), func(_ int, err error) { posted <- err })
+	b := o.Append(cluster.NewTell(len(o.Args) + 48))
+	s.peer.PostKept(topic, b, o.Origin.NumberIn(b), func(_ int, err error) { posted <- err })
 	select {
 	case err := <-posted:
 		return err

@@ -30,6 +30,10 @@ type receiver struct {
 
 	repeats repeats // of messages that may come twice
 
+	// last is the number of the last order that each node has published and this one has done (wire.Origin). It has an entry for each node
+	// that there was in this one's life. It is for deliver alone, which is called by one goroutine at a time.
+	last map[[cluster.NodeIDSize]byte]uint64
+
 	asked     sync.WaitGroup // questions being answered
 	answering atomic.Int64   // the same, until the answer is out
 }
@@ -80,6 +84,9 @@ func (rcv *receiver) handleTell(topic string, payload, body []byte) error {
 	if err := o.Read(body); err != nil {
 		return err
 	}
+	if rcv.isRepeated(&o.Origin) {
+		return nil
+	}
 	switch o.Verb {
 	case wire.VerbMessage:
 		return rcv.deliverMessage(topic, payload, &o)
@@ -97,6 +104,18 @@ func (rcv *receiver) handleTell(topic string, payload, body []byte) error {
 		return wire.ErrMalformed
 	}
 	return nil
+}
+
+// isRepeated reports whether this node has been told before, as it has read up what it may have missed.
+func (rcv *receiver) isRepeated(g *wire.Origin) bool {
+	if g.Number == 0 {
+		return false
+	}
+	if g.Number <= rcv.last[g.Publisher] {
+		return true
+	}
+	rcv.last[g.Publisher] = g.Number
+	return false
 }
 
 // byID reports whether an order is for the connection that it names; else it is for the list of the topic.
@@ -144,7 +163,8 @@ func (rcv *receiver) withConn(o *wire.Order, payload []byte, do func(*hub.Conn))
 	c := o.ConnIn(rcv.conns)
 	elsewhere, shadow := rcv.handoffs.Elsewhere(o, c)
 	if elsewhere {
-		rcv.peer.Post(cluster.HandedOverTopic(o.Target, o.Conn), payload, nil)
+		copied, number := o.PassedOn(payload, rcv.peer.ID())
+		rcv.peer.PostKept(cluster.HandedOverTopic(o.Target, o.Conn), copied, number, nil)
 		c = shadow
 	}
 	if c != nil {

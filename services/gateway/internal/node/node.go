@@ -61,6 +61,8 @@ type Node struct {
 	inbox    string
 
 	unresponsive func(ctx context.Context) (nodes []string, err error)
+	keeps        func(webpubsub.HubKey) bool
+	origin       wire.Origin
 
 	sent [webpubsub.ScopeConnection + 1]prometheus.Counter
 
@@ -74,6 +76,8 @@ type Options struct {
 	// Traced gets what any node posts to a tenant's trace that this node holds. It must not block, nor change the frame.
 	// nil: nothing listens.
 	Traced func(tenant string, frame []byte)
+	// Keeps reports whether what is sent in a hub is kept for nodes that have lost the bus meanwhile. nil: in all hubs.
+	Keeps func(webpubsub.HubKey) bool
 	// Unresponsive returns the ids of nodes that show no sign of life, though they may still be subscribed. nil: none.
 	Unresponsive func(ctx context.Context) (nodes []string, err error)
 	// Dead is what cluster.NewPeer wants to know.
@@ -84,8 +88,13 @@ type Options struct {
 func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg prometheus.Registerer) *Node {
 	peer, held := cluster.NewPeer(bus, o.Dead), topics.New(bus, log)
 	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()), unresponsive: o.Unresponsive,
-		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held)}
-	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced}
+		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held),
+		keeps: o.Keeps, origin: wire.NewOrigin(peer.ID())}
+	if n.keeps == nil {
+		n.keeps = func(webpubsub.HubKey) bool { return true }
+	}
+	n.receiver = receiver{node: n, peer: peer, conns: conns, handoffs: n.Handoffs, states: n.States, log: log, inbox: n.inbox, traced: o.Traced,
+		last: map[[cluster.NodeIDSize]byte]uint64{}}
 	if n.unresponsive == nil {
 		n.unresponsive = func(context.Context) ([]string, error) { return nil, nil }
 	}
@@ -113,7 +122,9 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // ownTopics are the topics that the node holds for itself.
-func (n *Node) ownTopics() []string { return []string{n.inbox, cluster.OpenNodesTopic} }
+func (n *Node) ownTopics() []string {
+	return []string{n.inbox, cluster.OpenNodesTopic, cluster.KeepingTopic}
+}
 
 // openInbox subscribes to the inbox: without it no connection of this node can be reached by its id, and no answer to
 // a question of its own.
@@ -156,6 +167,11 @@ func (n *Node) Others(ctx context.Context) (bool, error) {
 		nodes-- // this one
 	}
 	return nodes > 0, err
+}
+
+// KeepingNodes says how many nodes keep what they publish, this one included.
+func (n *Node) KeepingNodes(ctx context.Context) (int, error) {
+	return n.peer.SubscriberCount(ctx, cluster.KeepingTopic)
 }
 
 // Ready returns nil when the node can reach and be reached, else why not.

@@ -22,45 +22,49 @@ func (a *Address) of(c *hub.Conn, group string) string {
 }
 
 // PostToGroup sends what a client's request says to its group and returns at once; last is the connection's. done is
-// called once, perhaps before PostToGroup returns; it must not block.
+// called once, perhaps before PostToGroup returns; it must not block. An error says that not all may hear who are to.
 func (n *Node) PostToGroup(c *hub.Conn, r *protocol.Request, last *Address, done func(nodes int, err error)) {
-	b := newGroupOrder(c, r.NoEcho, len(r.Group)+r.DataSize())
+	o, b := n.newGroupOrder(c, r.NoEcho, len(r.Group)+r.DataSize())
 	b = wire.AppendEnvelopeHeader(b, r.DataType(), r.TTL)
 	b, e := r.AppendMessage(b, c.UserID)
 	wire.CompleteEnvelope(b, e)
 	n.sent[webpubsub.ScopeGroup].Inc()
-	n.peer.Post(last.of(c, r.Group), b, done)
+	n.peer.PostKept(last.of(c, r.Group), b, numberOf(&o, b), done)
 }
 
 // PostFragment sends a fragment of a stream, with the data of the request, to the stream's group; it is like
 // PostToGroup.
 func (n *Node) PostFragment(c *hub.Conn, f *stream.Fragment, r *protocol.Request) {
-	b := newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+r.DataSize())
+	o, b := n.newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+r.DataSize())
 	b = wire.AppendEnvelopeHeader(b, r.DataType(), 0)
 	b, e := r.AppendFragment(b, f.Group, c.UserID, &f.Info)
 	wire.CompleteEnvelope(b, e)
-	n.postToGroup(c, f.Group, b, f.Done)
+	n.postToGroup(c, f.Group, &o, b, f.Done)
 }
 
 // PostStreamEnd sends the end of a stream to the stream's group; it is like PostToGroup.
 func (n *Node) PostStreamEnd(c *hub.Conn, f *stream.Fragment, done func(error)) {
-	b := newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+64)
+	o, b := n.newGroupOrder(c, f.NoEcho, len(f.Group)+len(f.Info.StreamID)+64)
 	b = wire.AppendEnvelopeHeader(b, webpubsub.DataText, 0)
 	b, e := protocol.AppendStreamEnd(b, f.Group, c.UserID, &f.Info)
 	wire.CompleteEnvelope(b, e)
-	n.postToGroup(c, f.Group, b, done)
+	n.postToGroup(c, f.Group, &o, b, done)
 }
 
 // newGroupOrder returns the start of a message from c to a group, with room for size bytes of names and data.
-func newGroupOrder(c *hub.Conn, noEcho bool, size int) []byte {
-	o := wire.Order{Verb: wire.VerbMessage}
+func (n *Node) newGroupOrder(c *hub.Conn, noEcho bool, size int) (o wire.Order, b []byte) {
+	o.Verb = wire.VerbMessage
 	if noEcho {
 		o.Except = []string{c.ID}
 	}
-	return o.AppendHeader(cluster.NewTell(size + len(c.UserID) + 192))
+	if n.keeps(c.Hub) {
+		o.Origin = n.origin
+	}
+	b = o.AppendHeader(cluster.NewTell(size + len(c.UserID) + 192))
+	return o, b
 }
 
-func (n *Node) postToGroup(c *hub.Conn, group string, b []byte, done func(error)) {
+func (n *Node) postToGroup(c *hub.Conn, group string, o *wire.Order, b []byte, done func(error)) {
 	n.sent[webpubsub.ScopeGroup].Inc()
-	n.peer.Post(cluster.Topic(c.Hub, webpubsub.ScopeGroup, group), b, func(_ int, err error) { done(err) })
+	n.peer.PostKept(cluster.Topic(c.Hub, webpubsub.ScopeGroup, group), b, numberOf(o, b), func(_ int, err error) { done(err) })
 }

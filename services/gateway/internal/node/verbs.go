@@ -28,13 +28,13 @@ func (n *Node) Send(ctx context.Context, a webpubsub.Audience, m webpubsub.Messa
 	if a.Scope == webpubsub.ScopeGroup {
 		m.Group = a.Name
 	}
-	o := orderTo(a, wire.VerbMessage)
+	o := n.orderTo(a, wire.VerbMessage)
 	b := o.AppendHeader(cluster.NewTell(len(a.Name) + len(m.Data.Bytes)*4/3 + 192))
 	b = wire.AppendEnvelopeHeader(b, m.Data.Type, m.TTL)
 	b, e := protocol.AppendMessage(b, &m)
 	wire.CompleteEnvelope(b, e)
 	n.sent[a.Scope].Inc()
-	return n.tell(ctx, a, b)
+	return n.tell(ctx, a, &o, b)
 }
 
 // SendRepeatable is Send of a message that may be sent again because nobody knows whether it was heard: again says that it is. id
@@ -47,20 +47,22 @@ func (n *Node) SendRepeatable(ctx context.Context, a webpubsub.Audience, m webpu
 
 // Close closes the audience's connections for good, telling them the reason.
 func (n *Node) Close(ctx context.Context, a webpubsub.Audience, reason string) error {
-	o := orderTo(a, wire.VerbClose)
+	o := n.orderTo(a, wire.VerbClose)
 	o.Args = []byte(reason)
-	return n.tell(ctx, a, o.Append(cluster.NewTell(len(reason)+128)))
+	return n.tell(ctx, a, &o, o.Append(cluster.NewTell(len(reason)+128)))
 }
 
-// tell posts to the audience's topic and waits for the bus.
-func (n *Node) tell(ctx context.Context, a webpubsub.Audience, payload []byte) error {
+// tell posts an order, which is payload, to the audience's topic and waits for the bus.
+func (n *Node) tell(ctx context.Context, a webpubsub.Audience, o *wire.Order, payload []byte) error {
 	topic := cluster.Topic(a.Hub, a.Scope, a.Name)
 	if topic == "" {
 		return nil
 	}
-	nodes, err := n.post(ctx, topic, payload)
+	number := numberOf(o, payload)
+	nodes, err := n.post(ctx, topic, payload, number)
 	if a.Scope == webpubsub.ScopeConnection && nodes == 0 && err == nil { // the node that made the connection is gone
-		nodes, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload)
+		payload := slices.Clone(payload)
+		nodes, err = n.post(ctx, cluster.HandedOverTopic(a.Hub, a.Name), payload, numberOf(o, payload))
 		return n.unlessMissing(nodes, err)
 	}
 	return err
@@ -74,13 +76,21 @@ func (n *Node) unlessMissing(heard int, err error) error {
 	return err
 }
 
-func (n *Node) post(ctx context.Context, topic string, payload []byte) (nodes int, err error) {
+// numberOf returns where in a payload the bus writes its number; nil: the order is not kept.
+func numberOf(o *wire.Order, payload []byte) []byte {
+	if !o.Origin.IsKept() {
+		return nil
+	}
+	return o.Origin.NumberIn(payload)
+}
+
+func (n *Node) post(ctx context.Context, topic string, payload, number []byte) (nodes int, err error) {
 	type result struct {
 		nodes int
 		err   error
 	}
 	posted := make(chan result, 1)
-	n.peer.Post(topic, payload, func(nodes int, err error) { posted <- result{nodes, err} })
+	n.peer.PostKept(topic, payload, number, func(nodes int, err error) { posted <- result{nodes, err} })
 	select {
 	case r := <-posted:
 		return r.nodes, r.err
@@ -89,8 +99,17 @@ func (n *Node) post(ctx context.Context, topic string, payload []byte) (nodes in
 	}
 }
 
-// orderTo returns an order for the audience, on whatever node its connections are.
-func orderTo(a webpubsub.Audience, v wire.Verb) wire.Order {
+// orderTo returns an order for the audience, on whatever node its connections are, kept if the hub says so.
+func (n *Node) orderTo(a webpubsub.Audience, v wire.Verb) wire.Order {
+	o := questionTo(a, v)
+	if n.keeps(a.Hub) {
+		o.Origin = n.origin
+	}
+	return o
+}
+
+// questionTo returns an order that is asked.
+func questionTo(a webpubsub.Audience, v wire.Verb) wire.Order {
 	o := wire.Order{Verb: v, Except: a.Except, Filter: a.Filter}
 	if a.Scope == webpubsub.ScopeConnection {
 		o.Conn, o.Target = a.Name, a.Hub
@@ -100,7 +119,7 @@ func orderTo(a webpubsub.Audience, v wire.Verb) wire.Order {
 
 // ask asks the nodes that hold connections of the audience.
 func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v wire.Verb, args []byte) ([][]byte, error) {
-	o := orderTo(a, v)
+	o := questionTo(a, v)
 	o.Args = args
 	if a.Scope == webpubsub.ScopeConnection {
 		answers, err := n.Handoffs.AskConn(ctx, &o)

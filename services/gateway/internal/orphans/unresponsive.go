@@ -27,6 +27,25 @@ func (o *Orphans) Unresponsive(ctx context.Context) (nodes []string, err error) 
 	return append(nodes, o.Dead()...), nil
 }
 
+// living answers with how many nodes have a lease that is not over, but for one.
+var living = redis.NewScript(now + `
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local n = redis.call('ZCOUNT', KEYS[1], now, '+inf')
+if until_ and tonumber(until_) >= now then n = n - 1 end
+return n`)
+
+// Others says how many other nodes live, by their leases; of any version.
+func (o *Orphans) Others(ctx context.Context) (int, error) {
+	if o.list == nil {
+		return 0, nil
+	}
+	n, err := o.list.call(ctx, living, []string{o.list.key("leases")}, o.list.node).Int()
+	if err != nil {
+		return 0, fmt.Errorf("count the leases: %w", err)
+	}
+	return n, nil
+}
+
 // overdueWithin is how much of a lease is left when its renewal is late by a twelfth of its time.
 func (l *list) overdueWithin() time.Duration { return l.lease - l.lease/3 - l.lease/12 }
 

@@ -44,6 +44,7 @@ const (
 // Order is what a node is told or asked. Its strings and bytes point into the payload it was read from.
 type Order struct {
 	Verb   Verb
+	Origin Origin           // of what is kept on the bus (cluster.Bus.PostKept); without a publisher: it is not
 	Target webpubsub.HubKey // the hub of the connection that is meant, when Conn is not empty
 	Conn   string           // a connection's id; empty: those on the list of the topic that the order came by
 	Except []string         // ids of connections that are not meant
@@ -59,8 +60,21 @@ func (o *Order) AppendHeader(dst []byte) []byte {
 		dst = AppendString(dst, o.Target.Tenant)
 		dst = AppendString(dst, o.Target.Hub)
 	}
-	dst = AppendStrings(dst, o.Except)
+	dst = o.appendExcept(dst)
 	return AppendString(dst, o.Filter)
+}
+
+// appendExcept appends the ids that are not meant, the origin before them.
+func (o *Order) appendExcept(dst []byte) []byte {
+	if !o.Origin.IsKept() {
+		return AppendStrings(dst, o.Except)
+	}
+	dst = binary.AppendUvarint(dst, uint64(1+len(o.Except)))
+	dst = o.Origin.append(dst)
+	for _, id := range o.Except {
+		dst = AppendString(dst, id)
+	}
+	return dst
 }
 
 // Append appends the whole order.
@@ -76,7 +90,11 @@ func (o *Order) Read(b []byte) error {
 	if o.Conn = r.String(); o.Conn != "" {
 		o.Target = webpubsub.HubKey{Tenant: r.String(), Hub: r.String()}
 	}
-	o.Except, o.Filter = r.Strings(), r.String()
+	except := r.Length()
+	if o.Origin = r.origin(except); o.Origin.IsKept() {
+		except--
+	}
+	o.Except, o.Filter = r.strings(except), r.String()
 	o.Args = r.Rest
 	return r.Err()
 }
@@ -184,8 +202,10 @@ func (r *Reader) String() string {
 }
 
 // Strings reads a list of strings, as copies.
-func (r *Reader) Strings() (s []string) {
-	for n := r.Length(); n > 0 && !r.Failed; n-- {
+func (r *Reader) Strings() []string { return r.strings(r.Length()) }
+
+func (r *Reader) strings(n int) (s []string) {
+	for ; n > 0 && !r.Failed; n-- {
 		s = append(s, r.String())
 	}
 	return s

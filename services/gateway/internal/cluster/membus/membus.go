@@ -78,6 +78,11 @@ func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)
 	}
 }
 
+// PostKept is Post: what memory carries is not missed.
+func (b *Bus) PostKept(topic string, payload, _ []byte, done func(nodes int, err error)) {
+	b.Post(topic, payload, done)
+}
+
 // enqueue adds p to the queue, unless the bus does not run or too much waits.
 func (b *Bus) enqueue(p post) bool {
 	n := b.net
@@ -272,8 +277,11 @@ func (b *Bus) Ready() error {
 	return nil
 }
 
-// LossCount returns 0: memory loses nothing.
+// LossCount and GapCount return 0: memory loses nothing.
 func (b *Bus) LossCount() uint64 { return 0 }
+
+// GapCount is LossCount.
+func (b *Bus) GapCount() uint64 { return 0 }
 
 // Identify does nothing: there is no server that could keep the connection of a dead node.
 func (b *Bus) Identify(string) {}

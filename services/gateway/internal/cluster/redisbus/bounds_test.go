@@ -2,6 +2,7 @@ package redisbus
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster"
@@ -15,9 +16,9 @@ func TestQueueIsBounded(t *testing.T) {
 		"by bytes":  {1 << 20, maxPostBytes >> 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := newPosts()
+			q := newPosts(new(atomic.Uint64))
 			p := post{channel: "c", payload: make([]byte, tt.size)}
-			if err := q.add(p); !errors.Is(err, cluster.ErrUnavailable) {
+			if err := q.add(p, nil); !errors.Is(err, cluster.ErrUnavailable) {
 				t.Errorf("closed: got %v, want %v", err, cluster.ErrUnavailable)
 			}
 			q.accept()
@@ -25,7 +26,7 @@ func TestQueueIsBounded(t *testing.T) {
 				n := 0
 				var err error
 				for ; err == nil && n <= 2*maxPosts; n++ {
-					err = q.add(p)
+					err = q.add(p, nil)
 				}
 				if n-1 != tt.want || !errors.Is(err, cluster.ErrUnavailable) {
 					t.Errorf("round %d: got %d posts of %d bytes in and then %v, want %d and %v", round, n-1, tt.size, err, tt.want, errFull)

@@ -77,7 +77,7 @@ func TestIdleSessionLasts(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	reg := prometheus.NewRegistry()
-	b, err := redisbus.New(redisbus.Config{URL: server.URL, Prefix: "chatr"}, slog.New(slog.DiscardHandler), reg)
+	b, err := redisbus.New(redisbus.Config{URL: server.URL, Prefix: "chatr"}, backlog, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,9 +39,10 @@ type link struct {
 
 // newLink returns a link that has no connection yet. owns says which channels belong to its server.
 func newLink(
-	ctx context.Context, client redis.UniversalClient, sharded bool, idle func(), prefix string, owns func(channel string) bool,
+	ctx context.Context, client redis.UniversalClient, sharded bool, numbers *atomic.Uint64, idle func(), prefix string,
+	owns func(channel string) bool,
 ) *link {
-	l := &link{client: client, sharded: sharded, posts: newPosts(), ctx: ctx, confirmed: make(chan struct{}, 1)}
+	l := &link{client: client, sharded: sharded, posts: newPosts(numbers), ctx: ctx, confirmed: make(chan struct{}, 1)}
 	for l.echo == "" || !owns(l.echo) {
 		l.echo = prefix + "echo/" + rand.Text()
 	}
@@ -91,7 +92,7 @@ func (l *link) awaitConfirmations() error {
 }
 
 // receive reads the connection that subscribes, and delivers.
-func (s *session) receive(l *link, deliver func(string, []byte)) error {
+func (s *session) receive(l *link) error {
 	defer s.idle() // it may end with a delivery that no read has followed
 	skip := len(s.bus.prefix)
 	timeout := time.Duration(0) // takes away the deadline that connecting has left
@@ -107,8 +108,11 @@ func (s *session) receive(l *link, deliver func(string, []byte)) error {
 		}
 		switch m := m.(type) {
 		case *redis.Message:
-			if m.Channel != l.echo {
-				deliver(m.Channel[skip:], bytesOf(m.Payload))
+			switch {
+			case m.Channel != l.echo:
+				s.gate.pass(m.Channel[skip:], bytesOf(m.Payload))
+			case m.Payload != "":
+				s.bus.backlog.reached(m.Payload)
 			}
 		case *redis.Subscription:
 			switch left := l.unconfirmed.Add(-1); {
@@ -150,7 +154,7 @@ func (l *link) watchEcho() error {
 		if silent == 2 {
 			return errSilent
 		}
-		_ = l.posts.add(post{channel: l.echo, done: published}) // not before the bus is ready, nor when it is full
+		_ = l.posts.add(post{channel: l.echo, done: published}, nil) // not before the bus is ready, nor when it is full
 	}
 }
 

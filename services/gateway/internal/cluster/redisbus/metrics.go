@@ -9,6 +9,8 @@ type metrics struct {
 	published  prometheus.Counter
 	failed     prometheus.Counter
 	reconnects prometheus.Counter
+	readUp     prometheus.Counter
+	restored   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, b *Bus) *metrics {
@@ -40,7 +42,16 @@ func newMetrics(reg prometheus.Registerer, b *Bus) *metrics {
 		}
 		return 1
 	})
+	auto.NewCounterFunc(prometheus.CounterOpts{
+		Name: "gateway_bus_gaps_total", Help: "Times when the message bus was back and not all that was missed could be read up.",
+	}, func() float64 { return float64(b.gaps.Load()) })
 	return &metrics{
+		readUp: auto.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_bus_read_up_total", Help: "Payloads read from the backlog after the message bus was lost, those heard before included.",
+		}),
+		restored: auto.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_bus_restored_total", Help: "Payloads published again because Redis had lost them after answering, as in a failover.",
+		}),
 		published: auto.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_bus_published_total", Help: "Payloads published.",
 		}),

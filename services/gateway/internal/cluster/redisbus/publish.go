@@ -2,9 +2,11 @@ package redisbus
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,22 +26,32 @@ const (
 	maxPipelineBytes = 1 << 20
 )
 
+// errUnheard is what becomes of a payload when the server that takes it is not the one that has this node's subscriptions, as at the
+// beginning of a failover.
+var errUnheard = fmt.Errorf("%w: redis knows of no subscriber, though this node is one", cluster.ErrUnavailable)
+
 var errFull = fmt.Errorf("%w: too much is waiting to be published", cluster.ErrUnavailable)
 
-// post is a call of Post. done may be nil.
+// post is a call of Post or PostKept. done may be nil.
 type post struct {
 	channel string
 	payload []byte
 	done    func(nodes int, err error)
+	kept    bool
 }
 
 // Post queues payload for the publisher. It fails at once while the bus is not ready or the queue is full. It never
 // waits.
 func (b *Bus) Post(topic string, payload []byte, done func(nodes int, err error)) {
-	p := post{b.prefix + topic, payload, done}
+	b.PostKept(topic, payload, nil, done)
+}
+
+// PostKept is Post of what goes into the backlog as well.
+func (b *Bus) PostKept(topic string, payload, number []byte, done func(nodes int, err error)) {
+	p := post{b.prefix + topic, payload, done, number != nil && b.keeps()}
 	s, err := b.current()
 	if err == nil {
-		err = s.link(p.channel).posts.add(p)
+		err = s.link(p.channel).posts.add(p, number)
 	}
 	if err != nil {
 		b.failPosts([]post{p}, err)
@@ -58,7 +70,8 @@ func (b *Bus) failPosts(list []post, err error) {
 
 // posts is the queue of a link's publisher.
 type posts struct {
-	wake chan struct{} // has a token when list may have something
+	wake    chan struct{}  // has a token when list may have something
+	numbers *atomic.Uint64 // the last that was given to a payload which is kept
 
 	mu     sync.Mutex // guards the following
 	closed error      // why nothing can be added
@@ -67,10 +80,13 @@ type posts struct {
 }
 
 // newPosts returns a queue that is closed until the session is ready.
-func newPosts() posts { return posts{wake: make(chan struct{}, 1), closed: cluster.ErrUnavailable} }
+func newPosts(numbers *atomic.Uint64) posts {
+	return posts{wake: make(chan struct{}, 1), numbers: numbers, closed: cluster.ErrUnavailable}
+}
 
-// add queues p, or returns why it cannot: done is then up to the caller.
-func (q *posts) add(p post) error {
+// add queues p, or returns why it cannot: done is then up to the caller. If p is kept, its number is written: numbers grow as p is
+// published.
+func (q *posts) add(p post, number []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -78,6 +94,9 @@ func (q *posts) add(p post) error {
 		return q.closed
 	case len(q.list) >= maxPosts || q.bytes+len(p.payload) > maxPostBytes:
 		return errFull
+	}
+	if p.kept {
+		binary.BigEndian.PutUint64(number, q.numbers.Add(1))
 	}
 	q.list = append(q.list, p)
 	q.bytes += len(p.payload)
@@ -120,11 +139,7 @@ func (q *posts) len() int {
 // publish sends what is queued for a link, pipeline after pipeline, each when the one before has been answered. One pipeline at a
 // time keeps the order of posts, and makes a busy publisher send larger pipelines instead of more.
 func (s *session) publish(l *link) error {
-	pipe := l.client.Pipeline()
-	command := pipe.Publish
-	if l.sharded {
-		command = pipe.SPublish
-	}
+	plain, whole := l.client.Pipeline(), l.client.TxPipeline()
 	var batch []post
 	var batching batching
 	for {
@@ -138,10 +153,12 @@ func (s *session) publish(l *link) error {
 		batch = l.posts.takeAll(batch)
 		for rest := batch; len(rest) > 0; {
 			n := pipelineLen(rest)
-			for _, p := range rest[:n] {
-				command(s.ctx, p.channel, p.payload)
+			pipe := plain
+			kept := s.batchOf(rest[:n])
+			if kept != nil {
+				pipe = whole
 			}
-			if err := s.send(pipe, rest[:n]); err != nil {
+			if err := s.send(l, pipe, rest[:n], kept); err != nil {
 				s.bus.failPosts(rest[n:], asUnavailable(err))
 				return err
 			}
@@ -194,14 +211,60 @@ func pipelineLen(list []post) int {
 	return min(len(list), maxPipeline)
 }
 
-// send executes a pipeline and reports to each post that it publishes how many nodes heard it. The error is the first of any post;
-// it ends the session, since what was published is not known any more.
-func (s *session) send(pipe redis.Pipeliner, list []post) error {
+// batchOf returns what the backlog is to keep of some posts; nil: nothing.
+func (s *session) batchOf(list []post) (batch []byte) {
+	size := 0
+	for _, p := range list {
+		if p.kept {
+			size += len(p.channel) + len(p.payload) + 2*binary.MaxVarintLen32
+		}
+	}
+	if size == 0 {
+		return nil
+	}
+	batch = make([]byte, 0, size)
+	for _, p := range list {
+		if p.kept {
+			batch = appendPayload(batch, p.channel[len(s.bus.prefix):], p.payload)
+		}
+	}
+	return batch
+}
+
+// send publishes posts by a pipeline and reports to each how many nodes heard it. What the backlog is to keep of them goes there in the
+// same transaction, so that it has the order in which subscribers hear. The error is the first of any post; it ends the session, since what
+// was published is not known any more. When the server refuses the whole, as one that has no memory left, nothing was, and there is none.
+func (s *session) send(l *link, pipe redis.Pipeliner, list []post, batch []byte) error {
+	var added *redis.StringCmd
+	if batch != nil {
+		added = s.queueBatch(pipe, batch)
+	}
+	command := pipe.Publish
+	if l.sharded {
+		command = pipe.SPublish
+	}
+	for _, p := range list {
+		command(s.ctx, p.channel, p.payload)
+	}
 	answers, err := pipe.Exec(s.ctx)
+	if batch != nil {
+		if redis.IsExecAbortError(err) {
+			s.bus.failPosts(list, asUnavailable(err))
+			return nil
+		}
+		if err == nil {
+			s.bus.backlog.remember(added.Val(), batch)
+		}
+		answers = answers[1:]
+	}
 	for i, p := range list {
 		answer := answers[i].(*redis.IntCmd)
 		if answer.Err() != nil {
 			s.bus.failPosts(list[i:i+1], publishError(answer.Err()))
+			continue
+		}
+		if answer.Val() == 0 && !p.kept && s.bus.topics.subscribed(p.channel) {
+			s.bus.failPosts(list[i:i+1], errUnheard)
 			continue
 		}
 		s.bus.metrics.published.Inc()

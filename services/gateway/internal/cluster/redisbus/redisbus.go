@@ -45,12 +45,16 @@ type Bus struct {
 	metrics *metrics
 
 	topics   topics
+	backlog  backlog
 	received atomic.Uint64 // answers and payloads on the connections that subscribe
 	lost     atomic.Uint64
+	gaps     atomic.Uint64
 
 	mu        sync.Mutex            // held while the following change, together with the posts of links and topics
 	state     atomic.Pointer[state] // never nil
 	everReady bool
+
+	positionFailed atomic.Bool // the server does not say positions
 }
 
 // state is ready with a session, or down for a reason. Both are in one value, so that Post reads them together without a lock.
@@ -61,12 +65,13 @@ type state struct {
 
 var _ cluster.Bus = (*Bus)(nil)
 
-// New returns a bus that connects when it runs. Its metrics are registered with reg unless that is nil.
-func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
+// New returns a bus that connects when it runs, and keeps as much as kept says. Its metrics are registered with reg unless that is nil.
+func New(cfg Config, kept Backlog, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	b := &Bus{config: cfg, servers: cfg.Servers(), prefix: cfg.Prefix + ":", log: log, topics: newTopics()}
+	b.backlog.key, b.backlog.bounds, b.backlog.moved = cfg.Prefix+":backlog", kept, make(chan struct{}, 1)
 	b.metrics = newMetrics(reg, b)
 	b.setDown(nil, errors.New("not connected yet"))
 	return b, nil
@@ -115,7 +120,7 @@ func (b *Bus) setDown(s *session, reason error) {
 
 // setReady makes the bus ready, unless the session has ended meanwhile, and reports whether it has. The loss is counted before the
 // state changes: a caller that sees the bus ready also sees that payloads may have been missed before (cluster.Bus.LossCount).
-func (b *Bus) setReady(s *session) bool {
+func (b *Bus) setReady(s *session, complete bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -123,6 +128,9 @@ func (b *Bus) setReady(s *session) bool {
 	}
 	if b.everReady {
 		b.lost.Add(1)
+		if !complete {
+			b.gaps.Add(1)
+		}
 	}
 	s.wasReady, b.everReady = true, true
 	for _, l := range s.links {
@@ -147,6 +155,31 @@ func (b *Bus) Ready() error {
 
 // LossCount is how often the bus has become ready again after it had been ready.
 func (b *Bus) LossCount() uint64 { return b.lost.Load() }
+
+// GapCount is how often the bus has become ready again and could not read up all that it had missed.
+func (b *Bus) GapCount() uint64 { return b.gaps.Load() }
+
+// keeps reports whether there is a backlog. A cluster has none: a transaction cannot have channels of several slots.
+func (b *Bus) keeps() bool { return len(b.servers) == 0 }
+
+// hasPosition reports whether there is something from where to read up.
+func (b *Bus) hasPosition() bool {
+	b.backlog.mu.Lock()
+	defer b.backlog.mu.Unlock()
+	return len(b.backlog.positions) > 0
+}
+
+// notePosition logs the first failure to learn the position, and the first success after it.
+func (b *Bus) notePosition(err error) {
+	if failed := err != nil; b.positionFailed.Swap(failed) == failed {
+		return
+	}
+	if err != nil {
+		b.log.Warn("redis does not say the position in the backlog; what is missed later may not be found", "error", err)
+	} else {
+		b.log.Info("redis says the position in the backlog again")
+	}
+}
 
 // SubscriberCount asks Redis how many nodes subscribe to the topic.
 func (b *Bus) SubscriberCount(ctx context.Context, topic string) (int, error) {

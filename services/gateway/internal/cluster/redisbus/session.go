@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,14 +30,18 @@ type session struct {
 	ctx    context.Context // ends with the session; its cause is the reason
 	cancel context.CancelCauseFunc
 	idle   func() // see cluster.Bus
+	gate   gate
 
-	wasReady bool // set by setUp; read when the session has ended
+	subscribed chan struct{} // has a token when there are new subscriptions
+	caughtUp   atomic.Bool   // all that was published before this session has been delivered, as far as the server has it
+
+	wasReady bool // set by setReady; read when the session has ended
 }
 
 // runSession connects and works until something fails or ctx ends. It returns whether the bus has been ready, and why it is not
 // any more.
 func (b *Bus) runSession(ctx context.Context, deliver func(string, []byte), idle func()) (wasReady bool, err error) {
-	s := &session{bus: b, idle: idle}
+	s := &session{bus: b, idle: idle, subscribed: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if err := s.connect(); err != nil {
 		s.fail(err)
@@ -47,15 +52,20 @@ func (b *Bus) runSession(ctx context.Context, deliver func(string, []byte), idle
 	if len(s.links) > 1 {
 		deliver = oneAtATime(deliver)
 	}
+	s.gate.deliver = deliver
+	s.gate.open.Store(!b.hasPosition())
 	var parts sync.WaitGroup
 	run := func(part func() error) { parts.Go(func() { s.fail(part()) }) }
 	for _, l := range s.links {
-		run(func() error { return s.receive(l, deliver) })
+		run(func() error { return s.receive(l) })
 		run(func() error { return s.publish(l) })
 		run(l.watchEcho)
 		run(l.watchRole)
 	}
 	run(s.subscribe)
+	if b.keeps() {
+		run(func() error { return s.watchPosition(s.links[0]) })
+	}
 	if s.routes != nil {
 		run(s.watchRoutes)
 	}
@@ -82,7 +92,7 @@ func (s *session) connect() error {
 			return err
 		}
 		client.AddHook(dialHook{})
-		s.links = []*link{newLink(s.ctx, client, false, s.idle, s.bus.prefix, func(string) bool { return true })}
+		s.links = []*link{newLink(s.ctx, client, false, &s.bus.backlog.numbers, s.idle, s.bus.prefix, func(string) bool { return true })}
 		return s.links[0].connect()
 	}
 	var err error
@@ -94,7 +104,7 @@ func (s *session) connect() error {
 		if err != nil {
 			return err
 		}
-		l := newLink(s.ctx, client, true, s.idle, s.bus.prefix, func(channel string) bool { return s.routes.masterOf(channel) == n })
+		l := newLink(s.ctx, client, true, &s.bus.backlog.numbers, s.idle, s.bus.prefix, func(channel string) bool { return s.routes.masterOf(channel) == n })
 		s.links = append(s.links, l)
 		if err := l.connect(); err != nil {
 			return fmt.Errorf("%s: %w", addr, err)

@@ -62,15 +62,15 @@ func completeRequests(list []*request, err error) {
 type topics struct {
 	wake chan struct{} // has a token when queue may have something
 
-	mu     sync.Mutex // guards the following
-	closed error      // why Subscribe fails
-	live   bool       // a session executes requests
-	wanted map[string]struct{}
+	mu     sync.Mutex      // guards the following
+	closed error           // why Subscribe fails
+	live   bool            // a session executes requests
+	wanted map[string]bool // whether the session has it
 	queue  []*request
 }
 
 func newTopics() topics {
-	return topics{wake: make(chan struct{}, 1), wanted: map[string]struct{}{}}
+	return topics{wake: make(chan struct{}, 1), wanted: map[string]bool{}}
 }
 
 // request adds r and waits until it has been executed, or ctx ends. What r asks for stays wanted when ctx ends.
@@ -100,7 +100,7 @@ func (t *topics) add(r *request) (wait bool, err error) {
 		if r.unsubscribe {
 			delete(t.wanted, channel)
 		} else if _, known := t.wanted[channel]; !known {
-			t.wanted[channel] = struct{}{}
+			t.wanted[channel] = false
 			r.added = append(r.added, channel)
 		}
 	}
@@ -117,6 +117,9 @@ func (t *topics) resubscribeAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.live = true
+	for channel := range t.wanted {
+		t.wanted[channel] = false
+	}
 	if len(t.wanted) > 0 {
 		t.queue = append(t.queue, newRequest(slices.Collect(maps.Keys(t.wanted)), false))
 	}
@@ -136,6 +139,32 @@ func (t *topics) close(err error) []*request {
 	taken := t.queue
 	t.closed, t.live, t.queue = err, false, nil
 	return taken
+}
+
+// noteSubscribed says that the session has channels. Those that are not wanted any more are about to be given up.
+func (t *topics) noteSubscribed(channels []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, channel := range channels {
+		if _, wanted := t.wanted[channel]; wanted {
+			t.wanted[channel] = true
+		}
+	}
+}
+
+// subscribed reports whether the session has a channel.
+func (t *topics) subscribed(channel string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wanted[channel]
+}
+
+// has reports whether a channel is wanted.
+func (t *topics) has(channel string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, wanted := t.wanted[channel]
+	return wanted
 }
 
 func (t *topics) len() int {
@@ -192,15 +221,25 @@ func (s *session) subscribe() error {
 				completeRequests(c.completes, asUnavailable(err))
 				return err
 			}
+			if !c.unsubscribe {
+				s.bus.topics.noteSubscribed(c.channels)
+			}
 			completeRequests(c.completes, nil)
+			if !c.unsubscribe {
+				wake(s.subscribed)
+			}
 			continue
 		}
 		if !ready {
 			if err := s.checkEcho(); err != nil {
 				return err
 			}
-			if ready = s.bus.setReady(s); ready {
-				s.bus.log.Info("message bus ready")
+			complete, err := s.deliverMissed()
+			if err != nil {
+				return err
+			}
+			if ready = s.bus.setReady(s, complete); ready {
+				s.bus.log.Info("message bus ready", "nothingMissed", complete)
 			}
 		}
 		select {
@@ -209,6 +248,20 @@ func (s *session) subscribe() error {
 		case <-s.bus.topics.wake:
 		}
 	}
+}
+
+// deliverMissed delivers what was published since the session before, as far as it can be had, and reports whether that is everything.
+func (s *session) deliverMissed() (complete bool, err error) {
+	switch {
+	case !s.bus.keeps():
+		return false, nil
+	case s.bus.hasPosition():
+		complete, err = s.catchUp(s.links[0])
+	default:
+		err = s.findPosition(s.links[0])
+	}
+	s.caughtUp.Store(err == nil)
+	return complete, err
 }
 
 // execute sends each server the part of a command that is about its channels, and waits until all have confirmed.
