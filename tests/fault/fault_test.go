@@ -19,6 +19,7 @@ type row struct {
 	what  string // happens, in a few words
 	setup setup
 	event func(w *world) // lets it happen, and returns when it is over
+	chat  func(w *world) // instead of event: it happens to the chat's services
 	want  want
 	holds bool                             // today: so it is in make test, in its short form
 	also  func(w *world, v *facts.Verdict) // says what else is wrong
@@ -82,9 +83,6 @@ func (r *row) problems(w *world, v *facts.Verdict) (found []string) {
 
 // run lets a row happen, and judges it.
 func (r *row) run(t *testing.T, long bool) (*facts.Verdict, []string) {
-	w := newWorld(t, long, r.setup)
-	w.mark("%s", r.what)
-	r.event(w)
 	limits := facts.Limits{Answer: 10 * time.Second, Told: 15 * time.Second, Notice: 5 * time.Second}
 	if r.want.told > 0 {
 		limits.Told = r.want.told
@@ -92,7 +90,19 @@ func (r *row) run(t *testing.T, long bool) (*facts.Verdict, []string) {
 	if !long { // in make test a busy machine decides nothing
 		limits = facts.Limits{Answer: time.Minute, Told: time.Minute, Notice: time.Minute, Linger: time.Minute}
 	}
-	list := w.settle(limits.Told)
+	var w *world
+	var list []facts.Fact
+	if r.chat != nil {
+		w = newChat(t, long)
+		w.mark("%s", r.what)
+		r.chat(w)
+		list = w.agree()
+	} else {
+		w = newWorld(t, long, r.setup)
+		w.mark("%s", r.what)
+		r.event(w)
+		list = w.settle(limits.Told)
+	}
 	v := facts.Judge(list, limits)
 	problems := r.problems(w, &v)
 	for _, f := range list {
@@ -140,6 +150,7 @@ func line(name string, v *facts.Verdict, problems []string) string {
 // TestFaults lets the rows happen that FAULTS names, or all of them, as long as they were when they were measured first. Without FAULTS it is
 // those that hold, in their short form. What happens at once is for -parallel.
 func TestFaults(t *testing.T) {
+	rows := slices.Concat(rows, chatRows)
 	named := strings.Fields(os.Getenv("FAULTS"))
 	var chosen []row
 	for _, r := range rows {
@@ -149,7 +160,7 @@ func TestFaults(t *testing.T) {
 	}
 	for _, name := range named {
 		if name != "all" && !slices.ContainsFunc(rows, func(r row) bool { return r.name == name }) {
-			t.Errorf("FAULTS names %q, which is none of %s", name, names())
+			t.Errorf("FAULTS names %q, which is none of %s", name, names(rows))
 		}
 	}
 	lines := make([]string, len(chosen))
@@ -178,7 +189,7 @@ func TestFaults(t *testing.T) {
 	fmt.Printf("\n%s\n%s\n\n%d rows in %v\n", heading, strings.Join(lines, "\n"), len(lines), time.Since(began).Round(time.Second))
 }
 
-func names() string {
+func names(rows []row) string {
 	var all []string
 	for _, r := range rows {
 		all = append(all, r.name)

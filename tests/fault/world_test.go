@@ -17,6 +17,7 @@ import (
 	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/tests/fault/facts"
+	"github.com/chatr-dev/chatr/tests/people"
 	"github.com/chatr-dev/chatr/tests/topology"
 )
 
@@ -47,6 +48,8 @@ type world struct {
 	watched *testkit.RedisSentinel
 	sharded *testkit.RedisCluster
 	nodes   []*node
+	top     *topology.Topology // of the chat
+	people  []*people.Person   // in the chat
 	hook    *webhook
 	clients []*client
 	visited atomic.Int64 // messages that visitors have heard
@@ -217,16 +220,24 @@ func (w *world) everybodyBack() bool {
 	return true
 }
 
-func (w *world) allReady() bool  { return w.readyNodes() == len(w.nodes) }
-func (w *world) noneReady() bool { return w.readyNodes() == 0 }
+func (w *world) allReady() bool  { return len(w.whoIsReady()) == len(w.nodes) }
+func (w *world) noneReady() bool { return len(w.whoIsReady()) == 0 }
 
-func (w *world) readyNodes() (ready int) {
+func (w *world) whoIsReady() (names []string) {
 	for _, n := range w.nodes {
 		if n.process.Ready() == "" {
-			ready++
+			names = append(names, n.name)
 		}
 	}
-	return ready
+	return names
+}
+
+// unready waits until nobody is ready, and for a while more.
+func (w *world) unready() {
+	if !w.try(w.lasting(12*time.Second, time.Minute), w.noneReady) {
+		w.wrong("ready although it cannot do its work: %s", strings.Join(w.whoIsReady(), ", "))
+	}
+	w.wait(w.lasting(8*time.Second, time.Second))
 }
 
 // kill ends a gateway without a warning.
