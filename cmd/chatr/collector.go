@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/chatr-dev/chatr/pkg/memlimit"
 )
 
 // The collector runs when there is as much garbage as there is memory in use, which on a small heap is every few
@@ -17,8 +19,13 @@ const (
 	mostPercent  = 400
 )
 
-// paceCollector adapts the collector to the size of the heap until ctx ends. If GOGC is set, it does nothing.
-func paceCollector(ctx context.Context) error {
+// paceCollector adapts the collector to the size of the heap until ctx ends. If GOGC is set, it does not. Unless GOMEMLIMIT is set the
+// collector also has a limit, below the marks at which a gateway refuses newcomers and ends connections: so what a gateway sees in use is
+// not garbage. limit may be nil.
+func paceCollector(ctx context.Context, limit *memlimit.Limit) error {
+	if limit != nil && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit.Bytes() - 2*limit.Reserve())
+	}
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}

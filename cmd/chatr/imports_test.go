@@ -58,7 +58,7 @@ func TestGatewayImportsPointDown(t *testing.T) {
 	gateway := module + "services/gateway"
 	storeys := [][]string{ // from the top; a new package needs a place
 		{""},
-		{"/internal/front", "/internal/orphans", "/internal/rest"},
+		{"/internal/front", "/internal/orphans", "/internal/overload", "/internal/rest"},
 		{"/internal/session"},
 		{"/internal/audit"},
 		{"/internal/node"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
 	"github.com/chatr-dev/chatr/pkg/dataplane"
+	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/messagelog/redislog"
 	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
@@ -106,6 +107,7 @@ func TestDocsMetrics(t *testing.T) {
 	}
 
 	reg.MustRegister(&obs.Health{})
+	httpx.NewAcceptance(log, reg)
 	newReloadMetrics(reg)
 	newStoreMetrics(reg, store)
 	slices.Sort(reg.rows)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +28,7 @@ type process struct {
 	log     *slog.Logger
 	metrics *prometheus.Registry
 	health  *obs.Health
+	clients *httpx.Acceptance
 }
 
 func newProcess(s *settings, loaded *config.Loaded, name string) (*process, error) {
@@ -44,6 +47,8 @@ func newProcess(s *settings, loaded *config.Loaded, name string) (*process, erro
 	})
 	version.Set(1)
 	p.metrics.MustRegister(version, p.health)
+	p.clients = httpx.NewAcceptance(p.log, p.metrics)
+	p.health.Add("listener", func(context.Context) error { return p.clients.Ready() }, httpx.ReasonDescriptors, httpx.ReasonAccept)
 	return p, nil
 }
 
@@ -83,7 +88,12 @@ func (p *process) run(ctx context.Context, s service, handler http.Handler, list
 	defer stopServers()
 	group, groupCtx := errgroup.WithContext(servers)
 	handler = httpx.Leaving(ctx, p.health.Front(handler))
-	group.Go(func() error { return httpx.Serve(groupCtx, httpx.NewServer(handler), l, lastRequests) })
+	if g, ok := s.(interface {
+		Listener(net.Listener) net.Listener
+	}); ok {
+		l = g.Listener(l)
+	}
+	group.Go(func() error { return httpx.Serve(groupCtx, p.newServer(handler), p.clients.Watch(l), lastRequests) })
 	group.Go(func() error {
 		return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), ops, lastRequests)
 	})
@@ -94,6 +104,24 @@ func (p *process) run(ctx context.Context, s service, handler http.Handler, list
 	err = group.Wait()
 	p.log.Info("stopped")
 	return err
+}
+
+// newServer returns a server whose own complaints go to the log, but for those that p.clients makes.
+func (p *process) newServer(handler http.Handler) *http.Server {
+	server := httpx.NewServer(handler)
+	server.ErrorLog = log.New(complaints{p.log}, "", 0)
+	return server
+}
+
+// complaints is where an http.Server writes lines.
+type complaints struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (c complaints) Write(line []byte) (int, error) {
+	if !bytes.Contains(line, []byte("Accept error")) {
+		c.log.Warn("http server", "message", string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
 }
 
 // mergeDone returns ctx, ended also when other ends: a server that fails must end the service as well.

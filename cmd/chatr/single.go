@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chatr-dev/chatr/pkg/memlimit"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
@@ -35,8 +36,12 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	limit := int64(0)
+	if c.name == "gateway" {
+		limit = s.Gateway.MemoryLimit
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return paceCollector(groupCtx) })
+	group.Go(func() error { return paceCollector(groupCtx, memlimit.Find(limit)) })
 	group.Go(func() error {
 		return tenants.follow(groupCtx, loaded.Files, args, p.log, newReloadMetrics(p.metrics))
 	})

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/memlimit"
 	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
@@ -77,12 +78,16 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	group, groupCtx := errgroup.WithContext(work)
-	server := httpx.NewServer(p.health.Front(routed(services.gateway.Handler(), services.api.Handler())))
-	group.Go(func() error { return httpx.Serve(groupCtx, server, listeners.http, lastRequests) })
+	server := p.newServer(p.health.Front(routed(services.gateway.Handler(), services.api.Handler())))
+	group.Go(func() error {
+		return httpx.Serve(groupCtx, server, p.clients.Watch(services.gateway.Listener(listeners.http)), lastRequests)
+	})
 	if listeners.https != nil {
 		secure := httpx.NewServer(server.Handler)
 		secure.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelInfo) // clients that do not trust the authority
-		group.Go(func() error { return httpx.Serve(groupCtx, secure, listeners.https, lastRequests) })
+		group.Go(func() error {
+			return httpx.Serve(groupCtx, secure, p.clients.Watch(services.gateway.Listener(listeners.https)), lastRequests)
+		})
 	}
 	if listeners.ops != nil {
 		group.Go(func() error {
@@ -92,7 +97,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	group.Go(func() error {
 		return httpx.Serve(groupCtx, httpx.NewServer(services.events.Handler()), listeners.events, lastRequests)
 	})
-	group.Go(func() error { return paceCollector(groupCtx) })
+	group.Go(func() error { return paceCollector(groupCtx, memlimit.Find(s.Gateway.MemoryLimit)) })
 	group.Go(func() error { return services.events.Run(groupCtx) })
 	group.Go(func() error { return services.api.Run(groupCtx) })
 	group.Go(func() error { return tenants.follow(groupCtx, loaded.Files, args, p.log, newReloadMetrics(p.metrics)) })

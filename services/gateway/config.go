@@ -18,6 +18,7 @@ type Config struct {
 	Handshakes     int                  `default:"1000" min:"1" max:"1000000" help:"handshakes under way at once, of which one tenant may have at most three quarters; more get 503 with Retry-After"`
 	Lease          time.Duration        `default:"6s" min:"1s" max:"5m" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
 	HandshakeRate  int                  `default:"5000" min:"1" max:"1000000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
+	MemoryLimit    int64                `min:"0" help:"bytes of memory near which clients are refused and connections ended, before the kernel ends the process; 0: the limit of its control group, else GOMEMLIMIT"`
 	AcceptedHosts  []string             `old:"gateway.acceptedEndpoints" help:"hosts that a token's audience may name, each as host[:port] or https://host[:port]; none: any"`
 	PublicURL      string               `old:"gateway.publicEndpoint" help:"public address of the gateways, such as https://chat.example.com: what generated client tokens are for, and where the page finds the gateways; empty: what each request says"`
 	TrustedProxies httpx.TrustedProxies `old:"gateway.proxies" help:"reverse proxies in front, whose X-Forwarded-For says where clients are, for rules about networks: their addresses and ranges, or one whole number: how many of them append to it; none: nobody is believed"`

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/config"
 	"github.com/chatr-dev/chatr/pkg/httpx"
+	"github.com/chatr-dev/chatr/pkg/memlimit"
 	"github.com/chatr-dev/chatr/pkg/messagelog"
 	"github.com/chatr-dev/chatr/pkg/redisconn"
 	"github.com/chatr-dev/chatr/pkg/tenant"
@@ -36,6 +38,7 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/node"
 	"github.com/chatr-dev/chatr/services/gateway/internal/orphans"
+	"github.com/chatr-dev/chatr/services/gateway/internal/overload"
 	"github.com/chatr-dev/chatr/services/gateway/internal/repeat"
 	"github.com/chatr-dev/chatr/services/gateway/internal/rest"
 	"github.com/chatr-dev/chatr/services/gateway/internal/session"
@@ -68,6 +71,7 @@ type Gateway struct {
 	audit     *audit.Log
 	watchers  *livetrace.Hub
 	orphans   *orphans.Orphans
+	guard     *overload.Guard
 	rest      http.Handler
 
 	store      redis.UniversalClient // nil: without Redis
@@ -118,12 +122,13 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		return nil, err
 	}
 	g.userGroups = asrs.NewUserGroups(g.store, cfg.Redis.Prefix)
+	g.guard = overload.New(overload.Deps{Conns: g.conns, Limit: memlimit.Find(cfg.MemoryLimit), Log: d.Logger, Metrics: d.Metrics})
 	g.admission = front.NewAdmission(d.Tenants, cfg.Handshakes, cfg.HandshakeRate)
 	g.clients = session.NewClients(session.Deps{Tenants: d.Tenants, Messages: d.Log, Bus: bus, Conns: g.conns, Node: g.node, Audit: g.audit,
 		Log: d.Logger, Metrics: d.Metrics, Sockets: &g.sockets, Ended: g.admission.RemoveConnection})
 	g.front = front.New(front.Deps{Tenants: d.Tenants, Node: g.node, Conns: g.conns, Upstream: g.upstream, UserGroups: g.userGroups,
 		Admission: g.admission, Clients: g.clients, Audit: g.audit, Log: d.Logger, Metrics: d.Metrics,
-		AcceptedHosts: cfg.AcceptedHosts, TrustedProxies: cfg.TrustedProxies, Sockets: &g.sockets})
+		AcceptedHosts: cfg.AcceptedHosts, TrustedProxies: cfg.TrustedProxies, Sockets: &g.sockets, Admit: g.guard.Admit})
 	g.rest = httpx.WithRequestID(rest.New(g.node, d.Tenants, rest.Options{UserGroups: g.userGroups, Repeats: repeat.New(g.store, cfg.Redis.Prefix),
 		AcceptedHosts: cfg.AcceptedHosts, PublicURL: cfg.PublicURL, TrustedProxies: cfg.TrustedProxies,
 		OnAnswered: func(d rest.AnsweredRequest) { g.audit.RequestAnswered(audit.Request(d)) }}, d.Logger, d.Metrics))
@@ -159,6 +164,9 @@ func (g *Gateway) Handler() http.Handler {
 	})
 }
 
+// Listener returns l, by which clients come in one after the other while they are only to be refused.
+func (g *Gateway) Listener(l net.Listener) net.Listener { return g.guard.Listener(l) }
+
 // Run works until ctx ends, then lets connections leave and returns when everything has stopped.
 func (g *Gateway) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, so that a drain can still be told of
@@ -171,6 +179,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.watchTenants(inner) })
 	group.Go(func() error { return g.orphans.Run(inner) })
 	group.Go(func() error { return g.freeMemory(inner) })
+	group.Go(func() error { return g.guard.Run(inner) })
 	group.Go(func() error { return g.audit.Watch(inner) })
 	group.Go(func() error {
 		defer stop()

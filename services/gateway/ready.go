@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/chatr-dev/chatr/pkg/obs"
+	"github.com/chatr-dev/chatr/services/gateway/internal/overload"
 )
 
 // Reasons why a gateway should get no new clients.
@@ -17,13 +18,16 @@ const (
 
 // NotReadyReasons are all reasons that errors of Gateway.Ready have.
 func NotReadyReasons() []string {
-	return []string{notReadyDraining, notReadyBus, notReadyLog}
+	return []string{notReadyDraining, notReadyBus, notReadyLog, overload.ReasonMemory, overload.ReasonDescriptors}
 }
 
 // Ready returns nil, or an *obs.NotReady that says why the gateway should get no new clients now.
 func (g *Gateway) Ready(ctx context.Context) error {
 	if g.front.Draining() {
 		return &obs.NotReady{Reason: notReadyDraining, Err: errors.New("draining")}
+	}
+	if err := g.guard.Ready(); err != nil {
+		return err
 	}
 	if err := g.node.Ready(); err != nil {
 		return &obs.NotReady{Reason: notReadyBus, Err: fmt.Errorf("bus: %w", err)}

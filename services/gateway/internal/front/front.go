@@ -42,6 +42,7 @@ type Deps struct {
 	Audit      *audit.Log
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer
+	Admit      func() bool // reports whether the node has room for a newcomer
 
 	AcceptedHosts  []string             // that a token's audience may name; none: any
 	TrustedProxies httpx.TrustedProxies // that stand between clients and the node

@@ -32,6 +32,9 @@ func (f *refusal) write(w http.ResponseWriter) {
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
+	if f.status == http.StatusServiceUnavailable {
+		h.Set("Connection", "close") // one that is kept takes memory, of which there may be too little
+	}
 	if f.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}

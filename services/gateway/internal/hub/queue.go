@@ -23,6 +23,7 @@ const (
 	opClose
 	opCloseList
 	opAskToReconnect
+	opMeasure
 	opDivertToShadow
 	opFreeze // this and what follows are steps of a handoff
 	opExportUnacked

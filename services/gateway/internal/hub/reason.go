@@ -20,6 +20,7 @@ const (
 	ReasonUpstream       Reason = "upstream"    // the event handler failed a simple client
 	ReasonHandshake      Reason = "handshake"   // accepted, but the upgrade failed
 	ReasonUnavailable    Reason = "unavailable" // a simple client's message could not be sent
+	ReasonOverload       Reason = "overload"    // the node has nearly as much memory in use as it may
 	ReasonThrottled      Reason = "throttled"   // the client left while it was slowed down, as it had sent faster than it may
 	ReasonRecovery       Reason = "recovery"    // a recovery was refused; ends a socket, not a connection
 )
@@ -70,7 +71,7 @@ func (r Reason) Closing(text string) Closing {
 	switch r {
 	case ReasonSlow, ReasonUnacked, ReasonMessagesMissed, ReasonForbidden, ReasonRecovery, ReasonRemoved:
 		c.Code = CodePolicy
-	case ReasonDrain:
+	case ReasonDrain, ReasonOverload:
 		c.Code = CodeGoingAway
 	case ReasonUpstream, ReasonUnavailable:
 		c.Code = CodeInternal

@@ -201,6 +201,8 @@ func (w *writer) apply(j job) {
 		}
 	case opAskToReconnect:
 		w.askToReconnect(c, j.extra.(Closing))
+	case opMeasure:
+		j.extra.(chan []Buffered) <- w.measure()
 	case opDivertToShadow:
 		c.divertToShadow(j.list)
 	default:
