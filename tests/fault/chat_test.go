@@ -181,16 +181,16 @@ var chatRows = []row{
 			w.breaks(w.nodes...)
 			w.postgres("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
 			w.unready()
-			w.postgres("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
 			w.mends(w.nodes...)
+			w.postgres("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
 		}},
 	{name: "postgres-killed", what: "Postgres is killed, and started again",
 		chat: func(w *world) {
 			w.breaks(w.nodes...)
 			w.top.Postgres.Stop()
 			w.unready()
-			w.top.Postgres.Start()
 			w.mends(w.nodes...)
+			w.top.Postgres.Start()
 		}},
 	{name: "postgres-ends", what: "Postgres ends all connections",
 		chat: func(w *world) {

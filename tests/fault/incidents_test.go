@@ -64,9 +64,9 @@ func vanish(w *world) {
 	n.link.Hang(testkit.Gone)
 	w.kill(n)
 	w.wait(45 * time.Second)
+	w.mends(n)
 	n.front.Mend()
 	n.link.Mend()
-	w.mends(n)
 	w.start(n)
 }
 

@@ -153,8 +153,8 @@ func config(name, bad, good string) func(w *world) {
 		w.breaks(w.nodes...)
 		set(bad)
 		w.unready()
-		set(good)
 		w.mends(w.nodes...)
+		set(good)
 		w.wait(w.lasting(5*time.Second, 0))
 	}
 }

@@ -40,6 +40,8 @@ var rows = []row{
 		want: want{plainEnds: ofGateway}},
 	{name: "hang-up-20s", what: "what a gateway sends to Redis hangs for 20 s", event: hang(testkit.Up, 20*time.Second),
 		want: want{plainEnds: ofGateway}},
+	{name: "hang-down-20s", what: "what Redis sends to a gateway hangs for 20 s", event: hang(testkit.Down, 20*time.Second),
+		want: want{plainEnds: ofGateway}},
 	{name: "subscribe-hang", what: "a gateway's connection that subscribes hangs", event: hang(testkit.Subscribed, 20*time.Second)},
 	{name: "client-kill", what: "Redis ends the connections of all subscribers",
 		event: func(w *world) {
@@ -53,8 +55,8 @@ var rows = []row{
 			w.breaks(w.nodes...)
 			w.redis.Pause()
 			w.wait(10 * time.Second)
-			w.redis.Resume()
 			w.mends(w.nodes...)
+			w.redis.Resume()
 			w.wait(5 * time.Second)
 		}},
 	{name: "redis-away", what: "Redis is away for a minute",
@@ -62,8 +64,8 @@ var rows = []row{
 			w.breaks(w.nodes...)
 			w.redis.Stop()
 			w.wait(w.lasting(time.Minute, 10*time.Second))
-			w.redis.Start()
 			w.mends(w.nodes...)
+			w.redis.Start()
 			w.wait(5 * time.Second)
 		}},
 	{name: "sentinel-planned", what: "Sentinel puts the replica in the master's place, as it was asked to", setup: setup{redis: sentinel},
@@ -114,8 +116,8 @@ var rows = []row{
 			w.stops(n)
 			n.process.Signal(syscall.SIGSTOP)
 			w.wait(w.lasting(time.Minute, 15*time.Second))
-			n.process.Signal(syscall.SIGCONT)
 			w.mends(n)
+			n.process.Signal(syscall.SIGCONT)
 			w.wait(5 * time.Second)
 		},
 		want: want{plainEnds: ofGateway}},
@@ -158,8 +160,8 @@ func cut(d time.Duration) func(w *world) {
 		w.breaks(n)
 		n.link.Cut()
 		w.wait(d)
-		n.link.Mend()
 		w.mends(n)
+		n.link.Mend()
 		w.wait(5 * time.Second)
 	}
 }
@@ -172,8 +174,8 @@ func hang(ways testkit.Way, d time.Duration) func(w *world) {
 		}
 		n.link.Hang(ways)
 		w.wait(d)
-		n.link.Mend()
 		w.mends(n)
+		n.link.Mend()
 		w.wait(5 * time.Second)
 	}
 }

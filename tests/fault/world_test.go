@@ -33,7 +33,7 @@ const (
 	restEach   = 150 * time.Millisecond
 	eventEach  = 12 // of so many things that a client sends one is an event
 	readyEach  = 250 * time.Millisecond
-	askEach    = 100 * time.Millisecond
+	askEach    = 50 * time.Millisecond
 	listEach   = 500 * time.Millisecond
 	answerTime = 12 * time.Second // for a request by REST
 )

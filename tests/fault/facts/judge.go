@@ -14,7 +14,7 @@ type Limits struct {
 	Answer time.Duration // an ack or a nack comes within it; 10 s
 	Told   time.Duration // disconnected is told within it after the last sign of life; 15 s
 	Notice time.Duration // a node may be ready for so long although it cannot do its work; 5 s
-	Linger time.Duration // what a client reads so long after disconnected was told may have been under way; 2 s
+	Linger time.Duration // what a client reads so long after it was called offline may have been under way; 2 s
 }
 
 func (l *Limits) fill() {

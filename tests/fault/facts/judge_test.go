@@ -252,6 +252,9 @@ func TestJudge(t *testing.T) {
 			return in(l, Fact{At: later(100), Kind: Asked, Client: "cem", Since: later(100) - ms, Node: "n1"},
 				Fact{At: later(110), Kind: Asked, Client: "cem", Since: later(110) - ms, Node: "n1"})
 		}, with(func(v *Verdict) { v.FalseOff = 1 }), "false offline: cem"},
+		{"somebody whose socket is just ending is called offline", func(t *testing.T, l []Fact) []Fact {
+			return in(gone(t, l, 1006, "", later(101)), Fact{At: later(99), Kind: Asked, Client: "cem", Since: later(99) - ms, Node: "n1"})
+		}, ended(nil), ""},
 		{"somebody who is not there is called offline", func(t *testing.T, l []Fact) []Fact {
 			return in(gone(t, l, 1006, "", later(101)), Fact{At: later(110), Kind: Asked, Client: "cem", Since: later(110) - ms, Node: "n1"})
 		}, ended(nil), ""},

@@ -17,7 +17,7 @@ func (j *judge) presence(list []Fact) {
 			current[f.Client] = j.conns[f.Conn]
 		case Asked:
 			c := current[f.Client]
-			if f.Yes || c == nil || c.opened > f.Since || !c.kept(f.Since, f.At) || c.lastAlive(never) <= f.At || off[c.id] {
+			if f.Yes || c == nil || c.opened > f.Since || !c.kept(f.Since, f.At) || c.lastAlive(never) <= f.At+j.limits.Linger || off[c.id] {
 				continue
 			}
 			off[c.id] = true
