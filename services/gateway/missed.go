@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/chatr-dev/chatr/pkg/backoff"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
@@ -42,7 +43,7 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 		}
 		gaps := g.bus.GapCount() // after LossCount: a later gap is seen twice rather than never
 		g.orphans.Refresh(ctx)
-		allKept = allKept && g.allKeep(ctx)
+		allKept = allKept && g.awaitAllKeep(ctx)
 		g.endMissed(ctx, gaps != knownGaps || !allKept)
 		known, knownGaps = lost, gaps
 		g.node.Handoffs.Healed(lost)
@@ -51,6 +52,9 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 
 // lookInterval is how often a node looks whether there are nodes that keep nothing.
 const lookInterval = 2 * time.Second
+
+// returnTime is how long the nodes may take to return to a bus that was lost, one after the other.
+const returnTime = 5 * time.Second
 
 // allKeep reports whether all nodes keep what they publish. Those of version 0.1, during an upgrade, do not: what they have published
 // while this node had lost the bus is missed. When in doubt it is.
@@ -63,6 +67,18 @@ func (g *Gateway) allKeep(ctx context.Context) bool {
 	}
 	keeping, err := g.node.KeepingNodes(ctx)
 	return err == nil && others < keeping
+}
+
+// awaitAllKeep is allKeep once the other nodes have come back, too, if they were away: until then they are not seen to keep anything.
+func (g *Gateway) awaitAllKeep(ctx context.Context) bool {
+	for deadline := time.Now().Add(returnTime); ; {
+		if g.allKeep(ctx) {
+			return true
+		}
+		if time.Now().After(deadline) || backoff.Sleep(ctx, lookInterval/10) != nil {
+			return false
+		}
+	}
 }
 
 // endMissed ends the connections that may have missed messages: all if there is a gap, else those of hubs whose messages are not kept.
