@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,65 @@ func BenchmarkConnect(b *testing.B) {
 			n += k
 		}
 		_ = conn.Close()
+	}
+}
+
+// BenchmarkIdle is what a connection costs that does nothing, in memory and goroutines. The client is a bare TCP connection, whose part is
+// small. One of each two has been used: it has sent an event and a message to a group.
+func BenchmarkIdle(b *testing.B) {
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer app.Close()
+	s := start(b, withHandler(tenant.Handler{URL: app.URL + "/{event}", UserEvents: "*", SkipValidation: true}))
+	const conns = 2000
+	raw := func(used bool) net.Conn {
+		u, err := url.Parse(s.clientURL("ana", all))
+		must(b, err)
+		conn, err := net.Dial("tcp", u.Host)
+		must(b, err)
+		b.Cleanup(func() { _ = conn.Close() })
+		_, err = conn.Write([]byte("GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: json.webpubsub.azure.v1\r\n\r\n"))
+		must(b, err)
+		await := func(text string) {
+			var got []byte
+			buf := make([]byte, 512)
+			for !bytes.Contains(got, []byte(text)) {
+				n, err := conn.Read(buf)
+				must(b, err)
+				got = append(got, buf[:n]...)
+			}
+		}
+		await(`"connected"`)
+		if used {
+			event := &protocol.Request{Kind: protocol.SendEvent, Event: "e", HasAck: true, AckID: 1}
+			event.SetData(text("x"))
+			message := &protocol.Request{Kind: protocol.SendToGroup, Group: "room", HasAck: true, AckID: 2}
+			message.SetData(text("x"))
+			_, err = conn.Write(append(clientFrame(protocol.NameJSON, event), clientFrame(protocol.NameJSON, message)...))
+			must(b, err)
+			await(`"ackId":1`)
+		}
+		return conn
+	}
+	raw(true)
+	measure := func() (heap, stacks, goroutines int) {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		for range 3 {
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc), int(m.StackInuse), runtime.NumGoroutine()
+	}
+	for b.Loop() {
+		heap, stacks, goroutines := measure()
+		for i := range conns {
+			raw(i%2 == 0)
+		}
+		heapAfter, stacksAfter, running := measure()
+		b.ReportMetric(float64(heapAfter-heap)/conns, "heap-B/conn")
+		b.ReportMetric(float64(stacksAfter-stacks)/conns, "stack-B/conn")
+		b.ReportMetric(float64(running-goroutines)/conns, "goroutines/conn")
 	}
 }
 
