@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -79,8 +80,8 @@ func (b *heldBus) release() {
 	}
 }
 
-// TestRepeatedAckIDWhileTheFirstIsUnderWay: a client that has had no ack yet sends its message again. The message is sent
-// once, and the second request is answered as a duplicate, after the first.
+// TestRepeatedAckIDWhileTheFirstIsUnderWay: a client that has had no ack yet sends its message again. That is the same message: it is sent
+// once and acknowledged once. Only then is it a duplicate.
 //
 // checklist:C14
 func TestRepeatedAckIDWhileTheFirstIsUnderWay(t *testing.T) {
@@ -93,37 +94,36 @@ func TestRepeatedAckIDWhileTheFirstIsUnderWay(t *testing.T) {
 	t.Cleanup(func() { _ = ana.CloseNow() })
 	_, _, err = ana.Read(within(t)) // connected
 	must(t, err)
+	read := func() (frame struct {
+		Type    string
+		AckID   int
+		Success bool
+		Error   struct{ Name string }
+	}) {
+		_, b, err := ana.Read(within(t))
+		must(t, err)
+		must(t, json.Unmarshal(b, &frame))
+		return frame
+	}
+	once := []byte(`{"type":"sendToGroup","group":"room","ackId":7,"dataType":"text","data":"once"}`)
 
 	bus.holdPosts()
-	for range 2 {
-		must(t, ana.Write(within(t), websocket.MessageText, []byte(`{"type":"sendToGroup","group":"room","ackId":7,"dataType":"text","data":"once"}`)))
+	for _, frame := range [][]byte{once, once, []byte(`{"type":"ping"}`)} {
+		must(t, ana.Write(within(t), websocket.MessageText, frame))
 	}
-	eventually(t, "the first is under way and the second waits for it", func() bool {
-		waiting := 0
-		for _, c := range s.conns.Conns() {
-			if c.UserID == "ana" && c.ReaderBusy.Load() {
-				waiting++
-			}
-		}
-		return bus.count()+waiting == 2
-	})
+	if got := read(); got.Type != "pong" { // both have been read
+		t.Fatalf("got %+v, want nothing said about the message yet", got)
+	}
 	if n := bus.count(); n != 1 {
 		t.Errorf("got %d posts of one message, want 1", n)
 	}
 	bus.release()
-	for _, want := range []string{"", protocol.Duplicate} {
-		var ack struct {
-			Type    string
-			AckID   int
-			Success bool
-			Error   struct{ Name string }
-		}
-		_, b, err := ana.Read(within(t))
-		must(t, err)
-		must(t, json.Unmarshal(b, &ack))
-		if ack.Type != "ack" || ack.AckID != 7 || ack.Success != (want == "") || ack.Error.Name != want {
-			t.Errorf("got %s, want an ack with error %q", b, want)
-		}
+	if got := read(); got.Type != "ack" || got.AckID != 7 || !got.Success {
+		t.Errorf("got %+v, want the ack", got)
+	}
+	must(t, ana.Write(within(t), websocket.MessageText, once))
+	if got := read(); got.Type != "ack" || got.AckID != 7 || got.Success || got.Error.Name != protocol.Duplicate {
+		t.Errorf("got %+v, want a duplicate, and no second ack", got)
 	}
 	must(t, s.rest().SendToGroup(within(t), "room", text("last")))
 	wantMessage(t, ben, "once")
@@ -131,7 +131,8 @@ func TestRepeatedAckIDWhileTheFirstIsUnderWay(t *testing.T) {
 }
 
 // TestRepeatedEventAfterRecovery: a client whose socket is lost before its event is acknowledged sends the event again on the
-// next one. The application hears of it once.
+// next one, while the application is at work on it, and while it waits behind another. The application hears of each once, and the client is
+// answered once, where it is now.
 //
 // checklist:C14 C18
 func TestRepeatedEventAfterRecovery(t *testing.T) {
@@ -140,7 +141,7 @@ func TestRepeatedEventAfterRecovery(t *testing.T) {
 		release := make(chan struct{})
 		heard := make(chan string, 10)
 		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/order" || r.URL.Path == "/last" {
+			if r.URL.Path != "/connect" && r.URL.Path != "/connected" {
 				heard <- r.URL.Path
 				<-release
 			}
@@ -151,23 +152,30 @@ func TestRepeatedEventAfterRecovery(t *testing.T) {
 			r.SetData(text("x"))
 			return r
 		}
-		go func() { _ = c.Do(within(t), event("order", 7)) }() // its socket is lost
+		frame := func(name string, ackID uint64) {
+			codec, _ := protocol.ByName(codec)
+			must(t, c.SendFrame(within(t), codec.Binary(), codec.AppendRequest(nil, event(name, ackID))))
+		}
+		frame("order", 7)
+		frame("waits", 8)
 		if got := <-heard; got != "/order" {
 			t.Fatalf("got %s first", got)
 		}
+		must(t, c.Ping(within(t))) // both have been read
 		c.Drop()
 		must(t, c.Recover(within(t)))
-		again := make(chan error, 1)
-		go func() { again <- c.Do(within(t), event("order", 7)) }()
-		eventually(t, "the second one waits for the first", func() bool {
-			conn := s.conns.Conn(c.Info().ConnectionID)
-			return conn.ReaderBusy.Load() || len(heard) > 0
-		})
+		again := make(chan error, 2)
+		for id, name := range map[uint64]string{7: "order", 8: "waits"} {
+			go func() { again <- c.Do(within(t), event(name, id)) }()
+		}
+		must(t, c.Ping(within(t)))
 		close(release)
-		must(t, <-again) // by the first one's ack
-		must(t, c.Do(within(t), event("last", 8)))
-		if got := <-heard; got != "/last" {
-			t.Errorf("got %s heard again, want each event once", got)
+		for range 2 {
+			must(t, <-again) // success, by the first one's ack
+		}
+		must(t, c.Do(within(t), event("last", 9)))
+		if got := []string{<-heard, <-heard}; !slices.Equal(got, []string{"/waits", "/last"}) {
+			t.Errorf("got %q heard after the first, want each event once", got)
 		}
 	})
 }

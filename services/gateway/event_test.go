@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -83,29 +84,131 @@ func TestSimpleClientTalksToTheHandler(t *testing.T) {
 	wantMessage(t, c, "hello")
 }
 
-// TestEventHoldsUpOnlyItsConnection has an event that takes until the test is done.
+// TestEventHoldsUpOnlyEvents has an event that takes until the test is done. What else its connection does goes on, other events wait.
 //
 // checklist:C13
-func TestEventHoldsUpOnlyItsConnection(t *testing.T) {
+func TestEventHoldsUpOnlyEvents(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
-		release := make(chan struct{})
+		release, begun := make(chan struct{}), make(chan struct{})
+		var second atomic.Bool
 		s := start(t, withHandler(handler(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/slow" {
+			switch r.URL.Path {
+			case "/slow":
+				close(begun)
 				<-release
+			case "/second":
+				second.Store(true)
 			}
 		})))
 		c, other := s.join(codec, "ana", "room"), s.join(codec, "ben", "room")
 		results := make(chan error, 2)
 		go func() { results <- c.SendEvent(context.Background(), "slow", text("x")) }()
-		go func() {
-			results <- other.SendToGroup(context.Background(), "room", text("meanwhile"), wsclient.SendOptions{})
-		}()
-		wantMessage(t, c, "meanwhile") // it still receives
-		must(t, <-results)             // the other one is not held up
-		must(t, c.Ping(within(t)))     // nor are its pings
+		wantSoon(t, begun, "the event is with the application")
+		go func() { results <- c.SendEvent(context.Background(), "second", text("x")) }()
+		must(t, other.SendToGroup(within(t), "room", text("meanwhile"), wsclient.SendOptions{})) // the other one is not held up
+		wantMessage(t, c, "meanwhile")                                                           // it still receives
+		must(t, c.SendToGroup(within(t), "room", text("mine"), wsclient.SendOptions{}))
+		wantMessage(t, c, "mine")
+		wantMessage(t, other, "meanwhile")
+		wantMessage(t, other, "mine")
+		must(t, c.Join(within(t), "new"))
+		must(t, c.Leave(within(t), "room"))
+		must(t, c.Ping(within(t)))
+		if second.Load() {
+			t.Error("the second event came before the first was answered")
+		}
 		close(release)
 		must(t, <-results)
+		must(t, <-results)
+	})
+}
+
+// TestEventsBeforeAClose: what a client sends before it leaves reaches the application in order, and then its end; the client does not wait
+// for that.
+//
+// checklist:C12 E06
+func TestEventsBeforeAClose(t *testing.T) {
+	t.Parallel()
+	eachCodec(t, func(t *testing.T, codec string) {
+		var mu sync.Mutex
+		var got []string
+		release, begun := make(chan struct{}), make(chan struct{})
+		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			if string(body) == "0" {
+				close(begun)
+				<-release
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if r.URL.Path == "/disconnected" {
+				body = []byte("the end")
+			}
+			if r.URL.Path != "/connect" && r.URL.Path != "/connected" {
+				got = append(got, string(body))
+			}
+		})))
+		c := s.join(codec, "ana")
+		for i := range 5 {
+			if codec == "" {
+				must(t, c.Send(within(t), text(fmt.Sprint(i))))
+				continue
+			}
+			r := &protocol.Request{Kind: protocol.SendEvent, Event: "e"}
+			r.SetData(text(fmt.Sprint(i)))
+			must(t, c.Do(within(t), r))
+		}
+		wantSoon(t, begun, "the first is with the application")
+		must(t, c.Close(1000, ""))
+		eventually(t, "the connection has ended", func() bool {
+			exists, err := s.rest().UserExists(within(t), "ana")
+			return err == nil && !exists
+		})
+		close(release)
+		eventually(t, "all reach the application in order", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Equal(got, []string{"0", "1", "2", "3", "4", "the end"})
+		})
+	})
+}
+
+// TestEventsOfWhoIsThrownOut do not reach the application any more, and it hears of the end at once, although it is at work on one.
+func TestEventsOfWhoIsThrownOut(t *testing.T) {
+	t.Parallel()
+	eachCodec(t, func(t *testing.T, codec string) {
+		var events atomic.Int64
+		begun, ended, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		defer close(release)
+		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/connect", "/connected":
+			case "/disconnected":
+				close(ended)
+			default:
+				if events.Add(1) == 1 {
+					close(begun)
+				}
+				<-release
+			}
+		})))
+		c := s.join(codec, "ana")
+		for range 3 {
+			if codec == "" {
+				must(t, c.Send(within(t), text("x")))
+			} else {
+				r := &protocol.Request{Kind: protocol.SendEvent, Event: "e"}
+				r.SetData(text("x"))
+				must(t, c.Do(within(t), r))
+			}
+		}
+		wantSoon(t, begun, "the first is with the application")
+		must(t, s.rest().CloseUser(within(t), "ana", "enough"))
+		wantSoon(t, ended, "the application hears of the end")
+		if n := events.Load(); n != 1 {
+			t.Errorf("got %d events with the application, want none after the first", n)
+		}
 	})
 }
 
@@ -245,19 +348,13 @@ func TestAThousandAcksAreRemembered(t *testing.T) {
 func TestRequestsAreDoneInOrder(t *testing.T) {
 	t.Parallel()
 	eachPubSub(t, func(t *testing.T, codec string) {
-		var answered atomic.Bool
-		s := start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/first" {
-				_, _ = io.Copy(io.Discard, r.Body)
-				answered.Store(true)
-			}
-		})))
+		s := start(t, setup{})
 		c, member := s.join(codec, "ana"), s.join(codec, "ben", "room")
 		for _, step := range []struct {
 			protocol.Request
 			text string
 		}{
-			{protocol.Request{Kind: protocol.SendEvent, Event: "first"}, "x"},
+			{protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "first"},
 			{protocol.Request{Kind: protocol.JoinGroup, Group: "room"}, ""},
 			{protocol.Request{Kind: protocol.SendToGroup, Group: "room"}, "second"},
 			{protocol.Request{Kind: protocol.LeaveGroup, Group: "room"}, ""},
@@ -268,10 +365,8 @@ func TestRequestsAreDoneInOrder(t *testing.T) {
 			}
 			must(t, c.Do(within(t), &step.Request)) // without waiting for an ack
 		}
+		wantMessage(t, member, "first")
 		wantMessage(t, member, "second")
-		if !answered.Load() {
-			t.Error("the message came before the event ahead of it was answered")
-		}
 		wantMessage(t, member, "third")
 		wantMessage(t, c, "second")
 		must(t, s.rest().SendToUser(within(t), "ana", text("last")))

@@ -256,20 +256,55 @@ func TestAskingKeepsOrder(t *testing.T) {
 		must(t, c.Leave(within(t), "old"))
 		must(t, other.SendToGroup(within(t), "room", text("meanwhile"), wsclient.SendOptions{}))
 		wantMessage(t, member, "meanwhile")
-		request(&protocol.Request{Kind: protocol.SendEvent, Event: "named", HasAck: true, AckID: 7}, "third")
+		sendNow(t, c, &protocol.Request{Kind: protocol.SendEvent, Event: "named"}, "third")
+		must(t, other.SendEvent(within(t), "elsewhere", text("x"))) // which would come after the third, if that did not wait
 		if got := j.questions(); !slices.Equal(got, []string{"first", "meanwhile"}) {
 			t.Errorf("got questions %q, want none about the second before the answer about the first", got)
 		}
 		close(release)
-		for range 2 {
-			must(t, <-sent)
-		}
+		must(t, <-sent)
 		wantMessage(t, member, "first")
 		wantMessage(t, member, "second")
+		must(t, c.SendEvent(within(t), "last", text("x")))
 		heard := slices.DeleteFunc(j.heard(), func(name string) bool { return name != "named" && name != "ask second" })
 		if !slices.Equal(heard, []string{"ask second", "named"}) {
 			t.Errorf("got %q, want the event after the question about the message before it", heard)
 		}
+	})
+}
+
+// TestQuestionsDoNotWaitForEvents: what goes to groups is published while the application is at work on an event of the connection, and on
+// an invocation.
+func TestQuestionsDoNotWaitForEvents(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		release, begun := make(chan struct{}), make(chan struct{})
+		j := &judge{}
+		h := handler(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				close(begun)
+				<-release
+			}
+			j.ServeHTTP(w, r)
+		})
+		h.BeforePublish = tenant.BeforePublish{Enabled: true, Timeout: patience}
+		s := start(t, withHandler(h))
+		c, member := s.join(codec, "ben"), s.join(codec, "ana", "room")
+		results := make(chan error, 2)
+		go func() { results <- c.SendEvent(within(t), "slow", text("x")) }()
+		wantSoon(t, begun, "the event is with the application")
+		go func() {
+			_, err := c.Invoke(within(t), "rpc", text("x"))
+			results <- err
+		}()
+		must(t, c.SendToGroup(within(t), "room", text("meanwhile"), wsclient.SendOptions{}))
+		wantMessage(t, member, "meanwhile")
+		if got := j.heard(); slices.Contains(got, "slow") || slices.Contains(got, "rpc") {
+			t.Errorf("got %q, want the events not answered yet", got)
+		}
+		close(release)
+		must(t, <-results)
+		must(t, <-results)
 	})
 }
 

@@ -40,7 +40,7 @@ type Deps struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 
-	// Sockets counts the goroutines that read or refuse a socket; whoever ends the node waits for them.
+	// Sockets counts the goroutines that read or refuse a socket, or work at what has come by one; whoever ends the node waits for them.
 	Sockets *sync.WaitGroup
 	// Ended is called with the tenant of each connection that has ended, once its event handler's event is queued.
 	Ended func(tenant string)
@@ -59,7 +59,8 @@ type Clients struct {
 	metrics  metrics
 	sockets  *sync.WaitGroup
 	ended    func(tenant string)
-	secret   []byte // of the keys of reconnection tokens
+	secret   []byte        // of the keys of reconnection tokens
+	events   waitingEvents // for the application
 
 	life context.Context // ends when everything stops
 	stop context.CancelFunc
@@ -96,18 +97,17 @@ type Client struct {
 	tenant   string
 	mode     Mode
 	inFlight inFlight
-	asked    asked
 	key      []byte // of reconnection tokens, if the connection comes from another node
 
-	mu          sync.Mutex             // guards the following
-	streams     *stream.Set            // nil until the first is started
-	states      *groupstate.ConnStates // what has come from another node and is to be said here
-	life        context.Context        // ends with the connection; nil until it is needed
-	cancel      context.CancelFunc
-	hasEnded    bool          // the connection has ended
-	socketsRead int           // sockets being read
-	noneRead    chan struct{} // closed when no socket is being read; nil: nobody waits for it
-	lastTurn    chan struct{} // closed when the application has answered all that it was asked; nil: it was asked nothing
+	mu         sync.Mutex             // guards the following
+	streams    *stream.Set            // nil until the first is started
+	states     *groupstate.ConnStates // what has come from another node and is to be said here
+	life       context.Context        // ends with the connection; nil until it is needed
+	cancel     context.CancelFunc
+	hasEnded   bool          // the connection has ended
+	asks       *asks         // nil until the application is asked something
+	workers    int           // goroutines that read a socket, or work at what the application is asked
+	noneAtWork chan struct{} // closed when there are none; nil: nobody waits for it
 }
 
 // Mode is what becomes of the messages of a simple client (client-json.md section 2). The zero Mode makes them events.
@@ -157,12 +157,12 @@ func (c *Client) Serve(sock *socket.Socket, greeting string) {
 	if t := s.tenants.ByName(c.tenant); t != nil {
 		sock.SetLimit(int64(t.Limits.MessageBytes))
 	}
-	c.addReaders(1)
+	c.addWorkers(1)
 	connected := c.connected()
 	connected.Greeting = greeting
 	s.node.States.Pause(c.conn) // before it has the socket, so that no update comes there before the snapshot
 	if !s.conns.Attach(c.conn, sock, connected) {
-		c.addReaders(-1)
+		c.addWorkers(-1)
 		code, text := hub.CodePolicy, "The connection has ended."
 		if c.conn.Frozen() {
 			code, text = hub.CodeGoingAway, "The connection is moving to another node."
@@ -178,27 +178,36 @@ func (c *Client) Serve(sock *socket.Socket, greeting string) {
 	})
 }
 
-// addReaders adds n, which may be negative, to the number of sockets being read.
-func (c *Client) addReaders(n int) {
+// addWorkers adds n, which may be negative, to the number of goroutines at work for the client.
+func (c *Client) addWorkers(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.socketsRead += n; c.socketsRead == 0 && c.noneRead != nil {
-		close(c.noneRead)
-		c.noneRead = nil
+	if c.workers += n; c.workers == 0 && c.noneAtWork != nil {
+		close(c.noneAtWork)
+		c.noneAtWork = nil
 	}
+}
+
+// goWork works at what the application is asked, in a goroutine of its own. It is for goroutines that are at work for the client.
+func (c *Client) goWork(work func()) {
+	c.addWorkers(1)
+	c.shared.sockets.Go(func() {
+		defer c.addWorkers(-1)
+		work()
+	})
 }
 
 // awaitIdle returns when nothing is under way that the client of a connection without socket has asked for.
 func (c *Client) awaitIdle(ctx context.Context) error {
 	c.mu.Lock()
-	if c.socketsRead > 0 && c.noneRead == nil {
-		c.noneRead = make(chan struct{})
+	if c.workers > 0 && c.noneAtWork == nil {
+		c.noneAtWork = make(chan struct{})
 	}
-	unread := c.noneRead
+	idle := c.noneAtWork
 	c.mu.Unlock()
-	if unread != nil {
+	if idle != nil {
 		select {
-		case <-unread:
+		case <-idle:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -219,13 +228,17 @@ func (c *Client) context() context.Context {
 	return c.life
 }
 
-// end ends the connection's context.
-func (c *Client) end() {
+// end ends what is done for the connection, which has ended for that reason.
+func (c *Client) end(reason hub.Reason) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.hasEnded = true
 	if c.cancel != nil {
 		c.cancel()
+	}
+	asks := c.asks
+	c.mu.Unlock()
+	if asks != nil {
+		asks.end(reason)
 	}
 }
 
@@ -243,10 +256,7 @@ func (c *Client) logBounded(level slog.Level, what string, more ...slog.Attr) {
 
 // closed is called when the connection has ended for good.
 func (c *Client) closed(conn *hub.Conn, closing hub.Closing) {
-	if endsPublishing(closing.Reason) {
-		c.asked.stopped.Store(true)
-	}
-	c.end()
+	c.end(closing.Reason)
 	c.endStreams(closing.Reason == hub.ReasonHandedOver)
 	c.forgetStates(conn, closing.Reason == hub.ReasonHandedOver)
 	c.events.Closed(closing.Text)

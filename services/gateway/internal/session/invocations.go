@@ -14,24 +14,14 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/upstream"
 )
 
-// How many invocations of one socket may be without an answer, and how much data of theirs may wait, before its
-// reader does.
-const (
-	maxInvocations     = 64
-	maxInvocationBytes = 4 << 20
-)
-
 // invocations are those of one socket that have not been answered. SDKs give theirs up with the socket, so that an
-// answer on a later one could only meet another invocation of the same id.
+// answer on a later one could only meet another invocation of the same id. How many there may be is bounded by eventQueue.
 type invocations struct {
 	mu      sync.Mutex // guards the following
 	running map[string]*invocation
-	bytes   int
-	room    *sync.Cond // made when somebody waits
 }
 
 type invocation struct {
-	size   int // of its data
 	cancel context.CancelFunc
 }
 
@@ -42,25 +32,13 @@ func (i *invocations) has(id string) bool {
 	return i.running[id] != nil
 }
 
-// add waits for room.
 func (i *invocations) add(id string, v *invocation) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for i.full() {
-		if i.room == nil {
-			i.room = sync.NewCond(&i.mu)
-		}
-		i.room.Wait()
-	}
 	if i.running == nil {
 		i.running = map[string]*invocation{}
 	}
 	i.running[id] = v
-	i.bytes += v.size
-}
-
-func (i *invocations) full() bool {
-	return len(i.running) >= maxInvocations || i.bytes >= maxInvocationBytes
 }
 
 // remove reports whether v is still running, which it is not any more.
@@ -71,10 +49,6 @@ func (i *invocations) remove(id string, v *invocation) bool {
 		return false
 	}
 	delete(i.running, id)
-	i.bytes -= v.size
-	if i.room != nil {
-		i.room.Broadcast()
-	}
 	return true
 }
 
@@ -107,27 +81,38 @@ func (i *invocations) cancelAll() {
 func (r *reader) invocation() {
 	c, id := r.Client, r.req.InvocationID
 	if r.invoked.has(id) {
-		r.reply(c.conn.Codec.AppendInvokeResponse(nil, id, webpubsub.Data{}, &protocol.Failure{Name: protocol.BadRequest,
-			Message: fmt.Sprintf("The invocation '%s' is running; invocations need ids of their own.", id)}))
+		c.answerInvocation(id, webpubsub.Data{}, &protocol.Failure{Name: protocol.BadRequest,
+			Message: fmt.Sprintf("The invocation '%s' is running; invocations need ids of their own.", id)})
+		return
+	}
+	if !r.enterQueue() {
+		c.answerInvocation(id, webpubsub.Data{}, invokeFailure(r.events.Refuse()))
 		return
 	}
 	ctx, cancel := context.WithCancel(r.context())
-	v := &invocation{size: r.req.DataSize(), cancel: cancel}
-	r.blocked(func() { r.invoked.add(id, v) })
-	r.askApplication(ctx, cancel, func(ctx context.Context, name string, d webpubsub.Data) {
-		if ctx.Err() != nil {
-			return // canceled before its turn
+	v, invoked := &invocation{cancel}, &r.invoked
+	invoked.add(id, v)
+	e := r.events.Invocation(r.req.Event, r.eventData())
+	r.queue(func(context.Context) {
+		defer cancel()
+		if ctx.Err() != nil { // canceled before its turn
+			e.Withdraw()
+			return
+		}
+		reply, err := e.Put(ctx)
+		if !invoked.remove(id, v) {
+			return // canceled
 		}
 		var answer webpubsub.Data
-		reply, err := c.events.Invoke(ctx, name, d)
-		switch {
-		case !r.invoked.remove(id, v):
-			return // canceled
-		case reply != nil && len(reply.Bytes) > 0: // metadata have no place in it
+		if reply != nil && len(reply.Bytes) > 0 { // metadata have no place in it
 			answer = *reply
 		}
-		c.reply(c.conn.Codec.AppendInvokeResponse(nil, id, answer, invokeFailure(err)))
+		c.answerInvocation(id, answer, invokeFailure(err))
 	})
+}
+
+func (c *Client) answerInvocation(id string, d webpubsub.Data, failure *protocol.Failure) {
+	c.reply(c.conn.Codec.AppendInvokeResponse(nil, id, d, failure))
 }
 
 func invokeFailure(err error) *protocol.Failure {
@@ -138,6 +123,8 @@ func invokeFailure(err error) *protocol.Failure {
 	case errors.Is(err, upstream.ErrNoHandler):
 		return &protocol.Failure{Name: protocol.NotFound, Message: "No event handler is set for this event."}
 	case !errors.As(err, &failure):
+	case failure.Reason == upstream.ReasonFull:
+		return internal(tooManyEvents)
 	case failure.Reason == upstream.ReasonTimeout:
 		return &protocol.Failure{Name: protocol.Timeout, Message: "The application did not answer in time."}
 	case failure.Status >= 400 && chosenFailure(failure) != nil:

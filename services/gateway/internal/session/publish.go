@@ -14,44 +14,76 @@ import (
 // How many messages of one connection a handler may have yet to be asked about, and how much data of theirs may wait, before its
 // reader does.
 const (
-	maxAsked      = maxInvocations
-	maxAskedBytes = maxInvocationBytes
+	maxAsked      = 64
+	maxAskedBytes = 4 << 20
 )
 
-// asked is the messages of a connection that a handler has yet to be asked about, or has yet to answer.
-type asked struct {
+// questions is the messages of a connection that a handler has yet to be asked about, or has yet to answer.
+type questions struct {
 	stopped atomic.Bool // none is to be published any more
 
-	mu    sync.Mutex // guards the following
-	n     int
-	bytes int
-	room  *sync.Cond // made when somebody waits
+	mu       sync.Mutex // guards the following
+	n        int
+	bytes    int
+	room     *sync.Cond    // made when somebody waits
+	answered chan struct{} // closed when all have been; nil: there was none
 }
 
 // acquire counts a message of that size, waiting for room.
-func (a *asked) acquire(size int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for a.n >= maxAsked || a.bytes >= maxAskedBytes {
-		if a.room == nil {
-			a.room = sync.NewCond(&a.mu)
+func (q *questions) acquire(size int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.n >= maxAsked || q.bytes >= maxAskedBytes {
+		if q.room == nil {
+			q.room = sync.NewCond(&q.mu)
 		}
-		a.room.Wait()
+		q.room.Wait()
 	}
-	a.n++
-	a.bytes += size
+	q.n++
+	q.bytes += size
 }
 
 // release removes a message from the count.
-func (a *asked) release(size int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.n--
-	a.bytes -= size
-	if a.room != nil {
-		a.room.Broadcast()
+func (q *questions) release(size int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.n--
+	q.bytes -= size
+	if q.room != nil {
+		q.room.Broadcast()
 	}
 }
+
+// takeTurn takes a turn after all questions that have been asked before, also by a reader of a former socket. It comes when before is
+// closed; done is to be closed when it is over.
+func (q *questions) takeTurn() (before <-chan struct{}, done chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before = q.answered
+	if before == nil {
+		before = over
+	}
+	done = make(chan struct{})
+	q.answered = done
+	return before, done
+}
+
+// last returns a channel that is closed when all that has been asked until now is answered.
+func (q *questions) last() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.answered == nil {
+		return over
+	}
+	return q.answered
+}
+
+// over is a turn that is over.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // endsPublishing reports whether what a client has sent is not to be published any more when its connection ends for that reason:
 // somebody has put an end to it. When the client itself has left, or was lost, it is.
@@ -66,28 +98,22 @@ func endsPublishing(r hub.Reason) bool {
 // askedSend is a message to a group about which a handler is asked.
 type askedSend struct {
 	*Client
-	question *upstream.Question
-	req      protocol.Request
-	logs     []string
-	ack      ack
-	holdsAck bool // its ackId is in flight for it, and for no other request
-	size     int
+	questions *questions // of the connection
+	question  *upstream.Question
+	req       protocol.Request
+	logs      []string
+	ack       ack
+	size      int
 }
-
-// asksLater reports whether the request is a message about which a handler is asked. Whether its ackId repeats that of another one is
-// then seen to when its turn comes, so that what comes after it need not wait.
-func (r *reader) asksLater() bool { return r.req.Kind == protocol.SendToGroup && r.settings.asks }
 
 // askBeforePublish asks the hub's handler about the request once all that was asked before has been answered, and publishes it if
 // the handler says so. The reader goes on meanwhile, unless as many wait as may. It reports false when no handler wants to be asked.
 func (r *reader) askBeforePublish(a ack) bool {
 	if err := r.shared.bus.Ready(); err != nil { // as for messages that nobody is asked about
-		if !a.wanted || !r.refuseRepeated() {
-			r.answerPost(a, err)
-		}
+		r.answerPost(a, err)
 		return true
 	}
-	s := &askedSend{Client: r.Client, logs: r.listeners(), ack: a, size: r.req.DataSize(),
+	s := &askedSend{Client: r.Client, questions: &r.theAsks().questions, logs: r.listeners(), ack: a, size: r.req.DataSize(),
 		req: protocol.Request{Kind: protocol.SendToGroup, Group: r.req.Group, NoEcho: r.req.NoEcho, TTL: r.req.TTL}}
 	s.req.SetData(dataOf(&r.req))
 	s.question = r.events.AskBeforePublish(upstream.GroupMessage{Group: s.req.Group, NoEcho: s.req.NoEcho, HasAck: a.wanted, AckID: a.id,
@@ -95,18 +121,14 @@ func (r *reader) askBeforePublish(a ack) bool {
 	if s.question == nil {
 		return false
 	}
-	s.holdsAck = a.wanted && r.inFlight.tryAcquireAckID(a.id)
-	if s.holdsAck && s.isDuplicate() {
-		return true
-	}
-	r.blocked(func() { r.asked.acquire(s.size) })
-	before, done := r.takeTurn()
+	r.blocked(func() { s.questions.acquire(s.size) })
+	before, done := s.questions.takeTurn()
 	r.lastAsked = done
-	go func() { // waited for by awaitAnswers
+	r.goWork(func() {
 		defer close(done)
 		s.run(before)
 		<-before // what comes next keeps the order also with what came before this one
-	}()
+	})
 	return true
 }
 
@@ -122,7 +144,7 @@ func (r *reader) awaitAsked() {
 // run asks about the message and does what the handler says. before is closed when its turn has come; it does not wait for that longer
 // than for the handler's answer.
 func (s *askedSend) run(before <-chan struct{}) {
-	defer s.asked.release(s.size)
+	defer s.questions.release(s.size)
 	inTime := true
 	timer := time.NewTimer(s.question.Timeout())
 	defer timer.Stop()
@@ -131,15 +153,9 @@ func (s *askedSend) run(before <-chan struct{}) {
 	case <-timer.C:
 		inTime = false
 	}
-	if s.ack.wanted && !s.holdsAck {
-		s.inFlight.acquireAckID(s.ack.id)
-		if s.isDuplicate() {
-			return
-		}
-	}
 	var v upstream.Verdict
 	switch {
-	case s.asked.stopped.Load():
+	case s.questions.stopped.Load():
 		s.question.Withdraw()
 		v.Outcome = upstream.OutcomeFailed
 	case inTime:
@@ -152,16 +168,6 @@ func (s *askedSend) run(before <-chan struct{}) {
 	s.apply(v)
 }
 
-// isDuplicate reports whether the message, which holds its ackId, repeats one that has succeeded; if so, the client has been told.
-func (s *askedSend) isDuplicate() bool {
-	if !s.conn.KnowsAckID(s.ack.id) {
-		return false
-	}
-	s.question.Withdraw()
-	s.answerDuplicate(s.ack.id)
-	return true
-}
-
 // apply does what is to become of the message.
 func (s *askedSend) apply(v upstream.Verdict) {
 	switch {
@@ -171,7 +177,7 @@ func (s *askedSend) apply(v upstream.Verdict) {
 		s.refuse(v.Text)
 	case v.Outcome == upstream.OutcomeFailed:
 		s.fail(v.Err)
-	case s.asked.stopped.Load():
+	case s.questions.stopped.Load():
 		s.fail(nil)
 	default:
 		s.publish(v)
@@ -201,7 +207,7 @@ func (s *askedSend) refuse(text string) {
 		text = "The application has refused the message."
 	}
 	if s.mode.Group != "" {
-		s.asked.stopped.Store(true)
+		s.questions.stopped.Store(true)
 		s.shared.conns.Close(s.conn, hub.ReasonForbidden.Closing(text))
 		return
 	}
@@ -215,7 +221,7 @@ func (s *askedSend) fail(err error) {
 		s.warn("ask before publishing", err)
 	}
 	if s.mode.Group != "" {
-		s.asked.stopped.Store(true)
+		s.questions.stopped.Store(true)
 		s.shared.conns.Close(s.conn, hub.ReasonUpstream.Closing("The application could not be asked about the message."))
 		return
 	}

@@ -7,12 +7,12 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
 
-// TestAskedIsBounded: what waits for the handler's answer is bounded by number and by bytes.
-func TestAskedIsBounded(t *testing.T) {
+// TestQuestionsAreBounded: what waits for the handler's answer is bounded by number and by bytes.
+func TestQuestionsAreBounded(t *testing.T) {
 	for name, size := range map[string]int{"by number": 1, "by bytes": maxAskedBytes / 4} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var a asked
+				var a questions
 				n := 0
 				go func() {
 					for range maxAsked + 1 {

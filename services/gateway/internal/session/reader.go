@@ -15,8 +15,8 @@ import (
 )
 
 // reader does what a client asks for over one socket, in the order in which it asks. It does not wait until the bus has a
-// message; how much may be in flight meanwhile is bounded (inFlight). While the application handles an event, what comes after
-// it waits, but for pings and the like; an invocation lets only other events and invocations wait.
+// message; how much may be in flight meanwhile is bounded (inFlight). Nor does it wait for the application: what that is asked waits in
+// order by itself, within bounds (asks), while what comes after it is done.
 type reader struct {
 	*Client
 	sock     *socket.Socket
@@ -26,10 +26,8 @@ type reader struct {
 	throttle throttle
 	leftAt   time.Time // when it was seen that the client has left while it is slowed down
 
-	allAnswered   chan struct{} // closed when the application has answered all that was asked; nil: nothing was
-	eventAnswered chan struct{} // closed when the application has answered the last event; nil: it has, or there was none
-	lastAsked     chan struct{} // closed when the last message was published or not that a handler was asked about; nil: there was none
-	invoked       invocations
+	lastAsked chan struct{} // closed when the last message was published or not that a handler was asked about; nil: there was none
+	invoked   invocations
 }
 
 func newReader(c *Client, sock *socket.Socket) *reader { return &reader{Client: c, sock: sock} }
@@ -37,8 +35,8 @@ func newReader(c *Client, sock *socket.Socket) *reader { return &reader{Client: 
 // run reads until the socket ends, and tells the connection so.
 func (r *reader) run() {
 	defer r.sock.Close()
-	defer r.addReaders(-1)
-	defer r.awaitAnswers()
+	defer r.addWorkers(-1)
+	defer r.invoked.cancelAll() // their answers could go to this socket only
 	for {
 		op, payload, err := r.sock.Read()
 		if err != nil {
@@ -101,22 +99,16 @@ func (r *reader) handle(binary bool, frame []byte) (closing hub.Closing, ok bool
 	}
 	r.shared.metrics.requests[r.req.Kind].Inc()
 	r.shared.audit.Message(r.conn, r.req.Kind)
-	switch r.req.Kind { // what is done even while an event is under way
-	case protocol.Ping:
-		r.reply(r.conn.Codec.AppendPong(nil))
-		return closing, true
-	case protocol.SequenceAck:
-		r.shared.conns.Acknowledge(r.conn, r.req.SequenceID)
-		return closing, true
-	case protocol.CancelInvocation:
-		r.invoked.cancel(r.req.InvocationID)
-		return closing, true
-	}
-	r.awaitEvent()
-	if r.req.HasAck && !r.asksLater() && r.refuseRepeated() {
+	if r.req.HasAck && r.isRepeated() {
 		return closing, true
 	}
 	switch r.req.Kind {
+	case protocol.Ping:
+		r.reply(r.conn.Codec.AppendPong(nil))
+	case protocol.SequenceAck:
+		r.shared.conns.Acknowledge(r.conn, r.req.SequenceID)
+	case protocol.CancelInvocation:
+		r.invoked.cancel(r.req.InvocationID)
 	case protocol.JoinGroup, protocol.LeaveGroup:
 		r.changeMembership()
 	case protocol.SendToGroup:
@@ -151,15 +143,6 @@ func (r *reader) malformed(err error) hub.Closing {
 	}
 	r.logBounded(slog.LevelInfo, brokeProtocol, slog.Int("code", int(closing.Code)))
 	return closing
-}
-
-// awaitEvent waits until the event under way has been answered.
-func (r *reader) awaitEvent() {
-	if r.eventAnswered == nil {
-		return
-	}
-	r.blocked(func() { <-r.eventAnswered })
-	r.eventAnswered = nil
 }
 
 const brokeProtocol = "client broke the protocol"

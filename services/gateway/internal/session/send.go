@@ -17,9 +17,6 @@ import (
 // sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
 func (r *reader) sendToGroup() {
 	if !r.conn.Allows(webpubsub.SendToGroup, r.req.Group) {
-		if r.req.HasAck && r.asksLater() && r.refuseRepeated() { // also one that was sent when it was allowed
-			return
-		}
 		r.acknowledge(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
 		return
 	}
@@ -39,10 +36,8 @@ func (r *reader) sendSimple() (closing hub.Closing, ok bool) {
 // publish posts the request to its group, in the order of the connection's messages, once the hub's handler has been asked about it
 // if it wants to be.
 func (r *reader) publish(a ack) {
-	if r.settings.asks {
-		if r.askBeforePublish(a) || a.wanted && r.refuseRepeated() {
-			return
-		}
+	if r.settings.asks && r.askBeforePublish(a) {
+		return
 	}
 	r.awaitAsked()
 	r.postToGroup(a)

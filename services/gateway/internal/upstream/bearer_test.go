@@ -94,7 +94,7 @@ func TestHandlersCanVerifyWhoSendsEvents(t *testing.T) {
 	h.Auth = tenant.HandlerAuth{Issuer: i.URL, ClientID: "gateway", ClientSecret: "{env:CHATR_TEST_SECRET}", Scope: "events", Audience: "api://app"}
 	u, _ := newUpstream(t, Config{}, h)
 	for _, id := range []string{"c1", "c2", "c3"} {
-		if d, err := u.Open(chat, id).Event(t.Context(), "e", webpubsub.Text("x")); err != nil || string(d.Bytes) != "hello e" {
+		if d, err := u.Open(chat, id).Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil || string(d.Bytes) != "hello e" {
 			t.Errorf("got %v %v, want the answer of a handler that has accepted the token", d, err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestHandlersCanVerifyWhoSendsEvents(t *testing.T) {
 		h.Auth = auth
 		u, _ := newUpstream(t, Config{}, h)
 		f := new(Failure)
-		if _, err := u.Open(chat, "c").Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Status != http.StatusUnauthorized {
+		if _, err := u.Open(chat, "c").Event("e", webpubsub.Text("x")).Put(t.Context()); !errors.As(err, &f) || f.Status != http.StatusUnauthorized {
 			t.Errorf("%s: got %v, want status 401", name, err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestTheIssuerRefusesTheSecret(t *testing.T) {
 		u, logged := newUpstream(t, Config{}, h)
 		u.client.Transport = direct{i.Config.Handler}
 		f := new(Failure)
-		if _, err := u.Open(chat, "c").Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonSecret {
+		if _, err := u.Open(chat, "c").Event("e", webpubsub.Text("x")).Put(t.Context()); !errors.As(err, &f) || f.Reason != ReasonSecret {
 			t.Errorf("got %v, want reason %s", err, ReasonSecret)
 		}
 		if text := logged.String(); strings.Contains(text, clientSecret) || !strings.Contains(text, "no token for event handlers") {
@@ -155,14 +155,14 @@ func TestTokenFromAFile(t *testing.T) {
 	u, _ := newUpstream(t, Config{}, h)
 	s := u.Open(chat, connID)
 	f := new(Failure)
-	if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonSecret || !strings.Contains(f.Error(), file) {
+	if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); !errors.As(err, &f) || f.Reason != ReasonSecret || !strings.Contains(f.Error(), file) {
 		t.Errorf("got %v, want a failure that names the file", err)
 	}
 	for _, token := range []string{"first", "second"} { // replaced while we run
 		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+		if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		events := a.events()
@@ -235,7 +235,7 @@ func TestTokensAreCachedAndRefreshed(t *testing.T) {
 				for i, wait := range tc.waits {
 					time.Sleep(wait)
 					before := len(c.arrived)
-					_, err := u.Open(chat, fmt.Sprint("c", i)).Event(t.Context(), "e", webpubsub.Text("x"))
+					_, err := u.Open(chat, fmt.Sprint("c", i)).Event("e", webpubsub.Text("x")).Put(t.Context())
 					if f := new(Failure); len(c.arrived) == before && errors.As(err, &f) && f.Reason == ReasonSecret {
 						c.arrived = append(c.arrived, "-")
 					}

@@ -164,7 +164,7 @@ func (h *host) backOff() {
 // The second half of each limit is for disconnected: a user who seems to be there but is gone is worse than one who
 // is not seen yet.
 func (h *host) reserve(k eventKind) bool {
-	limit, total := h.u.cfg.LifecycleQueue, h.u.cfg.TotalLifecycleQueue
+	limit, total := h.u.cfg.LifecycleQueue, max(h.u.cfg.TotalLifecycleQueue, h.u.cfg.LifecycleQueue)
 	if k != kindDisconnected {
 		limit, total = (limit+1)/2, (total+1)/2
 	}

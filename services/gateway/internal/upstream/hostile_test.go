@@ -84,7 +84,7 @@ func TestHostileAnswers(t *testing.T) {
 			u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 			other := func() {
 				t.Helper()
-				if _, err := u.Open(chat, "other").Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+				if _, err := u.Open(chat, "other").Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 					t.Errorf("another connection: got %v", err)
 				}
 			}
@@ -98,7 +98,7 @@ func TestHostileAnswers(t *testing.T) {
 			}
 			other()
 			healed.Store(true)
-			if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 				t.Errorf("the next event: got %v", err)
 			}
 		})
@@ -170,7 +170,7 @@ func TestAnswersCannotChooseAddresses(t *testing.T) {
 		if _, err := s.Connect(t.Context(), handshake(), "ana", noClaims, nil); !errors.As(err, &refused) || refused.Status != 500 {
 			t.Errorf("%d, connect: got %v, want refused with 500", status, err)
 		}
-		if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err == nil {
+		if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err == nil {
 			t.Errorf("%d, event: got no error", status)
 		}
 		s.Established("ana", "")
@@ -183,7 +183,7 @@ func TestAnswersCannotChooseAddresses(t *testing.T) {
 	t.Cleanup(validation.Close)
 	u, _ := newUpstream(t, Config{}, tenant.Handler{URL: validation.URL, UserEvents: "*"})
 	f := new(Failure)
-	if _, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonValidation {
+	if _, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context()); !errors.As(err, &f) || f.Reason != ReasonValidation {
 		t.Errorf("a redirected validation: got %v, want reason %s", err, ReasonValidation)
 	}
 	if got := len(inner.requests); got != 0 {

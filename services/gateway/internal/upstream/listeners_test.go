@@ -108,20 +108,20 @@ func TestListenersGetCopies(t *testing.T) {
 		s := u.Open(chat, connID)
 		s.setAccepted(nil)
 		s.Established("ana", "p")
-		if d, err := s.Event(t.Context(), "b", webpubsub.Text("x")); d != nil || err != nil {
+		if d, err := s.Event("b", webpubsub.Text("x")).Put(t.Context()); d != nil || err != nil {
 			t.Errorf("an event with listeners only: got %v %v, want neither answer nor error", d, err)
 		}
-		if _, err := s.Event(t.Context(), "handled", webpubsub.Text("y")); err == nil {
+		if _, err := s.Event("handled", webpubsub.Text("y")).Put(t.Context()); err == nil {
 			t.Error("an event whose handler refuses: got no error, though a listener has it")
 		}
-		if _, err := s.Invoke(t.Context(), "b", webpubsub.Text("z")); !errors.Is(err, ErrNoHandler) {
+		if _, err := s.Invocation("b", webpubsub.Text("z")).Put(t.Context()); !errors.Is(err, ErrNoHandler) {
 			t.Errorf("an invocation: got %v, want ErrNoHandler: listeners do not answer", err)
 		}
 		s.Closed("bye")
 		want := []string{
 			`default/all c-81f2 connected/1 ana "{}"`, `default/all c-81f2 b/2 ana "x"`, `default/some c-81f2 b/2 ana "x"`,
 			`default/all c-81f2 handled/3 ana "y"`,
-			`default/all c-81f2 disconnected/4 ana "{\"reason\":\"bye\"}"`, `default/some c-81f2 disconnected/4 ana "{\"reason\":\"bye\"}"`,
+			`default/all c-81f2 disconnected/5 ana "{\"reason\":\"bye\"}"`, `default/some c-81f2 disconnected/5 ana "{\"reason\":\"bye\"}"`,
 		}
 		if got := log.take(); !slices.Equal(got, want) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -148,10 +148,10 @@ func TestListenersWhoseLogIsDown(t *testing.T) {
 		}
 		s := connect("c1")
 		f := new(Failure)
-		if _, err := s.Event(t.Context(), "b", webpubsub.Text("x")); !errors.As(err, &f) || f.Reason != ReasonLog {
+		if _, err := s.Event("b", webpubsub.Text("x")).Put(t.Context()); !errors.As(err, &f) || f.Reason != ReasonLog {
 			t.Errorf("an event with listeners only: got %v, want reason %s", err, ReasonLog)
 		}
-		if _, err := s.Event(t.Context(), "handled", webpubsub.Text("y")); err != nil {
+		if _, err := s.Event("handled", webpubsub.Text("y")).Put(t.Context()); err != nil {
 			t.Errorf("an event with a handler: got %v, want none", err)
 		}
 		s.Closed("bye")
@@ -313,7 +313,7 @@ func TestWebhooksGetBatches(t *testing.T) {
 			say := func(u *Upstream, id string, texts ...string) {
 				s := u.Open(chat, id)
 				for _, text := range texts {
-					if _, err := s.Event(t.Context(), "said", webpubsub.Text(text)); err != nil {
+					if _, err := s.Event("said", webpubsub.Text(text)).Put(t.Context()); err != nil {
 						t.Error(err)
 					}
 				}
@@ -372,7 +372,7 @@ func TestWebhookOfTwoProcesses(t *testing.T) {
 	say := func(which int, id string, n int) {
 		s := both[which].Open(chat, id)
 		for i := range n {
-			if _, err := s.Event(t.Context(), "said", webpubsub.Text(fmt.Sprint(i))); err != nil {
+			if _, err := s.Event("said", webpubsub.Text(fmt.Sprint(i))).Put(t.Context()); err != nil {
 				t.Error(err)
 			}
 			want = append(want, fmt.Sprintf("%s said/%d %d", id, i+1, i))

@@ -78,7 +78,7 @@ func (s *Session) AskBeforePublish(m GroupMessage) *Question {
 		return nil
 	}
 	q.to, q.to.awaits = to, !q.mayNotKnow
-	q.turn, ok = s.takeTurn()
+	q.turn, ok = s.takeTurn(amongQuestions)
 	q.ended = !ok
 	return q
 }
@@ -86,7 +86,7 @@ func (s *Session) AskBeforePublish(m GroupMessage) *Question {
 // Timeout is how long the message may wait for its turn, and then for the handler's answer.
 func (q *Question) Timeout() time.Duration { return q.timeout }
 
-// Put asks the handler, once no other event of the connection is under way, and returns its verdict, at the latest after Timeout. When
+// Put asks the handler, once no other question of the connection is under way, and returns its verdict, at the latest after Timeout. When
 // ctx ends, the message must not be published.
 func (q *Question) Put(ctx context.Context) Verdict {
 	if q.ended {

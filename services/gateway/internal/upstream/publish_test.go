@@ -158,27 +158,32 @@ func TestNothingIsPublishedWhenTheProcessEnds(t *testing.T) {
 	})
 }
 
-// TestQuestionsTakeTurns with user events of the connection, and a session with one under way is not handed over.
+// TestQuestionsTakeTurns among themselves, and a session with one under way is not handed over. User events do not wait for them, nor they
+// for user events.
 func TestQuestionsTakeTurns(t *testing.T) {
 	asking(t, "", func(int, *http.Request) (int, error) { time.Sleep(time.Second); return 202, nil }, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
-		done := make(chan struct{}, 2)
-		q := ask(session)
+		done := make(chan struct{}, 4)
+		first, second := ask(session), ask(session)
 		if _, err := session.HandOver(); err == nil {
 			t.Error("a session was handed over with a question pending")
 		}
-		go func() {
-			q.Put(t.Context())
-			done <- struct{}{}
-		}()
-		synctest.Wait()
-		go func() {
-			session.Event(t.Context(), "e", webpubsub.Text("x")) //nolint:errcheck // nobody wants it
-			done <- struct{}{}
-		}()
-		<-done
-		<-done
-		wantSeen(t, s, "0 beforePublish/1", "1 e/2")
+		for _, put := range []func(){
+			func() { first.Put(t.Context()) },
+			func() { second.Put(t.Context()) },
+			func() { session.Event("e", webpubsub.Text("x")).Put(t.Context()) }, //nolint:errcheck // only when it comes counts
+			func() { session.Event("e", webpubsub.Text("x")).Put(t.Context()) }, //nolint:errcheck // as above
+		} {
+			go func() {
+				put()
+				done <- struct{}{}
+			}()
+			time.Sleep(100 * time.Millisecond)
+		}
+		for range cap(done) {
+			<-done
+		}
+		wantSeen(t, s, "0 beforePublish/1", "0 e/3", "1 beforePublish/2", "1 e/4")
 	})
 }
 

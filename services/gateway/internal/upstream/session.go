@@ -20,10 +20,10 @@ const maxOrderWait = 10 * time.Second
 
 // Session is one connection as handlers see it. Its methods are safe for concurrent use.
 //
-// The order in which a handler gets the events of a connection is made of three rules. User events and questions about messages to
-// groups are posted one at a time, in the order in which Event, Invoke and Question.Put are called (userEventSlot). Lifecycle events wait in pending, and only the first of them is with
-// a host (submitted), which retries it until it is delivered or given up. A user event waits for connected, and disconnected waits
-// for user events under way.
+// The order in which a handler gets the events of a connection is made of four rules. User events are posted one at a time, in the order
+// in which UserEvent.Put is called, and so are questions about messages to groups, by Question.Put; neither waits for the other (turns).
+// Lifecycle events wait in pending, and only the first of them is with a host (submitted), which retries it until it is delivered or
+// given up. A user event waits for connected, and so does a question. Disconnected waits for all of both that have been prepared.
 type Session struct {
 	up  *Upstream
 	hub webpubsub.HubKey
@@ -41,7 +41,7 @@ type Session struct {
 	accepted        bool   // connect was answered with yes, or no handler was asked: the end is to be reported
 	established     bool   // the handshake is done, and earlyChanges have been queued
 	closed          bool
-	userEventSlot   chan struct{}      // holds a token while a user event is under way; made by the first event
+	turns           [2]chan struct{}   // by sequence: holds a token while one of its events is under way; made by the first
 	userEvents      int                // user events and questions under way or waiting
 	earlyChanges    []membershipChange // that came before the connection was established, in order
 	pending         []lifecycle        // lifecycle events that are not delivered, in order
@@ -248,77 +248,6 @@ func disconnected(reason string) lifecycle {
 		body = []byte("{}")
 	}
 	return lifecycle{kind: kindDisconnected, time: time.Now(), body: body}
-}
-
-// Event brings a user event to the hub's handler and listeners and returns what the connection is to receive as a message
-// from the server, nil for nothing (event-handler.md section 6). It blocks, for at most Config.EventTimeout. Without a handler an
-// event has arrived when the logs of its listeners have it. Errors are ErrNoHandler or a *Failure.
-func (s *Session) Event(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	return s.userEvent(ctx, name, d, true)
-}
-
-// Invoke is Event for an event that must have an answer, which listeners do not give (event-handler.md section 6.3).
-func (s *Session) Invoke(ctx context.Context, name string, d webpubsub.Data) (*webpubsub.Data, error) {
-	return s.userEvent(ctx, name, d, false)
-}
-
-// userEvent chooses the handler and the listeners of a user event, and brings it to them. Without a handler it has arrived when the
-// listeners have it, if listenersCount says so.
-func (s *Session) userEvent(ctx context.Context, name string, d webpubsub.Data, listenersCount bool) (*webpubsub.Data, error) {
-	to, handled := s.up.userTarget(s.hub, name)
-	if s.caller != nil {
-		to, handled = s.up.ancestorTarget(s.hub, kindUser)
-	}
-	listeners := s.up.userListeners(s.hub, name)
-	if !handled && (!listenersCount || len(listeners) == 0) {
-		s.up.metrics.addFailure(kindUser, ReasonNoHandler)
-		return nil, ErrNoHandler
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.up.cfg.EventTimeout)
-	defer cancel()
-	data, failure := s.callUserHandler(ctx, to, listeners, name, d)
-	if failure != nil {
-		return nil, failure
-	}
-	return data, nil
-}
-
-// callUserHandler copies a user event to logs, and posts it to its handler if it has one.
-func (s *Session) callUserHandler(
-	ctx context.Context, to target, logs []string, name string, d webpubsub.Data,
-) (*webpubsub.Data, *Failure) {
-	t, ok := s.takeTurn()
-	failure := &Failure{Reason: ReasonCanceled}
-	if ok {
-		failure = t.await(ctx, to.host)
-	}
-	if failure != nil {
-		s.up.metrics.addFailure(kindUser, failure.Reason)
-		return nil, failure
-	}
-	defer t.finish()
-	e := s.event(cloudevents.UserPrefix+name, name, t.id, time.Now())
-	e.ContentType, e.Body, e.Metadata = contentType(d.Type), d.Bytes, d.Metadata
-	copied := s.copyToListeners(logs, e, d)
-	if to.host == nil {
-		if failure = awaitCopies(ctx, len(logs), copied); failure != nil {
-			s.up.metrics.addFailure(kindUser, failure.Reason)
-		}
-		return nil, failure
-	}
-	a, failure := s.up.callWithRetries(ctx, ctx, s, to, kindUser, e, maxUserAnswer)
-	if failure != nil {
-		return nil, failure
-	}
-	data, failure := a.data(s.caller != nil)
-	if failure == nil {
-		failure = s.setState(a)
-	}
-	if failure != nil {
-		s.up.metrics.addFailure(kindUser, failure.Reason)
-		return nil, failure
-	}
-	return data, nil
 }
 
 // awaitConnected waits until h has the connected event, if that is pending and goes to h.

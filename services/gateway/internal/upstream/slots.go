@@ -28,7 +28,7 @@ type hostSlots struct {
 }
 
 func newSlots(cfg Config) *slots {
-	return &slots{perHost: cfg.InFlight, own: max(1, cfg.InFlight/16), shared: cfg.TotalInFlight, tenants: map[string]int{}}
+	return &slots{perHost: cfg.InFlight, own: max(1, cfg.InFlight/16), shared: max(cfg.TotalInFlight, cfg.InFlight), tenants: map[string]int{}}
 }
 
 // acquire returns when there is a slot for a request to h, which release gives back, or ctx's error when that has ended before. A

@@ -71,7 +71,7 @@ func TestATenantsSlowHandlerDelaysNoOther(t *testing.T) {
 			s := u.Open(hubOf("old"), fmt.Sprint("slow", i))
 			s.setAccepted(nil)
 			slow.Go(func() {
-				if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+				if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 					t.Error(err)
 				}
 				s.Closed("")
@@ -83,7 +83,7 @@ func TestATenantsSlowHandlerDelaysNoOther(t *testing.T) {
 			s := u.Open(hubOf("new"), "quick")
 			s.setAccepted(nil)
 			s.Established("ana", "")
-			if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 				t.Error(err)
 			}
 			s.Closed("")
@@ -205,7 +205,7 @@ func TestWhoGivesUpWaitingTakesNoSlot(t *testing.T) {
 // TestLifecycleEventsOfAllTenants are bounded together. One tenant cannot take the room of another.
 func TestLifecycleEventsOfAllTenants(t *testing.T) {
 	down := func(string, *http.Request) (int, error) { return 0, errDown }
-	sharedHandler(t, Config{TotalLifecycleQueue: 20}, []string{"old", "new"}, down, func(t *testing.T, u *Upstream) {
+	sharedHandler(t, Config{TotalLifecycleQueue: 20, LifecycleQueue: 20}, []string{"old", "new"}, down, func(t *testing.T, u *Upstream) {
 		ends := func(of string, n int) {
 			for i := range n {
 				s := u.Open(hubOf(of), fmt.Sprint(of, i))

@@ -114,7 +114,7 @@ func TestRetries(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			scripted(t, Config{}, false, func(int, *http.Request) (int, error) { return tc.status, tc.err }, func(t *testing.T, u *Upstream, s *script) {
-				_, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x"))
+				_, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context())
 				if f := new(Failure); !errors.As(err, &f) || f.Reason != tc.wantReason {
 					t.Errorf("got %v, want reason %s", err, tc.wantReason)
 				}
@@ -129,7 +129,7 @@ func TestARetryThatSucceeds(t *testing.T) {
 	scripted(t, Config{}, false, func(n int, _ *http.Request) (int, error) { return []int{500, 204, 204}[n], nil }, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
 		for range 2 {
-			if _, err := session.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := session.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -168,7 +168,7 @@ func TestValidationIsCachedAndRefreshed(t *testing.T) {
 	scripted(t, Config{}, true, func(int, *http.Request) (int, error) { return 204, nil }, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
 		for range 3 {
-			if _, err := session.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := session.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(59 * time.Second)
@@ -192,7 +192,7 @@ func TestFirstEventsShareOneValidation(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
-				if _, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+				if _, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -210,7 +210,7 @@ func TestValidationFallsBackToGET(t *testing.T) {
 		}
 		return 204, nil
 	}, func(t *testing.T, u *Upstream, s *script) {
-		if _, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+		if _, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 			t.Error(err)
 		}
 		wantSeen(t, s, "0 OPTIONS", "0 GET", "0 e/1")
@@ -225,7 +225,7 @@ func TestRefusedValidationBacksOff(t *testing.T) {
 				s.header = header
 				session := u.Open(chat, connID)
 				for time.Since(s.start) < 3*time.Minute { // an event each second
-					_, err := session.Event(t.Context(), "e", webpubsub.Text("x"))
+					_, err := session.Event("e", webpubsub.Text("x")).Put(t.Context())
 					if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonValidation {
 						t.Fatalf("got %v, want reason %s", err, ReasonValidation)
 					}
@@ -290,7 +290,7 @@ func TestConsentOutlivesAnUnreachableHandlerButNotARefusal(t *testing.T) {
 	}, func(t *testing.T, u *Upstream, s *script) {
 		session := u.Open(chat, connID)
 		event := func() error {
-			_, err := session.Event(t.Context(), "e", webpubsub.Text("x"))
+			_, err := session.Event("e", webpubsub.Text("x")).Put(t.Context())
 			synctest.Wait()
 			return err
 		}
@@ -408,7 +408,7 @@ func TestAUserEventThatPassesEndsThePause(t *testing.T) {
 		synctest.Wait()
 		down = false
 		back := time.Now()
-		if _, err := u.Open(chat, "other").Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+		if _, err := u.Open(chat, "other").Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -439,7 +439,7 @@ func TestEventsKeepTheirOrderPerConnection(t *testing.T) {
 		session.Established("ana", "")
 		ended := make(chan error)
 		go func() {
-			_, err := session.Event(t.Context(), "e", webpubsub.Text("x"))
+			_, err := session.Event("e", webpubsub.Text("x")).Put(t.Context())
 			ended <- err
 		}()
 		synctest.Wait()
@@ -467,7 +467,7 @@ func TestAUserEventDoesNotOvertakeConnectedForLong(t *testing.T) {
 		session := u.Open(chat, connID)
 		session.setAccepted(nil)
 		session.Established("ana", "")
-		_, err := session.Event(t.Context(), "e", webpubsub.Text("x"))
+		_, err := session.Event("e", webpubsub.Text("x")).Put(t.Context())
 		if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonUnordered {
 			t.Errorf("got %v, want reason %s", err, ReasonUnordered)
 		}
@@ -475,7 +475,7 @@ func TestAUserEventDoesNotOvertakeConnectedForLong(t *testing.T) {
 			t.Errorf("got a failure after %v, want %v", got, maxOrderWait)
 		}
 		other := u.Open(chat, "other") // has nothing to wait for
-		if _, err := other.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+		if _, err := other.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 			t.Errorf("another connection: %v", err)
 		}
 	})
@@ -500,7 +500,7 @@ func TestUserEventsOfAConnectionGoOneByOne(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
-				if _, err := session.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+				if _, err := session.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -640,7 +640,7 @@ func TestASickEventDoesNotHoldUpOthers(t *testing.T) {
 			session.setAccepted(nil)
 			session.Established("ana", "")
 			began := time.Now()
-			if _, err := session.Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := session.Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(began); took > 2*time.Second {

@@ -38,8 +38,8 @@ type Config struct {
 	LifecycleQueue   int           `default:"100000" min:"1" max:"10000000" help:"how many connected, disconnected, joined and left events may wait for one handler host of a tenant"`
 	InFlight         int           `default:"256" min:"1" max:"10000" help:"requests to one handler host at a time, for each tenant"`
 
-	TotalLifecycleQueue int `default:"300000" min:"1" max:"100000000" help:"how many connected, disconnected, joined and left events may wait for all handlers together; beyond that only those of tenants that have less than their share of them"`
-	TotalInFlight       int `default:"1024" min:"1" max:"100000" help:"requests to all handlers at a time; beyond that each tenant may have as many as a sixteenth of inFlight, so that none waits until another's handlers answer"`
+	TotalLifecycleQueue int `default:"300000" min:"1" max:"100000000" help:"how many connected, disconnected, joined and left events may wait for all handlers together, at least lifecycleQueue; beyond that only those of tenants that have less than their share of them"`
+	TotalInFlight       int `default:"1024" min:"1" max:"100000" help:"requests to all handlers at a time, at least inFlight; beyond that each tenant may have as many as a sixteenth of inFlight, so that none waits until another's handlers answer"`
 }
 
 // Upstream calls the handlers of all hubs. It is safe for concurrent use.
@@ -255,7 +255,8 @@ const (
 	ReasonNoHandler   Reason = "no_handler"   // no handler wants the event
 	ReasonNetwork     Reason = "network"      // the handler cannot be reached
 	ReasonTimeout     Reason = "timeout"      // it did not answer in time
-	ReasonBusy        Reason = "busy"         // too many requests to it were under way
+	ReasonBusy        Reason = "busy"         // it was busy with other events for too long
+	ReasonFull        Reason = "full"         // too many events of the connection wait for the handler
 	ReasonUnordered   Reason = "unordered"    // an earlier event of the connection has not reached it yet
 	ReasonClientError Reason = "client_error" // it answered 3xx or 4xx
 	ReasonServerError Reason = "server_error" // it answered 5xx

@@ -203,7 +203,7 @@ func TestLifeOfAConnection(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	s.Established("bob", "p")
-	d, err := s.Event(t.Context(), "foo", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`{ "a":1 }`)})
+	d, err := s.Event("foo", webpubsub.Data{Type: webpubsub.DataJSON, Bytes: []byte(`{ "a":1 }`)}).Put(t.Context())
 	if err != nil || d == nil || d.Type != webpubsub.DataJSON || string(d.Bytes) != `{"x": 1}` {
 		t.Errorf("got %v %v", d, err)
 	}
@@ -280,11 +280,11 @@ func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	}
 	s.Established("ana", "")
 	for _, name := range []string{"b", "c", "A"} {
-		if _, err := s.Event(t.Context(), name, webpubsub.Text("x")); err != nil {
+		if _, err := s.Event(name, webpubsub.Text("x")).Put(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := s.Event(t.Context(), "connected", webpubsub.Text("x")); !errors.Is(err, ErrNoHandler) {
+	if _, err := s.Event("connected", webpubsub.Text("x")).Put(t.Context()); !errors.Is(err, ErrNoHandler) {
 		t.Errorf("a user event named like a system event: got %v, want ErrNoHandler", err)
 	}
 	s.Closed("")
@@ -292,7 +292,7 @@ func TestTheFirstMatchingHandlerGetsAnEvent(t *testing.T) {
 	if got, want := names(first.events()), "connected/1 b/2 A/4"; got != want {
 		t.Errorf("first: got %s, want %s", got, want)
 	}
-	if got, want := names(second.events()), "c/3 disconnected/5"; got != want {
+	if got, want := names(second.events()), "c/3 disconnected/6"; got != want {
 		t.Errorf("second: got %s, want %s", got, want)
 	}
 	if got := first.events()[1].URL.Path; got != "/chat/b" {
@@ -312,7 +312,7 @@ func TestUserEventBodies(t *testing.T) {
 		webpubsub.Text("Grüße"), {Type: webpubsub.DataJSON, Bytes: []byte("[1]")},
 		{Type: webpubsub.DataBinary, Bytes: []byte{0, 255}}, {Type: webpubsub.DataProtobuf, Bytes: []byte{1}}, {},
 	} {
-		if _, err := s.Event(t.Context(), "e", d); err != nil {
+		if _, err := s.Event("e", d).Put(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -341,7 +341,7 @@ func TestMetadataOfUserEvents(t *testing.T) {
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s := u.Open(chat, connID)
 	sent := webpubsub.Data{Type: webpubsub.DataText, Bytes: []byte("x"), Metadata: webpubsub.Metadata{{Key: "Trace.ID", Value: "a b"}, {Key: "b", Value: ""}}}
-	got, err := s.Event(t.Context(), "e", sent)
+	got, err := s.Event("e", sent).Put(t.Context())
 	want := &webpubsub.Data{Type: webpubsub.DataText, Metadata: webpubsub.Metadata{{Key: "a", Value: "1"}, {Key: "trace", Value: "last"}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v: empty text with the last values", got, err, want)
@@ -349,12 +349,12 @@ func TestMetadataOfUserEvents(t *testing.T) {
 	if h := a.events()[0].Header; h.Get("x-webpubsub-metadata-trace.id") != "a b" || len(h["X-Webpubsub-Metadata-B"]) != 1 {
 		t.Errorf("the handler got %v, want the metadata as headers", h)
 	}
-	if got, err := s.Event(t.Context(), "e", webpubsub.Text("x")); got != nil || err != nil {
+	if got, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); got != nil || err != nil {
 		t.Errorf("got %+v, %v; want nothing for an empty answer", got, err)
 	}
 	for range 2 {
 		f := new(Failure)
-		if _, err := s.Event(t.Context(), "e", sent); !errors.As(err, &f) || f.Reason != ReasonAnswer {
+		if _, err := s.Event("e", sent).Put(t.Context()); !errors.As(err, &f) || f.Reason != ReasonAnswer {
 			t.Errorf("got %v, want a failure for metadata beyond the limits", err)
 		}
 	}
@@ -413,7 +413,7 @@ func TestUserEventAnswers(t *testing.T) {
 			u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 			s := u.Open(chat, connID)
 			s.state = "old"
-			d, err := s.Event(t.Context(), "e", webpubsub.Text("x"))
+			d, err := s.Event("e", webpubsub.Text("x")).Put(t.Context())
 			if tc.wantReason == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -516,7 +516,7 @@ func TestClosedAfterAFailedHandshakeSaysDisconnected(t *testing.T) {
 	if got, want := names(a.events()), "connect/0 disconnected/1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if _, err := s.Event(t.Context(), "e", webpubsub.Text("x")); err == nil {
+	if _, err := s.Event("e", webpubsub.Text("x")).Put(t.Context()); err == nil {
 		t.Error("an event after the end: got no error")
 	}
 }
@@ -629,9 +629,9 @@ func TestCookiesStickToAConnection(t *testing.T) {
 	u, _ := newUpstream(t, Config{}, handlerOf(a.URL))
 	s, other := u.Open(chat, connID), u.Open(chat, "other")
 	for _, name := range []string{"set", "refuse", "look", "flood", "look"} {
-		s.Event(t.Context(), name, webpubsub.Text("")) //nolint:errcheck // one of them is refused
+		s.Event(name, webpubsub.Text("")).Put(t.Context()) //nolint:errcheck // one of them is refused
 	}
-	if _, err := other.Event(t.Context(), "look", webpubsub.Text("")); err != nil {
+	if _, err := other.Event("look", webpubsub.Text("")).Put(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	events := a.events()
@@ -691,7 +691,7 @@ func TestASlowHandlerTimesOut(t *testing.T) {
 	h.SkipValidation = true
 	u, _ := newUpstream(t, Config{EventTimeout: time.Second}, h)
 	for len(came) == 0 { // once, unless the machine is so busy that the request does not arrive in time
-		_, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x"))
+		_, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context())
 		if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonTimeout {
 			t.Fatalf("got %v, want reason %s", err, ReasonTimeout)
 		}
@@ -706,7 +706,7 @@ func TestCallsPerHostAreBounded(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
-				if _, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+				if _, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -714,7 +714,7 @@ func TestCallsPerHostAreBounded(t *testing.T) {
 		synctest.Wait() // both are with the handler
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := u.Open(chat, connID).Event(ctx, "e", webpubsub.Text("x"))
+		_, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(ctx)
 		if f := new(Failure); !errors.As(err, &f) || f.Reason != ReasonBusy {
 			t.Errorf("got %v, want reason %s", err, ReasonBusy)
 		}
@@ -735,7 +735,7 @@ func TestHandlersOverHTTP2(t *testing.T) {
 	t.Cleanup(s.Close)
 	u, _ := newUpstream(t, Config{}, handlerOf(s.URL))
 	u.client.Transport.(*http.Transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
-	if _, err := u.Open(chat, connID).Event(t.Context(), "e", webpubsub.Text("x")); err != nil {
+	if _, err := u.Open(chat, connID).Event("e", webpubsub.Text("x")).Put(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if proto != "HTTP/2.0" {
@@ -755,7 +755,7 @@ func TestTenantsSignWithTheirOwnKeys(t *testing.T) {
 	}
 	u := New(Config{}, tenants, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	for _, name := range []string{"a", "b", "c"} {
-		_, err := u.Open(webpubsub.HubKey{Tenant: name, Hub: "chat"}, connID).Event(t.Context(), "e", webpubsub.Text("x"))
+		_, err := u.Open(webpubsub.HubKey{Tenant: name, Hub: "chat"}, connID).Event("e", webpubsub.Text("x")).Put(t.Context())
 		if (err == nil) != (name != "c") {
 			t.Errorf("tenant %s: got %v", name, err)
 		}
@@ -794,7 +794,7 @@ func BenchmarkEvent(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		s := u.Open(chat, connID)
 		for pb.Next() {
-			if _, err := s.Event(b.Context(), "e", webpubsub.Text("x")); err != nil {
+			if _, err := s.Event("e", webpubsub.Text("x")).Put(b.Context()); err != nil {
 				b.Error(err)
 			}
 		}
