@@ -43,7 +43,7 @@ var rows = []row{
 	{name: "hang-down-20s", what: "what Redis sends to a gateway hangs for 20 s", event: hang(testkit.Down, 20*time.Second),
 		want: want{plainEnds: ofGateway}},
 	{name: "subscribe-hang", what: "a gateway's connection that subscribes hangs", event: hang(testkit.Subscribed, 20*time.Second)},
-	{name: "client-kill", what: "Redis ends the connections of all subscribers",
+	{name: "client-kill", holds: true, what: "Redis ends the connections of all subscribers",
 		event: func(w *world) {
 			w.admin(w.redis, func(ctx context.Context, c *redis.Client) error {
 				return c.ClientKillByFilter(ctx, "TYPE", "pubsub").Err()
@@ -134,8 +134,8 @@ var rows = []row{
 	{name: "descriptors", holds: true, what: "a gateway has no file descriptors left", event: descriptors},
 	{name: "redis-oom", holds: true, what: "Redis has no memory left", event: config("maxmemory", "1", "0")},
 	{name: "redis-readonly", holds: true, what: "Redis takes no writes", event: config("min-replicas-to-write", "1", "0")},
-	{name: "throttled", what: "a connection that is limited leaves what it has sent behind",
-		setup: setup{hubs: func(*world) string { return "\n      - name: throttled\n        messagesPerSecond: 10\n" }}, event: throttled},
+	{name: "throttled", holds: true, what: "a connection that is limited leaves what it has sent behind",
+		setup: setup{hubs: func(*world) string { return "\n      - name: throttled\n        messagesPerSecond: 50\n" }}, event: throttled},
 }
 
 // leavers are plain clients that lose their sockets, and come again.
