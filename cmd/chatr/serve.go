@@ -29,6 +29,7 @@ type process struct {
 	metrics *prometheus.Registry
 	health  *obs.Health
 	clients *httpx.Acceptance
+	ops     map[string]http.Handler // beside obs.OpsHandler, by pattern
 }
 
 func newProcess(s *settings, loaded *config.Loaded, name string) (*process, error) {
@@ -36,7 +37,7 @@ func newProcess(s *settings, loaded *config.Loaded, name string) (*process, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &process{log: log.With("service", name), metrics: obs.NewRegistry(), health: &obs.Health{}}
+	p := &process{log: log.With("service", name), metrics: obs.NewRegistry(), health: &obs.Health{}, ops: map[string]http.Handler{}}
 	warnRenamed(loaded, p.log)
 	if loaded.Empty {
 		p.log.Warn("the settings file is empty", "files", loaded.Files)
@@ -95,7 +96,7 @@ func (p *process) run(ctx context.Context, s service, handler http.Handler, list
 	}
 	group.Go(func() error { return httpx.Serve(groupCtx, p.newServer(handler), p.clients.Watch(l), lastRequests) })
 	group.Go(func() error {
-		return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), ops, lastRequests)
+		return httpx.Serve(groupCtx, httpx.NewServer(p.opsHandler()), ops, lastRequests)
 	})
 	group.Go(func() error {
 		defer stopServers()
@@ -122,6 +123,16 @@ func (c complaints) Write(line []byte) (int, error) {
 		c.log.Warn("http server", "message", string(bytes.TrimSpace(line)))
 	}
 	return len(line), nil
+}
+
+// opsHandler is what the operations listener serves.
+func (p *process) opsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", obs.OpsHandler(p.metrics, p.health))
+	for pattern, handler := range p.ops {
+		mux.Handle(pattern, handler)
+	}
+	return mux
 }
 
 // mergeDone returns ctx, ended also when other ends: a server that fails must end the service as well.

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/chatr-dev/chatr/pkg/chat"
 	"github.com/chatr-dev/chatr/pkg/chat/sqlstore"
@@ -115,12 +119,43 @@ func (p *process) newGateway(s *settings, tenants tenant.Source, log messagelog.
 	s.warnOfUnaskedChat(tenants, p.log)
 	cfg := s.Gateway.Config
 	cfg.Redis = s.Redis
+	if cfg.PeerAddress == "" {
+		cfg.PeerAddress = s.peerAddress()
+	}
 	g, err := gateway.New(cfg, gateway.Deps{Tenants: tenants, Log: log, Logger: p.log, Metrics: p.metrics})
 	if err != nil {
 		return nil, err
 	}
 	p.health.Add("gateway", g.Ready, gateway.NotReadyReasons()...)
+	p.ops["GET "+gateway.BusPath] = http.HandlerFunc(g.ServeBus)
 	return g, nil
+}
+
+// peerAddress is where other gateways reach the operations listener: at the address from which this process reaches Redis, if it listens
+// on all. Empty: they do not.
+func (s *settings) peerAddress() string {
+	host, port, err := net.SplitHostPort(s.OpsListen)
+	redis, err2 := url.Parse(s.Redis.URL)
+	if err != nil || err2 != nil || redis.Host == "" || port == "0" {
+		return ""
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return s.OpsListen
+	}
+	there := redis.Host
+	if redis.Port() == "" {
+		there = net.JoinHostPort(redis.Hostname(), "6379")
+	}
+	conn, err := net.DialTimeout("udp", there, time.Second) // which sends nothing
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	here, ok := conn.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return ""
+	}
+	return net.JoinHostPort(here.IP.String(), port)
 }
 
 // checkChatTenant reports that the file does not have the tenant that the chat belongs to. One that is wrong will do: the chat works

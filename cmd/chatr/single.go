@@ -24,6 +24,7 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	s.OpsListen = either(s.OpsListen, ":9090")
 	tenants, err := newTenants(s, loaded, nil, nil)
 	if err := errors.Join(c.needs(s), err); err != nil {
 		return err
@@ -46,7 +47,7 @@ func (c single) run(ctx context.Context, args []string, out io.Writer) error {
 		return tenants.follow(groupCtx, loaded.Files, args, p.log, newReloadMetrics(p.metrics))
 	})
 	group.Go(func() error {
-		return p.run(groupCtx, service, handler, either(s.Listen, ":8080"), either(s.OpsListen, ":9090"))
+		return p.run(groupCtx, service, handler, either(s.Listen, ":8080"), s.OpsListen)
 	})
 	return group.Wait()
 }

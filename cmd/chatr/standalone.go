@@ -16,7 +16,6 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/httpx"
 	"github.com/chatr-dev/chatr/pkg/memlimit"
-	"github.com/chatr-dev/chatr/pkg/obs"
 	"github.com/chatr-dev/chatr/pkg/tenant"
 )
 
@@ -91,7 +90,7 @@ func standalone(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if listeners.ops != nil {
 		group.Go(func() error {
-			return httpx.Serve(groupCtx, httpx.NewServer(obs.OpsHandler(p.metrics, p.health)), listeners.ops, lastRequests)
+			return httpx.Serve(groupCtx, httpx.NewServer(p.opsHandler()), listeners.ops, lastRequests)
 		})
 	}
 	group.Go(func() error {

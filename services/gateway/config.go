@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/chatr-dev/chatr/pkg/config"
@@ -17,6 +18,7 @@ type Config struct {
 	RecoveryTime   time.Duration        `default:"30s" min:"100ms" max:"10m" help:"how long a reliable connection waits for its client to come back"`
 	Handshakes     int                  `default:"1000" min:"1" max:"1000000" help:"handshakes under way at once, of which one tenant may have at most three quarters; more get 503 with Retry-After"`
 	Lease          time.Duration        `default:"6s" min:"1s" max:"5m" help:"how long after its last sign of life a gateway counts as dead, and others tell event handlers of the end of its connections"`
+	PeerAddress    string               `help:"address at which other gateways reach the operations listener of this one, as host:port, to ask it whether Redis is there when it is not for them; empty: the port of opsListen, at the address from which this process reaches Redis"`
 	HandshakeRate  int                  `default:"5000" min:"1" max:"1000000" help:"handshakes a second, as many at once after a quiet second; clients above it get 503 and Retry-After, so that a crowd that returns comes in order"`
 	MemoryLimit    int64                `min:"0" help:"bytes of memory near which clients are refused and connections ended, before the kernel ends the process; 0: the limit of its control group, else GOMEMLIMIT"`
 	AcceptedHosts  []string             `old:"gateway.acceptedEndpoints" help:"hosts that a token's audience may name, each as host[:port] or https://host[:port]; none: any"`
@@ -41,6 +43,9 @@ func (c *Config) Validate() error {
 	}
 	if err := httpx.CheckAcceptedHost(c.Upstream.PublicURL); c.Upstream.PublicURL != "" && err != nil {
 		problems = append(problems, config.Errorf("upstream.publicUrl", "%.140q %w", c.Upstream.PublicURL, err))
+	}
+	if _, _, err := net.SplitHostPort(c.PeerAddress); c.PeerAddress != "" && err != nil {
+		problems = append(problems, config.Errorf("peerAddress", "%.140q is not an address; write host:port, such as 10.0.0.7:9090", c.PeerAddress))
 	}
 	return errors.Join(problems...)
 }

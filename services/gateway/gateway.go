@@ -115,7 +115,8 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 		return nil, err
 	}
 	if g.orphans, err = orphans.New(cfg.Redis, cfg.Lease, orphans.Deps{Node: g.node, Conns: g.conns, Upstream: g.upstream,
-		Log: d.Logger, Metrics: d.Metrics}); err != nil {
+		Log: d.Logger, Metrics: d.Metrics, Address: cfg.PeerAddress,
+		Fence: orphans.Fence{Close: g.closeCutOff, Open: func() { g.front.Open() }}}); err != nil {
 		return nil, err
 	}
 	if g.store, err = openStore(cfg.Redis); err != nil {

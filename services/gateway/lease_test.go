@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -70,7 +71,7 @@ func TestSurvivorSpeaksForTheDead(t *testing.T) {
 	})
 	link.cut(false)
 	for _, client := range clients {
-		wantClose(t, client, 1008)
+		wantClose(t, client, 1001)
 	}
 	must(t, moved.Ping(within(t)))
 	must(t, c.join(codec, "dan").Ping(within(t)))
@@ -139,6 +140,7 @@ func TestEndsAreToldOnce(t *testing.T) {
 		clients = append(clients, a.join([]string{protocol.NameReliableJSON, protocol.NameJSON}[i%2], "ana"))
 	}
 	awaitHeld(t, redis.URL, a, len(clients))
+	eventually(t, "the node knows the other", func() bool { return a.orphans.Peers() == 1 })
 	link.hang(true)
 	for _, c := range clients[:20] {
 		must(t, c.Close(1000, ""))
@@ -156,6 +158,71 @@ func TestEndsAreToldOnce(t *testing.T) {
 		if n := told.of(c); n != 1 {
 			t.Errorf("the end of %s was told %d times, want once", c.Info().ConnectionID, n)
 		}
+	}
+}
+
+// TestNodeThatIsCutOffClosesItself has a node lose Redis while another one has it and takes it for dead: it sends its clients away, lets
+// nobody in, and is as before when Redis is back.
+//
+// checklist:O06
+func TestNodeThatIsCutOffClosesItself(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	told := &ends{}
+	link := newLink(t, redis.URL)
+	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	clients := []*wsclient.Client{a.join(protocol.NameReliableJSON, "ana"), a.join(protocol.NameJSON, "ana"), a.join("", "ana")}
+	there := b.join(protocol.NameJSON, "ben")
+	awaitHeld(t, redis.URL, a, len(clients))
+	eventually(t, "the node knows the other", func() bool { return a.orphans.Peers() == 1 })
+	link.hang(true)
+	for _, c := range clients {
+		wantClose(t, c, 1001)
+	}
+	if _, err := a.tryDial(a.clientURL("ana", all), protocol.NameJSON); err == nil {
+		t.Error("got a connection to a node that is cut off, want none")
+	}
+	if err := a.Ready(within(t)); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Errorf("got %v from Ready, want that the node is cut off", err)
+	}
+	eventually(t, "the other node tells all ends", func() bool { return told.total() >= len(clients) })
+	link.hang(false)
+	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil && a.conns.Len() == 0 })
+	must(t, a.upstream.Drain(within(t)))
+	must(t, b.upstream.Drain(within(t)))
+	for _, c := range clients[:2] { // the last one does not know its id
+		if n := told.of(c); n != 1 {
+			t.Errorf("the end of %s was told %d times, want once", c.Info().ConnectionID, n)
+		}
+	}
+	must(t, a.join(protocol.NameJSON, "ana").Ping(within(t)))
+	must(t, there.Ping(within(t)))
+}
+
+// TestNobodyIsCutOffWithoutRedis has Redis hang for all nodes for longer than a lease: the clients stay, the end of one that leaves is told,
+// and no other end.
+//
+// checklist:O06
+func TestNobodyIsCutOffWithoutRedis(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	told := &ends{}
+	a, b := told.start(t, redis.URL), told.start(t, redis.URL)
+	leaves, stays, there := a.join(protocol.NameJSON, "ana"), a.join(protocol.NameJSON, "ana"), b.join(protocol.NameJSON, "ben")
+	awaitHeld(t, redis.URL, a, 2)
+	eventually(t, "each knows the other", func() bool { return a.orphans.Peers() == 1 && b.orphans.Peers() == 1 })
+	time.Sleep(4 * time.Second) // so that each node would take the other one for dead
+	redis.Pause()
+	eventually(t, "both have noticed", func() bool { return a.Ready(within(t)) != nil && b.Ready(within(t)) != nil })
+	must(t, leaves.Close(1000, ""))
+	eventually(t, "the end is told without Redis", func() bool { return told.of(leaves) == 1 }) // and so the lease is over
+	redis.Resume()
+	eventually(t, "both are back", func() bool { return a.Ready(within(t)) == nil && b.Ready(within(t)) == nil })
+	must(t, stays.Ping(within(t)))
+	must(t, there.Ping(within(t)))
+	awaitHeld(t, redis.URL, a, 1)
+	if n := told.total(); n != 1 || told.of(leaves) != 1 {
+		t.Errorf("got %d ends told, and %d of the client that left; want that one alone", n, told.of(leaves))
 	}
 }
 
@@ -238,8 +305,13 @@ func (e *ends) start(t *testing.T, url string) *server {
 			e.add(r.Header.Get("Ce-Connectionid"), r.Header.Get("Ce-Id"))
 		}
 	}))
-	s.config = Config{Lease: 2 * time.Second, Redis: redisbus.Config{URL: url, Prefix: "test"}}
-	return start(t, s)
+	ops := httptest.NewUnstartedServer(nil)
+	s.config = Config{Lease: 2 * time.Second, PeerAddress: ops.Listener.Addr().String(), Redis: redisbus.Config{URL: url, Prefix: "test"}}
+	node := start(t, s)
+	ops.Config.Handler = http.HandlerFunc(node.ServeBus)
+	ops.Start()
+	t.Cleanup(ops.Close)
+	return node
 }
 
 func (e *ends) add(connID, id string) {

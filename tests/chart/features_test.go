@@ -451,7 +451,8 @@ networkPolicy:
 		}
 	}
 	front := named[*networkingv1.NetworkPolicy](t, list, "chatr-gateway").Spec.Ingress
-	if len(front) != 3 || len(front[1].From) != 1 || front[1].Ports[0].Port.StrVal != "http" || front[2].Ports[0].Port.StrVal != "ops" {
+	if len(front) != 4 || len(front[1].From) != 1 || front[1].Ports[0].Port.StrVal != "http" || front[3].Ports[0].Port.StrVal != "ops" ||
+		front[2].Ports[0].Port.StrVal != "ops" || front[2].From[0].PodSelector.MatchLabels["app.kubernetes.io/component"] != "gateway" {
 		t.Errorf("got %+v", front)
 	}
 }

@@ -288,6 +288,12 @@ spec:
             {{- if ne .component "api" }}
             - {name: CHATR_REDIS_URL_FILE, value: /etc/chatr/secrets/redis-url}
             {{- end }}
+            {{- if eq .component "gateway" }}
+            # Where gateways ask each other whether Redis is there, when it is not for one of them.
+            - name: POD_IP
+              valueFrom: {fieldRef: {fieldPath: status.podIP}}
+            - {name: CHATR_GATEWAY_PEER_ADDRESS, value: "[$(POD_IP)]:9090"}
+            {{- end }}
             {{- if eq .component "api" }}
             - {name: CHATR_AUTH_SESSION_KEY_FILE, value: /etc/chatr/secrets/session-key}
             {{- with include "chatr.trustedProxies" .root }}

@@ -56,6 +56,7 @@ type Front struct {
 	refusals *ratelimit.Limiter // of lines about clients without a right, by tenant and status
 
 	draining atomic.Bool
+	closed   atomic.Bool     // see Close
 	watching context.Context // ends when the node begins to drain, which does not wait for those who only watch
 	stop     context.CancelFunc
 }
@@ -75,6 +76,15 @@ func (f *Front) Drain() {
 
 // Draining reports whether nobody is let in any more.
 func (f *Front) Draining() bool { return f.draining.Load() }
+
+// Close lets nobody in until Open is called.
+func (f *Front) Close() { f.closed.Store(true) }
+
+// Open lets clients in again after Close.
+func (f *Front) Open() { f.closed.Store(false) }
+
+// Closed reports whether Close has been called last.
+func (f *Front) Closed() bool { return f.closed.Load() }
 
 // ServeClient answers a handshake (client-json.md sections 1 and 8.2).
 func (f *Front) ServeClient(w http.ResponseWriter, r *http.Request) {

@@ -106,7 +106,7 @@ func (h *handshake) undo() {
 
 // arrive counts the handshake among those under way.
 func (h *handshake) arrive() *refusal {
-	if !h.front.Admission.beginHandshake() || h.front.Draining() || !h.front.Admit() {
+	if !h.front.Admission.beginHandshake() || h.front.Draining() || h.front.Closed() || !h.front.Admit() {
 		return refuseForNow()
 	}
 	return nil

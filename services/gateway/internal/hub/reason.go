@@ -15,6 +15,7 @@ const (
 	ReasonRequested      Reason = "requested"   // the application closed it
 	ReasonRemoved        Reason = "removed"     // its tenant is not among the settings any more
 	ReasonDrain          Reason = "drain"       // the node shuts down
+	ReasonCutOff         Reason = "cut_off"     // the node was cut off from the others, who take it for dead
 	ReasonProtocol       Reason = "protocol"    // what the client sent is not the protocol
 	ReasonForbidden      Reason = "forbidden"   // a simple client may not send to its group
 	ReasonUpstream       Reason = "upstream"    // the event handler failed a simple client
@@ -36,7 +37,7 @@ func (r Reason) Category() string {
 		return "PingTimeout"
 	case ReasonSlow, ReasonUnacked:
 		return "SlowClient"
-	case ReasonDrain:
+	case ReasonDrain, ReasonCutOff:
 		return "ServiceReload"
 	case ReasonProtocol:
 		return "BadRequest"
@@ -71,7 +72,7 @@ func (r Reason) Closing(text string) Closing {
 	switch r {
 	case ReasonSlow, ReasonUnacked, ReasonMessagesMissed, ReasonForbidden, ReasonRecovery, ReasonRemoved:
 		c.Code = CodePolicy
-	case ReasonDrain, ReasonOverload:
+	case ReasonDrain, ReasonCutOff, ReasonOverload:
 		c.Code = CodeGoingAway
 	case ReasonUpstream, ReasonUnavailable:
 		c.Code = CodeInternal

@@ -27,8 +27,10 @@ type list struct {
 	client redis.UniversalClient
 	log    *slog.Logger
 	node   string
-	prefix string        // of keys
-	lease  time.Duration // how long the node lives without a sign of life
+	prefix string // of keys
+
+	address string        // at which others can ask this node whether it has Redis; empty: they cannot
+	lease   time.Duration // how long the node lives without a sign of life
 
 	taken    prometheus.Counter
 	links    *links        // of dead nodes, that are to be ended at Redis
@@ -43,6 +45,8 @@ type list struct {
 	rewriteRunning bool              // everything is being written; no claim may run meanwhile (beginClaim)
 	claimRunning   bool              // a claim is on its way to Redis or back
 	renewed        time.Time         // when the lease was renewed last
+	alone          bool              // the lease is over, and so is everybody's
+	peers          map[string]string // the other nodes that had a lease when this one's was renewed last, with their addresses; empty: it has none
 	until          time.Duration     // on the clock of sinceBoot, when the lease is over if it is not renewed: not later than Redis thinks
 	allWellSince   time.Time         // since when the lease is renewed and every call succeeds; zero: a call has failed since
 	lastCallOK     bool              // so that only the first failure is logged
@@ -57,7 +61,7 @@ type Orphan struct {
 
 func newList(client redis.UniversalClient, log *slog.Logger, node, prefix string, lease time.Duration) *list {
 	return &list{client: client, log: log, node: node, prefix: prefix, lease: lease, links: newLinks(), orphans: make(chan Orphan), renewNow: make(chan struct{}),
-		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, lastCallOK: true,
+		orphansHeld: map[string][]byte{}, unsure: map[string]Orphan{}, peers: map[string]string{}, lastCallOK: true,
 		taken: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_connections_taken_for_dead_total",
 			Help: "Connections of this gateway whose disconnected event another one has sent, since the lease of this one was over."})}
 }
@@ -76,13 +80,19 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
 var (
-	// renew answers leaseKept, or more if the lease had lapsed or there was none. KEYS[2] is for nodes of the version before, which
-	// do not look at what others have claimed without it.
+	// renew answers leaseKept, or more if the lease had lapsed or there was none, and with the nodes whose leases have not lapsed, each
+	// before its address. KEYS[2] is for nodes of the version before, which do not look at what others have claimed without it.
 	renew = redis.NewScript(now + `
 local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-if until_ and tonumber(until_) >= now then return 0 end
-return 1 + redis.call('DEL', KEYS[2])`)
+redis.call('SET', ARGV[3] .. ARGV[1], ARGV[4], 'PX', 10 * ARGV[2])
+local answer = {0}
+if not until_ or tonumber(until_) < now then answer[1] = 1 + redis.call('DEL', KEYS[2]) end
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do
+	answer[#answer + 1] = node
+	answer[#answer + 1] = redis.call('GET', ARGV[3] .. node) or ''
+end
+return answer`)
 
 	// lapsed answers with two lists: the nodes whose leases have lapsed, and those whose leases have been ended by others because of
 	// that, lately, and that have not been heard of since.
@@ -182,26 +192,33 @@ func (l *list) renewLease(ctx context.Context) { l.every(ctx, l.lease/3, l.renew
 
 func (l *list) renewOnce(ctx context.Context) error {
 	asked := sinceBoot()
-	answer, err := l.call(ctx, renew, []string{l.key("leases"), l.key("claimed:" + l.node)}, l.node, l.lease.Milliseconds()).Int()
+	keys := []string{l.key("leases"), l.key("claimed:" + l.node)}
+	answer, err := l.call(ctx, renew, keys, l.node, l.lease.Milliseconds(), l.key("address:"), l.address).Slice()
 	if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.renewed, l.until = time.Now(), asked+l.lease
+	l.renewed, l.until, l.alone = time.Now(), asked+l.lease, false
 	if l.allWellSince.IsZero() {
 		l.allWellSince = l.renewed
 	}
-	l.mustRewrite = l.mustRewrite || answer != leaseKept
+	l.mustRewrite = l.mustRewrite || answer[0] != int64(leaseKept)
+	clear(l.peers)
+	for pair := range slices.Chunk(answer[1:], 2) {
+		if node, _ := pair[0].(string); node != l.node {
+			l.peers[node], _ = pair[1].(string)
+		}
+	}
 	return nil
 }
 
-// mayReport reports whether the lease lasts for a while yet, so that nobody can have claimed, nor can claim soon, what this node has
-// written.
+// mayReport reports whether nobody can have claimed, nor can claim soon, what this node has written: its lease lasts for a while yet, or
+// there is nobody who could.
 func (l *list) mayReport() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return sinceBoot() < l.until-l.lease/3
+	return l.alone || sinceBoot() < l.until-l.lease/3
 }
 
 // askRenewal has the lease renewed at once, unless that is under way.
@@ -250,7 +267,7 @@ func (l *list) claimOrphans(ctx context.Context) { l.every(ctx, l.lease/3, nil, 
 // there. Survivors share it as they come.
 func (l *list) claimOnce(ctx context.Context) error {
 	l.mu.Lock()
-	allWellSince, found := l.allWellSince, l.found
+	found := l.found
 	l.found = nil
 	l.mu.Unlock()
 	for _, orphan := range found {
@@ -258,7 +275,7 @@ func (l *list) claimOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	if allWellSince.IsZero() || time.Since(allWellSince) < l.lease+l.lease/3 {
+	if !l.maySeeDead() {
 		return nil
 	}
 	dead, gone, err := l.findDead(ctx)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -41,6 +42,10 @@ type Deps struct {
 	Upstream *upstream.Upstream // nothing has been asked of it yet
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
+
+	// Address is where other nodes reach ServeBus, as host:port; empty: nowhere, so that they cannot know whether they alone are cut off.
+	Address string
+	Fence   Fence
 }
 
 // Orphans is one node's part in this. Its methods are safe for concurrent use.
@@ -49,14 +54,19 @@ type Orphans struct {
 	list        *list          // nil without Redis, where no other node could know
 	heldChanges *upstream.Held // what has changed about what is to be held
 	reported    prometheus.Counter
+	fenced      prometheus.Counter
+	client      *http.Client // asks other nodes
 }
 
 // New returns a node's Orphans, which works while Run does. lease is how long after its last sign of life a node counts as
 // dead. Without the URL of a Redis there is nothing to do.
 func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 	o := &Orphans{Deps: d, reported: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "gateway_orphans_reported_total", Help: "Connections of dead nodes whose disconnected event this node has sent."})}
-	d.Metrics.MustRegister(o.reported)
+		Name: "gateway_orphans_reported_total", Help: "Connections of dead nodes whose disconnected event this node has sent."}),
+		fenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_fenced_total", Help: "How often this gateway has closed its doors and sockets, as it was cut off from Redis and others were not."}),
+		client: &http.Client{Timeout: askTimeout, Transport: &http.Transport{DisableKeepAlives: true}}}
+	d.Metrics.MustRegister(o.reported, o.fenced)
 	if cfg.URL == "" {
 		return o, nil
 	}
@@ -66,8 +76,19 @@ func New(cfg redisconn.Config, lease time.Duration, d Deps) (*Orphans, error) {
 	}
 	o.list = newList(client, d.Log, d.Node.ID(), cfg.Prefix, lease)
 	d.Metrics.MustRegister(o.list.links.ended, o.list.taken)
+	o.list.address = d.Address
+	d.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_peers", Help: "Other gateways that had a lease when this one's was renewed last."}, func() float64 { return float64(o.Peers()) }))
 	o.heldChanges = d.Upstream.TrackHeld(o.list.mayReport)
 	return o, nil
+}
+
+// Peers is how many other nodes there are, as far as this one knows.
+func (o *Orphans) Peers() int {
+	if o.list == nil {
+		return 0
+	}
+	return o.list.peerCount()
 }
 
 // Run keeps the node's lease and what it holds, claims what dead nodes have held, and reports orphans, until ctx ends. Then
@@ -83,6 +104,7 @@ func (o *Orphans) Run(ctx context.Context) error {
 	work.Go(func() { o.list.every(ctx, writeWait, o.heldChanges.Waiting(), o.writeHeld) })
 	work.Go(func() { o.list.claimOrphans(ctx) })
 	work.Go(func() { o.reportOrphans(ctx) })
+	work.Go(func() { o.keepFence(ctx) })
 	work.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 	defer cancel()
@@ -171,7 +193,7 @@ func (o *Orphans) writeHeld(ctx context.Context) error {
 	for _, id := range taken {
 		o.endTaken(id)
 	}
-	o.heldChanges.Written(err == nil)
+	o.heldChanges.Written(err == nil || o.list.isAlone())
 	return err
 }
 
@@ -199,7 +221,7 @@ func (o *Orphans) endTaken(connID string) {
 	}
 	if c := o.Conns.Conn(connID); c != nil {
 		eventsOf(c).StopReporting()
-		o.Conns.Close(c, hub.ReasonMessagesMissed.Closing("The service could not be reached for too long; please reconnect."))
+		o.Conns.Close(c, hub.ReasonCutOff.Closing("The service could not be reached for too long; please reconnect."))
 	}
 }
 

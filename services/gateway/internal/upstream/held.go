@@ -28,7 +28,7 @@ type Held struct {
 }
 
 // TrackHeld has the Upstream collect what Held is about. It is to be called before anything else. mayReport says whether no other process
-// can have taken what this one has written; disconnected events wait until it does.
+// can have taken what this one has written; lifecycle events wait until it does.
 func (u *Upstream) TrackHeld(mayReport func() bool) *Held {
 	u.held = &Held{mayReport: mayReport, wake: make(chan struct{}, 1), changes: map[string][]byte{}, waiting: map[string]*Session{},
 		writing: map[string]*Session{}, ending: map[string]*Session{}}

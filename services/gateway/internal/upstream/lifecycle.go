@@ -92,7 +92,7 @@ func (u *Upstream) routeToHost(s *Session, p lifecycle) {
 	to.host.push(s)
 }
 
-// reportPause is how long a disconnected event waits that may not be sent now.
+// reportPause is how long a lifecycle event waits that may not be sent now.
 const reportPause = 200 * time.Millisecond
 
 // deliverNext makes one attempt at the session's next lifecycle event. h is the host whose worker calls it.
@@ -116,7 +116,7 @@ func (u *Upstream) deliverNext(h *host, s *Session) {
 		u.finishLifecycle(s, p, "")
 		return
 	}
-	if p.kind == kindDisconnected && s.isHeld() && !u.held.mayReport() {
+	if s.isHeld() && !u.held.mayReport() { // another process may have told the end
 		s.setPosting(false)
 		time.AfterFunc(reportPause, func() { u.routeToHost(s, p) })
 		return
