@@ -76,8 +76,8 @@ type unsureBus struct {
 	unsure atomic.Bool
 }
 
-func (b *unsureBus) Post(topic string, payload []byte, done func(int, error)) {
-	b.Bus.Post(topic, payload, func(nodes int, err error) {
+func (b *unsureBus) PostKept(topic string, payload, number []byte, done func(int, error)) {
+	b.Bus.PostKept(topic, payload, number, func(nodes int, err error) {
 		if b.unsure.Load() && err == nil {
 			nodes, err = 0, fmt.Errorf("%w: broken", cluster.ErrUncertain)
 		}
@@ -119,12 +119,12 @@ type refusingBus struct {
 	refuse atomic.Bool
 }
 
-func (b *refusingBus) Post(topic string, payload []byte, done func(int, error)) {
+func (b *refusingBus) PostKept(topic string, payload, number []byte, done func(int, error)) {
 	if b.refuse.Load() && done != nil {
 		done(0, cluster.ErrUnavailable)
 		return
 	}
-	b.Bus.Post(topic, payload, done)
+	b.Bus.PostKept(topic, payload, number, done)
 }
 
 // TestARefusedSendIsForgotten: what was certainly not published is published when it is sent again.

@@ -66,6 +66,7 @@ type Guard struct {
 // New returns a guard, which watches while Run does.
 func New(d Deps) *Guard {
 	g := &Guard{Deps: d, maxFiles: mostFiles()}
+	g.files.Store(openFiles())
 	g.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gateway_newcomers_refused_total", Help: "Handshakes that were refused since the node has nearly as much memory, or as many file descriptors, in use as it may."}, []string{"reason"})
 	limit := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -149,7 +150,7 @@ func (g *Guard) look() {
 	if g.maxFiles > 0 {
 		files := openFiles()
 		g.files.Store(files)
-		if files > g.maxFiles-max(64, g.maxFiles/20) {
+		if files > g.refuseFilesAt() {
 			reason = ReasonDescriptors
 		}
 	}
@@ -195,15 +196,20 @@ func (g *Guard) Ready() error {
 	return &obs.NotReady{Reason: *reason, Err: err}
 }
 
-// arrived counts who has connected, before anything is known of it, and looks when so many have come that they could take what is left.
-func (g *Guard) arrived() {
-	if g.Limit == nil {
-		return
-	}
-	if n := g.newcomers.Add(1); g.full.Load() == nil && g.used.Load()+n*newcomerBytes > g.refuseAt() {
+// arrived counts who has connected, before anything is known of it, and looks when so many have come that they could take what is left. It
+// reports whether there is a file descriptor to answer with, beside those that the node needs for itself.
+func (g *Guard) arrived() (room bool) {
+	n := g.newcomers.Add(1)
+	files := g.files.Load() + n
+	if g.full.Load() == nil && (g.Limit != nil && g.used.Load()+n*newcomerBytes > g.refuseAt() || g.maxFiles > 0 && files > g.refuseFilesAt()) {
 		g.look()
 	}
+	most := (g.refuseFilesAt() + g.maxFiles) / 2
+	return g.maxFiles == 0 || files <= most || openFiles() <= most
 }
+
+// refuseFilesAt is the mark of open files and sockets: a twentieth is left for what the node needs itself, but 64 at least.
+func (g *Guard) refuseFilesAt() int64 { return g.maxFiles - max(64, g.maxFiles/20) }
 
 // shed ends connections that hold much, as many as it takes; when there are not enough, one in fifty of the others, at random: a reliable
 // one may be recovered, by another node.
@@ -233,7 +239,7 @@ func (g *Guard) shed(ctx context.Context) {
 }
 
 // Listener returns l, which lets those who connect come in one after the other while they are only to be refused: each takes memory
-// before it is heard.
+// before it is heard. Those for whom no file descriptor can be spared are closed at once.
 func (g *Guard) Listener(l net.Listener) net.Listener { return &listener{l, g} }
 
 type listener struct {
@@ -243,15 +249,20 @@ type listener struct {
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.guard.arrived() {
+			if l.guard.full.Load() != nil {
+				time.Sleep(acceptPause)
+			}
+			return c, nil
+		}
+		_ = c.Close() // who waited to be answered would take the last descriptor
+		l.guard.refused.WithLabelValues(ReasonDescriptors).Inc()
 	}
-	l.guard.arrived()
-	if l.guard.full.Load() != nil {
-		time.Sleep(acceptPause)
-	}
-	return c, nil
 }
 
 // mostFiles is how many files and sockets may be open; 0 where that is not known.

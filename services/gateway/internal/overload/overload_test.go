@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/chatr-dev/chatr/pkg/memlimit"
 	"github.com/chatr-dev/chatr/pkg/protocol"
+	"github.com/chatr-dev/chatr/pkg/testkit"
 	"github.com/chatr-dev/chatr/pkg/webpubsub"
 	"github.com/chatr-dev/chatr/services/gateway/internal/hub"
 )
@@ -97,11 +99,13 @@ func TestACrowdIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t)
 		n.inUse.Store(150)
-		time.Sleep(2 * idleInterval)
+		time.Sleep(2*idleInterval + lookInterval/2) // it has not been looked at just now
 		n.inUse.Store(180) // by what each of the following takes
 		const enough = 26 << 20 / newcomerBytes
 		for range enough {
-			n.arrived()
+			if !n.arrived() {
+				t.Fatal("there is no descriptor, want that they are not counted")
+			}
 		}
 		n.want(true, "")
 		n.arrived()
@@ -138,4 +142,57 @@ func TestThoseWhoHoldMostAreEnded(t *testing.T) {
 			t.Errorf("got %d ended, %v; want the largest and then some at a time", got, n.ended[:min(got, 5)])
 		}
 	})
+}
+
+// TestDescriptorsAreLeft for the node itself, however many come at once.
+func TestDescriptorsAreLeft(t *testing.T) {
+	if openFiles() == 0 {
+		t.Skip("this kernel does not say how many files are open")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(Deps{Conns: hub.NewRegistry(hub.Options{}, prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	const comers = 100
+	g.maxFiles = openFiles() + 64 + comers/2
+	guarded := g.Listener(l)
+	defer guarded.Close()
+	accepted := make(chan net.Conn, comers)
+	go func() {
+		defer close(accepted)
+		for {
+			c, err := guarded.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	var closed atomic.Int64
+	var clients sync.WaitGroup
+	for range comers {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients.Go(func() {
+			if _, err := c.Read(make([]byte, 1)); err != nil {
+				closed.Add(1)
+			}
+		})
+	}
+	testkit.Eventually(t, time.Minute, func() bool { return closed.Load()+int64(len(accepted)) == comers }, "all to be accepted or closed")
+	if n := closed.Load(); n < comers/4 || n > comers*3/4 {
+		t.Errorf("%d of %d were closed, want about half", n, comers)
+	}
+	if err := g.Ready(); err == nil {
+		t.Error("the node is ready")
+	}
+	_ = guarded.Close()
+	for c := range accepted {
+		_ = c.Close()
+	}
+	clients.Wait()
 }
