@@ -39,7 +39,8 @@ func find(root string, bytes, runtime int64) *Limit {
 func (l *Limit) Bytes() int64 { return l.bytes }
 
 // Used is how much of it is used, in bytes, without what the kernel could take back: the files that it has cached. Of a control group it is
-// what all of its processes use, and what the kernel uses for them, as for their sockets.
+// what all of its processes use, and what the kernel uses for them, as for their sockets; but only what this process has if others use
+// most of it.
 func (l *Limit) Used() (int64, error) { return l.used() }
 
 // Reserve is the part of the limit for what comes faster than it is seen: a tenth, but 16 MiB at least, unless that were more than a
@@ -81,7 +82,7 @@ func ofGroup(root string) *Limit {
 		for group := path.Clean("/" + parts[2]); ; group = path.Dir(group) {
 			folder := filepath.Join(root, v.mount, group)
 			if n, err := readNumber(filepath.Join(folder, v.limit)); err == nil && n < 1<<60 && (least == nil || n < least.bytes) {
-				least = &Limit{n, func() (int64, error) { return v.usedIn(folder) }}
+				least = &Limit{n, func() (int64, error) { return ownPart(v.usedIn(folder)) }}
 			}
 			if group == "/" {
 				break
@@ -98,6 +99,16 @@ func contains(list, name string) bool {
 		}
 	}
 	return false
+}
+
+// ownPart is what a group uses, unless that is mostly others' doing, as on a developer's machine or in a build: to refuse clients would not
+// help then. The kernel's part, of which a server of many connections has much, is not counted among what a process has itself.
+func ownPart(used int64, err error) (int64, error) {
+	own, ownErr := resident()
+	if err == nil && ownErr == nil && own < used/4 {
+		return own, nil
+	}
+	return used, err
 }
 
 // usedIn is what a group uses.

@@ -100,7 +100,7 @@ func TestACrowdIsCounted(t *testing.T) {
 		n := start(t)
 		n.inUse.Store(150)
 		time.Sleep(2*idleInterval + lookInterval/2) // it has not been looked at just now
-		n.inUse.Store(180) // by what each of the following takes
+		n.inUse.Store(180)                          // by what each of the following takes
 		const enough = 26 << 20 / newcomerBytes
 		for range enough {
 			if !n.arrived() {
