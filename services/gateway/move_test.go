@@ -31,15 +31,9 @@ func reliable(t *testing.T, test func(t *testing.T, codec string)) {
 	}
 }
 
-// recoverAt recovers c's connection on s.
+// recoverAt recovers c's connection on s. As SDKs do it comes again when it is told to: a node that is busy, or has not got the state in
+// time, answers 503 with Retry-After.
 func (s *server) recoverAt(t testing.TB, c *wsclient.Client) {
-	t.Helper()
-	must(t, c.RecoverAt(within(t), s.clientURL("nobody", nil)))
-}
-
-// returnTo is recoverAt for a client that comes again when it is told to: a node that is busy, or has not got the state in time,
-// answers 503 with Retry-After.
-func (s *server) returnTo(t testing.TB, c *wsclient.Client) {
 	t.Helper()
 	ctx, err := within(t), error(nil)
 	testkit.Eventually(t, patience, func() bool {
@@ -158,7 +152,7 @@ func TestMovesUnderLoad(t *testing.T) {
 			for range 30 {
 				take()
 			}
-			nodes[i%2].returnTo(t, c)
+			nodes[i%2].recoverAt(t, c)
 		}
 		for range 4 {
 			must(t, <-done)
@@ -242,7 +236,7 @@ func TestRecoveryOnAnotherNodeWhileTheOldSocketIsOpen(t *testing.T) {
 				t.Error("nobody has recovered the connection")
 			}
 			wantClose(t, c, 1006)
-			b.returnTo(t, c)
+			b.recoverAt(t, c)
 			must(t, a.rest().SendToGroup(within(t), "room", text("once")))
 			wantMessage(t, c, "once")
 			if n := a.conns.Len() + b.conns.Len(); n != 1 {
@@ -335,7 +329,7 @@ func TestHugeStateMoves(t *testing.T) {
 			for i := range tt.messages {
 				must(t, a.node.Send(within(t), room, webpubsub.Message{Data: text(fmt.Sprint(i, body))}))
 			}
-			b.returnTo(t, c)
+			b.recoverAt(t, c)
 			for i := range tt.messages {
 				m, err := c.Receive(within(t))
 				must(t, err)

@@ -145,6 +145,7 @@ func (r *reader) awaitAsked() {
 // than for the handler's answer.
 func (s *askedSend) run(before <-chan struct{}) {
 	defer s.questions.release(s.size)
+	defer s.question.Done()
 	inTime := true
 	timer := time.NewTimer(s.question.Timeout())
 	defer timer.Stop()

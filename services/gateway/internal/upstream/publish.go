@@ -58,6 +58,7 @@ type Question struct {
 	turn    turn
 	ended   bool // the connection had ended before, so that there is no turn
 
+	put        bool // Done is to follow
 	pass       bool // the message passes when the handler fails
 	mayNotKnow bool // the message passes when the handler does not know yet what it is asked
 }
@@ -87,7 +88,7 @@ func (s *Session) AskBeforePublish(m GroupMessage) *Question {
 func (q *Question) Timeout() time.Duration { return q.timeout }
 
 // Put asks the handler, once no other question of the connection is under way, and returns its verdict, at the latest after Timeout. When
-// ctx ends, the message must not be published.
+// ctx ends, the message must not be published. Done must follow.
 func (q *Question) Put(ctx context.Context) Verdict {
 	if q.ended {
 		return q.failed(&Failure{Reason: ReasonCanceled})
@@ -99,7 +100,7 @@ func (q *Question) Put(ctx context.Context) Verdict {
 		s.up.metrics.addFailure(kindBeforePublish, failure.Reason)
 		return q.failed(failure)
 	}
-	defer q.turn.finish()
+	q.put = true
 	a, failure := s.up.callWithRetries(ctx, ctx, s, q.to, kindBeforePublish, q.event(), maxUserAnswer)
 	switch {
 	case failure == nil:
@@ -119,6 +120,15 @@ func (q *Question) Put(ctx context.Context) Verdict {
 		return q.failed(failure)
 	}
 	return q.answered(v)
+}
+
+// Done lets the connection's next event go, the end of the connection among them, after Put and when the message has been published or
+// not: who hears of the end hears nothing afterwards that the client has said.
+func (q *Question) Done() {
+	if q.put {
+		q.put = false
+		q.turn.finish()
+	}
 }
 
 // GiveUp returns the verdict about a message that has waited too long for its turn.
