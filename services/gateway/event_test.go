@@ -124,6 +124,37 @@ func TestEventHoldsUpOnlyEvents(t *testing.T) {
 	})
 }
 
+// TestARightThatAnEventGives: what a client without acks does right after an event that gives it the right to do so is done, not refused.
+func TestARightThatAnEventGives(t *testing.T) {
+	t.Parallel()
+	eachPubSub(t, func(t *testing.T, codec string) {
+		var s *server
+		ready := make(chan struct{})
+		s = start(t, withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/enter" {
+				<-ready
+				id := r.Header.Get("ce-connectionId")
+				for _, p := range []webpubsub.Permission{webpubsub.SendToGroup, webpubsub.JoinLeaveGroup} {
+					if err := s.rest().Grant(r.Context(), id, p, "room"); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})))
+		c, member := s.dial(s.clientURL("ana", nil), codec), s.join(codec, "ben", "room")
+		for _, r := range []*protocol.Request{{Kind: protocol.SendEvent, Event: "enter"}, {Kind: protocol.JoinGroup, Group: "room"},
+			{Kind: protocol.SendToGroup, Group: "room"}} {
+			if r.Kind != protocol.JoinGroup {
+				r.SetData(text("hello"))
+			}
+			must(t, c.Do(within(t), r))
+		}
+		close(ready)
+		wantMessage(t, member, "hello")
+		wantMessage(t, c, "hello")
+	})
+}
+
 // TestEventsBeforeAClose: what a client sends before it leaves reaches the application in order, and then its end; the client does not wait
 // for that.
 //

@@ -87,6 +87,8 @@ type eventQueue struct {
 	n        int        // of those that have room, the one included that is with the application
 	bytes    int
 	answered time.Time  // when one was answered last, or there was none
+	pushed   uint64     // all that have been queued
+	handled  uint64     // of those
 	tickets  uint64     // of those who have asked for room, in order
 	served   uint64     // of those who have got it, or have given up
 	changed  *sync.Cond // made when somebody waits
@@ -121,6 +123,7 @@ func (q *eventQueue) push(event func(), size int, work func(func())) {
 		event()
 		q.leave(size)
 	})
+	q.pushed++
 	q.next()
 	start := !q.working
 	q.working = true
@@ -152,8 +155,22 @@ func (q *eventQueue) leave(size int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.answered = time.Now()
+	q.handled++
 	q.count(-1, -size)
 	q.wake()
+}
+
+// awaitAnswers waits until all events that have been queued are answered, unless none has been for maxStall.
+func (q *eventQueue) awaitAnswers() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for until := q.pushed; q.handled < until; {
+		stalled := time.Since(q.answered)
+		if stalled >= maxStall {
+			return
+		}
+		q.wait(maxStall - stalled)
+	}
 }
 
 // busy reports whether any event waits.

@@ -95,6 +95,41 @@ func TestEventsAreRefusedOnceNoneIsAnswered(t *testing.T) {
 	})
 }
 
+// TestWhoWaitsForAnswers waits for the events before, not for later ones, nor for an application that hangs.
+func TestWhoWaitsForAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newEventQueue()
+		answer := make(chan struct{})
+		push := func(n int) {
+			for range n {
+				q.enter(1, false)
+				q.push(func() { <-answer }, 1, goWork)
+			}
+		}
+		push(2)
+		began, waited := time.Now(), make(chan time.Duration, 1)
+		go func() {
+			q.awaitAnswers()
+			waited <- time.Since(began)
+		}()
+		synctest.Wait()
+		push(1)
+		for range 2 {
+			time.Sleep(maxStall - time.Second)
+			answer <- struct{}{}
+		}
+		if got := <-waited; got != 2*(maxStall-time.Second) {
+			t.Errorf("got %v, want until the second is answered", got)
+		}
+		began = time.Now()
+		q.awaitAnswers()
+		if got := time.Since(began); got != maxStall {
+			t.Errorf("got %v, want %v as none is answered", got, maxStall)
+		}
+		close(answer)
+	})
+}
+
 // TestEventsOfSeveralSocketsKeepTheirOrder: a reader of the socket before may wait for room when the client comes back.
 func TestEventsOfSeveralSocketsKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

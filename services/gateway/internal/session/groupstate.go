@@ -26,14 +26,14 @@ func (r *reader) groupState() {
 	case r.req.Kind == protocol.UnsubscribeGroupState:
 		r.shared.node.States.Unsubscribe(r.conn, group)
 	case r.req.Kind == protocol.SetGroupState:
-		if !r.conn.Allows(webpubsub.SendToGroup, group) {
+		if !r.allows(webpubsub.SendToGroup, group) {
 			r.acknowledge(a, forbidden("No permission to publish to group '%s'.", group))
 			return
 		}
 		state := bytes.Clone(r.req.State)
 		r.blocked(func() { err = r.shared.node.States.Set(ctx, r.conn, group, state) })
 	default:
-		if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+		if !r.allows(webpubsub.JoinLeaveGroup, group) {
 			r.acknowledge(a, forbidden("No permission to join or leave group '%s'.", group))
 			return
 		}

@@ -147,6 +147,22 @@ func (r *reader) malformed(err error) hub.Closing {
 
 const brokeProtocol = "client broke the protocol"
 
+// allows reports whether the connection may do p with a group. An event that was sent before may give it the right: what would be refused
+// waits until that is answered, for there are clients that ask for no ack.
+func (r *reader) allows(p webpubsub.Permission, group string) bool {
+	if r.conn.Allows(p, group) {
+		return true
+	}
+	r.mu.Lock()
+	a := r.asks
+	r.mu.Unlock()
+	if a == nil || !a.events.busy() {
+		return false
+	}
+	r.blocked(a.events.awaitAnswers)
+	return r.conn.Allows(p, group)
+}
+
 // forbidden is the failure of a request for which the client has no permission.
 func forbidden(format string, args ...any) *protocol.Failure {
 	return &protocol.Failure{Name: protocol.Forbidden, Message: fmt.Sprintf(format, args...)}
@@ -160,7 +176,7 @@ func internal(what string) *protocol.Failure {
 // changeMembership joins or leaves a group (client-json.md 4.1, 4.2). The ack comes when the membership is effective.
 func (r *reader) changeMembership() {
 	group := r.req.Group
-	if !r.conn.Allows(webpubsub.JoinLeaveGroup, group) {
+	if !r.allows(webpubsub.JoinLeaveGroup, group) {
 		r.acknowledge(r.ack(), forbidden("No permission to join or leave group '%s'.", group))
 		return
 	}

@@ -16,7 +16,7 @@ import (
 
 // sendToGroup posts to a group, and to the hub's message logs; the ack says that both have it (client-json.md 4.3).
 func (r *reader) sendToGroup() {
-	if !r.conn.Allows(webpubsub.SendToGroup, r.req.Group) {
+	if !r.allows(webpubsub.SendToGroup, r.req.Group) {
 		r.acknowledge(r.ack(), forbidden("No permission to publish to group '%s'.", r.req.Group))
 		return
 	}

@@ -12,7 +12,7 @@ func (r *reader) startStream() {
 	switch {
 	case r.req.Refusal != "":
 		failure = &protocol.Failure{Name: protocol.BadRequest, Message: r.req.Refusal}
-	case !r.conn.Allows(webpubsub.SendToGroup, r.req.Group):
+	case !r.allows(webpubsub.SendToGroup, r.req.Group):
 		failure = forbidden("No permission to publish to group '%s'.", r.req.Group)
 	case r.settings.asks:
 		failure = forbidden("%s", noStreams)
