@@ -43,7 +43,7 @@ var rows = []row{
 	{name: "hang-down-20s", what: "what Redis sends to a gateway hangs for 20 s", event: hang(testkit.Down, 20*time.Second),
 		want: want{plainEnds: ofGateway}},
 	{name: "subscribe-hang", what: "a gateway's connection that subscribes hangs", event: hang(testkit.Subscribed, 20*time.Second)},
-	{name: "client-kill", holds: true, what: "Redis ends the connections of all subscribers",
+	{name: "client-kill", what: "Redis ends the connections of all subscribers",
 		event: func(w *world) {
 			w.admin(w.redis, func(ctx context.Context, c *redis.Client) error {
 				return c.ClientKillByFilter(ctx, "TYPE", "pubsub").Err()
