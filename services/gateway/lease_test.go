@@ -262,8 +262,12 @@ func TestConnectedIsToldOnceItIsHeld(t *testing.T) {
 	var connected, held atomic.Int64
 	s := withHandler(handler(t, func(_ http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("Ce-Connectionid"); r.URL.Path == "/connected" {
-			connected.Add(1)
-			if client.HExists(r.Context(), "{test:roster}:held:"+id[:cluster.NodeIDSize], id).Val() {
+			defer connected.Add(1)
+			there, err := client.HExists(r.Context(), "{test:roster}:held:"+id[:cluster.NodeIDSize], id).Result()
+			if err != nil {
+				t.Error(err)
+			}
+			if there {
 				held.Add(1)
 			}
 		}

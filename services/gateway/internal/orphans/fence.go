@@ -67,12 +67,12 @@ func (o *Orphans) keepFence(ctx context.Context) {
 	}
 }
 
-// leaseOver reports whether the node has had a lease that is over by its own clock, and whether it has one and knows what others have
+// leaseOver reports whether the node has had a lease that is over, or as good as over, by its own clock, and whether it has one and knows what others have
 // claimed before.
 func (l *list) leaseOver() (over, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	over = l.until > 0 && sinceBoot() >= l.until
+	over = l.until > 0 && sinceBoot() >= l.until-l.lease/6 // so that there is time to ask and to close before others claim
 	return over, !over && !l.mustRewrite && !l.rewriteRunning
 }
 
