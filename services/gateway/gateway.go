@@ -108,6 +108,7 @@ func New(cfg Config, d Deps) (*Gateway, error) {
 	g.conns = hub.NewRegistry(hub.Options{Recovery: cfg.RecoveryTime}, d.Metrics)
 	g.node = node.New(bus, g.conns, node.Options{Handoff: session.Hooks(), Traced: g.watchers.Deliver, Keeps: g.keeps,
 		Unresponsive: func(ctx context.Context) ([]string, error) { return g.orphans.Unresponsive(ctx) },
+		Living:       func(ctx context.Context) ([]string, error) { return g.orphans.Living(ctx) },
 		Dead:         func() []string { return g.orphans.Dead() }}, d.Logger, d.Metrics)
 	g.upstream = upstream.New(cfg.Upstream, d.Tenants, d.Log, d.Logger, d.Metrics)
 	if g.audit, err = audit.New(cfg.Records, d.Records, audit.Deps{Tenants: d.Tenants, Node: g.node, Traces: g.watchers, TrustedProxies: cfg.TrustedProxies,

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -438,4 +439,46 @@ func (l *link) cut(down bool) {
 		_ = c.Close()
 	}
 	l.conns = nil
+}
+
+// TestNobodyIsCalledOfflineWhoseNodeLives has a node lose its connection to Redis, and with it its subscriptions, long before its lease is
+// over: nobody knows then whether its users are there.
+//
+// checklist:O06
+func TestNobodyIsCalledOfflineWhoseNodeLives(t *testing.T) {
+	t.Parallel()
+	redis := testkit.Redis(t)
+	link := testkit.NewLink(t, redis.Addr)
+	on := func(url string) *server {
+		return start(t, setup{config: Config{Lease: time.Minute, Redis: redisbus.Config{URL: url, Prefix: "test"}}})
+	}
+	a, b := on("redis://"+link.Addr), on(redis.URL)
+	ana := a.join(protocol.NameJSON, "ana", "room")
+	eventually(t, "the node has a lease", func() bool {
+		living, err := b.orphans.Living(within(t))
+		return err == nil && slices.Contains(living, a.node.ID())
+	})
+	link.Cut()
+	user := cluster.Topic(chat, webpubsub.ScopeUser, "ana")
+	eventually(t, "Redis has ended the node's subscriptions", func() bool {
+		n, err := b.bus.SubscriberCount(within(t), user)
+		return err == nil && n == 0
+	})
+	for _, who := range []webpubsub.Audience{
+		{Hub: chat, Scope: webpubsub.ScopeUser, Name: "ana"}, {Hub: chat, Scope: webpubsub.ScopeGroup, Name: "room"},
+		{Hub: chat, Scope: webpubsub.ScopeConnection, Name: ana.Info().ConnectionID},
+	} {
+		if got, err := b.node.Exists(within(t), who); got || !errors.Is(err, cluster.ErrUnavailable) {
+			t.Errorf("%s %q: got %v, %v; want that nobody knows", who.Scope, who.Name, got, err)
+		}
+	}
+	link.Mend()
+	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil })
+	if got, err := b.rest().UserExists(within(t), "ana"); !got || err != nil {
+		t.Errorf("got %v, %v; want the user", got, err)
+	}
+	if got, err := b.rest().UserExists(within(t), "nobody"); got || err != nil {
+		t.Errorf("got %v, %v; want nobody", got, err)
+	}
+	must(t, ana.Ping(within(t)))
 }

@@ -37,7 +37,10 @@ func (g *Gateway) watchBus(ctx context.Context) error {
 		}
 		if lost == known {
 			if time.Since(looked) > lookInterval {
-				allKept, looked = g.allKeep(ctx), time.Now()
+				looked = time.Now()
+				if keep, err := g.allKeep(ctx); err == nil { // else it may be about to be seen that the bus is lost
+					allKept = keep
+				}
 			}
 			continue
 		}
@@ -57,22 +60,22 @@ const lookInterval = 2 * time.Second
 const returnTime = 5 * time.Second
 
 // allKeep reports whether all nodes keep what they publish. Those of version 0.1, during an upgrade, do not: what they have published
-// while this node had lost the bus is missed. When in doubt it is.
-func (g *Gateway) allKeep(ctx context.Context) bool {
+// while this node had lost the bus is missed.
+func (g *Gateway) allKeep(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookInterval)
 	defer cancel()
-	others, err := g.orphans.Others(ctx)
+	others, err := g.orphans.Living(ctx)
 	if err != nil {
-		return false
+		return false, err
 	}
 	keeping, err := g.node.KeepingNodes(ctx)
-	return err == nil && others < keeping
+	return len(others) < keeping, err
 }
 
 // awaitAllKeep is allKeep once the other nodes have come back, too, if they were away: until then they are not seen to keep anything.
 func (g *Gateway) awaitAllKeep(ctx context.Context) bool {
 	for deadline := time.Now().Add(returnTime); ; {
-		if g.allKeep(ctx) {
+		if keep, err := g.allKeep(ctx); keep && err == nil {
 			return true
 		}
 		if time.Now().After(deadline) || backoff.Sleep(ctx, lookInterval/10) != nil {

@@ -61,6 +61,7 @@ type Node struct {
 	inbox    string
 
 	unresponsive func(ctx context.Context) (nodes []string, err error)
+	living       func(ctx context.Context) (nodes []string, err error)
 	keeps        func(webpubsub.HubKey) bool
 	origin       wire.Origin
 
@@ -80,6 +81,8 @@ type Options struct {
 	Keeps func(webpubsub.HubKey) bool
 	// Unresponsive returns the ids of nodes that show no sign of life, though they may still be subscribed. nil: none.
 	Unresponsive func(ctx context.Context) (nodes []string, err error)
+	// Living returns the ids of the other nodes that live, though they may have lost the bus. nil: none.
+	Living func(ctx context.Context) (nodes []string, err error)
 	// Dead is what cluster.NewPeer wants to know.
 	Dead func() (nodes []string)
 }
@@ -89,7 +92,10 @@ func New(bus cluster.Bus, conns *hub.Registry, o Options, log *slog.Logger, reg 
 	peer, held := cluster.NewPeer(bus, o.Dead), topics.New(bus, log)
 	n := &Node{peer: peer, conns: conns, topics: held, log: log, inbox: cluster.Inbox(peer.ID()), unresponsive: o.Unresponsive,
 		Handoffs: handoff.New(peer, conns, held, o.Handoff, log), States: groupstate.New(peer, conns, held),
-		keeps: o.Keeps, origin: wire.NewOrigin(peer.ID())}
+		keeps: o.Keeps, living: o.Living, origin: wire.NewOrigin(peer.ID())}
+	if n.living == nil {
+		n.living = func(context.Context) ([]string, error) { return nil, nil }
+	}
 	if n.keeps == nil {
 		n.keeps = func(webpubsub.HubKey) bool { return true }
 	}

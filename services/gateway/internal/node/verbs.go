@@ -130,8 +130,39 @@ func (n *Node) ask(ctx context.Context, a webpubsub.Audience, v wire.Verb, args 
 	return n.peer.Ask(ctx, cluster.Topic(a.Hub, a.Scope, a.Name), o.Append(nil))
 }
 
-// Exists reports whether the audience has a connection. Except and Filter are ignored.
+// Exists reports whether the audience has a connection. Except and Filter are ignored. While a node that lives has lost the bus, nobody
+// knows whether somebody that is found nowhere else is there: that is ErrUnavailable.
 func (n *Node) Exists(ctx context.Context, a webpubsub.Audience) (bool, error) {
+	exists, err := n.found(ctx, a)
+	if exists || err != nil {
+		return exists, err
+	}
+	away, err := n.anyAway(ctx)
+	if err == nil && away {
+		err = fmt.Errorf("%w: a gateway has lost it, whose connections nobody knows", ErrUnavailable)
+	}
+	return false, err
+}
+
+// anyAway reports whether a node lives and is not subscribed.
+func (n *Node) anyAway(ctx context.Context) (bool, error) {
+	living, err := n.living(ctx)
+	if err != nil || len(living) == 0 {
+		return false, wire.Unavailable(err)
+	}
+	if keeping, err := n.KeepingNodes(ctx); err != nil || keeping > len(living) { // this one included
+		return false, wire.Unavailable(err)
+	}
+	for _, id := range living {
+		if subscribed, err := n.peer.SubscriberCount(ctx, cluster.Inbox(id)); err != nil || subscribed == 0 {
+			return true, wire.Unavailable(err)
+		}
+	}
+	return false, nil
+}
+
+// found reports whether the audience has a connection on a node that has the bus.
+func (n *Node) found(ctx context.Context, a webpubsub.Audience) (bool, error) {
 	if a.Scope != webpubsub.ScopeConnection {
 		nodes, err := n.peer.SubscriberCount(ctx, cluster.Topic(a.Hub, a.Scope, a.Name))
 		return nodes > 0, err

@@ -3,6 +3,7 @@ package orphans
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,23 +28,20 @@ func (o *Orphans) Unresponsive(ctx context.Context) (nodes []string, err error) 
 	return append(nodes, o.Dead()...), nil
 }
 
-// living answers with how many nodes have a lease that is not over, but for one.
+// living answers with the nodes whose leases are not over.
 var living = redis.NewScript(now + `
-local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local n = redis.call('ZCOUNT', KEYS[1], now, '+inf')
-if until_ and tonumber(until_) >= now then n = n - 1 end
-return n`)
+return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')`)
 
-// Others says how many other nodes live, by their leases; of any version.
-func (o *Orphans) Others(ctx context.Context) (int, error) {
+// Living returns the ids of the other nodes that live, by their leases; of any version.
+func (o *Orphans) Living(ctx context.Context) ([]string, error) {
 	if o.list == nil {
-		return 0, nil
+		return nil, nil
 	}
-	n, err := o.list.call(ctx, living, []string{o.list.key("leases")}, o.list.node).Int()
+	nodes, err := o.list.call(ctx, living, []string{o.list.key("leases")}).StringSlice()
 	if err != nil {
-		return 0, fmt.Errorf("count the leases: %w", err)
+		return nil, fmt.Errorf("look for living nodes: %w", err)
 	}
-	return n, nil
+	return slices.DeleteFunc(nodes, func(node string) bool { return node == o.list.node }), nil
 }
 
 // overdueWithin is how much of a lease is left when its renewal is late by a twelfth of its time.
