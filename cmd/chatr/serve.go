@@ -71,6 +71,9 @@ type service interface {
 	Ready(ctx context.Context) error
 }
 
+// A service may have a method Finish(context.Context), which is called when the last requests have been answered, after Run, for what they
+// have left to do. It returns when that is done, or when ctx ends.
+
 // run serves handler on l and operations on opsListen until ctx ends. The service then drains first, while both
 // still answer: connections that leave cause requests, and probes must see why the process is not ready.
 func (p *process) run(ctx context.Context, s service, handler http.Handler, listen, opsListen string) error {
@@ -103,6 +106,11 @@ func (p *process) run(ctx context.Context, s service, handler http.Handler, list
 		return s.Run(mergeDone(ctx, groupCtx))
 	})
 	err = group.Wait()
+	if f, ok := s.(interface{ Finish(context.Context) }); ok {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
+		defer cancel()
+		f.Finish(last)
+	}
 	p.log.Info("stopped")
 	return err
 }

@@ -177,6 +177,20 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
+// Finish waits until what the last requests have brought has been told, or ctx ends. Others would do that after a while, but those of the
+// version before, to which a deployment may be on its way back, do not know that it is owed.
+func (s *Service) Finish(ctx context.Context) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.tell.Wait()
+	}()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
+}
+
 // Ready returns nil, or why events cannot be handled now.
 func (s *Service) Ready(ctx context.Context) error {
 	return errors.Join(s.deps.Store.Ready(ctx), s.deps.Log.Ready(ctx))
