@@ -226,10 +226,17 @@ func (c *consumer) decode(messages []redis.XMessage) []messagelog.Entry {
 	return entries
 }
 
+// lastCall is how long a call of handle may go on when ctx ends. Were it cut off, whoever it calls might have had the entries, and would
+// get them again.
+const lastCall = 2 * time.Second
+
 // handOver calls handle until it succeeds or ctx ends.
 func (c *consumer) handOver(ctx context.Context, entries []messagelog.Entry) error {
+	call, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastCall, cancel) })()
 	for again := pauses(); len(entries) > 0; {
-		if c.handle(ctx, entries) == nil { // handle has logged why it failed
+		if c.handle(call, entries) == nil { // handle has logged why it failed
 			return nil
 		}
 		if err := again.Wait(ctx); err != nil {
