@@ -87,7 +87,7 @@ func (s *server) ancestor(method, path, body string) int {
 	must(s.t, err)
 	r.Header.Set("Authorization", "Bearer "+raw)
 	r.Header.Set("Content-Type", "text/plain")
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := httpClient.Do(r)
 	must(s.t, err)
 	must(s.t, resp.Body.Close())
 	return resp.StatusCode
@@ -246,7 +246,7 @@ func TestAncestorsREST(t *testing.T) {
 	}
 	r, err := http.NewRequestWithContext(within(t), "POST", s.url+"/ws/api/v1/hubs/demo/", strings.NewReader("x"))
 	must(t, err)
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := httpClient.Do(r)
 	must(t, err)
 	must(t, resp.Body.Close())
 	if resp.StatusCode != 401 {

@@ -65,7 +65,7 @@ func (s *server) call(method, path, bearer string) (status int, body string) {
 	if bearer != "" {
 		r.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := httpClient.Do(r)
 	must(s.t, err)
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
@@ -187,7 +187,7 @@ func TestNetworkRules(t *testing.T) {
 		r, err := http.NewRequestWithContext(within(t), "HEAD", s.url+path, nil)
 		must(t, err)
 		r.Header = http.Header{"X-Forwarded-For": {from}, "Authorization": {"Bearer " + s.keyToken(key, path)}}
-		res, err := http.DefaultClient.Do(r)
+		res, err := httpClient.Do(r)
 		must(t, err)
 		_ = res.Body.Close()
 		return res.StatusCode

@@ -97,7 +97,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	raw(true)
 	measure := func() (heap, stacks, goroutines int) {
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		httpClient.CloseIdleConnections()
 		for range 3 {
 			runtime.GC()
 		}

@@ -315,7 +315,7 @@ func TestOrderIsKept(t *testing.T) {
 func TestNoRefusalIsWithoutRequestID(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
-	answer, err := http.Post(s.url+"/api/hubs/chat/:send", "text/plain", strings.NewReader("x"))
+	answer, err := httpClient.Post(s.url+"/api/hubs/chat/:send", "text/plain", strings.NewReader("x"))
 	must(t, err)
 	defer answer.Body.Close()
 	if id := answer.Header.Get("X-Request-Id"); answer.StatusCode != http.StatusUnauthorized || id == "" {
@@ -361,7 +361,7 @@ func TestGarbageLeavesNothing(t *testing.T) { // not in parallel, as it counts w
 	}
 	attack(0)
 	settled(math.MaxInt)
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	httpClient.CloseIdleConnections()
 	before := runtime.NumGoroutine()
 	for wave := range 3 {
 		attack(wave + 1)

@@ -68,7 +68,7 @@ func TestHandshakeIsRefused(t *testing.T) {
 func TestHandshakeNeedsAnUpgrade(t *testing.T) {
 	t.Parallel()
 	s := start(t, setup{})
-	resp, err := http.Get(s.clientURL("ana", nil))
+	resp, err := httpClient.Get(s.clientURL("ana", nil))
 	must(t, err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusBadRequest {

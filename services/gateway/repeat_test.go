@@ -28,7 +28,7 @@ func (s *server) sendAs(id, path, text string) (status int, result string) {
 	r.Header.Set("Content-Type", "text/plain")
 	r.Header.Set("Repeatability-Request-ID", id)
 	r.Header.Set("Repeatability-First-Sent", time.Now().UTC().Format(http.TimeFormat))
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := httpClient.Do(r)
 	must(s.t, err)
 	defer answer.Body.Close()
 	return answer.StatusCode, answer.Header.Get("Repeatability-Result")

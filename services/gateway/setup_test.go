@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"testing"
@@ -24,6 +25,10 @@ import (
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/membus"
 	"github.com/chatr-dev/chatr/services/gateway/internal/cluster/redisbus"
 )
+
+// httpClient is for calls by tests. The default client's connections are closed whenever a test ends an httptest.Server, also one that
+// another test is about to use.
+var httpClient = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
 
 const key = "a key of thirty-two bytes or more."
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/json"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -240,7 +239,7 @@ func TestLiveTraceRefuses(t *testing.T) {
 			t.Errorf("%s: got %q, want it to speak of %q", name, body, test.says)
 		}
 	}
-	if answer, err := http.Get(on.traceURL()); err != nil || answer.StatusCode != 400 {
+	if answer, err := httpClient.Get(on.traceURL()); err != nil || answer.StatusCode != 400 {
 		t.Errorf("got %v %v without a handshake, want 400", answer, err)
 	}
 	for range livetrace.MaxListeners {
