@@ -125,7 +125,7 @@ func eachPayload(batch string, do func(topic, payload string)) error {
 
 // position publishes to a channel the id of the backlog's last entry. What was published before is delivered before that, so that a node
 // which hears it has been told everything up to the entry. It makes an entry if there is none that will last, since a position that is not
-// found proves nothing, and removes what is out of bounds.
+// found proves nothing, and removes what is out of bounds. Some servers do not say how much memory it takes: then only the window counts.
 var position = redis.NewScript(`
 local t = redis.call('TIME')
 local now, window, most = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -133,8 +133,8 @@ local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local id = last and last[1]
 if not id or now - tonumber(string.match(id, '^%d+')) > window / 4 then id = redis.call('XADD', KEYS[1], '*', 'd', '') end
 redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', now - window))
-local used = redis.call('MEMORY', 'USAGE', KEYS[1])
-if used and used > most then
+local used = redis.pcall('MEMORY', 'USAGE', KEYS[1])
+if type(used) == 'number' and used > most then
 	redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', string.format('%.0f', math.floor(redis.call('XLEN', KEYS[1]) * most / used * 0.9)))
 end
 return redis.call('PUBLISH', ARGV[1], id)`)

@@ -368,6 +368,26 @@ func TestFullServerRefusesWhatIsKept(t *testing.T) {
 	}
 }
 
+// TestServerThatDoesNotSayWhatItUses has a user of Redis who may do everything but ask how much memory a key takes.
+func TestServerThatDoesNotSayWhatItUses(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	if err := admin(t, server).Do(t.Context(), "ACL", "SETUSER", "chatr", "on", ">secret", "allkeys", "allchannels", "+@all", "-memory|usage").Err(); err != nil {
+		t.Fatal(err)
+	}
+	l := newLine(t, server.Addr)
+	a, b := startMember(t, 'a', server.URL, backlog), startMember(t, 'b', "redis://chatr:secret@"+l.addr, backlog)
+	b.mustSubscribe(t, "room")
+	l.set(true, server.Addr)
+	testkit.Eventually(t, time.Minute, notReady(b), "b has noticed")
+	a.mustSay(t, "room", "meanwhile")
+	l.set(false, server.Addr)
+	b.wantHeard(t, "meanwhile")
+	if b.GapCount() != 0 {
+		t.Errorf("GapCount = %d, want 0", b.GapCount())
+	}
+}
+
 // TestBacklogIsBounded by bytes, however much is said within the window.
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
