@@ -109,7 +109,6 @@ func TestDocsMetrics(t *testing.T) {
 	reg.MustRegister(&obs.Health{})
 	httpx.NewAcceptance(log, reg)
 	newReloadMetrics(reg)
-	newStoreMetrics(reg, store)
 	slices.Sort(reg.rows)
 	var want bytes.Buffer
 	want.WriteString("# Metrics\n\nServed at `/metrics` of the operations listener (`--ops-listen`), beside those of the Go runtime and of the process.\nLabels come from closed sets: no user, group, hub or URL is among them.\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n")

@@ -93,7 +93,6 @@ func (p *process) openStore(ctx context.Context, s *settings) (store chat.Store,
 	if err != nil {
 		return nil, err
 	}
-	newStoreMetrics(p.metrics, store)
 	return store, nil
 }
 

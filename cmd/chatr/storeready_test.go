@@ -76,7 +76,12 @@ func takesNoWrites(t *testing.T, reason string, begin, end []string) {
 	}
 	metric := func(value int) bool {
 		_, text := ask("GET", "http://"+ops+"/metrics", "")
-		return strings.Contains(text, fmt.Sprintf("chatr_store_not_ready{reason=%q} %d\n", reason, value))
+		for _, part := range []string{"api", "events"} {
+			if !strings.Contains(text, fmt.Sprintf("chatr_not_ready{part=%q,reason=%q} %d\n", part, reason, value)) {
+				return false
+			}
+		}
+		return true
 	}
 	isReady := func() bool {
 		status, _ := ask("GET", "http://"+ops+"/readyz", "")
