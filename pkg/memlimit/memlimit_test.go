@@ -55,23 +55,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestOthersOfAGroup: what others use of a group is no reason to refuse anybody.
-func TestOthersOfAGroup(t *testing.T) {
-	own, err := resident()
-	if err != nil {
-		t.Skip("this system does not say what a process has in memory")
-	}
-	if got, err := ownPart(1<<40, nil); got > 100*own || err != nil {
-		t.Errorf("got %d, %v; want about the %d of this process", got, err, own)
-	}
-	if got, err := ownPart(1000, nil); got != 1000 || err != nil {
-		t.Errorf("got %d, %v; want what the group uses", got, err)
-	}
-	if _, err := ownPart(0, os.ErrNotExist); err == nil {
-		t.Error("an error was lost")
-	}
-}
-
 func TestReserve(t *testing.T) {
 	for limit, want := range map[int64]int64{48 << 20: 12 << 20, 128 << 20: 16 << 20, 1 << 30: 1 << 30 / 10} {
 		if got := (&Limit{bytes: limit}).Reserve(); got != want {

@@ -212,7 +212,13 @@ func TestNobodyIsCutOffWithoutRedis(t *testing.T) {
 	leaves, stays, there := a.join(protocol.NameJSON, "ana"), a.join(protocol.NameJSON, "ana"), b.join(protocol.NameJSON, "ben")
 	awaitHeld(t, redis.URL, a, 2)
 	eventually(t, "each knows the other", func() bool { return a.orphans.Peers() == 1 && b.orphans.Peers() == 1 })
-	time.Sleep(4 * time.Second) // so that each node would take the other one for dead
+	for _, node := range []*server{a, b} {
+		eventually(t, "the node would take the other one for dead", func() bool {
+			w := httptest.NewRecorder()
+			node.ServeBus(w, httptest.NewRequest(http.MethodGet, BusPath, nil))
+			return w.Body.String() == "bus: yes\n"
+		})
+	}
 	redis.Pause()
 	eventually(t, "both have noticed", func() bool { return a.Ready(within(t)) != nil && b.Ready(within(t)) != nil })
 	must(t, leaves.Close(1000, ""))

@@ -148,7 +148,7 @@ func (g *Guard) look() {
 		}
 	}
 	if g.maxFiles > 0 {
-		files := openFiles()
+		files := g.openFiles()
 		g.files.Store(files)
 		if files > g.refuseFilesAt() {
 			reason = ReasonDescriptors
@@ -205,7 +205,7 @@ func (g *Guard) arrived() (room bool) {
 		g.look()
 	}
 	most := (g.refuseFilesAt() + g.maxFiles) / 2
-	return g.maxFiles == 0 || files <= most || openFiles() <= most
+	return g.maxFiles == 0 || files <= most || g.openFiles() <= most
 }
 
 // refuseFilesAt is the mark of open files and sockets: a twentieth is left for what the node needs itself, but 64 at least.
@@ -274,11 +274,47 @@ func mostFiles() int64 {
 	return int64(min(limit.Cur, 1<<40))
 }
 
-// openFiles is how many are open, by the size of the folder that lists them; 0 where it does not say.
+// openFiles is how many are open, or where the kernel does not say, and connections are not half of what may be open: how many those are.
+func (g *Guard) openFiles() int64 {
+	if said := saidFiles(); said > 0 {
+		return said
+	}
+	if clients := int64(g.Conns.Len()) + g.newcomers.Load(); clients < g.maxFiles/2 {
+		return clients
+	}
+	return listFiles()
+}
+
+// ownFiles is the folder that lists this process's open files and sockets.
+const ownFiles = "/proc/self/fd"
+
+// openFiles is how many are open; 0: this system does not say.
 func openFiles() int64 {
-	info, err := os.Stat("/proc/self/fd")
+	if said := saidFiles(); said > 0 {
+		return said
+	}
+	return listFiles()
+}
+
+// saidFiles is the size of the folder that lists what is open: how much that is, from Linux 6.2 on, and 0 before.
+func saidFiles() int64 {
+	info, err := os.Stat(ownFiles)
 	if err != nil {
 		return 0
 	}
 	return info.Size()
+}
+
+// listFiles counts what is open, one after the other: eight milliseconds for ten thousand.
+func listFiles() int64 {
+	folder, err := os.Open(ownFiles)
+	if err != nil {
+		return 0
+	}
+	defer folder.Close()
+	names, err := folder.Readdirnames(-1)
+	if err != nil {
+		return 0
+	}
+	return int64(len(names)) - 1 // but for the folder
 }
