@@ -208,17 +208,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 // watchTenants ends the connections of tenants that are not served any more: their keys and limits are gone, and nobody
 // could end them by REST.
 func (g *Gateway) watchTenants(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
+	return every(ctx, watchInterval, func() {
 		removed := g.admission.Removed()
 		if len(removed) == 0 {
-			continue
+			return
 		}
 		ended := 0
 		for _, c := range g.conns.Conns() {
@@ -229,6 +222,23 @@ func (g *Gateway) watchTenants(ctx context.Context) error {
 		}
 		if ended > 0 {
 			g.log.Info("connections of removed tenants ended", "ended", ended)
+		}
+	})
+}
+
+// watchInterval is how often a node looks for what it has to do about its connections.
+const watchInterval = 250 * time.Millisecond
+
+// every calls look at each interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, look func()) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			look()
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

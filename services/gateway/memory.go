@@ -12,19 +12,12 @@ const freeAfter = 1000
 // freeMemory gives the memory back that a storm of handshakes has used, once none has come for a second. A node whose
 // connections idle allocates next to nothing: left alone, the collector would keep what the handshakes left for minutes.
 func (g *Gateway) freeMemory(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	var storm storm
-	for {
-		select {
-		case <-tick.C:
-			if storm.over(g.admission.Begun()) {
-				debug.FreeOSMemory()
-			}
-		case <-ctx.Done():
-			return nil
+	return every(ctx, time.Second, func() {
+		if storm.over(g.admission.Begun()) {
+			debug.FreeOSMemory()
 		}
-	}
+	})
 }
 
 // storm watches a count of handshakes.

@@ -23,34 +23,24 @@ func (g *Gateway) keeps(h webpubsub.HubKey) bool {
 func (g *Gateway) watchBus(ctx context.Context) error {
 	known, knownGaps := g.bus.LossCount(), g.bus.GapCount()
 	allKept, looked := true, time.Time{}
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
+	return every(ctx, watchInterval, func() {
 		lost := g.bus.LossCount()
-		if g.bus.Ready() != nil {
-			continue
-		}
-		if lost == known {
-			if time.Since(looked) > lookInterval {
-				looked = time.Now()
-				if keep, err := g.allKeep(ctx); err == nil { // else it may be about to be seen that the bus is lost
-					allKept = keep
-				}
+		switch {
+		case g.bus.Ready() != nil:
+		case lost != known:
+			gaps := g.bus.GapCount() // after LossCount: a later gap is seen twice rather than never
+			g.orphans.Refresh(ctx)
+			allKept = allKept && g.awaitAllKeep(ctx)
+			g.endMissed(ctx, gaps != knownGaps || !allKept)
+			known, knownGaps = lost, gaps
+			g.node.Handoffs.Healed(lost)
+		case time.Since(looked) > lookInterval:
+			looked = time.Now()
+			if keep, err := g.allKeep(ctx); err == nil { // else it may be about to be seen that the bus is lost
+				allKept = keep
 			}
-			continue
 		}
-		gaps := g.bus.GapCount() // after LossCount: a later gap is seen twice rather than never
-		g.orphans.Refresh(ctx)
-		allKept = allKept && g.awaitAllKeep(ctx)
-		g.endMissed(ctx, gaps != knownGaps || !allKept)
-		known, knownGaps = lost, gaps
-		g.node.Handoffs.Healed(lost)
-	}
+	})
 }
 
 // lookInterval is how often a node looks whether there are nodes that keep nothing.
