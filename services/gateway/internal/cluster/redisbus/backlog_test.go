@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -91,116 +90,26 @@ func (m *member) wantHeard(t *testing.T, want ...string) {
 	}
 }
 
-// line is a way to a server that can be cut or hang.
-type line struct {
-	addr string
-
-	mu     sync.Mutex
-	target string
-	cut    bool
-	hangs  chan struct{} // closed: it goes on; nil: it does not hang
-	conns  []net.Conn
+// hasLost says that a member has noticed that it has lost its connection, though it may be back.
+func hasLost(m *member) func() bool {
+	return func() bool { return m.Ready() != nil || m.LossCount() > 0 }
 }
-
-func newLine(t *testing.T, target string) *line {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &line{addr: l.Addr().String(), target: target}
-	t.Cleanup(func() { _ = l.Close(); n.resume(); n.set(true, "") })
-	go func() { // ends with the listener
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			n.lead(near)
-		}
-	}()
-	return n
-}
-
-func (n *line) lead(near net.Conn) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	far, err := net.Dial("tcp", n.target)
-	if err != nil || n.cut {
-		_ = near.Close()
-		return
-	}
-	n.conns = append(n.conns, near, far)
-	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-		go func() {
-			defer near.Close()
-			defer far.Close()
-			buf := make([]byte, 1<<16)
-			for {
-				read, err := way[0].Read(buf)
-				n.mu.Lock()
-				hangs := n.hangs
-				n.mu.Unlock()
-				if hangs != nil {
-					<-hangs
-				}
-				if _, err := way[1].Write(buf[:read]); err != nil {
-					return
-				}
-				if err != nil {
-					return
-				}
-			}
-		}()
-	}
-}
-
-// set cuts the line, or leads to a target again.
-func (n *line) set(cut bool, target string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.cut, n.target = cut, target
-	for _, c := range n.conns {
-		_ = c.Close()
-	}
-	n.conns = nil
-}
-
-func (n *line) hang() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.hangs = make(chan struct{})
-}
-
-func (n *line) resume() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.hangs != nil {
-		close(n.hangs)
-		n.hangs = nil
-	}
-}
-
-func notReady(m *member) func() bool { return func() bool { return m.Ready() != nil } }
 
 // TestMissedIsReadUp has one node miss what others say, in each way in which it can lose its connection, and be told of all of it when it
 // is back, once and in order.
 func TestMissedIsReadUp(t *testing.T) {
-	for name, lose := range map[string]func(*testing.T, *testkit.RedisServer, *line) (back func()){
-		"cut off": func(_ *testing.T, server *testkit.RedisServer, l *line) func() {
-			l.set(true, server.Addr)
-			return func() { l.set(false, server.Addr) }
-		},
-		"its line hangs": func(_ *testing.T, _ *testkit.RedisServer, l *line) func() {
-			l.hang()
-			return l.resume
-		},
+	for name, lose := range map[string]func(*testkit.Link){
+		"cut off":                func(l *testkit.Link) { l.Cut() },
+		"its link hangs":         func(l *testkit.Link) { l.Hang(testkit.Both) },
+		"it cannot hear":         func(l *testkit.Link) { l.Hang(testkit.Down) },
+		"it cannot be heard":     func(l *testkit.Link) { l.Hang(testkit.Up) },
+		"its subscriptions hang": func(l *testkit.Link) { l.Hang(testkit.Subscribed) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Redis(t)
-			l := newLine(t, server.Addr)
-			a, b := startMember(t, 'a', server.URL, backlog), startMember(t, 'b', "redis://"+l.addr, backlog)
+			l := testkit.NewLink(t, server.Addr)
+			a, b := startMember(t, 'a', server.URL, backlog), startMember(t, 'b', "redis://"+l.Addr, backlog)
 			a.mustSubscribe(t, "room")
 			b.mustSubscribe(t, "room", "other")
 			var want []string
@@ -213,11 +122,11 @@ func TestMissedIsReadUp(t *testing.T) {
 				}
 			}
 			say(10)
-			back := lose(t, server, l)
+			lose(l)
 			say(300)
-			testkit.Eventually(t, time.Minute, notReady(b), "b has noticed")
+			testkit.Eventually(t, time.Minute, hasLost(b), "b has noticed")
 			say(300)
-			back()
+			l.Mend()
 			for b.Ready() != nil {
 				say(1)
 				time.Sleep(time.Millisecond)
@@ -277,8 +186,8 @@ func TestFailoverLosesNothing(t *testing.T) {
 	t.Parallel()
 	first, second := testkit.Redis(t), testkit.Redis(t)
 	replicate(t, second, first)
-	la, lb := newLine(t, first.Addr), newLine(t, first.Addr)
-	a, b := startMember(t, 'a', "redis://"+la.addr, backlog), startMember(t, 'b', "redis://"+lb.addr, backlog)
+	la, lb := testkit.NewLink(t, first.Addr), testkit.NewLink(t, first.Addr)
+	a, b := startMember(t, 'a', "redis://"+la.Addr, backlog), startMember(t, 'b', "redis://"+lb.Addr, backlog)
 	a.mustSubscribe(t, "room")
 	b.mustSubscribe(t, "room")
 	a.mustSay(t, "room", "copied")
@@ -289,15 +198,16 @@ func TestFailoverLosesNothing(t *testing.T) {
 	}, "the replica has it")
 
 	second.Pause()
-	lb.set(true, first.Addr)
+	lb.Cut()
 	a.mustSay(t, "room", "answered, and not copied")
 	first.Stop()
 	second.Resume()
 	if err := admin(t, second).ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
 		t.Fatal(err)
 	}
-	la.set(false, second.Addr)
-	lb.set(false, second.Addr)
+	la.SetTarget(second.Addr)
+	lb.SetTarget(second.Addr)
+	lb.Mend()
 	testkit.Eventually(t, time.Minute, func() bool { return a.Ready() == nil && b.Ready() == nil }, "both are on the new master")
 	a.mustSay(t, "room", "after")
 	for _, m := range []*member{a, b} {
@@ -329,15 +239,15 @@ func TestGapIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Redis(t)
-			l := newLine(t, server.Addr)
+			l := testkit.NewLink(t, server.Addr)
 			little := redisbus.Backlog{Window: time.Hour, Bytes: 100_000}
-			a, b := startMember(t, 'a', server.URL, little), startMember(t, 'b', "redis://"+l.addr, little)
+			a, b := startMember(t, 'a', server.URL, little), startMember(t, 'b', "redis://"+l.Addr, little)
 			b.mustSubscribe(t, "room")
 			a.mustSay(t, "room", "before")
 			b.wantHeard(t, "before")
-			l.set(true, server.Addr)
+			l.Cut()
 			lose(t, server, a)
-			l.set(false, server.Addr)
+			l.Mend()
 			testkit.Eventually(t, time.Minute, func() bool { return b.LossCount() == 1 && b.Ready() == nil }, "b is back")
 			if b.GapCount() != 1 {
 				t.Errorf("GapCount = %d, want 1", b.GapCount())
@@ -375,13 +285,13 @@ func TestServerThatDoesNotSayWhatItUses(t *testing.T) {
 	if err := admin(t, server).Do(t.Context(), "ACL", "SETUSER", "chatr", "on", ">secret", "allkeys", "allchannels", "+@all", "-memory|usage").Err(); err != nil {
 		t.Fatal(err)
 	}
-	l := newLine(t, server.Addr)
-	a, b := startMember(t, 'a', server.URL, backlog), startMember(t, 'b', "redis://chatr:secret@"+l.addr, backlog)
+	l := testkit.NewLink(t, server.Addr)
+	a, b := startMember(t, 'a', server.URL, backlog), startMember(t, 'b', "redis://chatr:secret@"+l.Addr, backlog)
 	b.mustSubscribe(t, "room")
-	l.set(true, server.Addr)
-	testkit.Eventually(t, time.Minute, notReady(b), "b has noticed")
+	l.Cut()
+	testkit.Eventually(t, time.Minute, hasLost(b), "b has noticed")
 	a.mustSay(t, "room", "meanwhile")
-	l.set(false, server.Addr)
+	l.Mend()
 	b.wantHeard(t, "meanwhile")
 	if b.GapCount() != 0 {
 		t.Errorf("GapCount = %d, want 0", b.GapCount())
