@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -40,10 +39,10 @@ func TestSurvivorSpeaksForTheDead(t *testing.T) {
 			ended[r.Header.Get("Ce-Connectionid")]++
 		}
 	}))
-	link := newLink(t, redis.URL)
+	link := testkit.NewLink(t, redis.Addr)
 	s.config = Config{Lease: 6 * time.Second, Redis: redisbus.Config{URL: redis.URL, Prefix: "test"}}
 	b, c := start(t, s), start(t, s)
-	s.config.Redis.URL = link.url
+	s.config.Redis.URL = "redis://" + link.Addr
 	a := start(t, s)
 	s.config.Redis.URL = redis.URL
 	const codec = protocol.NameReliableJSON
@@ -64,13 +63,13 @@ func TestSurvivorSpeaksForTheDead(t *testing.T) {
 		return err == nil && len(held) == len(clients) && // as many there may be on the way, of others
 			!slices.ContainsFunc(clients, func(c *wsclient.Client) bool { return !slices.Contains(held, c.Info().ConnectionID) })
 	})
-	link.cut(true)
+	link.Cut()
 	eventually(t, "all are told", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(ended) >= len(want)
 	})
-	link.cut(false)
+	link.Mend()
 	for _, client := range clients {
 		wantClose(t, client, 1001)
 	}
@@ -99,12 +98,12 @@ func TestVanishedNode(t *testing.T) {
 			defer admin.Close()
 			must(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", rights).Err())
 			told := &ends{}
-			link := newLink(t, redis.URL)
-			a, b := told.start(t, link.url), told.start(t, redis.URL)
+			link := testkit.NewLink(t, redis.Addr)
+			a, b := told.start(t, "redis://"+link.Addr), told.start(t, redis.URL)
 			reliable, plain := a.join(protocol.NameReliableJSON, "ana", "room"), a.join(protocol.NameJSON, "ana", "room")
 			b.join(protocol.NameJSON, "ben", "room")
 			awaitHeld(t, redis.URL, a, 2)
-			link.hang(true)
+			link.Hang(testkit.Both)
 			eventually(t, "both ends are told", func() bool { return told.of(reliable) == 1 && told.of(plain) == 1 })
 			room := webpubsub.Audience{Hub: chat, Scope: webpubsub.ScopeGroup, Name: "room"}
 			must(t, b.node.Join(within(t), room, "another"))
@@ -120,7 +119,7 @@ func TestVanishedNode(t *testing.T) {
 			if err := reliable.RecoverAt(within(t), b.clientURL("nobody", nil)); !isClosed(err, 1008) {
 				t.Errorf("got %v from a recovery, want a close with 1008", err)
 			}
-			link.hang(false) // so that the node need not wait for Redis when it ends
+			link.Mend() // so that the node need not wait for Redis when it ends
 		})
 	}
 }
@@ -133,8 +132,8 @@ func TestEndsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	told := &ends{}
-	link := newLink(t, redis.URL)
-	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	link := testkit.NewLink(t, redis.Addr)
+	a, b := told.start(t, "redis://"+link.Addr), told.start(t, redis.URL)
 	b.join(protocol.NameJSON, "ben")
 	var clients []*wsclient.Client
 	for i := range 40 {
@@ -142,12 +141,12 @@ func TestEndsAreToldOnce(t *testing.T) {
 	}
 	awaitHeld(t, redis.URL, a, len(clients))
 	eventually(t, "the node knows the other", func() bool { return a.orphans.Peers() == 1 })
-	link.hang(true)
+	link.Hang(testkit.Both)
 	for _, c := range clients[:20] {
 		must(t, c.Close(1000, ""))
 	}
 	eventually(t, "the other node tells all ends", func() bool { return told.total() >= len(clients) })
-	link.hang(false)
+	link.Mend()
 	for _, c := range clients[20:] {
 		_, err := c.Wait(within(t))
 		must(t, err)
@@ -170,13 +169,13 @@ func TestNodeThatIsCutOffClosesItself(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	told := &ends{}
-	link := newLink(t, redis.URL)
-	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	link := testkit.NewLink(t, redis.Addr)
+	a, b := told.start(t, "redis://"+link.Addr), told.start(t, redis.URL)
 	clients := []*wsclient.Client{a.join(protocol.NameReliableJSON, "ana"), a.join(protocol.NameJSON, "ana"), a.join("", "ana")}
 	there := b.join(protocol.NameJSON, "ben")
 	awaitHeld(t, redis.URL, a, len(clients))
 	eventually(t, "the node knows the other", func() bool { return a.orphans.Peers() == 1 })
-	link.hang(true)
+	link.Hang(testkit.Both)
 	for _, c := range clients {
 		wantClose(t, c, 1001)
 	}
@@ -187,7 +186,7 @@ func TestNodeThatIsCutOffClosesItself(t *testing.T) {
 		t.Errorf("got %v from Ready, want that the node is cut off", err)
 	}
 	eventually(t, "the other node tells all ends", func() bool { return told.total() >= len(clients) })
-	link.hang(false)
+	link.Mend()
 	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil && a.conns.Len() == 0 })
 	must(t, a.upstream.Drain(within(t)))
 	must(t, b.upstream.Drain(within(t)))
@@ -241,14 +240,14 @@ func TestEndToldAgain(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	told := &ends{}
-	link := newLink(t, redis.URL)
-	a, b := told.start(t, link.url), told.start(t, redis.URL)
+	link := testkit.NewLink(t, redis.Addr)
+	a, b := told.start(t, "redis://"+link.Addr), told.start(t, redis.URL)
 	c := a.join(protocol.NameJSON, "ana")
 	awaitHeld(t, redis.URL, a, 1)
-	told.onFirst(func() { link.hang(true) })
+	told.onFirst(func() { link.Hang(testkit.Both) })
 	must(t, c.Close(1000, ""))
 	eventually(t, "it is told again", func() bool { return told.of(c) == 2 })
-	link.hang(false)
+	link.Mend()
 	eventually(t, "the node is back", func() bool { return a.Ready(within(t)) == nil })
 	must(t, a.upstream.Drain(within(t)))
 	must(t, b.upstream.Drain(within(t)))
@@ -360,91 +359,6 @@ func (e *ends) total() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.ids)
-}
-
-// link is a way to Redis that can be cut, or hang.
-type link struct {
-	url string
-
-	mu      sync.Mutex // guards the following
-	resumed *sync.Cond // the link does not hang any more
-	hangs   bool
-	down    bool
-	conns   []net.Conn
-}
-
-func newLink(t *testing.T, url string) *link {
-	address := strings.TrimPrefix(strings.TrimSuffix(url, "/0"), "redis://")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	l := &link{url: "redis://" + listener.Addr().String() + "/0"}
-	l.resumed = sync.NewCond(&l.mu)
-	t.Cleanup(func() {
-		_ = listener.Close()
-		l.cut(true)
-		l.hang(false)
-	})
-	go func() {
-		for {
-			near, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", address)
-			if err != nil || !l.add(near, far) {
-				_ = near.Close()
-				continue
-			}
-			go l.copy(near, far)
-			go l.copy(far, near)
-		}
-	}()
-	return l
-}
-
-func (l *link) add(conns ...net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.down {
-		l.conns = append(l.conns, conns...)
-	}
-	return !l.down
-}
-
-// copy brings what comes from one side to the other, its end as well; what hangs comes later.
-func (l *link) copy(to, from net.Conn) {
-	defer to.Close()
-	b := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(b)
-		l.mu.Lock()
-		for l.hangs {
-			l.resumed.Wait()
-		}
-		l.mu.Unlock()
-		if _, failed := to.Write(b[:n]); err != nil || failed != nil {
-			return
-		}
-	}
-}
-
-// hang keeps back whatever comes from either side until it is called with false.
-func (l *link) hang(hangs bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.hangs = hangs
-	l.resumed.Broadcast()
-}
-
-// cut ends the connections, and refuses others until it is called with false.
-func (l *link) cut(down bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = down
-	for _, c := range l.conns {
-		_ = c.Close()
-	}
-	l.conns = nil
 }
 
 // TestNobodyIsCalledOfflineWhoseNodeLives has a node lose its connection to Redis, and with it its subscriptions, long before its lease is
